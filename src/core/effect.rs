@@ -1,0 +1,153 @@
+//! What goes into the machine, and what comes out.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::pool::Resolution;
+use super::publish::WriteError;
+use super::report::{NodeEvent, NodeReport, Prior};
+use super::sample::Refusal;
+use super::server::{Answer, Ask, ServerId};
+use super::verdict::State;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Time has passed. Once a second at least.
+    Tick,
+    /// A name was looked up.
+    Resolved {
+        /// Index of the pool in the settings.
+        pool: usize,
+        /// Its addresses, or why there are none.
+        answer: Result<Resolution, String>,
+    },
+    /// A server was asked.
+    Answered {
+        /// Which one.
+        server: ServerId,
+        /// What came of it.
+        answer: Answer,
+    },
+    /// The Node was read back after [`Effect::ReadNode`].
+    Read(Result<Prior, WriteError>),
+    /// The Node was written after [`Effect::WriteNode`].
+    Wrote(Result<(), WriteError>),
+    /// There is no API server to write the Node to: as good as written, but not counted.
+    Unwritten,
+    /// An event was sent after [`Effect::SendEvent`].
+    Sent(Result<(), WriteError>),
+    /// There is no API server to send the event to.
+    Unsent,
+}
+
+/// What to do about it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Look a pool's name up; answer with [`Input::Resolved`].
+    Resolve {
+        /// Index of the pool in the settings.
+        pool: usize,
+    },
+    /// Ask a server; answer with [`Input::Answered`].
+    Query {
+        /// Whose answer it is.
+        server: ServerId,
+        /// Where it is.
+        address: SocketAddr,
+        /// What to ask.
+        ask: Ask,
+    },
+    /// Read what an earlier run left on the Node; answer with [`Input::Read`].
+    ReadNode,
+    /// Write the Node's annotations and condition; answer with [`Input::Wrote`].
+    WriteNode(NodeReport),
+    /// Send an event about the Node; answer with [`Input::Sent`].
+    SendEvent(NodeEvent),
+    /// Tell the people who read the log.
+    Tell(Note),
+}
+
+/// Something worth telling, once per change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The verdict has changed.
+    Verdict {
+        /// The new one.
+        state: State,
+        /// What it means, in a sentence.
+        sentence: String,
+    },
+    /// A name resolved, after it had not, or for the first time.
+    Resolved {
+        /// The pool's name.
+        pool: String,
+        /// Servers in use.
+        servers: usize,
+    },
+    /// A name did not resolve.
+    Unresolved {
+        /// The pool's name.
+        pool: String,
+        /// Why.
+        error: String,
+    },
+    /// A server gives another result than the last time.
+    Server {
+        /// The pool's name.
+        pool: String,
+        /// The server's address.
+        address: SocketAddr,
+        /// What it gives now.
+        result: Result<(), Refusal>,
+    },
+    /// The machine slept.
+    Slept(Duration),
+    /// The API server does not take what we write.
+    WritesFail(WriteError),
+    /// It does again.
+    WritesWork,
+}
+
+impl Note {
+    /// Does somebody have to do something about it?
+    pub fn is_warning(&self) -> bool {
+        match self {
+            Self::Verdict { state, .. } => *state != State::InSync,
+            Self::Server { result, .. } => result.is_err(),
+            Self::Unresolved { .. } | Self::WritesFail(_) | Self::Slept(_) => true,
+            Self::Resolved { .. } | Self::WritesWork => false,
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Verdict { state, sentence } => write!(f, "{}: {sentence}", state.label()),
+            Self::Resolved { pool, servers: 1 } => write!(f, "{pool}: asking 1 server"),
+            Self::Resolved { pool, servers } => write!(f, "{pool}: asking {servers} servers"),
+            Self::Unresolved { pool, error } => write!(f, "{pool}: the name does not resolve: {error}"),
+            Self::Server { pool, address, result: Ok(()) } => write!(f, "{pool}: {address} answers"),
+            Self::Server { pool, address, result: Err(refusal) } => {
+                write!(f, "{pool}: {address}: {}", refusal.in_words())
+            }
+            Self::Slept(span) => {
+                write!(f, "the machine slept for {}; measuring again", super::time::span_in_words(*span))
+            }
+            Self::WritesFail(error) => {
+                let advice = match error {
+                    WriteError::Forbidden => "not allowed: check the ClusterRole, or the Node is gone",
+                    WriteError::NotFound => "no such Node: check NODE_NAME",
+                    WriteError::Rejected => "the API server refuses this write",
+                    WriteError::TooManyRequests(_) => "the API server asks for patience",
+                    WriteError::Server(_) => "the API server has an error",
+                    WriteError::Unreachable => "the API server does not answer",
+                };
+                write!(f, "the Node is not written: {advice}; measuring goes on")
+            }
+            Self::WritesWork => f.write_str("the Node is written again"),
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! The machine: the only mutable state. Inputs go in, effects come out; it never waits and never asks what time it is.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::combine::{Combined, combine, majority};
+use super::effect::{Effect, Input, Note};
+use super::line::{Frequency, History, Interval, Line};
+use super::publish::{Bucket, Publisher, WriteError};
+use super::report::{EventReason, NodeEvent, NodeReport, Prior, Status};
+use super::rounds::Rounds;
+use super::sample::{Limits, Refusal};
+use super::server::{Answer, Server, ServerId, Standing};
+use super::time::{Bound, Mono, Offset, Reading, Wall};
+use super::verdict::{Finding, Occasion, State, Verdict};
+use super::view::{Counts, PoolView, ServerView, View};
+
+/// A sleep shorter than this is not worth a word; the clocks cannot be read at one instant either.
+const SLEPT: Duration = Duration::from_millis(50);
+/// Events that wait for the API server.
+const EVENTS_KEPT: usize = 4;
+/// The label `result` of an accepted sample.
+pub const ACCEPTED: &str = "accepted";
+/// The label `result` of a write that worked.
+pub const WRITTEN: &str = "ok";
+
+/// What the core needs to know; validated by `config`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Names of the pools.
+    pub pools: Vec<String>,
+    /// Time between two rounds.
+    pub interval: Duration,
+    /// Offset from which a node drifts.
+    pub threshold: Duration,
+    /// Age from which an estimate is worth nothing.
+    pub stale_after: Duration,
+    /// Addresses asked per pool.
+    pub servers_per_pool: usize,
+    /// What counts as a sample.
+    pub limits: Limits,
+}
+
+/// What the offset rests on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Basis {
+    Nothing,
+    Line(Line),
+    Contradiction,
+    Disruption,
+}
+
+/// The agent's whole state.
+#[derive(Debug)]
+pub struct Machine {
+    settings: Settings,
+    rounds: Rounds,
+    history: History,
+    basis: Basis,
+    /// The last good line, for the times that we publish; it outlives a contradiction.
+    times: Option<Line>,
+    /// What the live servers agreed on in the last round, to tell who is outvoted.
+    agreement: Option<(Mono, Interval)>,
+    pools_agreeing: usize,
+    verdict: Verdict,
+    ready: bool,
+    last_confirmation: Option<Mono>,
+    slept_before: Option<Duration>,
+    publisher: Publisher,
+    events: Bucket,
+    restored: bool,
+    writes_fail: Option<WriteError>,
+    told: Option<(State, usize)>,
+    transition: Option<(Status, Wall)>,
+    exceeded_since: Option<Wall>,
+    waiting: VecDeque<NodeEvent>,
+    sending: Option<NodeEvent>,
+    events_after: Mono,
+    counts: Counts,
+    rng: fastrand::Rng,
+}
+
+impl Machine {
+    /// A machine that knows nothing. The same seed and the same inputs give the same effects.
+    pub fn new(settings: Settings, seed: u64, now: Reading) -> Self {
+        let rounds = Rounds::new(
+            &settings.pools,
+            settings.servers_per_pool,
+            settings.interval,
+            settings.limits.max_round_trip,
+            seed,
+            now.raw,
+        );
+        let results = std::iter::once(ACCEPTED).chain(Refusal::LABELS).map(|l| (l, 0)).collect();
+        let counts = Counts {
+            samples: vec![results; settings.pools.len()],
+            writes: std::iter::once(WRITTEN).chain(WriteError::LABELS).map(|l| (l, 0)).collect(),
+            suspends: 0,
+        };
+        Self {
+            verdict: Verdict::new(settings.threshold),
+            settings,
+            rounds,
+            history: History::default(),
+            basis: Basis::Nothing,
+            times: None,
+            agreement: None,
+            pools_agreeing: 0,
+            ready: false,
+            last_confirmation: None,
+            slept_before: None,
+            publisher: Publisher::new(now.raw),
+            events: Bucket::new(now.raw),
+            restored: false,
+            writes_fail: None,
+            told: None,
+            transition: None,
+            exceeded_since: None,
+            waiting: VecDeque::new(),
+            sending: None,
+            events_after: now.raw,
+            counts,
+            rng: fastrand::Rng::with_seed(seed ^ 0x005e_ed0f_face),
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What happened, read at `now`; returns what to do about it.
+    pub fn on(&mut self, input: Input, now: Reading) -> Vec<Effect> {
+        let mut out = Vec::new();
+        self.notice_sleep(now, &mut out);
+        match input {
+            Input::Tick => {
+                if self.rounds.tick(now.raw, &mut out) {
+                    self.end_round(now, &mut out);
+                }
+            }
+            Input::Resolved { pool, answer } => {
+                self.rounds.resolved(pool, answer, now.raw, &mut out);
+                self.rounds.tick(now.raw, &mut out);
+            }
+            Input::Answered { server, answer } => self.answered(server, answer, now, &mut out),
+            Input::Read(Ok(prior)) => self.restore(&prior),
+            Input::Read(Err(error)) => self.written(Err(error), now, &mut out),
+            Input::Wrote(result) => self.written(result, now, &mut out),
+            Input::Unwritten => self.publisher.done(Ok(()), now.raw, self.rng.f64()),
+            Input::Sent(result) => self.sent(result, now),
+            Input::Unsent => self.sending = None,
+        }
+        self.judge(now, Occasion::Tick, &mut out);
+        self.publish(now, &mut out);
+        out
+    }
+
+    /// How long nothing happens of its own accord. A tick is due by then, and once a second anyhow.
+    pub fn next(&self, now: Mono) -> Duration {
+        self.rounds.next(now).min(self.publisher.next(now))
+    }
+
+    fn notice_sleep(&mut self, now: Reading, out: &mut Vec<Effect>) {
+        let before = *self.slept_before.get_or_insert(now.suspended);
+        let slept = now.suspended.saturating_sub(before);
+        if slept <= SLEPT {
+            return;
+        }
+        self.slept_before = Some(now.suspended);
+        self.counts.suspends += 1;
+        self.basis = Basis::Disruption;
+        (self.times, self.agreement, self.pools_agreeing) = (None, None, 0);
+        self.history.clear();
+        self.rounds.forget_samples();
+        self.rounds.request_burst();
+        out.push(Effect::Tell(Note::Slept(slept)));
+        let note = format!("The machine slept for {}.", super::time::span_in_words(slept));
+        self.raise(EventReason::VMResumeDetected, note, now);
+    }
+
+    fn answered(&mut self, server: ServerId, answer: Answer, now: Reading, out: &mut Vec<Effect>) {
+        let (pool, over) = self.rounds.answered(server, answer, now.raw, self.history.frequency(), out);
+        let label = match answer {
+            Answer::Header(_) => None,
+            Answer::Sample(_) => Some(ACCEPTED),
+            Answer::Refused(refusal) => Some(refusal.label()),
+        };
+        if let Some((results, label)) = pool.and_then(|p| self.counts.samples.get_mut(p)).zip(label) {
+            *results.entry(label).or_default() += 1;
+        }
+        if over {
+            self.end_round(now, out);
+        }
+    }
+
+    fn end_round(&mut self, now: Reading, out: &mut Vec<Effect>) {
+        let Settings { interval, stale_after, .. } = self.settings;
+        let (candidates, newest) = self.rounds.candidates(now.raw, self.history.frequency(), stale_after);
+        match combine(&candidates) {
+            Combined::Agree { interval: agreed, pools } => {
+                self.history.push(now.raw, agreed, interval);
+                let line = Line::new(now.raw, agreed, self.history.frequency(), newest.unwrap_or(now.raw));
+                (self.basis, self.times) = (Basis::Line(line), Some(line));
+                (self.agreement, self.pools_agreeing) = (Some((now.raw, agreed)), pools);
+            }
+            Combined::Disagree => {
+                self.basis = Basis::Contradiction;
+                (self.agreement, self.pools_agreeing) = (None, 0);
+            }
+            Combined::Nothing => {
+                // A line ages on its own; a contradiction that nobody upholds is no finding any more.
+                if self.basis == Basis::Contradiction {
+                    self.basis = Basis::Nothing;
+                }
+                (self.agreement, self.pools_agreeing) = (None, 0);
+            }
+        }
+        self.judge(now, Occasion::Round, out);
+    }
+
+    /// The offset now, if there is a line young enough.
+    fn measured(&self, now: Reading) -> Option<(Offset, Bound)> {
+        match self.basis {
+            Basis::Line(line) if line.age(now.raw) < self.settings.stale_after => Some(line.offset(now)),
+            _ => None,
+        }
+    }
+
+    fn judge(&mut self, now: Reading, occasion: Occasion, out: &mut Vec<Effect>) {
+        let finding = match (self.basis, self.measured(now)) {
+            (Basis::Contradiction, _) => Finding::Contradiction,
+            (Basis::Disruption, _) => Finding::Disruption,
+            (_, Some((offset, bound))) => Finding::Measured(offset, bound),
+            (_, None) => Finding::Nothing,
+        };
+        let before = self.verdict.state();
+        let unsettled = self.verdict.on(finding, occasion);
+        if unsettled && self.may_confirm(now.raw) {
+            self.last_confirmation = Some(now.raw);
+            self.rounds.request_burst();
+        }
+        let state = self.verdict.state();
+        self.ready |= state != State::Unknown || self.rounds.has_settled(now.raw);
+        if state != before {
+            self.changed(state, now, out);
+        }
+    }
+
+    /// A burst to confirm a change is four exchanges more; rarely enough, a clock that sits on the threshold costs the
+    /// servers no more than twice the usual.
+    fn may_confirm(&self, now: Mono) -> bool {
+        self.last_confirmation.is_none_or(|at| now.since(at) >= self.settings.interval * 4)
+    }
+
+    fn changed(&mut self, state: State, now: Reading, out: &mut Vec<Effect>) {
+        let view = self.view(now);
+        out.push(Effect::Tell(Note::Verdict { state, sentence: view.sentence() }));
+        match state {
+            State::Drifting if self.exceeded_since.is_none() => {
+                self.exceeded_since = Some(view.reference.unwrap_or(now.wall));
+                self.raise(EventReason::ClockDriftExceeded, view.sentence(), now);
+            }
+            State::InSync if self.exceeded_since.take().is_some() => {
+                self.raise(EventReason::ClockDriftCleared, view.sentence(), now);
+            }
+            _ => {}
+        }
+    }
+
+    fn raise(&mut self, reason: EventReason, note: String, now: Reading) {
+        let at = self.times.map_or(now.wall, |line| line.reference(now));
+        self.waiting.push_back(NodeEvent { reason, note, at });
+        // Only the newest matter when the API server is away.
+        if self.waiting.len() > EVENTS_KEPT {
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Goes on where the last run stopped: what it had already said is not said again.
+    fn restore(&mut self, prior: &Prior) {
+        self.publisher.done_reading();
+        self.restored = true;
+        self.transition = prior.condition;
+        let since = prior.exceeded_since.filter(|_| prior.condition.is_some_and(|(s, _)| s == Status::True));
+        if let Some(since) = since {
+            if self.exceeded_since.replace(since).is_some() {
+                self.waiting.retain(|e| e.reason != EventReason::ClockDriftExceeded);
+            } else if self.verdict.state() == State::InSync {
+                // It ended while no agent ran.
+                self.exceeded_since = None;
+            }
+        }
+        self.told = None;
+    }
+
+    fn written(&mut self, result: Result<(), WriteError>, now: Reading, out: &mut Vec<Effect>) {
+        self.count_write(result.map_or_else(WriteError::label, |()| WRITTEN));
+        self.publisher.done(result, now.raw, self.rng.f64());
+        let failing = result.err();
+        if failing.map(WriteError::label) != self.writes_fail.map(WriteError::label) {
+            out.push(Effect::Tell(failing.map_or(Note::WritesWork, Note::WritesFail)));
+            self.writes_fail = failing;
+        }
+    }
+
+    /// What was not taken is sent again before what came later; the bucket says when.
+    fn sent(&mut self, result: Result<(), WriteError>, now: Reading) {
+        self.count_write(result.map_or_else(WriteError::label, |()| WRITTEN));
+        let event = self.sending.take();
+        if let Err(error) = result {
+            self.events_after = now.raw.plus(error.retry_after().unwrap_or_default());
+            if let Some(event) = event.filter(|_| self.waiting.len() < EVENTS_KEPT) {
+                self.waiting.push_front(event);
+            }
+        }
+    }
+
+    fn count_write(&mut self, label: &'static str) {
+        *self.counts.writes.entry(label).or_default() += 1;
+    }
+
+    fn publish(&mut self, now: Reading, out: &mut Vec<Effect>) {
+        if !self.ready {
+            return;
+        }
+        let telling = (self.verdict.state(), self.pools_agreeing);
+        if self.told.replace(telling) != Some(telling) {
+            self.publisher.changed();
+        }
+        if self.publisher.take(now.raw) {
+            out.push(if self.restored { Effect::WriteNode(self.report(now)) } else { Effect::ReadNode });
+        }
+        let may_send = self.restored && self.sending.is_none() && now.raw >= self.events_after;
+        if may_send && !self.waiting.is_empty() && self.events.take(now.raw) {
+            self.sending = self.waiting.pop_front();
+            out.extend(self.sending.clone().map(Effect::SendEvent));
+        }
+    }
+
+    fn report(&mut self, now: Reading) -> NodeReport {
+        let view = self.view(now);
+        let status = Status::of(view.state);
+        let time = view.reference.unwrap_or(now.wall);
+        let transition = match self.transition {
+            Some((before, since)) if before == status => since,
+            _ => time,
+        };
+        self.transition = Some((status, transition));
+        NodeReport::new(&view, transition, self.exceeded_since)
+    }
+
+    /// Everything that is known at `now`.
+    pub fn view(&self, now: Reading) -> View {
+        let measured = self.measured(now);
+        View {
+            state: self.verdict.state(),
+            ready: self.ready,
+            measured,
+            reference: self.times.map(|line| line.reference(now)),
+            node_time: now.wall,
+            estimate_age: self.times.map(|line| line.age(now.raw)),
+            pools_agreeing: self.pools_agreeing,
+            frequency: Some(self.history.frequency()).filter(|f| f.is_known()).map(Frequency::middle),
+            threshold: self.settings.threshold,
+            pools: self.rounds.pools.iter().map(|p| self.pool_view(p, now)).collect(),
+            counts: self.counts.clone(),
+        }
+    }
+
+    fn pool_view(&self, pool: &super::pool::Pool, now: Reading) -> PoolView {
+        let frequency = self.history.frequency();
+        let stale_after = self.settings.stale_after;
+        let leaders: Vec<_> =
+            pool.servers.iter().filter_map(|s| s.leader(now.raw, frequency, stale_after)).collect();
+        let intervals: Vec<Interval> = leaders.iter().map(|l| l.interval).collect();
+        let best = leaders.iter().min_by_key(|l| l.interval.bound()).map(|l| l.sample);
+        PoolView {
+            name: pool.name.clone(),
+            measured: majority(&intervals).map(|i| offset_of(i, now)),
+            round_trip: best.map(|s| s.round_trip),
+            root_distance: best.map(|s| s.root_distance),
+            stratum: best.map(|s| s.stratum),
+            sample_age: pool
+                .servers
+                .iter()
+                .filter_map(Server::newest_sample)
+                .max()
+                .map(|at| now.raw.since(at)),
+            resolve_error: pool.resolve_error.clone(),
+            servers: pool.servers.iter().map(|s| self.server_view(s, now)).collect(),
+        }
+    }
+
+    fn server_view(&self, server: &Server, now: Reading) -> ServerView {
+        let frequency = self.history.frequency();
+        let leader = server.leader(now.raw, frequency, self.settings.stale_after);
+        let agreed = self.agreement.map(|(at, interval)| frequency.carry(interval, at, now.raw));
+        ServerView {
+            address: server.address,
+            standing: server.standing(now.raw),
+            outvoted: leader.zip(agreed).is_some_and(|(l, a)| !l.interval.meets(a)),
+            measured: leader.map(|l| offset_of(l.interval, now)),
+            last: server.last,
+        }
+    }
+
+    /// Is any server live?
+    pub fn hears_anyone(&self, now: Mono) -> bool {
+        self.rounds.pools.iter().flat_map(|p| &p.servers).any(|s| s.standing(now) == Standing::Live)
+    }
+
+    /// Is nothing left to come of the first burst? `check` ends then.
+    pub fn has_settled(&self, now: Mono) -> bool {
+        self.rounds.has_settled(now)
+    }
+}
+
+fn offset_of(interval: Interval, now: Reading) -> (Offset, Bound) {
+    (interval.middle().minus(now.origin()), interval.bound())
+}

@@ -1,0 +1,17 @@
+//! The pure core: no sockets, no clock, no runtime. Everything comes in through [`machine::Machine::on`].
+
+pub mod combine;
+pub mod effect;
+pub mod filter;
+pub mod header;
+pub mod line;
+pub mod machine;
+pub mod pool;
+pub mod publish;
+pub mod report;
+pub mod rounds;
+pub mod sample;
+pub mod server;
+pub mod time;
+pub mod verdict;
+pub mod view;

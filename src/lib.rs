@@ -1,0 +1,3 @@
+//! Measures how far a Kubernetes node's clock is from two NTP pools, and says so.
+
+pub mod core;

@@ -1,0 +1,3 @@
+//! The command `drift-agent`.
+
+fn main() {}
