@@ -1,0 +1,87 @@
+//! The settings as they are written: one declaration for the file's keys, the flags and the environment.
+
+use std::fmt;
+
+use clap::Args;
+use serde::de::{Deserialize, Deserializer, Visitor};
+
+/// What a person wrote: everything optional, nothing checked yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Raw {
+    /// NTP pool to measure against: a name, an IPv4 address or [IPv6], with :PORT if not 123. Repeat it: at least two
+    #[arg(long = "pool", value_name = "HOST[:PORT]", env = "DRIFT_AGENT_POOLS", value_delimiter = ',')]
+    pub pools: Option<Vec<Text>>,
+    /// Time between two exchanges with a server [default: 64s]
+    #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_INTERVAL", allow_hyphen_values = true)]
+    pub interval: Option<Text>,
+    /// Offset from which the clock counts as drifting [default: 100ms]
+    #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_THRESHOLD", allow_hyphen_values = true)]
+    pub threshold: Option<Text>,
+    /// Age from which an estimate is worth nothing [default: 10m]
+    #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_STALE_AFTER", allow_hyphen_values = true)]
+    pub stale_after: Option<Text>,
+    /// Addresses asked per pool [default: 4]
+    #[arg(long, value_name = "N", env = "DRIFT_AGENT_SERVERS_PER_POOL", allow_hyphen_values = true)]
+    pub servers_per_pool: Option<Text>,
+    /// Longest round trip that is still of use [default: 1s]
+    #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_MAX_ROUND_TRIP", allow_hyphen_values = true)]
+    pub max_round_trip: Option<Text>,
+    /// Largest root distance a server may have [default: 1s]
+    #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_MAX_ROOT_DISTANCE", allow_hyphen_values = true)]
+    pub max_root_distance: Option<Text>,
+    /// Address for /metrics, /healthz, /readyz and /v1/clock [default: :10123]
+    #[arg(long, value_name = "[HOST]:PORT", env = "DRIFT_AGENT_LISTEN", allow_hyphen_values = true)]
+    pub listen: Option<Text>,
+    /// Name of this Node object [default: the host name, where no API server is used]
+    #[arg(long, value_name = "NAME", env = "NODE_NAME", allow_hyphen_values = true)]
+    pub node_name: Option<Text>,
+    /// Annotate the Node: auto (when an API server is configured), on, or off [default: auto]
+    #[arg(long, value_name = "WHEN", env = "DRIFT_AGENT_KUBERNETES", allow_hyphen_values = true)]
+    pub kubernetes: Option<Text>,
+    /// Form of the log: text or json [default: text]
+    #[arg(long, value_name = "FORM", env = "DRIFT_AGENT_LOG_FORMAT", allow_hyphen_values = true)]
+    pub log_format: Option<Text>,
+    /// How much to log: error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL", env = "DRIFT_AGENT_LOG_LEVEL", allow_hyphen_values = true)]
+    pub log_level: Option<Text>,
+}
+
+/// A scalar as it was written; YAML's numbers and booleans are taken for their text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text(pub String);
+
+impl std::str::FromStr for Text {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Scalar;
+        impl Visitor<'_> for Scalar {
+            type Value = Text;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a single value")
+            }
+            fn visit_str<E>(self, value: &str) -> Result<Text, E> {
+                Ok(Text(value.to_owned()))
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Text, E> {
+                Ok(Text(value.to_string()))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<Text, E> {
+                Ok(Text(value.to_string()))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<Text, E> {
+                Ok(Text(value.to_string()))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<Text, E> {
+                Ok(Text(value.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Scalar)
+    }
+}

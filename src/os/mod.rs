@@ -1,0 +1,5 @@
+//! The operating system: clocks, kernel state, randomness. The only place for `unsafe`.
+
+pub mod clock;
+pub mod random;
+pub mod timex;

@@ -1,0 +1,141 @@
+//! From a configured name to addresses: A and AAAA, with a deadline, the TTL kept.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{LookupIpStrategy, ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup_ip::LookupIp;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use tokio::time::timeout;
+
+use crate::config::pool::{Host, PoolName};
+use crate::core::pool::Resolution;
+
+/// No look-up takes longer, whatever the network does.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// One question to one name server; two fit into the deadline.
+const ONE_QUESTION: Duration = Duration::from_millis(900);
+
+/// Turns names into addresses.
+pub trait Resolve: Clone + Send + Sync + 'static {
+    /// The addresses of a pool, or why there are none, in a few words.
+    fn resolve(&self, pool: PoolName) -> impl Future<Output = Result<Resolution, String>> + Send;
+}
+
+/// Asks the name servers of `/etc/resolv.conf`, read anew each time: it changes while we run.
+#[derive(Clone, Debug, Default)]
+pub struct Dns {
+    /// Instead of `/etc/resolv.conf`.
+    servers: Option<(ResolverConfig, ResolverOpts)>,
+}
+
+impl Dns {
+    /// Asks these name servers and no others.
+    pub fn with_servers(config: ResolverConfig, options: ResolverOpts) -> Self {
+        Self { servers: Some((config, options)) }
+    }
+
+    fn resolver(&self) -> Result<TokioResolver, String> {
+        let builder = match &self.servers {
+            Some((config, options)) => {
+                TokioResolver::builder_with_config(config.clone(), TokioRuntimeProvider::default())
+                    .with_options(options.clone())
+            }
+            None => {
+                TokioResolver::builder_tokio().map_err(|e| format!("cannot read /etc/resolv.conf: {e}"))?
+            }
+        };
+        let mut builder = builder;
+        let options = builder.options_mut();
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.timeout = ONE_QUESTION;
+        options.attempts = 1;
+        // We keep the answers ourselves, for as long as their TTL says.
+        options.cache_size = 0;
+        builder.build().map_err(|e| e.to_string())
+    }
+
+    async fn look_up(&self, name: &str) -> Result<LookupIp, String> {
+        let resolver = self.resolver()?;
+        // As an absolute name first: under Kubernetes' `ndots:5` a relative one costs ten questions before the right one.
+        let absolute = format!("{}.", name.trim_end_matches('.'));
+        match resolver.lookup_ip(absolute.as_str()).await {
+            Err(_) if !name.ends_with('.') => resolver.lookup_ip(name).await.map_err(|e| in_words(&e)),
+            other => other.map_err(|e| in_words(&e)),
+        }
+    }
+}
+
+/// The library's errors print the whole question; people want the reason.
+fn in_words(error: &hickory_resolver::net::NetError) -> String {
+    if error.is_nx_domain() {
+        "no such name".to_owned()
+    } else if error.is_no_records_found() {
+        "the name has no address".to_owned()
+    } else {
+        error.to_string()
+    }
+}
+
+impl Resolve for Dns {
+    async fn resolve(&self, pool: PoolName) -> Result<Resolution, String> {
+        let name = match pool.host() {
+            Host::Address(ip) => {
+                return Ok(Resolution { addresses: vec![SocketAddr::new(*ip, pool.port())], ttl: None });
+            }
+            Host::Name(name) => name,
+        };
+        let answer = timeout(DEADLINE, self.look_up(name))
+            .await
+            .map_err(|_| format!("no answer from the name servers within {} s", DEADLINE.as_secs()))??;
+        let ttl = answer.as_lookup().answers().iter().map(|r| r.ttl).min().unwrap_or(0);
+        let addresses = in_order(answer.iter().collect(), has_route);
+        if addresses.is_empty() {
+            return Err("the name has no address".to_owned());
+        }
+        Ok(Resolution {
+            addresses: addresses.into_iter().map(|ip| SocketAddr::new(ip, pool.port())).collect(),
+            ttl: Some(Duration::from_secs(ttl.into())),
+        })
+    }
+}
+
+/// Both families by turns, without the addresses that the node has no route to; all of them when it has none to any.
+fn in_order(mut addresses: Vec<IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+    addresses.dedup();
+    if addresses.iter().any(|ip| has_route(*ip)) {
+        addresses.retain(|ip| has_route(*ip));
+    }
+    let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv4);
+    let longest = v4.len().max(v6.len());
+    (0..longest).flat_map(|n| [v4.get(n), v6.get(n)]).flatten().copied().collect()
+}
+
+/// Connecting a UDP socket sends nothing; it only asks the routing table.
+fn has_route(ip: IpAddr) -> bool {
+    let from: SocketAddr = match ip {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    UdpSocket::bind(from).and_then(|socket| socket.connect((ip, 123))).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns_and_what_cannot_be_reached_is_left_out() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let all =
+            vec![ip("2001:db8::1"), ip("2001:db8::2"), ip("192.0.2.1"), ip("192.0.2.2"), ip("192.0.2.3")];
+        let order = |has_route: fn(IpAddr) -> bool| {
+            in_order(all.clone(), has_route).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(order(|_| true), "192.0.2.1 2001:db8::1 192.0.2.2 2001:db8::2 192.0.2.3");
+        assert_eq!(order(|ip| ip.is_ipv6()), "2001:db8::1 2001:db8::2", "an IPv6-only node");
+        assert_eq!(order(|_| false).split(' ').count(), 5, "no route to any: let the failure be seen");
+    }
+}

@@ -1,0 +1,4 @@
+//! Where measurements come from: NTP servers and the names that lead to them.
+
+pub mod dns;
+pub mod ntp;

@@ -1,0 +1,137 @@
+//! One exchange with one server: rsntp measures, [`crate::core::sample`] judges.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rsntp::{
+    AsyncSntpClient, Config, KissCode, LeapIndicator, ProtocolError, SynchronizationError,
+    SynchronizationResult,
+};
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+use crate::core::header::{Kiss, Leap, NtpTimestamp, read_answer, request};
+use crate::core::sample::{Exchange, Limits, Refusal, Root, Sample, clock_in_range};
+use crate::core::server::{Answer, Ask};
+use crate::core::time::Offset;
+use crate::os::clock::Clock;
+use crate::os::random;
+
+/// How long past its own time-out the library may take before we stop waiting for it.
+const GRACE: Duration = Duration::from_millis(250);
+/// An answer is 48 bytes; extension fields may follow. What is longer is cut off and was never of use.
+const LONGEST_ANSWER: usize = 512;
+
+/// Asks servers.
+#[derive(Clone)]
+pub struct Ntp {
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+}
+
+impl Ntp {
+    /// With these clocks and limits; `max_round_trip` is the time-out too.
+    pub fn new(clock: Arc<dyn Clock>, limits: Limits) -> Self {
+        Self { clock, limits }
+    }
+
+    /// Asks one server one thing. Always answers, within the time-out and a little.
+    pub async fn ask(&self, address: SocketAddr, ask: Ask) -> Answer {
+        match ask {
+            Ask::Header => self.header(address).await.map(Answer::Header),
+            Ask::Exchange(root) => self.exchange(address, root).await.map(Answer::Sample),
+        }
+        .unwrap_or_else(Answer::Refused)
+    }
+
+    async fn exchange(&self, address: SocketAddr, root: Root) -> Result<Sample, Refusal> {
+        let client = AsyncSntpClient::with_config(
+            Config::default().bind_address(any_port(address)).timeout(self.limits.max_round_trip),
+        );
+        let before = self.clock.read();
+        clock_in_range(before)?;
+        let result = timeout(self.limits.max_round_trip + GRACE, client.synchronize(address)).await;
+        let after = self.clock.read();
+        let result = result.map_err(|_| Refusal::Timeout)?.map_err(|error| refusal(&error))?;
+        Sample::validate(&to_exchange(&result, before, after)?, root, self.limits)
+    }
+
+    async fn header(&self, address: SocketAddr) -> Result<Root, Refusal> {
+        let nonce = NtpTimestamp(random::bits());
+        let mut seen = Refusal::Timeout;
+        let read = async {
+            let socket = UdpSocket::bind(any_port(address)).await?;
+            socket.connect(address).await?;
+            socket.send(&request(nonce)).await?;
+            let mut buffer = [0; LONGEST_ANSWER];
+            loop {
+                let length = socket.recv(&mut buffer).await?;
+                match read_answer(buffer.get(..length).unwrap_or_default(), nonce) {
+                    // Not an answer to us: the real one may still come.
+                    Err(Refusal::WrongOrigin) => seen = Refusal::WrongOrigin,
+                    other => return Ok(other),
+                }
+            }
+        };
+        let answer: Result<std::io::Result<_>, _> = timeout(self.limits.max_round_trip, read).await;
+        match answer {
+            Ok(Ok(header)) => Root::from_header(&header?, self.clock.read().raw, self.limits),
+            Ok(Err(error)) => Err(io_refusal(&error)),
+            Err(_) => Err(seen),
+        }
+    }
+}
+
+/// A free port of the server's address family; rsntp's default is IPv4 only.
+fn any_port(server: SocketAddr) -> SocketAddr {
+    match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+fn to_exchange(
+    result: &SynchronizationResult,
+    before: crate::core::time::Reading,
+    after: crate::core::time::Reading,
+) -> Result<Exchange, Refusal> {
+    let span = |secs: f64| Offset::from_secs_f64(secs).ok_or(Refusal::Malformed);
+    Ok(Exchange {
+        before,
+        after,
+        offset: span(result.clock_offset().as_secs_f64())?,
+        round_trip: span(result.round_trip_delay().as_secs_f64())?,
+        stratum: result.stratum(),
+        leap: match result.leap_indicator() {
+            LeapIndicator::NoWarning => Leap::None,
+            LeapIndicator::LastMinuteHas61Seconds => Leap::Insert,
+            LeapIndicator::LastMinuteHas59Seconds => Leap::Delete,
+            LeapIndicator::AlarmCondition => Leap::Alarm,
+        },
+    })
+}
+
+fn refusal(error: &SynchronizationError) -> Refusal {
+    match error {
+        SynchronizationError::IOError(error) => io_refusal(error),
+        SynchronizationError::ProtocolError(error) => match error {
+            ProtocolError::KissODeath(KissCode::RateExceeded) => Refusal::Kiss(Kiss::Rate),
+            ProtocolError::KissODeath(KissCode::AccessDenied) => Refusal::Kiss(Kiss::Deny),
+            ProtocolError::KissODeath(_) => Refusal::Kiss(Kiss::Other),
+            ProtocolError::InvalidOriginateTimestamp => Refusal::WrongOrigin,
+            ProtocolError::InvalidTransmitTimestamp => Refusal::ZeroTimestamp,
+            ProtocolError::ServerNotSynchronized => Refusal::Unsynchronised,
+            ProtocolError::PacketIsTooShort
+            | ProtocolError::InvalidPacketVersion
+            | ProtocolError::InvalidLeapIndicator
+            | ProtocolError::InvalidMode
+            | ProtocolError::InvalidReferenceIdentifier => Refusal::Malformed,
+        },
+    }
+}
+
+fn io_refusal(error: &std::io::Error) -> Refusal {
+    if error.kind() == ErrorKind::TimedOut { Refusal::Timeout } else { Refusal::Unreachable }
+}
