@@ -1,3 +1,7 @@
 //! The command `drift-agent`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    drift_agent::cli::main()
+}

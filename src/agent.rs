@@ -1,0 +1,184 @@
+//! The loop: it carries inputs to the machine and effects to the world, and decides nothing.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use crate::config::Settings;
+use crate::config::pool::PoolName;
+use crate::core::effect::{Effect, Input};
+use crate::core::machine::Machine;
+use crate::core::report::Prior;
+use crate::core::time::Mono;
+use crate::core::view::View;
+use crate::effects::api::NodeApi;
+use crate::os::clock::Clock;
+use crate::os::random;
+use crate::sources::dns::Resolve;
+use crate::sources::ntp::Ntp;
+
+/// The machine is looked at this often at least, so that a step of the wall clock shows.
+const TICK: Duration = Duration::from_secs(1);
+/// Answers that may wait for the loop; a sender that finds it full waits.
+const QUEUE: usize = 64;
+
+/// What the loop shares with those who only look.
+pub struct Shared {
+    machine: Mutex<Machine>,
+    clock: Arc<dyn Clock>,
+    last_tick: AtomicI64,
+}
+
+impl Shared {
+    /// What is known at this instant.
+    pub fn view(&self) -> View {
+        // The lock first: the clocks must be read when nothing can change any more.
+        let machine = self.machine();
+        machine.view(self.clock.read())
+    }
+
+    /// How long the loop has not turned.
+    pub fn since_last_tick(&self) -> Duration {
+        self.clock.read().raw.since(Mono::from_nanos(self.last_tick.load(Ordering::Relaxed)))
+    }
+
+    fn has_settled(&self) -> bool {
+        let machine = self.machine();
+        machine.has_settled(self.clock.read().raw)
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The agent, without its HTTP server.
+pub struct Agent<R> {
+    shared: Arc<Shared>,
+    ntp: Ntp,
+    resolver: R,
+    pools: Vec<PoolName>,
+    api: Option<NodeApi>,
+    inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+}
+
+impl<R: Resolve> Agent<R> {
+    /// Nothing is asked before it runs. Without an API the Node is not written, and everything else is the same.
+    pub fn new(settings: &Settings, clock: Arc<dyn Clock>, resolver: R, api: Option<NodeApi>) -> Self {
+        let now = clock.read();
+        let machine = Machine::new(settings.core.clone(), random::bits(), now);
+        Self {
+            shared: Arc::new(Shared {
+                machine: Mutex::new(machine),
+                clock: Arc::clone(&clock),
+                last_tick: AtomicI64::new(now.raw.as_nanos()),
+            }),
+            ntp: Ntp::new(clock, settings.core.limits),
+            resolver,
+            pools: settings.pools.clone(),
+            api,
+            inputs: mpsc::channel(QUEUE),
+        }
+    }
+
+    /// For those who only look.
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Runs until `end`; `observe` sees every effect before it is carried out.
+    pub async fn run(&mut self, end: impl Future<Output = ()>, mut observe: impl FnMut(&Effect)) {
+        let mut end = pin!(end);
+        self.feed(Input::Tick, &mut observe);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut end => return,
+                () = self.turn(&mut observe) => {}
+            }
+        }
+    }
+
+    /// Runs until the first burst is over and judged, or `deadline` has passed.
+    pub async fn measure_once(&mut self, deadline: Duration, mut observe: impl FnMut(&Effect)) {
+        self.feed(Input::Tick, &mut observe);
+        let settled = async {
+            while !self.shared.has_settled() {
+                self.turn(&mut observe).await;
+            }
+        };
+        // Out of time is no error: what is known by then is judged.
+        let _ = timeout(deadline, settled).await;
+    }
+
+    /// Waits for one input and feeds it. May be dropped while it waits.
+    async fn turn(&mut self, observe: &mut impl FnMut(&Effect)) {
+        let now = self.shared.clock.read().raw;
+        let idle = self.shared.machine().next(now).min(TICK);
+        let input = tokio::select! {
+            biased;
+            input = self.inputs.1.recv() => input.unwrap_or(Input::Tick),
+            () = sleep(idle) => Input::Tick,
+        };
+        self.feed(input, observe);
+    }
+
+    fn feed(&mut self, input: Input, observe: &mut impl FnMut(&Effect)) {
+        let now = self.shared.clock.read();
+        self.shared.last_tick.store(now.raw.as_nanos(), Ordering::Relaxed);
+        let effects = self.shared.machine().on(input, now);
+        for effect in effects {
+            observe(&effect);
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&self, effect: Effect) {
+        match effect {
+            Effect::Resolve { pool } => {
+                let Some(name) = self.pools.get(pool).cloned() else { return };
+                let resolver = self.resolver.clone();
+                self.spawn(async move { Input::Resolved { pool, answer: resolver.resolve(name).await } });
+            }
+            Effect::Query { server, address, ask } => {
+                let ntp = self.ntp.clone();
+                self.spawn(async move { Input::Answered { server, answer: ntp.ask(address, ask).await } });
+            }
+            Effect::ReadNode => self
+                .write(Input::Read(Ok(Prior::default())), |api| async move { Input::Read(api.read().await) }),
+            Effect::WriteNode(report) => {
+                self.write(Input::Unwritten, |api| async move { Input::Wrote(api.write(&report).await) });
+            }
+            Effect::SendEvent(event) => {
+                self.write(Input::Unsent, |api| async move { Input::Sent(api.send_event(&event).await) });
+            }
+            Effect::Tell(_) => {}
+        }
+    }
+
+    /// Writes to the API server; without one the input is `otherwise`.
+    fn write<F: Future<Output = Input> + Send + 'static>(
+        &self,
+        otherwise: Input,
+        write: impl FnOnce(NodeApi) -> F,
+    ) {
+        match self.api.clone() {
+            Some(api) => self.spawn(write(api)),
+            None => self.spawn(async { otherwise }),
+        }
+    }
+
+    /// The loop never waits for the world: each effect runs by itself and comes back as an input.
+    fn spawn(&self, work: impl Future<Output = Input> + Send + 'static) {
+        let inputs = self.inputs.0.clone();
+        tokio::spawn(async move {
+            // The loop is gone only when the agent ends.
+            let _ = inputs.send(work.await).await;
+        });
+    }
+}

@@ -1,0 +1,231 @@
+//! `drift-agent demo`: the whole agent against two pools on loopback, whose time is what drifts.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::{Instant, sleep};
+
+use super::style::Style;
+use super::{Exit, Failure, block_on};
+use crate::agent::{Agent, Shared};
+use crate::config::pool::PoolName;
+use crate::config::raw::{Raw, Text};
+use crate::config::{Listen, Settings};
+use crate::core::effect::{Effect, Note};
+use crate::core::pool::Resolution;
+use crate::core::time::{Offset, Ppb};
+use crate::core::verdict::State;
+use crate::core::view::View;
+use crate::effects::node;
+use crate::http::server;
+use crate::os::clock::LinuxClock;
+use crate::sim::behaviour::Behaviour;
+use crate::sim::server::{Server, TimeScale};
+use crate::sources::dns::Resolve;
+
+/// Two pools, as in the default; `.invalid` so that nobody takes them for real.
+const POOLS: [&str; 2] = ["pool-a.invalid", "pool-b.invalid"];
+const SERVERS_PER_POOL: usize = 3;
+/// No scene takes longer; one that does is a fault.
+const SCENE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Stay up after the story, to look at the metrics
+    #[arg(long)]
+    serve: bool,
+}
+
+pub(super) fn run(args: DemoArgs) -> Result<Exit, Failure> {
+    block_on(async {
+        let stage = Stage::set_up()
+            .await
+            .map_err(|e| Failure::software("cannot start NTP servers on loopback", e))?;
+        play(stage, args.serve).await.map(|()| Exit::Ok)
+    })
+}
+
+/// The servers of both pools.
+struct Stage {
+    time: TimeScale,
+    pools: [Vec<Server>; 2],
+}
+
+/// Knows the demo's names and nothing else.
+#[derive(Clone)]
+struct Names([Vec<SocketAddr>; 2]);
+
+impl Stage {
+    async fn set_up() -> std::io::Result<Self> {
+        let time = TimeScale::new(Offset::ZERO);
+        let mut pools = [Vec::new(), Vec::new()];
+        for pool in &mut pools {
+            for _ in 0..SERVERS_PER_POOL {
+                pool.push(Server::start(time.clone(), Behaviour::Honest).await?);
+            }
+        }
+        Ok(Self { time, pools })
+    }
+
+    fn names(&self) -> Names {
+        Names(self.pools.each_ref().map(|pool| pool.iter().map(Server::address).collect()))
+    }
+}
+
+impl Resolve for Names {
+    async fn resolve(&self, pool: PoolName) -> Result<Resolution, String> {
+        let index = POOLS.iter().position(|name| *name == pool.to_string());
+        let addresses = index.and_then(|i| self.0.get(i)).cloned().ok_or("no such name")?;
+        Ok(Resolution { addresses, ttl: None })
+    }
+}
+
+async fn play(stage: Stage, serve: bool) -> Result<(), Failure> {
+    let text = |value: &str| Some(Text(value.to_owned()));
+    let raw = Raw {
+        pools: Some(POOLS.map(|name| Text(name.to_owned())).to_vec()),
+        interval: text("1s"),
+        stale_after: text("10s"),
+        max_round_trip: text("250ms"),
+        ..Raw::default()
+    };
+    let settings = Settings::new(raw, Raw::default())?;
+    let listen = Listen { host: Some([127, 0, 0, 1].into()), port: 0 };
+    let listener =
+        server::bind(listen).await.map_err(|e| Failure::software("cannot listen on 127.0.0.1", e))?;
+    let url = server::local_url(&listener);
+
+    let mut agent = Agent::new(&settings, Arc::new(LinuxClock), stage.names(), None);
+    let shared = agent.shared();
+    let http = tokio::spawn(server::serve(listener, Arc::clone(&shared)));
+    let teller = Teller { style: Style::for_stdout(), started: now() };
+    let mut outcome = Ok(());
+    let story = async {
+        outcome = tell(&stage, &shared, teller, &url).await;
+        if serve && outcome.is_ok() {
+            teller.scene("Staying up (--serve). End with Ctrl-C.");
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    };
+    agent.run(story, |effect| teller.show(effect)).await;
+    http.abort();
+    outcome
+}
+
+/// The story, scene by scene; each waits for what it announces.
+async fn tell(stage: &Stage, shared: &Shared, teller: Teller, url: &str) -> Result<(), Failure> {
+    let [pool_a, pool_b] = &stage.pools;
+    let until = async |what: &str, condition: &dyn Fn(&View) -> bool| wait(shared, what, condition).await;
+    let is = |state: State| move |view: &View| view.state == state;
+
+    teller.scene("Two NTP pools of three servers each, on loopback. No network, no cluster, no root.");
+    teller.say(&format!("metrics: {url}/metrics   for workloads: {url}/v1/clock"));
+    until("in sync", &is(State::InSync)).await?;
+
+    teller.scene(
+        "Reference time runs away from this machine by 8 ms a second (a bad oscillator, seen from the node).",
+    );
+    stage.time.drift(Ppb::from_ppm(8_000));
+    until("drifting", &is(State::Drifting)).await?;
+    until("more than 120 ms", &|view| stage_offset(view) > 0.12).await?;
+
+    teller.scene("Someone slews the clock back.");
+    stage.time.drift(Ppb::from_ppm(-20_000));
+    until("close again", &|_| stage.time.offset().as_secs_f64() < 0.01).await?;
+    stage.time.set(Offset::ZERO);
+    until("in sync", &|view| view.state == State::InSync && stage_offset(view).abs() < 0.01).await?;
+
+    teller.scene("One server of pool-a lies by 10 s. Five others know better.");
+    let lying = |server: &Server| server.behave(Behaviour::Offset(Offset::from_nanos(10_000_000_000)));
+    pool_a.first().into_iter().for_each(lying);
+    let outvoted = |view: &View| view.pools.iter().flat_map(|p| &p.servers).filter(|s| s.outvoted).count();
+    until("the liar outvoted", &|view| outvoted(view) == 1 && view.state == State::InSync).await?;
+    teller.say("judged: outvoted; the offset stands, and nothing was announced");
+    pool_a.first().into_iter().for_each(|server| server.behave(Behaviour::Honest));
+    until("all agree", &|view| outvoted(view) == 0).await?;
+
+    teller.scene("Pool-b goes silent.");
+    pool_b.iter().for_each(|server| server.behave(Behaviour::Silent));
+    until("one pool left", &|view| view.pools_agreeing == 1 && view.silent_pools().count() == 1).await?;
+    teller.say(&format!("judged: {}", shared.view().sentence()));
+
+    teller.scene("Pool-b is back, but 10 s off. One of the two pools is wrong, and nobody can say which.");
+    pool_b.iter().for_each(lying);
+    until("disagreement", &is(State::Disagree)).await?;
+
+    teller.scene("Pool-b tells the right time again.");
+    pool_b.iter().for_each(|server| server.behave(Behaviour::Honest));
+    until("in sync", &|view| view.state == State::InSync && view.pools_agreeing == 2).await?;
+
+    teller.scene("That is all. On a node: drift-agent run. In a cluster: the DaemonSet.");
+    Ok(())
+}
+
+fn stage_offset(view: &View) -> f64 {
+    view.measured.map_or(0.0, |(offset, _)| offset.as_secs_f64())
+}
+
+async fn wait(shared: &Shared, what: &str, condition: &dyn Fn(&View) -> bool) -> Result<(), Failure> {
+    let deadline = now() + SCENE;
+    while !condition(&shared.view()) {
+        if now() > deadline {
+            let view = shared.view();
+            return Err(Failure::software(&format!("the demo waited in vain for: {what}"), view.sentence()));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the time of the story, not the time of day")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[derive(Clone, Copy)]
+struct Teller {
+    style: Style,
+    started: Instant,
+}
+
+impl Teller {
+    fn line(self, text: &str) {
+        let seconds = now().saturating_duration_since(self.started).as_secs_f64();
+        println!("{} {text}", self.style.faint(&format!("{seconds:5.1} s")));
+    }
+
+    fn scene(self, text: &str) {
+        println!();
+        self.line(&self.style.bold(text));
+    }
+
+    fn say(self, text: &str) {
+        self.line(&format!("  {text}"));
+    }
+
+    fn show(self, effect: &Effect) {
+        match effect {
+            Effect::Tell(Note::Verdict { state, sentence }) => {
+                self.say(&format!("{}: {sentence}", self.style.state(*state, state.label())));
+            }
+            Effect::Tell(Note::Server { result: Err(_), .. }) => {}
+            Effect::Tell(note @ (Note::Resolved { .. } | Note::Unresolved { .. })) => {
+                self.say(&note.to_string())
+            }
+            Effect::WriteNode(report) if report.state == State::Drifting => {
+                self.say("to the API server: PATCH /api/v1/nodes/NAME/status");
+                let patch = serde_json::to_string_pretty(&node::patch("NAME", report)).unwrap_or_default();
+                patch.lines().for_each(|line| self.say(&self.style.faint(line)));
+            }
+            Effect::WriteNode(report) => {
+                self.say(&self.style.faint(&format!("annotated: clock-state={}", report.state.label())));
+            }
+            Effect::SendEvent(event) => {
+                self.say(&format!("event {} ({})", event.reason.label(), event.reason.kind()));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The command line: one file per command.
+
+mod check;
+mod check_config;
+mod demo;
+mod run;
+mod style;
+
+use std::fmt::Display;
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::raw::Raw;
+use crate::config::{ConfigError, LogFormat, Settings, read_file};
+
+/// A command's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// All is well; for `check`: in sync.
+    Ok = 0,
+    /// `check`: drifting.
+    Drifting = 1,
+    /// `check`: the servers contradict each other.
+    Disagree = 2,
+    /// `check`: nothing measured.
+    NothingMeasured = 3,
+    /// The command line is wrong (`EX_USAGE` of sysexits.h).
+    Usage = 64,
+    /// The program failed (`EX_SOFTWARE`).
+    Software = 70,
+    /// The configuration is wrong (`EX_CONFIG`).
+    Config = 78,
+}
+
+/// Measures this machine's clock against two NTP pools; on Kubernetes, annotates the Node.
+///
+/// It observes and reports. It never changes the clock.
+#[derive(Debug, Parser)]
+#[command(name = "drift-agent", version, max_term_width = 100, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure, export metrics and annotate the Node, until ended
+    Run(ConfigArgs),
+    /// Measure once and say how the clock is
+    ///
+    /// Exits with 0 in sync, 1 drifting, 2 the servers contradict each other, 3 nothing measured.
+    Check(check::CheckArgs),
+    /// Show the whole agent on this machine: no network, no cluster, no root
+    Demo(demo::DemoArgs),
+    /// Check a configuration and print the settings it leads to
+    CheckConfig(ConfigArgs),
+}
+
+/// Where the settings come from. A flag wins over the environment, that over the file, that over the default.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// Configuration file (YAML)
+    #[arg(long, value_name = "FILE", env = "DRIFT_AGENT_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    raw: Raw,
+}
+
+impl ConfigArgs {
+    fn settings(self) -> Result<Settings, Failure> {
+        let file = read_file(self.config.as_deref())?;
+        Ok(Settings::new(self.raw, file)?)
+    }
+}
+
+/// Why a command did not do its work: an exit code and a line for people.
+struct Failure(Exit, String);
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self(if error.is_usage() { Exit::Usage } else { Exit::Config }, error.to_string())
+    }
+}
+
+impl Failure {
+    /// The program failed at `what`.
+    fn software(what: &str, error: impl Display) -> Self {
+        Self(Exit::Software, format!("{what}: {error}"))
+    }
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, and are no errors.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Exit::Usage } else { Exit::Ok } as u8);
+        }
+    };
+    let done = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::CheckConfig(args) => check_config::run(args),
+    };
+    let exit = done.unwrap_or_else(|Failure(exit, message)| {
+        eprintln!("drift-agent: {message}");
+        exit
+    });
+    ExitCode::from(exit as u8)
+}
+
+/// One thread is enough for everything here, and keeps the footprint small.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::software("cannot start", e))?;
+    let result = runtime.block_on(work);
+    // What still waits for the network is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// The log goes to standard error; other crates only warn, or the network's noise would drown ours.
+fn start_log(settings: &Settings) {
+    let ours = LevelFilter::from_level(settings.log_level);
+    let filter = Targets::new().with_target("drift_agent", ours).with_default(ours.min(LevelFilter::WARN));
+    let form = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let form = match settings.log_format {
+        LogFormat::Text => form.with_ansi(style::stderr_is_terminal()).boxed(),
+        LogFormat::Json => form.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(form.with_filter(filter)).init();
+}

@@ -1,0 +1,124 @@
+//! `drift-agent run`: the agent on a node.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use super::{ConfigArgs, Exit, Failure, block_on, start_log};
+use crate::agent::Agent;
+use crate::config::{Kubernetes, Settings};
+use crate::core::effect::{Effect, Note};
+use crate::effects::api::{Access, NodeApi};
+use crate::effects::metrics::{REVISION, VERSION};
+use crate::effects::node;
+use crate::http::server;
+use crate::os::clock::LinuxClock;
+use crate::sources::dns::Dns;
+
+pub(super) fn run(args: ConfigArgs) -> Result<Exit, Failure> {
+    let settings = args.settings()?;
+    start_log(&settings);
+    block_on(agent(settings))
+}
+
+async fn agent(settings: Settings) -> Result<Exit, Failure> {
+    let node = node_name(&settings);
+    let api = connect(&settings, node.as_ref()).await?;
+    let listener = server::bind(settings.listen).await.map_err(|error| {
+        Failure(
+            Exit::Config,
+            format!("listen: \"{}\" cannot be had: {error}; name a free address and port", settings.listen),
+        )
+    })?;
+    for warning in &settings.warnings {
+        warn!("{warning}");
+    }
+    info!(
+        version = VERSION,
+        revision = REVISION,
+        node = node.as_deref().unwrap_or("unknown"),
+        pools = settings.core.pools.join(" "),
+        url = server::local_url(&listener),
+        kubernetes = api.is_some(),
+        "drift-agent observes this clock"
+    );
+    let node = node.unwrap_or_else(|| "unknown".to_owned());
+    let writes = api.is_some();
+    let mut agent = Agent::new(&settings, Arc::new(LinuxClock), Dns::default(), api);
+    let http = tokio::spawn(server::serve(listener, agent.shared()));
+    agent.run(ended()?, |effect| log(effect, &node, writes)).await;
+    http.abort();
+    info!("ended; what was written to the Node stays");
+    Ok(Exit::Ok)
+}
+
+/// `SIGTERM` from the kubelet, `SIGINT` from a terminal.
+fn ended() -> Result<impl Future<Output = ()>, Failure> {
+    let catch = |kind| signal(kind).map_err(|e| Failure::software("cannot wait for signals", e));
+    let (mut term, mut int) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+/// Where an API server is configured: by name, or by the pod we run in. A kubeconfig in the home directory is a person's, and
+/// not taken.
+#[expect(clippy::disallowed_methods, reason = "the two variables that Kubernetes' clients go by")]
+fn access() -> Option<Access> {
+    match std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
+        Some(path) => Some(Access::File(PathBuf::from(path))),
+        None => std::env::var_os("KUBERNETES_SERVICE_HOST").map(|_| Access::InCluster),
+    }
+}
+
+fn node_name(settings: &Settings) -> Option<String> {
+    settings.node_name.clone().or_else(|| {
+        let host = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+        Some(host).filter(|host| !host.is_empty() && settings.kubernetes == Kubernetes::Off)
+    })
+}
+
+async fn connect(settings: &Settings, node: Option<&String>) -> Result<Option<NodeApi>, Failure> {
+    let access = match (settings.kubernetes, access()) {
+        (Kubernetes::Off, _) | (Kubernetes::Auto, None) => return Ok(None),
+        (Kubernetes::On, None) => {
+            let hint = "no API server is configured: run in a pod with a service account, set KUBECONFIG, or say off";
+            return Err(Failure(Exit::Config, format!("kubernetes: \"on\", but {hint}")));
+        }
+        (Kubernetes::On | Kubernetes::Auto, Some(access)) => access,
+    };
+    let Some(node) = node else {
+        let hint = "set NODE_NAME to the name of this Node (downward API: fieldPath spec.nodeName)";
+        return Err(Failure(
+            Exit::Config,
+            format!("nodeName: not set, but the Node is to be annotated; {hint}"),
+        ));
+    };
+    let api = NodeApi::new(access, node.clone()).await;
+    api.map(Some).map_err(|error| {
+        Failure(Exit::Config, format!("kubernetes: the API server's configuration is not right: {error}"))
+    })
+}
+
+/// What goes to the log: what changed, and what would be written where there is no API server.
+fn log(effect: &Effect, node: &str, writes: bool) {
+    match effect {
+        Effect::Tell(note) => tell(note),
+        Effect::WriteNode(report) if !writes => {
+            info!(patch = %node::patch(node, report), "would apply to nodes/{node}/status");
+        }
+        Effect::SendEvent(event) if !writes => {
+            info!(reason = event.reason.label(), note = event.note, "would send an event");
+        }
+        _ => {}
+    }
+}
+
+fn tell(note: &Note) {
+    if note.is_warning() { warn!("{note}") } else { info!("{note}") }
+}

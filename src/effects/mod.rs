@@ -1,0 +1,6 @@
+//! What the world sees: metrics, the Node's annotations and condition, events.
+
+pub mod api;
+pub mod event;
+pub mod metrics;
+pub mod node;

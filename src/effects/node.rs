@@ -1,0 +1,168 @@
+//! The Node's annotations and condition, as one server-side apply. Pure: what is sent, not how.
+
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Map, Value, json};
+
+use crate::core::report::{NodeReport, Prior, Status};
+use crate::core::time::Wall;
+
+/// Who owns the fields that we apply.
+pub const FIELD_MANAGER: &str = "drift-agent";
+/// The type of the condition; status `True` is the problem.
+pub const CONDITION: &str = "ClockDrift";
+
+/// An annotation of ours.
+macro_rules! annotation {
+    ($name:literal) => {
+        concat!("drift-agent.io/", $name)
+    };
+}
+
+/// Reference time, to the second: RFC 3339.
+const OBSERVED_AT: &str = annotation!("observed-at");
+/// Since when the node drifts.
+const EXCEEDED_SINCE: &str = annotation!("exceeded-since");
+
+/// The body of the apply to `nodes/NAME/status`. What it leaves out is taken off the Node.
+pub fn patch(node: &str, report: &NodeReport) -> Value {
+    let mut annotations = Map::new();
+    let mut put = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            annotations.insert(key.to_owned(), Value::String(value));
+        }
+    };
+    put(annotation!("clock-state"), Some(report.state.label().to_owned()));
+    put(
+        annotation!("offset-seconds"),
+        report.measured.map(|(offset, _)| format!("{:.6}", offset.as_secs_f64())),
+    );
+    put(
+        annotation!("offset-bound-seconds"),
+        report.measured.map(|(_, bound)| format!("{:.6}", bound.as_secs_f64())),
+    );
+    put(OBSERVED_AT, report.observed_at.map(|t| t.rfc3339(0)));
+    put(EXCEEDED_SINCE, report.exceeded_since.map(|t| t.rfc3339(0)));
+    put(annotation!("pools"), Some(pools(report)));
+    let condition = NodeCondition {
+        type_: CONDITION.to_owned(),
+        status: report.status().label().to_owned(),
+        reason: Some(report.reason.label().to_owned()),
+        message: Some(report.message.clone()),
+        last_heartbeat_time: time(report.heartbeat),
+        last_transition_time: time(report.transition),
+    };
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": { "name": node, "annotations": annotations },
+        "status": { "conditions": [condition] },
+    })
+}
+
+/// `time.google.com=+0.1322 time.cloudflare.com=+0.1317`; a pool that says nothing is `unknown`.
+fn pools(report: &NodeReport) -> String {
+    let each = report.pools.iter().map(|(name, offset)| match offset {
+        Some(offset) => format!("{name}={:+.4}", offset.as_secs_f64()),
+        None => format!("{name}=unknown"),
+    });
+    each.collect::<Vec<_>>().join(" ")
+}
+
+fn time(wall: Wall) -> Option<Time> {
+    wall.rfc3339(0).parse().ok().map(Time)
+}
+
+/// What an earlier run left on the Node. What cannot be read counts as not there.
+pub fn prior(node: &Node) -> Prior {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let condition = conditions.and_then(|all| all.iter().find(|c| c.type_ == CONDITION));
+    let since = |c: &NodeCondition| Wall::parse_rfc3339(&c.last_transition_time.as_ref()?.0.to_string());
+    let annotations = node.metadata.annotations.as_ref();
+    Prior {
+        condition: condition.and_then(|c| Some((Status::from_label(&c.status)?, since(c)?))),
+        exceeded_since: annotations.and_then(|a| Wall::parse_rfc3339(a.get(EXCEEDED_SINCE)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::report::Reason;
+    use crate::core::time::{Bound, Offset};
+    use crate::core::verdict::State;
+
+    fn drifting() -> NodeReport {
+        let at = Wall::parse_rfc3339("2026-11-22T10:00:00.7Z").unwrap();
+        NodeReport {
+            state: State::Drifting,
+            reason: Reason::of(State::Drifting),
+            message: "The clock is 132 ms behind (±2.0 ms), over the threshold of 100 ms.".into(),
+            measured: Some((Offset::from_nanos(132_241_000), Bound::from_nanos(2_000_000))),
+            observed_at: Some(at),
+            heartbeat: at,
+            transition: at,
+            exceeded_since: Some(at),
+            pools: vec![
+                ("time.google.com".into(), Some(Offset::from_nanos(132_200_000))),
+                ("b.example".into(), None),
+            ],
+        }
+    }
+
+    #[test]
+    fn the_patch_is_the_contract_word_for_word() {
+        assert_eq!(
+            patch("n0", &drifting()),
+            json!({
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": { "name": "n0", "annotations": {
+                    "drift-agent.io/clock-state": "drifting",
+                    "drift-agent.io/offset-seconds": "0.132241",
+                    "drift-agent.io/offset-bound-seconds": "0.002000",
+                    "drift-agent.io/observed-at": "2026-11-22T10:00:00Z",
+                    "drift-agent.io/exceeded-since": "2026-11-22T10:00:00Z",
+                    "drift-agent.io/pools": "time.google.com=+0.1322 b.example=unknown",
+                }},
+                "status": { "conditions": [{
+                    "type": "ClockDrift",
+                    "status": "True",
+                    "reason": "OffsetExceedsThreshold",
+                    "message": "The clock is 132 ms behind (±2.0 ms), over the threshold of 100 ms.",
+                    "lastHeartbeatTime": "2026-11-22T10:00:00Z",
+                    "lastTransitionTime": "2026-11-22T10:00:00Z",
+                }]},
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out_and_so_taken_off_the_node() {
+        let report = NodeReport {
+            measured: None,
+            observed_at: None,
+            exceeded_since: None,
+            state: State::Unknown,
+            ..drifting()
+        };
+        let patch = patch("n0", &report);
+        let keys: Vec<&String> = patch["metadata"]["annotations"].as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["drift-agent.io/clock-state", "drift-agent.io/pools"]);
+        assert_eq!(
+            patch["status"]["conditions"][0]["status"], "Unknown",
+            "nobody can say, so it is no drift"
+        );
+    }
+
+    #[test]
+    fn an_earlier_run_is_read_back() {
+        let node: Node = serde_json::from_value(patch("n0", &drifting())).unwrap();
+        let at = Wall::parse_rfc3339("2026-11-22T10:00:00Z").unwrap();
+        assert_eq!(prior(&node), Prior { condition: Some((Status::True, at)), exceeded_since: Some(at) });
+        assert_eq!(prior(&Node::default()), Prior::default());
+        let mut broken = node;
+        broken.metadata.annotations.as_mut().unwrap().insert(EXCEEDED_SINCE.into(), "long ago".into());
+        assert_eq!(prior(&broken).exceeded_since, None);
+    }
+}

@@ -1,0 +1,54 @@
+//! `/v1/clock`: the time and how sure we are, for the workloads on this node.
+
+use serde::Serialize;
+
+use crate::core::time::Offset;
+use crate::core::view::View;
+
+/// The answer while an offset is known.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Clock {
+    /// The verdict.
+    state: &'static str,
+    /// Reference time - node time; positive is behind.
+    offset_seconds: f64,
+    /// The true offset is inside offset +- bound.
+    bound_seconds: f64,
+    /// Reference time is not before this: RFC 3339 with nanoseconds.
+    earliest: String,
+    /// Reference time is not after this.
+    latest: String,
+    /// Age of the newest sample behind it.
+    estimate_age_seconds: f64,
+}
+
+/// The answer while it is not.
+#[derive(Debug, Serialize)]
+pub struct NoClock {
+    /// The verdict.
+    state: &'static str,
+    /// Why, in a sentence.
+    reason: String,
+}
+
+impl Clock {
+    /// From what is known now.
+    pub fn new(view: &View) -> Result<Self, NoClock> {
+        let state = view.state.label();
+        let known = view.measured.zip(view.estimate_age).filter(|_| view.state.has_offset());
+        let Some(((offset, bound), age)) = known else {
+            return Err(NoClock { state, reason: view.sentence() });
+        };
+        let reference = view.node_time.plus(offset);
+        let half = bound.as_nanos();
+        Ok(Self {
+            state,
+            offset_seconds: offset.as_secs_f64(),
+            bound_seconds: bound.as_secs_f64(),
+            earliest: reference.plus(Offset::from_nanos(-half)).rfc3339(9),
+            latest: reference.plus(Offset::from_nanos(half)).rfc3339(9),
+            estimate_age_seconds: age.as_secs_f64(),
+        })
+    }
+}

@@ -1,0 +1,4 @@
+//! What the agent serves: `/metrics`, `/healthz`, `/readyz`, `/v1/clock`.
+
+pub mod clock;
+pub mod server;

@@ -1,0 +1,155 @@
+//! A small HTTP/1.1 server: a handful of paths, and a limit for everything a client can waste.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+use super::clock::Clock;
+use crate::agent::Shared;
+use crate::config::Listen;
+use crate::effects::metrics;
+use crate::os::timex;
+
+/// Connections served at once; the others wait in the kernel's queue.
+const CONNECTIONS: usize = 64;
+/// How long a client may take for a request's head, or leave a connection idle.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// How long one connection may live: a client that reads slowly does not hold its place for ever.
+const CONNECTION_LIFE: Duration = Duration::from_secs(300);
+/// The largest head of a request.
+const LARGEST_HEAD: usize = 16 << 10;
+/// The loop ticks once a second; this long without a tick, and it is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(15);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// Binds the address; on every family where none is named.
+pub async fn bind(listen: Listen) -> Result<TcpListener, String> {
+    let mut error = String::new();
+    for address in listen.candidates() {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+                return Err(format!("{address} is in use"));
+            }
+            Err(e) => error = e.to_string(),
+        }
+    }
+    Err(error)
+}
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, mostly. It ends when connections end; spinning would not help.
+                warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let response = respond(&request, &shared);
+                async { Ok::<_, Infallible>(response) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_WITHIN)
+                .max_buf_size(LARGEST_HEAD)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_LIFE, connection).await {
+                debug!(%peer, %error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn respond(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/metrics" => {
+            let text = metrics::render(&shared.view(), timex::read());
+            reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+        }
+        "/healthz" => {
+            let age = shared.since_last_tick();
+            if age < STUCK_AFTER {
+                reply(StatusCode::OK, TEXT, "ok\n")
+            } else {
+                reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("no tick for {} s\n", age.as_secs()))
+            }
+        }
+        "/readyz" => {
+            let view = shared.view();
+            let text = format!("{}: {}\n", view.state.label(), view.sentence());
+            reply(if view.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, TEXT, text)
+        }
+        "/v1/clock" => match Clock::new(&shared.view()) {
+            Ok(clock) => json(StatusCode::OK, &clock),
+            Err(none) => json(StatusCode::SERVICE_UNAVAILABLE, &none),
+        },
+        "/" => reply(StatusCode::OK, TEXT, "drift-agent\n\n/metrics\n/v1/clock\n/healthz\n/readyz\n"),
+        _ => reply(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            "not found; there are /metrics, /v1/clock, /healthz and /readyz\n",
+        ),
+    }
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => reply(status, JSON, bytes),
+        Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
+    }
+}
+
+fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // What is true now is not true in a second.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The address that was bound, with a host that can be asked from this machine.
+pub fn local_url(listener: &TcpListener) -> String {
+    listener.local_addr().map_or_else(
+        |_| String::from("unknown"),
+        |address| {
+            let host = if address.ip().is_unspecified() {
+                SocketAddr::from(([127, 0, 0, 1], address.port()))
+            } else {
+                address
+            };
+            format!("http://{host}")
+        },
+    )
+}

@@ -1,0 +1,4 @@
+//! Servers that behave as told, and a seeded world to try the core in. The demo and the tests share them.
+
+pub mod behaviour;
+pub mod server;

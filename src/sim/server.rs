@@ -1,0 +1,155 @@
+//! An NTP server on a loopback socket whose manners can be changed while it runs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::behaviour::{Behaviour, ServerModel};
+use crate::core::time::{Mono, Offset, Ppb, Wall};
+use crate::os::clock::{Clock, LinuxClock};
+
+/// What a request may be; more is cut off.
+const LARGEST_REQUEST: usize = 512;
+
+/// The time that a server, or a pool of them, tells: this machine's, shifted, and perhaps running away.
+#[derive(Clone, Debug)]
+pub struct TimeScale(Arc<Mutex<Shift>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Shift {
+    from: Mono,
+    offset: Offset,
+    rate: Ppb,
+}
+
+impl TimeScale {
+    /// This machine's time plus `offset`.
+    pub fn new(offset: Offset) -> Self {
+        Self(Arc::new(Mutex::new(Shift { from: LinuxClock.read().raw, offset, rate: Ppb(0) })))
+    }
+
+    /// Jumps to this machine's time plus `offset`, and stays there.
+    pub fn set(&self, offset: Offset) {
+        *self.lock() = Shift { from: LinuxClock.read().raw, offset, rate: Ppb(0) };
+    }
+
+    /// Runs away at this rate, from where it is.
+    pub fn drift(&self, rate: Ppb) {
+        let now = LinuxClock.read().raw;
+        let mut shift = self.lock();
+        *shift = Shift { from: now, offset: shift.at(now), rate };
+    }
+
+    /// This machine's time plus this, now.
+    pub fn offset(&self) -> Offset {
+        self.lock().at(LinuxClock.read().raw)
+    }
+
+    fn now(&self) -> (Wall, Mono) {
+        let now = LinuxClock.read();
+        (now.wall.plus(self.lock().at(now.raw)), now.raw)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shift> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shift {
+    fn at(&self, now: Mono) -> Offset {
+        Offset::from_nanos(self.offset.as_nanos().saturating_add(self.rate.over(now.since(self.from))))
+    }
+}
+
+/// A server that runs until it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    manners: Arc<Mutex<Manners>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Manners {
+    model: ServerModel,
+    delay: Duration,
+    served: u64,
+}
+
+impl Server {
+    /// Starts on a free port of 127.0.0.1.
+    pub async fn start(time: TimeScale, behaviour: Behaviour) -> std::io::Result<Self> {
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), time, behaviour).await
+    }
+
+    /// Starts on this address.
+    pub async fn start_at(
+        address: SocketAddr,
+        time: TimeScale,
+        behaviour: Behaviour,
+    ) -> std::io::Result<Self> {
+        let socket = UdpSocket::bind(address).await?;
+        let address = socket.local_addr()?;
+        let model = ServerModel::new(behaviour);
+        let manners = Arc::new(Mutex::new(Manners { model, delay: Duration::ZERO, served: 0 }));
+        let task = tokio::spawn(serve(socket, time, Arc::clone(&manners)));
+        Ok(Self { address, manners, task })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Behaves so from now on.
+    pub fn behave(&self, behaviour: Behaviour) {
+        lock(&self.manners).model.behaviour = behaviour;
+    }
+
+    /// Holds each answer back for so long: the way back is longer than the way there.
+    pub fn delay(&self, delay: Duration) {
+        lock(&self.manners).delay = delay;
+    }
+
+    /// Requests that came in since the start.
+    pub fn served(&self) -> u64 {
+        lock(&self.manners).served
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn lock(manners: &Mutex<Manners>) -> std::sync::MutexGuard<'_, Manners> {
+    manners.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn serve(socket: UdpSocket, time: TimeScale, manners: Arc<Mutex<Manners>>) {
+    let (_, started) = time.now();
+    let mut buffer = [0; LARGEST_REQUEST];
+    loop {
+        // An error here is one that an earlier answer caused (port closed): the next request is another matter.
+        let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+        let (receive, now) = time.now();
+        let Manners { model, delay, served } = {
+            let mut manners = lock(&manners);
+            manners.served += 1;
+            *manners
+        };
+        let request = buffer.get(..length).unwrap_or_default();
+        let answers = model.answer(request, receive, time.now().0, now.since(started), served);
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        for answer in answers {
+            let _ = socket.send_to(&answer, client).await;
+        }
+    }
+}
