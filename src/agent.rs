@@ -112,8 +112,9 @@ impl<R: Resolve> Agent<R> {
                 self.turn(&mut observe).await;
             }
         };
-        // Out of time is no error: what is known by then is judged.
-        let _ = timeout(deadline, settled).await;
+        if timeout(deadline, settled).await.is_err() {
+            self.feed(Input::Conclude, &mut observe);
+        }
     }
 
     /// Waits for one input and feeds it. May be dropped while it waits.

@@ -40,6 +40,8 @@ pub enum Input {
     Sent(Result<(), WriteError>),
     /// There is no API server to send the event to.
     Unsent,
+    /// There is no time left: judge by what is there.
+    Conclude,
 }
 
 /// What to do about it.

@@ -144,12 +144,19 @@ impl Machine {
                 self.rounds.tick(now.raw, &mut out);
             }
             Input::Answered { server, answer } => self.answered(server, answer, now, &mut out),
-            Input::Read(Ok(prior)) => self.restore(&prior),
+            Input::Read(Ok(prior)) => {
+                self.publisher.done_reading(now.raw);
+                self.restore(&prior);
+            }
             Input::Read(Err(error)) => self.written(Err(error), now, &mut out),
             Input::Wrote(result) => self.written(result, now, &mut out),
             Input::Unwritten => self.publisher.done(Ok(()), now.raw, self.rng.f64()),
             Input::Sent(result) => self.sent(result, now),
             Input::Unsent => self.sending = None,
+            Input::Conclude => {
+                self.rounds.end_burst();
+                self.end_round(now, &mut out);
+            }
         }
         self.judge(now, Occasion::Tick, &mut out);
         self.publish(now, &mut out);
@@ -198,6 +205,14 @@ impl Machine {
         let Settings { interval, stale_after, .. } = self.settings;
         let (candidates, newest) = self.rounds.candidates(now.raw, self.history.frequency(), stale_after);
         match combine(&candidates) {
+            // The first burst is under way, and a pool has not spoken yet: nobody is believed alone just for being faster.
+            Combined::Agree { pools, .. }
+                if pools < self.settings.pools.len()
+                    && !matches!(self.basis, Basis::Line(_))
+                    && self.rounds.in_burst(now.raw) =>
+            {
+                return;
+            }
             Combined::Agree { interval: agreed, pools } => {
                 self.history.push(now.raw, agreed, interval);
                 let line = Line::new(now.raw, agreed, self.history.frequency(), newest.unwrap_or(now.raw));
@@ -279,7 +294,6 @@ impl Machine {
 
     /// Goes on where the last run stopped: what it had already said is not said again.
     fn restore(&mut self, prior: &Prior) {
-        self.publisher.done_reading();
         self.restored = true;
         self.transition = prior.condition;
         let since = prior.exceeded_since.filter(|_| prior.condition.is_some_and(|(s, _)| s == Status::True));
@@ -291,7 +305,6 @@ impl Machine {
                 self.exceeded_since = None;
             }
         }
-        self.told = None;
     }
 
     fn written(&mut self, result: Result<(), WriteError>, now: Reading, out: &mut Vec<Effect>) {

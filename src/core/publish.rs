@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::time::{Mono, nanos};
+use super::time::Mono;
 
 /// Time between heartbeats; each is moved by up to a tenth, so that a fleet spreads out.
 const HEARTBEAT: Duration = Duration::from_secs(600);
@@ -84,12 +84,13 @@ impl Bucket {
 
     /// Takes a token, if there is one.
     pub fn take(&mut self, now: Mono) -> bool {
-        if self.tokens == BUCKET {
-            self.refilled = now;
-        }
         while self.tokens < BUCKET && now.since(self.refilled) >= REFILL {
             self.tokens += 1;
             self.refilled = self.refilled.plus(REFILL);
+        }
+        // A full bucket does not save up: hours of quiet buy no crowd.
+        if self.tokens == BUCKET {
+            self.refilled = now;
         }
         let taken = self.tokens > 0;
         self.tokens = self.tokens.saturating_sub(1);
@@ -120,17 +121,18 @@ impl Publisher {
         if self.in_flight || self.retry_at.is_some_and(|at| now < at) {
             return false;
         }
+        // What goes out anyhow carries a change along, and costs no token.
         let due =
-            (self.changed && self.bucket.take(now)) || now >= self.heartbeat_at || self.retry_at.is_some();
+            self.retry_at.is_some() || now >= self.heartbeat_at || (self.changed && self.bucket.take(now));
         if due {
             (self.changed, self.in_flight, self.retry_at) = (false, true, None);
         }
         due
     }
 
-    /// What was to be read was read; the write itself is still to come.
-    pub fn done_reading(&mut self) {
-        (self.in_flight, self.changed) = (false, true);
+    /// What was to be read was read. The write itself is still to come, and was paid for with the reading.
+    pub fn done_reading(&mut self, now: Mono) {
+        (self.in_flight, self.retry_at) = (false, Some(now));
     }
 
     /// What came of the write. `random` in 0..1 spreads a fleet.
@@ -152,10 +154,12 @@ impl Publisher {
         }
     }
 
-    /// The next time at which [`Self::take`] may say something new, in nanoseconds from `now`.
+    /// How long [`Self::take`] says nothing new by itself; a change that waits for a token is looked at with each tick.
     pub fn next(&self, now: Mono) -> Duration {
-        let soon = self.retry_at.unwrap_or(self.heartbeat_at);
-        Duration::from_nanos(nanos(soon.since(now)).unsigned_abs())
+        if self.in_flight {
+            return Duration::MAX;
+        }
+        self.retry_at.unwrap_or(self.heartbeat_at).since(now)
     }
 }
 
@@ -207,6 +211,14 @@ mod tests {
     }
 
     #[test]
+    fn hours_of_quiet_buy_no_crowd_later() {
+        let mut bucket = Bucket::new(at(0));
+        assert!(bucket.take(at(1)));
+        let taken: Vec<u64> = (7_200..7_400).filter(|s| bucket.take(at(*s))).collect();
+        assert_eq!(taken, [7_200, 7_201, 7_202, 7_260, 7_320, 7_380]);
+    }
+
+    #[test]
     fn errors_back_off_and_the_newest_state_goes_out_when_they_end() {
         let mut publisher = Publisher::new(at(0));
         publisher.changed();
@@ -239,6 +251,26 @@ mod tests {
         assert!(!publisher.take(at(700)), "the first has not come back");
         publisher.done(Ok(()), at(700), 0.5);
         assert!(publisher.take(at(700)));
+    }
+
+    #[test]
+    fn what_is_due_while_a_write_is_under_way_is_waited_for_and_not_spun_on() {
+        let mut publisher = Publisher::new(at(0));
+        assert!(publisher.take(at(600)), "a heartbeat");
+        assert!(publisher.next(at(605)) > REFILL, "only its answer brings news");
+    }
+
+    #[test]
+    fn reading_first_costs_no_write() {
+        let mut publisher = Publisher::new(at(0));
+        publisher.changed();
+        assert!(publisher.take(at(0)));
+        publisher.done_reading(at(0));
+        let written = writes(0..61, &mut publisher, |_, p| {
+            p.changed();
+            Ok(())
+        });
+        assert_eq!(written, [0, 1, 2, 60]);
     }
 
     proptest! {

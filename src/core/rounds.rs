@@ -8,7 +8,7 @@ use super::effect::{Effect, Note};
 use super::line::Frequency;
 use super::pool::{Pool, Resolution};
 use super::server::{Answer, BURST_SPACING, Server, ServerId};
-use super::time::{Mono, nanos};
+use super::time::Mono;
 
 /// How long after its own time-out an answer may still come before the round ends without it.
 const GRACE: Duration = Duration::from_millis(500);
@@ -109,6 +109,16 @@ impl Rounds {
     /// Asks every server for a burst, but those that asked for less.
     pub fn request_burst(&mut self) {
         self.pools.iter_mut().flat_map(|p| &mut p.servers).for_each(Server::request_burst);
+    }
+
+    /// Ends a burst before its time.
+    pub fn end_burst(&mut self) {
+        self.pools.iter_mut().flat_map(|p| &mut p.servers).for_each(Server::end_burst);
+    }
+
+    /// Is a burst under way?
+    pub fn in_burst(&self, now: Mono) -> bool {
+        self.next_of_burst(now).is_some()
     }
 
     /// Is nothing left to come of the first burst?
@@ -218,6 +228,6 @@ impl Rounds {
             self.deadline()
         };
         let soon = self.pools.iter().filter_map(Pool::resolve_at).chain(round).min();
-        soon.map_or(Duration::MAX, |at| Duration::from_nanos(nanos(at.since(now)).unsigned_abs()))
+        soon.map_or(Duration::MAX, |at| at.since(now))
     }
 }

@@ -110,6 +110,11 @@ impl Server {
         }
     }
 
+    /// Ends a burst before its time.
+    pub fn end_burst(&mut self) {
+        self.burst_left = 0;
+    }
+
     /// Is a burst under way?
     pub fn in_burst(&self, now: Mono) -> bool {
         self.burst_left > 0 && !self.is_resting(now)

@@ -1,0 +1,363 @@
+//! A seeded world on a virtual clock: an oscillator, a network, servers that lie, an API server, and the machine among them.
+//!
+//! The same seed gives the same run, to the nanosecond.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::behaviour::ServerModel;
+use super::client;
+use crate::core::effect::{Effect, Input};
+use crate::core::header::{NtpTimestamp, read_answer, request};
+use crate::core::machine::{Machine, Settings};
+use crate::core::pool::Resolution;
+use crate::core::publish::WriteError;
+use crate::core::report::Prior;
+use crate::core::sample::{Refusal, Root, Sample};
+use crate::core::server::{Answer, Ask, ServerId, Standing};
+use crate::core::time::{Mono, Offset, Ppb, Reading, Wall, nanos};
+use crate::core::view::View;
+
+/// The node's oscillator.
+#[derive(Clone, Copy, Debug)]
+pub struct Oscillator {
+    /// Constant error: positive is fast.
+    pub error: Ppb,
+    /// Swing with temperature, around the constant error.
+    pub swing: Ppb,
+    /// How long one swing takes.
+    pub period: Duration,
+}
+
+/// The way to one server and back.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// Least delay there.
+    pub there: Duration,
+    /// Least delay back; another one is what no client can see.
+    pub back: Duration,
+    /// Mean of what comes on top, exponentially spread: packets overtake each other.
+    pub jitter: Duration,
+    /// Share of the packets that are lost, 0 to 1.
+    pub loss: f64,
+}
+
+/// One server and the way to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// Clock and manners.
+    pub model: ServerModel,
+    /// The way.
+    pub path: Path,
+}
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What is random is drawn from this.
+    pub seed: u64,
+    /// Reference time at the start.
+    pub present: Wall,
+    /// How far the node's wall clock is from it at the start.
+    pub offset: Offset,
+    /// The node's oscillator.
+    pub oscillator: Oscillator,
+    /// The pools' servers.
+    pub pools: Vec<Vec<Host>>,
+    /// The agent's settings; the names of the pools are made from `pools`.
+    pub settings: Settings,
+    /// Share of the writes to the API server that fail.
+    pub api_errors: f64,
+}
+
+/// The running world.
+#[derive(Debug)]
+pub struct World {
+    plan: Plan,
+    /// True time since the start.
+    elapsed: Duration,
+    wall: WallClock,
+    suspended: Duration,
+    hosts: BTreeMap<SocketAddr, (Host, u64)>,
+    queue: BinaryHeap<Reverse<(Duration, u64)>>,
+    inputs: BTreeMap<u64, Pending>,
+    next_id: u64,
+    rng: fastrand::Rng,
+    /// The agent.
+    pub machine: Machine,
+    /// What it wrote to the API server, and when.
+    pub effects: Vec<(Duration, Effect)>,
+}
+
+/// What somebody does to the wall clock, on top of the oscillator.
+#[derive(Clone, Copy, Debug, Default)]
+struct WallClock {
+    /// Wall time - what the oscillator alone would give.
+    moved: i64,
+    slew: Ppb,
+    since: Duration,
+}
+
+/// An input on its way. An answer is judged when it arrives: the clocks are read then.
+#[derive(Clone, Debug)]
+enum Pending {
+    Ready(Input),
+    Arrival { server: ServerId, ask: Ask, before: Reading, sent: Vec<u8>, bytes: Option<Vec<u8>> },
+}
+
+impl WallClock {
+    fn at(&self, elapsed: Duration) -> i64 {
+        self.moved.saturating_add(self.slew.over(elapsed.saturating_sub(self.since)))
+    }
+}
+
+impl Oscillator {
+    /// Nanoseconds that the raw clock counts in `elapsed`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "a swing is a few microseconds an hour"
+    )]
+    fn counts(&self, elapsed: Duration) -> i64 {
+        let period = self.period.as_secs_f64().max(1.0);
+        let phase = std::f64::consts::TAU * elapsed.as_secs_f64() / period;
+        let swing = self.swing.0 as f64 * period / std::f64::consts::TAU * (1.0 - phase.cos());
+        nanos(elapsed).saturating_add(self.error.over(elapsed)).saturating_add(swing as i64)
+    }
+}
+
+impl World {
+    /// Sets the world up; nothing has happened yet.
+    pub fn new(mut plan: Plan) -> Self {
+        plan.settings.pools = (0..plan.pools.len()).map(|n| format!("pool-{n}.invalid")).collect();
+        let mut hosts = BTreeMap::new();
+        for (pool, servers) in plan.pools.iter().enumerate() {
+            for (index, host) in servers.iter().enumerate() {
+                hosts.insert(address(pool, index), (*host, 0));
+            }
+        }
+        let start = Reading {
+            wall: plan.present.plus(Offset::from_nanos(-plan.offset.as_nanos())),
+            raw: RAW_START,
+            suspended: Duration::ZERO,
+        };
+        Self {
+            machine: Machine::new(plan.settings.clone(), plan.seed, start),
+            rng: fastrand::Rng::with_seed(plan.seed),
+            elapsed: Duration::ZERO,
+            wall: WallClock::default(),
+            suspended: Duration::ZERO,
+            hosts,
+            queue: BinaryHeap::new(),
+            inputs: BTreeMap::new(),
+            next_id: 0,
+            effects: Vec::new(),
+            plan,
+        }
+    }
+
+    /// True time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// Reference time now.
+    pub fn reference(&self) -> Wall {
+        self.plan.present.plus(Offset::from_nanos(nanos(self.elapsed)))
+    }
+
+    /// The node's clocks now.
+    pub fn reading(&self) -> Reading {
+        // The raw clock does not count while the machine sleeps, and the wall clock is set again by the kernel.
+        let awake = self.elapsed.saturating_sub(self.suspended);
+        let raw = RAW_START.plus(Duration::from_nanos(self.plan.oscillator.counts(awake).unsigned_abs()));
+        let start = self.plan.present.plus(Offset::from_nanos(-self.plan.offset.as_nanos()));
+        let counted = nanos(raw.since(RAW_START)).saturating_add(nanos(self.suspended));
+        let wall = start.plus(Offset::from_nanos(counted.saturating_add(self.wall.at(self.elapsed))));
+        Reading { wall, raw, suspended: self.suspended }
+    }
+
+    /// The true offset now.
+    pub fn truth(&self) -> Offset {
+        self.reference().minus(self.reading().wall)
+    }
+
+    /// What the agent knows now.
+    pub fn view(&self) -> View {
+        self.machine.view(self.reading())
+    }
+
+    /// Someone sets the wall clock.
+    pub fn step_wall(&mut self, by: Offset) {
+        self.wall = WallClock {
+            moved: self.wall.at(self.elapsed).saturating_add(by.as_nanos()),
+            since: self.elapsed,
+            ..self.wall
+        };
+    }
+
+    /// Someone slews the wall clock from now on.
+    pub fn slew_wall(&mut self, rate: Ppb) {
+        self.wall = WallClock { moved: self.wall.at(self.elapsed), slew: rate, since: self.elapsed };
+    }
+
+    /// The machine sleeps; the kernel notices, and leaves the wall clock this far behind.
+    pub fn sleep(&mut self, span: Duration, left_behind: Duration) {
+        self.suspended += span;
+        self.elapsed += span;
+        self.step_wall(Offset::from_nanos(-nanos(left_behind)));
+    }
+
+    /// Changes a server while the world runs.
+    pub fn change(&mut self, pool: usize, index: usize, model: ServerModel) {
+        if let Some((host, _)) = self.hosts.get_mut(&address(pool, index)) {
+            host.model = model;
+        }
+    }
+
+    /// Live servers of the agent that tell the truth, and those that do not.
+    pub fn live(&self) -> (usize, usize) {
+        let view = self.view();
+        let live = view.pools.iter().flat_map(|p| &p.servers).filter(|s| s.standing == Standing::Live);
+        let honest = |s: &SocketAddr| self.hosts.get(s).is_some_and(|(host, _)| host.model.is_honest());
+        live.fold((0, 0), |(good, bad), s| if honest(&s.address) { (good + 1, bad) } else { (good, bad + 1) })
+    }
+
+    /// How often each server was asked.
+    pub fn served(&self) -> impl Iterator<Item = u64> {
+        self.hosts.values().map(|(_, served)| *served)
+    }
+
+    /// Runs on until `end`, looking at the world after each thing that happens.
+    pub fn run_until(
+        &mut self,
+        end: Duration,
+        mut look: impl FnMut(&Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        while self.elapsed < end {
+            let idle = self.machine.next(self.reading().raw).clamp(Duration::from_micros(1), TICK);
+            let tick = self.elapsed + idle;
+            let next = self.queue.peek().map(|Reverse((at, _))| *at).filter(|at| *at <= tick);
+            self.elapsed = self.elapsed.max(next.unwrap_or(tick));
+            let input = match next {
+                Some(_) => self.arrive(),
+                None => Some(Input::Tick),
+            };
+            if let Some(input) = input {
+                self.feed(input);
+            }
+            look(self)?;
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self, input: Input) {
+        let now = self.reading();
+        for effect in self.machine.on(input, now) {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Resolve { pool } => {
+                let servers = self.plan.pools.get(pool).map_or(0, Vec::len);
+                let addresses = (0..servers).map(|index| address(pool, index)).collect();
+                let answer = Ok(Resolution { addresses, ttl: Some(Duration::from_secs(300)) });
+                self.after(Duration::from_millis(12), Pending::Ready(Input::Resolved { pool, answer }));
+            }
+            Effect::Query { server, address, ask } => self.send(server, address, ask),
+            Effect::ReadNode => {
+                self.after(Duration::from_millis(8), Pending::Ready(Input::Read(Ok(Prior::default()))))
+            }
+            Effect::WriteNode(_) => {
+                let fails = self.rng.f64() < self.plan.api_errors;
+                let result = if fails { Err(WriteError::Server(None)) } else { Ok(()) };
+                self.after(Duration::from_millis(15), Pending::Ready(Input::Wrote(result)));
+                self.effects.push((self.elapsed, effect));
+            }
+            Effect::SendEvent(_) => {
+                self.after(Duration::from_millis(15), Pending::Ready(Input::Sent(Ok(()))));
+                self.effects.push((self.elapsed, effect));
+            }
+            Effect::Tell(_) => self.effects.push((self.elapsed, effect)),
+        }
+    }
+
+    /// A request on its way; the answer is made when it reaches the server and judged when it is back.
+    fn send(&mut self, server: ServerId, address: SocketAddr, ask: Ask) {
+        let before = self.reading();
+        let time_out = self.plan.settings.limits.max_round_trip;
+        let lost = Pending::Arrival { server, ask, before, sent: Vec::new(), bytes: None };
+        let Some((Host { model, path }, served)) = self.hosts.get(&address).copied() else {
+            return self.after(time_out, lost);
+        };
+        let sent = match ask {
+            Ask::Header => request(NtpTimestamp(self.rng.u64(..))).to_vec(),
+            Ask::Exchange(_) => client::ask(before.wall),
+        };
+        let (there, thinks) = (path.there + self.jitter(path), Duration::from_micros(self.rng.u64(5..200)));
+        let at_server = self.reference().plus(Offset::from_nanos(nanos(there)));
+        let leaves = at_server.plus(Offset::from_nanos(nanos(thinks)));
+        let answers = model.answer(&sent, at_server, leaves, self.elapsed + there, served);
+        if let Some((_, served)) = self.hosts.get_mut(&address) {
+            *served += 1;
+        }
+        let back = path.back + self.jitter(path);
+        let arrives = there + thinks + back;
+        let is_lost = self.rng.f64() < path.loss;
+        match answers.into_iter().next() {
+            Some(bytes) if !is_lost && arrives <= time_out => {
+                self.after(arrives, Pending::Arrival { server, ask, before, sent, bytes: Some(bytes) });
+            }
+            _ => self.after(time_out, lost),
+        }
+    }
+
+    fn jitter(&mut self, path: Path) -> Duration {
+        path.jitter.mul_f64(-(1.0 - self.rng.f64()).ln())
+    }
+
+    fn after(&mut self, delay: Duration, pending: Pending) {
+        self.next_id += 1;
+        self.queue.push(Reverse((self.elapsed + delay, self.next_id)));
+        self.inputs.insert(self.next_id, pending);
+    }
+
+    fn arrive(&mut self) -> Option<Input> {
+        let Reverse((_, id)) = self.queue.pop()?;
+        let after = self.reading();
+        let limits = self.plan.settings.limits;
+        Some(match self.inputs.remove(&id)? {
+            Pending::Ready(input) => input,
+            Pending::Arrival { server, ask, before, sent, bytes } => {
+                let answer = bytes.ok_or(Refusal::Timeout).and_then(|bytes| match ask {
+                    Ask::Header => {
+                        let nonce = crate::core::header::Header::from_bytes(&sent)
+                            .map_or(NtpTimestamp::ZERO, |h| h.transmit);
+                        let header = read_answer(&bytes, nonce)?;
+                        Root::from_header(&header, after.raw, limits).map(Answer::Header)
+                    }
+                    Ask::Exchange(root) => {
+                        crate::core::sample::clock_in_range(before)?;
+                        let exchange = client::judge(&bytes, &sent, before, after)?;
+                        Sample::validate(&exchange, root, limits).map(Answer::Sample)
+                    }
+                });
+                Input::Answered { server, answer: answer.unwrap_or_else(Answer::Refused) }
+            }
+        })
+    }
+}
+
+/// The raw clock starts somewhere, not at 0.
+const RAW_START: Mono = Mono::from_nanos(1_234_567_890_123);
+/// The agent looks at its machine this often at least.
+const TICK: Duration = Duration::from_secs(1);
+
+fn address(pool: usize, index: usize) -> SocketAddr {
+    let byte = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, byte(pool), byte(index))), 123)
+}

@@ -1,0 +1,367 @@
+//! The core in thousands of seeded worlds. A world that breaks a rule prints the command that replays it.
+#![allow(clippy::disallowed_methods, reason = "the seeds to run come from the environment")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use drift_agent::core::effect::Effect;
+use drift_agent::core::machine::Settings;
+use drift_agent::core::sample::Limits;
+use drift_agent::core::time::{Offset, Ppb, Wall};
+use drift_agent::core::verdict::State;
+use drift_agent::sim::behaviour::{Behaviour, ServerModel};
+use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World};
+
+const MS: i64 = 1_000_000;
+const SEC: i64 = 1_000 * MS;
+const INTERVAL: Duration = Duration::from_secs(64);
+const MINUTE: Duration = Duration::from_secs(60);
+/// Tight enough that the offset settles the verdict.
+const TIGHT: Duration = Duration::from_millis(20);
+
+/// Runs a property over many seeds, on all cores; one seed alone when `DRIFT_AGENT_SIM_SEED` names it.
+fn for_seeds(name: &str, default: u64, property: fn(u64) -> Result<(), String>) {
+    let from_env = |key: &str| std::env::var(key).ok().and_then(|v| v.parse::<u64>().ok());
+    let seeds = match from_env("DRIFT_AGENT_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..from_env("DRIFT_AGENT_SIM_SEEDS").unwrap_or(default),
+    };
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    std::thread::scope(|scope| {
+        for worker in 0..workers {
+            let seeds = seeds.clone();
+            scope.spawn(move || {
+                for seed in seeds.filter(|s| s % workers == worker) {
+                    let outcome = std::panic::catch_unwind(|| property(seed)).unwrap_or_else(|_| Err("panicked".into()));
+                    if let Err(why) = outcome {
+                        panic!("seed {seed}: {why}\nreplay: DRIFT_AGENT_SIM_SEED={seed} cargo test --test simulation {name}");
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn micros(rng: &mut fastrand::Rng, range: std::ops::Range<u64>) -> Duration {
+    Duration::from_micros(rng.u64(range))
+}
+
+/// A way of up to `most` microseconds each way.
+fn path(rng: &mut fastrand::Rng, most: u64) -> Path {
+    Path {
+        there: micros(rng, 50..most),
+        back: micros(rng, 50..most),
+        jitter: micros(rng, 1..most / 4),
+        loss: rng.f64() * 0.05,
+    }
+}
+
+fn honest(rng: &mut fastrand::Rng, most: u64) -> Host {
+    let mut model = ServerModel::new(Behaviour::Honest);
+    model.root_dispersion = micros(rng, 10..2_000);
+    Host { model, path: path(rng, most) }
+}
+
+fn liar(rng: &mut fastrand::Rng, most: u64) -> Host {
+    let far = Offset::from_nanos(rng.i64(-20 * SEC..20 * SEC));
+    // The sly ones: near enough to overlap with the honest.
+    let near = Offset::from_nanos(rng.i64(-40 * MS..40 * MS));
+    let behaviour = match rng.u8(0..5) {
+        0 => Behaviour::Offset(far),
+        1 => Behaviour::Offset(near),
+        2 => Behaviour::Drifting(Ppb::from_ppm(rng.i64(-20_000..20_000))),
+        3 => Behaviour::Alternating(far),
+        _ => Behaviour::Alternating(near),
+    };
+    Host { model: ServerModel::new(behaviour), ..honest(rng, most) }
+}
+
+/// Servers that must not count, whatever they send.
+fn useless(rng: &mut fastrand::Rng, most: u64) -> Host {
+    let behaviour = rng.choice([
+        Behaviour::Stratum16,
+        Behaviour::LeapAlarm,
+        Behaviour::Kiss(*b"RATE"),
+        Behaviour::Kiss(*b"DENY"),
+        Behaviour::ForgedKiss(*b"DENY"),
+        Behaviour::ZeroTransmit,
+        Behaviour::ZeroBoth,
+        Behaviour::Swapped,
+        Behaviour::HugeRootDispersion,
+        Behaviour::Silent,
+        Behaviour::Twice,
+        Behaviour::WrongOrigin,
+        Behaviour::Broadcast,
+        Behaviour::Garbage(7),
+        Behaviour::Garbage(48),
+    ]);
+    Host { model: ServerModel::new(behaviour.unwrap_or(Behaviour::Silent)), ..honest(rng, most) }
+}
+
+fn plan(rng: &mut fastrand::Rng, seed: u64, offset: Offset, pools: Vec<Vec<Host>>) -> Plan {
+    let present = match rng.u8(0..8) {
+        0 => 100,
+        // Half an hour before NTP's era ends: most runs cross it.
+        1 => 2_085_978_496 - 1_800,
+        _ => 1_795_341_600,
+    };
+    Plan {
+        seed,
+        present: Wall::from_secs(present),
+        offset,
+        oscillator: Oscillator {
+            error: Ppb(rng.i64(-195_000..195_000)),
+            swing: Ppb(rng.i64(0..2_000)),
+            period: Duration::from_secs(rng.u64(3_600..86_400)),
+        },
+        pools,
+        settings: Settings {
+            pools: Vec::new(),
+            interval: INTERVAL,
+            threshold: Duration::from_millis(100),
+            stale_after: Duration::from_secs(600),
+            servers_per_pool: 4,
+            limits: Limits {
+                max_round_trip: Duration::from_secs(1),
+                max_root_distance: Duration::from_secs(1),
+            },
+        },
+        api_errors: 0.0,
+    }
+}
+
+/// Cancels what the oscillator does to the wall clock, so that only what the test does moves it.
+fn disciplined(world: &mut World, plan: &Plan) {
+    world.slew_wall(Ppb(-plan.oscillator.error.0));
+}
+
+fn truth_is_inside(world: &World) -> Result<(), String> {
+    let Some((offset, bound)) = world.view().measured else { return Ok(()) };
+    let error = offset.as_nanos().abs_diff(world.truth().as_nanos());
+    if error <= bound.as_nanos().unsigned_abs() + 1_000 {
+        return Ok(());
+    }
+    Err(format!("at {:?} claims {offset:?} {bound:?}, the truth is {:?}", world.elapsed(), world.truth()))
+}
+
+fn states(world: &World) -> BTreeSet<&'static str> {
+    let told = world.effects.iter().filter_map(|(_, effect)| match effect {
+        Effect::WriteNode(report) => Some(report.state.label()),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn the_truth_is_inside_offset_and_bound_while_most_servers_are_honest() {
+    for_seeds("the_truth_is_inside", 1_500, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let most = rng.choice([500, 20_000, 150_000]).unwrap_or(500);
+        let pools = (0..rng.usize(2..4))
+            .map(|_| {
+                let good = rng.usize(1..4);
+                let mut servers: Vec<Host> = (0..good).map(|_| honest(&mut rng, most)).collect();
+                servers.extend((0..rng.usize(0..good)).map(|_| liar(&mut rng, most)));
+                servers.extend((0..rng.usize(0..2)).map(|_| useless(&mut rng, most)));
+                rng.shuffle(&mut servers);
+                servers
+            })
+            .collect();
+        let offset = Offset::from_nanos(match rng.u8(0..4) {
+            0 => 0,
+            1 => rng.i64(-90 * MS..90 * MS),
+            2 => rng.i64(-100 * SEC..100 * SEC),
+            // The present of a node without a battery: 1970, or some other wrong decade.
+            _ => rng.i64(-20 * 31_557_600..20 * 31_557_600) * SEC,
+        });
+        let mut world = World::new(plan(&mut rng, seed, offset, pools));
+        let mut honest_so_far = true;
+        for _ in 0..6 {
+            match rng.u8(0..5) {
+                0 => world.step_wall(Offset::from_nanos(rng.i64(-5 * SEC..5 * SEC))),
+                1 => world.slew_wall(Ppb::from_ppm(rng.i64(-500..500))),
+                2 => {
+                    world.sleep(Duration::from_secs(rng.u64(1..600)), Duration::from_millis(rng.u64(0..900)))
+                }
+                _ => {}
+            }
+            let end = world.elapsed() + MINUTE * rng.u32(1..15);
+            world.run_until(end, |world| {
+                let (good, bad) = world.live();
+                honest_so_far &= good > bad || good + bad == 0;
+                if honest_so_far { truth_is_inside(world) } else { Ok(()) }
+            })?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn never_drifting_while_the_truth_is_under_80_ms_and_soon_when_it_is_over_120() {
+    for_seeds("never_drifting", 600, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let pools = (0..2).map(|_| (0..3).map(|_| honest(&mut rng, 6_000)).collect()).collect();
+        let offset = Offset::from_nanos(rng.i64(-70 * MS..70 * MS));
+        let plan = plan(&mut rng, seed, offset, pools);
+        let mut world = World::new(plan.clone());
+        disciplined(&mut world, &plan);
+        let (mut before, mut over_since) = (State::Unknown, None);
+        for _ in 0..8 {
+            match rng.u8(0..3) {
+                0 => world.step_wall(Offset::from_nanos(rng.i64(-150 * MS..150 * MS))),
+                1 => world.slew_wall(Ppb(-plan.oscillator.error.0 + rng.i64(-200_000..200_000))),
+                _ => {}
+            }
+            let end = world.elapsed() + MINUTE * rng.u32(4..12);
+            world.run_until(end, |world| {
+                let (view, truth) = (world.view(), world.truth().magnitude());
+                let tight = view.measured.is_some_and(|(_, bound)| bound.as_duration() < TIGHT);
+                if view.state == State::Drifting
+                    && before != State::Drifting
+                    && tight
+                    && truth < Duration::from_millis(80)
+                {
+                    return Err(format!("at {:?} drifting, the truth is {truth:?}", world.elapsed()));
+                }
+                before = view.state;
+                over_since = (truth > Duration::from_millis(120) && tight)
+                    .then(|| over_since.unwrap_or_else(|| world.elapsed()));
+                let late = over_since.is_some_and(|since| world.elapsed() > since + INTERVAL * 3);
+                if late && view.state != State::Drifting {
+                    return Err(format!(
+                        "at {:?} {:?} for three rounds with {truth:?}",
+                        world.elapsed(),
+                        view.state
+                    ));
+                }
+                truth_is_inside(world)
+            })?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn one_liar_in_each_pool_changes_nothing() {
+    for_seeds("one_liar", 600, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let pools = (0..2)
+            .map(|_| {
+                let mut servers: Vec<Host> = (0..3).map(|_| honest(&mut rng, 8_000)).collect();
+                servers.insert(rng.usize(0..4), liar(&mut rng, 8_000));
+                servers
+            })
+            .collect();
+        let offset = Offset::from_nanos(rng.i64(-60 * MS..60 * MS));
+        let plan = plan(&mut rng, seed, offset, pools);
+        let mut world = World::new(plan.clone());
+        disciplined(&mut world, &plan);
+        world.run_until(MINUTE * 40, truth_is_inside)?;
+        let states = states(&world);
+        if states == BTreeSet::from(["in-sync"]) { Ok(()) } else { Err(format!("said {states:?}")) }
+    });
+}
+
+#[test]
+fn pools_that_contradict_each_other_are_a_disagreement_and_never_an_offset() {
+    for_seeds("pools_that_contradict", 400, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let lie = Offset::from_nanos(rng.i64(300 * MS..3_600 * SEC) * if rng.bool() { 1 } else { -1 });
+        let good = (0..rng.usize(1..5)).map(|_| honest(&mut rng, 20_000)).collect();
+        let bad = (0..rng.usize(1..5))
+            .map(|_| Host { model: ServerModel::new(Behaviour::Offset(lie)), ..honest(&mut rng, 20_000) })
+            .collect();
+        let mut world = World::new(plan(&mut rng, seed, Offset::ZERO, vec![good, bad]));
+        world.run_until(MINUTE * 20, |world| {
+            let view = world.view();
+            let both = view.pools.iter().all(|p| p.live_servers() > 0);
+            match view.state {
+                State::Drifting => Err(format!("drifting at {:?}", world.elapsed())),
+                State::InSync if both && world.elapsed() > MINUTE => {
+                    Err(format!("in sync at {:?}", world.elapsed()))
+                }
+                _ if both && view.state == State::Disagree && view.measured.is_some() => {
+                    Err("an offset is claimed".into())
+                }
+                _ => Ok(()),
+            }
+        })?;
+        if states(&world).contains("disagree") {
+            Ok(())
+        } else {
+            Err(format!("only said {:?}", states(&world)))
+        }
+    });
+}
+
+#[test]
+fn a_quiet_node_writes_at_most_seven_times_an_hour_and_a_restless_one_once_a_minute() {
+    for_seeds("a_quiet_node", 60, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let pools = (0..2).map(|_| (0..4).map(|_| honest(&mut rng, 20_000)).collect()).collect();
+        let offset = Offset::from_nanos(rng.i64(-60 * MS..60 * MS));
+        let plan = plan(&mut rng, seed, offset, pools);
+        let mut world = World::new(plan.clone());
+        disciplined(&mut world, &plan);
+        let writes = |world: &World, from: Duration| {
+            world.effects.iter().filter(|(at, e)| *at >= from && matches!(e, Effect::WriteNode(_))).count()
+        };
+        world.run_until(MINUTE * 240, |_| Ok(()))?;
+        for hour in 0..4 {
+            let (from, to) = (MINUTE * 60 * hour, MINUTE * 60 * (hour + 1));
+            let count = writes(&world, from) - writes(&world, to);
+            if count > 7 {
+                return Err(format!("{count} writes in hour {hour}"));
+            }
+        }
+        let start = world.elapsed();
+        for n in 0..600_i64 {
+            world.step_wall(Offset::from_nanos(if n % 2 == 0 { SEC } else { -SEC }));
+            let end = world.elapsed() + Duration::from_secs(2);
+            world.run_until(end, |_| Ok(()))?;
+        }
+        let count = writes(&world, start);
+        // 20 minutes: three at once, one a minute, and two heartbeats.
+        if (20..=3 + 20 + 3).contains(&count) {
+            Ok(())
+        } else {
+            Err(format!("{count} writes in 20 restless minutes"))
+        }
+    });
+}
+
+#[test]
+fn a_server_is_never_asked_faster_than_the_rules_allow() {
+    for_seeds("a_server_is_never", 200, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let pools = (0..2)
+            .map(|_| {
+                (0..3)
+                    .map(|_| if rng.bool() { liar(&mut rng, 90_000) } else { useless(&mut rng, 90_000) })
+                    .collect()
+            })
+            .collect();
+        let offset = Offset::from_nanos(rng.i64(-200 * MS..200 * MS));
+        let mut world = World::new(plan(&mut rng, seed, offset, pools));
+        world.run_until(MINUTE * 60, |_| Ok(()))?;
+        // One in 64 s, four at the start, and a burst of four for at most every fourth round.
+        let most = 57 + 4 + 4 * 15;
+        match world.served().max() {
+            Some(served) if served > most => Err(format!("a server was asked {served} times in an hour")),
+            _ => Ok(()),
+        }
+    });
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let pools = (0..2).map(|_| (0..4).map(|_| liar(&mut rng, 50_000)).collect()).collect();
+        let mut world = World::new(plan(&mut rng, seed, Offset::ZERO, pools));
+        world.run_until(MINUTE * 30, |_| Ok(())).expect("nothing is checked");
+        format!("{:?}", world.effects)
+    };
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
+}
