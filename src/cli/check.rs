@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::style::{Style, columns, stderr_is_terminal};
-use super::{ConfigArgs, Exit, Failure, block_on};
+use super::{ConfigArgs, Exit, Failure, block_on, print};
 use crate::agent::Agent;
 use crate::core::effect::Effect;
 use crate::core::time::{Bound, Offset, span_in_words};
@@ -48,13 +48,13 @@ pub(super) fn run(args: CheckArgs) -> Result<Exit, Failure> {
         progress.clear();
         Ok(agent.shared().view())
     })?;
-    match args.output {
-        Output::Table => print!("{}", table(&view, Style::for_stdout())),
+    print(&match args.output {
+        Output::Table => table(&view, Style::for_stdout()),
         Output::Json => {
             let report = serde_json::to_string_pretty(&Report::new(&view));
-            println!("{}", report.map_err(|e| Failure::software("cannot print", e))?);
+            report.map_err(|e| Failure::software("cannot print", e))? + "\n"
         }
-    }
+    })?;
     Ok(match view.state {
         State::InSync => Exit::Ok,
         State::Drifting => Exit::Drifting,

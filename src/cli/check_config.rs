@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ConfigArgs, Exit, Failure};
+use super::{ConfigArgs, Exit, Failure, print};
 use crate::config::{Kubernetes, LogFormat, Settings};
 
 pub(super) fn run(args: ConfigArgs) -> Result<Exit, Failure> {
@@ -10,7 +10,7 @@ pub(super) fn run(args: ConfigArgs) -> Result<Exit, Failure> {
     for warning in &settings.warnings {
         eprintln!("drift-agent: warning: {warning}");
     }
-    print!("{}", in_yaml(&settings));
+    print(&in_yaml(&settings))?;
     Ok(Exit::Ok)
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::style::Style;
-use super::{Exit, Failure, block_on};
+use super::{Exit, Failure, block_on, print};
 use crate::agent::{Agent, Shared};
 use crate::config::pool::PoolName;
 use crate::config::raw::{Raw, Text};
@@ -27,6 +28,7 @@ use crate::sources::dns::Resolve;
 
 /// Two pools, as in the default; `.invalid` so that nobody takes them for real.
 const POOLS: [&str; 2] = ["pool-a.invalid", "pool-b.invalid"];
+const TEN_SECONDS_OFF: Behaviour = Behaviour::Offset(Offset::from_nanos(10_000_000_000));
 const SERVERS_PER_POOL: usize = 3;
 /// No scene takes longer; one that does is a fault.
 const SCENE: Duration = Duration::from_secs(20);
@@ -38,12 +40,12 @@ pub(super) struct DemoArgs {
     serve: bool,
 }
 
-pub(super) fn run(args: DemoArgs) -> Result<Exit, Failure> {
+pub(super) fn run(DemoArgs { serve }: DemoArgs) -> Result<Exit, Failure> {
     block_on(async {
         let stage = Stage::set_up()
             .await
             .map_err(|e| Failure::software("cannot start NTP servers on loopback", e))?;
-        play(stage, args.serve).await.map(|()| Exit::Ok)
+        play(stage, serve).await.map(|()| Exit::Ok)
     })
 }
 
@@ -100,7 +102,8 @@ async fn play(stage: Stage, serve: bool) -> Result<(), Failure> {
     let mut agent = Agent::new(&settings, Arc::new(LinuxClock), stage.names(), None);
     let shared = agent.shared();
     let http = tokio::spawn(server::serve(listener, Arc::clone(&shared)));
-    let teller = Teller { style: Style::for_stdout(), started: now() };
+    let unread = Notify::new();
+    let teller = Teller { style: Style::for_stdout(), started: now(), unread: &unread };
     let mut outcome = Ok(());
     let story = async {
         outcome = tell(&stage, &shared, teller, &url).await;
@@ -109,13 +112,20 @@ async fn play(stage: Stage, serve: bool) -> Result<(), Failure> {
             let _ = tokio::signal::ctrl_c().await;
         }
     };
-    agent.run(story, |effect| teller.show(effect)).await;
+    // Nobody is left to tell it to: that ends it too.
+    let end = async {
+        tokio::select! {
+            () = story => {}
+            () = unread.notified() => {}
+        }
+    };
+    agent.run(end, |effect| teller.show(effect)).await;
     http.abort();
     outcome
 }
 
 /// The story, scene by scene; each waits for what it announces.
-async fn tell(stage: &Stage, shared: &Shared, teller: Teller, url: &str) -> Result<(), Failure> {
+async fn tell(stage: &Stage, shared: &Shared, teller: Teller<'_>, url: &str) -> Result<(), Failure> {
     let [pool_a, pool_b] = &stage.pools;
     let until = async |what: &str, condition: &dyn Fn(&View) -> bool| wait(shared, what, condition).await;
     let is = |state: State| move |view: &View| view.state == state;
@@ -138,29 +148,34 @@ async fn tell(stage: &Stage, shared: &Shared, teller: Teller, url: &str) -> Resu
     until("in sync", &|view| view.state == State::InSync && stage_offset(view).abs() < 0.01).await?;
 
     teller.scene("One server of pool-a lies by 10 s. Five others know better.");
-    let lying = |server: &Server| server.behave(Behaviour::Offset(Offset::from_nanos(10_000_000_000)));
-    pool_a.first().into_iter().for_each(lying);
+    all_behave(pool_a.get(..1).unwrap_or_default(), TEN_SECONDS_OFF);
     let outvoted = |view: &View| view.pools.iter().flat_map(|p| &p.servers).filter(|s| s.outvoted).count();
     until("the liar outvoted", &|view| outvoted(view) == 1 && view.state == State::InSync).await?;
     teller.say("judged: outvoted; the offset stands, and nothing was announced");
-    pool_a.first().into_iter().for_each(|server| server.behave(Behaviour::Honest));
+    all_behave(pool_a, Behaviour::Honest);
     until("all agree", &|view| outvoted(view) == 0).await?;
 
     teller.scene("Pool-b goes silent.");
-    pool_b.iter().for_each(|server| server.behave(Behaviour::Silent));
+    all_behave(pool_b, Behaviour::Silent);
     until("one pool left", &|view| view.pools_agreeing == 1 && view.silent_pools().count() == 1).await?;
     teller.say(&format!("judged: {}", shared.view().sentence()));
 
     teller.scene("Pool-b is back, but 10 s off. One of the two pools is wrong, and nobody can say which.");
-    pool_b.iter().for_each(lying);
+    all_behave(pool_b, TEN_SECONDS_OFF);
     until("disagreement", &is(State::Disagree)).await?;
 
     teller.scene("Pool-b tells the right time again.");
-    pool_b.iter().for_each(|server| server.behave(Behaviour::Honest));
+    all_behave(pool_b, Behaviour::Honest);
     until("in sync", &|view| view.state == State::InSync && view.pools_agreeing == 2).await?;
 
     teller.scene("That is all. On a node: drift-agent run. In a cluster: the DaemonSet.");
     Ok(())
+}
+
+fn all_behave(servers: &[Server], behaviour: Behaviour) {
+    for server in servers {
+        server.behave(behaviour);
+    }
 }
 
 fn stage_offset(view: &View) -> f64 {
@@ -185,19 +200,26 @@ fn now() -> Instant {
 }
 
 #[derive(Clone, Copy)]
-struct Teller {
+struct Teller<'a> {
     style: Style,
     started: Instant,
+    unread: &'a Notify,
 }
 
-impl Teller {
+impl Teller<'_> {
     fn line(self, text: &str) {
         let seconds = now().saturating_duration_since(self.started).as_secs_f64();
-        println!("{} {text}", self.style.faint(&format!("{seconds:5.1} s")));
+        self.print(&format!("{} {text}\n", self.style.faint(&format!("{seconds:5.1} s"))));
+    }
+
+    fn print(self, text: &str) {
+        if !matches!(print(text), Ok(true)) {
+            self.unread.notify_one();
+        }
     }
 
     fn scene(self, text: &str) {
-        println!();
+        self.print("\n");
         self.line(&self.style.bold(text));
     }
 
@@ -210,9 +232,8 @@ impl Teller {
             Effect::Tell(Note::Verdict { state, sentence }) => {
                 self.say(&format!("{}: {sentence}", self.style.state(*state, state.label())));
             }
-            Effect::Tell(Note::Server { result: Err(_), .. }) => {}
             Effect::Tell(note @ (Note::Resolved { .. } | Note::Unresolved { .. })) => {
-                self.say(&note.to_string())
+                self.say(&note.to_string());
             }
             Effect::WriteNode(report) if report.state == State::Drifting => {
                 self.say("to the API server: PATCH /api/v1/nodes/NAME/status");

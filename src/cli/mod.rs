@@ -8,6 +8,7 @@ mod style;
 
 use std::fmt::Display;
 use std::future::Future;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -116,6 +117,16 @@ pub fn main() -> ExitCode {
         exit
     });
     ExitCode::from(exit as u8)
+}
+
+/// Prints to standard output; `false` when nobody reads it any more, as after `| head`: no failure, and no panic.
+fn print(text: &str) -> Result<bool, Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::software("cannot print", error)),
+    }
 }
 
 /// One thread is enough for everything here, and keeps the footprint small.

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::{ConfigArgs, Exit, Failure, block_on, start_log};
 use crate::agent::Agent;
 use crate::config::{Kubernetes, Settings};
-use crate::core::effect::{Effect, Note};
+use crate::core::effect::Effect;
 use crate::effects::api::{Access, NodeApi};
 use crate::effects::metrics::{REVISION, VERSION};
 use crate::effects::node;
@@ -108,7 +108,8 @@ async fn connect(settings: &Settings, node: Option<&String>) -> Result<Option<No
 /// What goes to the log: what changed, and what would be written where there is no API server.
 fn log(effect: &Effect, node: &str, writes: bool) {
     match effect {
-        Effect::Tell(note) => tell(note),
+        Effect::Tell(what) if what.is_warning() => warn!("{what}"),
+        Effect::Tell(what) => info!("{what}"),
         Effect::WriteNode(report) if !writes => {
             info!(patch = %node::patch(node, report), "would apply to nodes/{node}/status");
         }
@@ -117,8 +118,4 @@ fn log(effect: &Effect, node: &str, writes: bool) {
         }
         _ => {}
     }
-}
-
-fn tell(note: &Note) {
-    if note.is_warning() { warn!("{note}") } else { info!("{note}") }
 }

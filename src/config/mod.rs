@@ -1,22 +1,31 @@
 //! From what a person wrote to settings that are right: flags before environment before file before default.
 
+pub mod listen;
 pub mod pool;
 pub mod raw;
+pub mod value;
 
-use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::core::machine;
 use crate::core::sample::Limits;
+pub use listen::Listen;
 use pool::PoolName;
 use raw::{Raw, Text};
+use value::Given;
+pub use value::{ConfigError, Origin};
 
 /// The pools of the default: one smears leap seconds and one does not, and they share no operator.
 pub const DEFAULT_POOLS: [&str; 2] = ["time.google.com", "time.cloudflare.com"];
 /// Public servers take more exchanges than one in this for a nuisance.
 const POLITE_INTERVAL: Duration = Duration::from_secs(16);
+
+/// Of a line in the file that is wrong, so much is shown.
+const LONGEST_QUOTE: usize = 80;
+
+const MILLI: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Settings that were checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,77 +68,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where to serve HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// `None`: every address of the node, of both families where it has both.
-    pub host: Option<IpAddr>,
-    /// 0: any free port.
-    pub port: u16,
-}
-
-/// A setting that is not right: which, what it is, and what would be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// One value is wrong.
-    #[error("{key}: {value:?} is not right: {expected} (from {origin})")]
-    Value {
-        /// The key as in the file.
-        key: &'static str,
-        /// What was written.
-        value: String,
-        /// What would be right.
-        expected: String,
-        /// Where it was written.
-        origin: Origin,
-    },
-    /// The file is not to be had, or not of the right form.
-    #[error("{}: {reason}", path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// What is the matter.
-        reason: String,
-    },
-}
-
-/// Where a value was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A flag or an environment variable.
-    CommandLine,
-    /// The configuration file.
-    File,
-    /// Nowhere: it is what we take when nothing is written.
-    Default,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::CommandLine => "the command line or the environment",
-            Self::File => "the configuration file",
-            Self::Default => "the default",
-        })
-    }
-}
-
-impl ConfigError {
-    /// Is the command line to blame, and not the file?
-    pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Value { origin: Origin::CommandLine, .. })
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host {
-            Some(host) => SocketAddr::new(host, self.port).fmt(f),
-            None => write!(f, ":{}", self.port),
-        }
-    }
-}
-
 /// Reads the file, if one is named.
 pub fn read_file(path: Option<&Path>) -> Result<Raw, ConfigError> {
     let Some(path) = path else { return Ok(Raw::default()) };
@@ -145,54 +83,16 @@ pub fn parse(yaml: &str) -> Result<Raw, String> {
     if yaml.lines().all(is_blank) {
         return Ok(Raw::default());
     }
-    serde_saphyr::from_str(yaml).map_err(|e| e.to_string())
+    serde_saphyr::from_str(yaml).map_err(|error| in_one_line(&error, yaml))
 }
 
-/// One value and where it came from.
-struct Given {
-    key: &'static str,
-    text: String,
-    origin: Origin,
-}
-
-impl Given {
-    fn pick(key: &'static str, flag: Option<Text>, file: Option<Text>, default: &str) -> Self {
-        let (text, origin) = match (flag, file) {
-            (Some(Text(text)), _) => (text, Origin::CommandLine),
-            (None, Some(Text(text))) => (text, Origin::File),
-            (None, None) => (default.to_owned(), Origin::Default),
-        };
-        Self { key, text, origin }
-    }
-
-    fn wrong(&self, expected: &str) -> ConfigError {
-        ConfigError::Value {
-            key: self.key,
-            value: self.text.clone(),
-            expected: expected.to_owned(),
-            origin: self.origin,
-        }
-    }
-
-    fn time(
-        &self,
-        range: std::ops::RangeInclusive<Duration>,
-        example: &str,
-    ) -> Result<Duration, ConfigError> {
-        let limits = format!(
-            "a length of time from {} to {} with its unit, such as {example}",
-            humantime::format_duration(*range.start()),
-            humantime::format_duration(*range.end())
-        );
-        let time = humantime::parse_duration(self.text.trim()).map_err(|_| self.wrong(&limits))?;
-        if range.contains(&time) { Ok(time) } else { Err(self.wrong(&limits)) }
-    }
-
-    fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, ConfigError> {
-        let found = words.iter().find(|(word, _)| *word == self.text);
-        let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        found.map(|(_, value)| *value).ok_or_else(|| self.wrong(&format!("one of {}", all.join(", "))))
-    }
+/// The library draws a picture of several lines; a log wants one, with what is written there.
+fn in_one_line(error: &serde_saphyr::Error, yaml: &str) -> String {
+    let line = error.location().and_then(|at| usize::try_from(at.line()).ok());
+    let written = line.and_then(|n| yaml.lines().nth(n.checked_sub(1)?)).unwrap_or_default();
+    let written: String = written.trim().chars().take(LONGEST_QUOTE).collect();
+    let reason = error.without_snippet().to_string();
+    format!("{written:?}: {}", reason.lines().collect::<Vec<_>>().join(" "))
 }
 
 impl Settings {
@@ -213,8 +113,6 @@ impl Settings {
             log_format,
             log_level,
         } = flags;
-        const MILLI: Duration = Duration::from_millis(1);
-        const SECOND: Duration = Duration::from_secs(1);
         let pools = pool_names(pools, file.pools)?;
         let interval =
             Given::pick("interval", interval, file.interval, "64s").time(SECOND..=1_024 * SECOND, "64s")?;
@@ -243,12 +141,17 @@ impl Settings {
             )
             .time(MILLI..=16 * SECOND, "1s")?,
         };
-        let node_name = node_name.or(file.node_name).map(|Text(name)| name);
-        if node_name.as_ref().is_some_and(|name| !is_node_name(name)) {
-            return Err(Given { key: "nodeName", text: node_name.unwrap_or_default(), origin: Origin::CommandLine }.wrong(
+        let file_name =
+            file.node_name.map(|Text(text)| Given { key: "nodeName", text, origin: Origin::File });
+        let flag_name =
+            node_name.map(|Text(text)| Given { key: "nodeName", text, origin: Origin::CommandLine });
+        let node_name = flag_name.or(file_name);
+        if let Some(given) = node_name.as_ref().filter(|given| !is_node_name(&given.text)) {
+            return Err(given.wrong(
                 "the name of a Node object (lower-case letters, digits, '-' and '.'); by the downward API: fieldPath spec.nodeName",
             ));
         }
+        let node_name = node_name.map(|given| given.text);
         let mut warnings = Vec::new();
         if interval < POLITE_INTERVAL {
             warnings.push(format!(
@@ -313,24 +216,8 @@ fn pool_names(flags: Option<Vec<Text>>, file: Option<Vec<Text>>) -> Result<Vec<P
 }
 
 fn listen_address(given: &Given) -> Result<Listen, ConfigError> {
-    let parsed = match given.text.strip_prefix(':') {
-        Some(port) => port.parse().ok().map(|port| Listen { host: None, port }),
-        None => given.text.parse::<SocketAddr>().ok().map(|a| Listen { host: Some(a.ip()), port: a.port() }),
-    };
-    parsed.ok_or_else(|| given.wrong("[ADDRESS]:PORT, such as :10123, 127.0.0.1:10123 or [::1]:10123"))
-}
-
-impl Listen {
-    /// The address to bind first, and another one for nodes without IPv6.
-    pub fn candidates(&self) -> Vec<SocketAddr> {
-        match self.host {
-            Some(host) => vec![SocketAddr::new(host, self.port)],
-            None => vec![
-                SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), self.port),
-                SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), self.port),
-            ],
-        }
-    }
+    let hint = "[ADDRESS]:PORT, such as :10123, 127.0.0.1:10123 or [::1]:10123";
+    Listen::parse(&given.text).ok_or_else(|| given.wrong(hint))
 }
 
 /// DNS-1123 subdomain, as the API server asks of a Node's name.
@@ -397,13 +284,28 @@ mod tests {
             ("logLevel: loud", "logLevel", "one of error"),
             ("intervall: 64s", "intervall", "interval"),
             ("pools: time.google.com", "pools", ""),
-            ("interval: {a: b}", "a single value", ""),
+            ("interval: {a: b}", "interval: {a: b}", "string scalar"),
             ("[not, a, map]", "", ""),
             ("a: b: c", "", ""),
         ] {
             let error = from_file(yaml).expect_err(yaml);
             assert!(error.contains(key) && error.contains(hint), "{yaml}: {error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_file_is_said_of_the_file() {
+        let error = Settings::new(Raw::default(), parse("nodeName: ''").unwrap()).unwrap_err();
+        assert!(!error.is_usage(), "{error}");
+        let flags = Raw { node_name: Some(Text(String::new())), ..Raw::default() };
+        assert!(Settings::new(flags, parse("nodeName: n0").unwrap()).unwrap_err().is_usage());
+    }
+
+    #[test]
+    fn a_word_that_yaml_takes_for_a_boolean_or_a_number_stays_a_word() {
+        let settings = from_file("kubernetes: off\nnodeName: 1e3").unwrap();
+        assert_eq!((settings.kubernetes, settings.node_name.as_deref()), (Kubernetes::Off, Some("1e3")));
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! The settings as they are written: one declaration for the file's keys, the flags and the environment.
 
-use std::fmt;
-
 use clap::Args;
-use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer};
 
 /// What a person wrote: everything optional, nothing checked yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Deserialize)]
@@ -47,7 +45,7 @@ pub struct Raw {
     pub log_level: Option<Text>,
 }
 
-/// A scalar as it was written; YAML's numbers and booleans are taken for their text.
+/// A scalar as it was written; YAML's numbers and booleans too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text(pub String);
 
@@ -60,28 +58,7 @@ impl std::str::FromStr for Text {
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Scalar;
-        impl Visitor<'_> for Scalar {
-            type Value = Text;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a single value")
-            }
-            fn visit_str<E>(self, value: &str) -> Result<Text, E> {
-                Ok(Text(value.to_owned()))
-            }
-            fn visit_bool<E>(self, value: bool) -> Result<Text, E> {
-                Ok(Text(value.to_string()))
-            }
-            fn visit_i64<E>(self, value: i64) -> Result<Text, E> {
-                Ok(Text(value.to_string()))
-            }
-            fn visit_u64<E>(self, value: u64) -> Result<Text, E> {
-                Ok(Text(value.to_string()))
-            }
-            fn visit_f64<E>(self, value: f64) -> Result<Text, E> {
-                Ok(Text(value.to_string()))
-            }
-        }
-        deserializer.deserialize_any(Scalar)
+        // As a string, not as what YAML takes it for: `kubernetes: off` is no boolean here.
+        String::deserialize(deserializer).map(Self)
     }
 }

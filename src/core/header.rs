@@ -79,11 +79,15 @@ impl NtpTimestamp {
     pub const UNIX_EPOCH_SECS: i64 = 2_208_988_800;
 
     /// From nanoseconds since 1970; the era is dropped, as on the wire.
-    #[expect(clippy::cast_sign_loss, reason = "the era is dropped on purpose: only 32 bits travel")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the era is dropped: 64 bits travel"
+    )]
     pub fn from_unix_nanos(nanos: i64) -> Self {
         let since_1900 = i128::from(nanos) + i128::from(Self::UNIX_EPOCH_SECS) * 1_000_000_000;
         let fixed = (since_1900 << 32).div_euclid(1_000_000_000);
-        Self((fixed as u128 & u128::from(u64::MAX)) as u64)
+        Self(fixed as u64)
     }
 }
 

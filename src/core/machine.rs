@@ -1,19 +1,21 @@
 //! The machine: the only mutable state. Inputs go in, effects come out; it never waits and never asks what time it is.
 
+mod look;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::combine::{Combined, combine, majority};
+use super::combine::{Combined, combine};
 use super::effect::{Effect, Input, Note};
-use super::line::{Frequency, History, Interval, Line};
-use super::publish::{Bucket, Publisher, WriteError};
+use super::line::{History, Interval, Line};
+use super::publish::{Backoff, Bucket, Publisher, WriteError};
 use super::report::{EventReason, NodeEvent, NodeReport, Prior, Status};
 use super::rounds::Rounds;
 use super::sample::{Limits, Refusal};
-use super::server::{Answer, Server, ServerId, Standing};
+use super::server::{Answer, ServerId};
 use super::time::{Bound, Mono, Offset, Reading, Wall};
 use super::verdict::{Finding, Occasion, State, Verdict};
-use super::view::{Counts, PoolView, ServerView, View};
+use super::view::Counts;
 
 /// A sleep shorter than this is not worth a word; the clocks cannot be read at one instant either.
 const SLEPT: Duration = Duration::from_millis(50);
@@ -76,6 +78,7 @@ pub struct Machine {
     waiting: VecDeque<NodeEvent>,
     sending: Option<NodeEvent>,
     events_after: Mono,
+    events_backoff: Backoff,
     counts: Counts,
     rng: fastrand::Rng,
 }
@@ -119,6 +122,7 @@ impl Machine {
             waiting: VecDeque::new(),
             sending: None,
             events_after: now.raw,
+            events_backoff: Backoff::default(),
             counts,
             rng: fastrand::Rng::with_seed(seed ^ 0x005e_ed0f_face),
         }
@@ -317,14 +321,17 @@ impl Machine {
         }
     }
 
-    /// What was not taken is sent again before what came later; the bucket says when.
+    /// What was not taken is sent again before what came later; what was refused for its own sake would be again.
     fn sent(&mut self, result: Result<(), WriteError>, now: Reading) {
         self.count_write(result.map_or_else(WriteError::label, |()| WRITTEN));
         let event = self.sending.take();
-        if let Err(error) = result {
-            self.events_after = now.raw.plus(error.retry_after().unwrap_or_default());
-            if let Some(event) = event.filter(|_| self.waiting.len() < EVENTS_KEPT) {
-                self.waiting.push_front(event);
+        match result {
+            Ok(()) | Err(WriteError::Rejected) => self.events_backoff = Backoff::default(),
+            Err(error) => {
+                self.events_after = now.raw.plus(self.events_backoff.wait(error, self.rng.f64()));
+                if let Some(event) = event.filter(|_| self.waiting.len() < EVENTS_KEPT) {
+                    self.waiting.push_front(event);
+                }
             }
         }
     }
@@ -362,73 +369,4 @@ impl Machine {
         self.transition = Some((status, transition));
         NodeReport::new(&view, transition, self.exceeded_since)
     }
-
-    /// Everything that is known at `now`.
-    pub fn view(&self, now: Reading) -> View {
-        let measured = self.measured(now);
-        View {
-            state: self.verdict.state(),
-            ready: self.ready,
-            measured,
-            reference: self.times.map(|line| line.reference(now)),
-            node_time: now.wall,
-            estimate_age: self.times.map(|line| line.age(now.raw)),
-            pools_agreeing: self.pools_agreeing,
-            frequency: Some(self.history.frequency()).filter(|f| f.is_known()).map(Frequency::middle),
-            threshold: self.settings.threshold,
-            pools: self.rounds.pools.iter().map(|p| self.pool_view(p, now)).collect(),
-            counts: self.counts.clone(),
-        }
-    }
-
-    fn pool_view(&self, pool: &super::pool::Pool, now: Reading) -> PoolView {
-        let frequency = self.history.frequency();
-        let stale_after = self.settings.stale_after;
-        let leaders: Vec<_> =
-            pool.servers.iter().filter_map(|s| s.leader(now.raw, frequency, stale_after)).collect();
-        let intervals: Vec<Interval> = leaders.iter().map(|l| l.interval).collect();
-        let best = leaders.iter().min_by_key(|l| l.interval.bound()).map(|l| l.sample);
-        PoolView {
-            name: pool.name.clone(),
-            measured: majority(&intervals).map(|i| offset_of(i, now)),
-            round_trip: best.map(|s| s.round_trip),
-            root_distance: best.map(|s| s.root_distance),
-            stratum: best.map(|s| s.stratum),
-            sample_age: pool
-                .servers
-                .iter()
-                .filter_map(Server::newest_sample)
-                .max()
-                .map(|at| now.raw.since(at)),
-            resolve_error: pool.resolve_error.clone(),
-            servers: pool.servers.iter().map(|s| self.server_view(s, now)).collect(),
-        }
-    }
-
-    fn server_view(&self, server: &Server, now: Reading) -> ServerView {
-        let frequency = self.history.frequency();
-        let leader = server.leader(now.raw, frequency, self.settings.stale_after);
-        let agreed = self.agreement.map(|(at, interval)| frequency.carry(interval, at, now.raw));
-        ServerView {
-            address: server.address,
-            standing: server.standing(now.raw),
-            outvoted: leader.zip(agreed).is_some_and(|(l, a)| !l.interval.meets(a)),
-            measured: leader.map(|l| offset_of(l.interval, now)),
-            last: server.last,
-        }
-    }
-
-    /// Is any server live?
-    pub fn hears_anyone(&self, now: Mono) -> bool {
-        self.rounds.pools.iter().flat_map(|p| &p.servers).any(|s| s.standing(now) == Standing::Live)
-    }
-
-    /// Is nothing left to come of the first burst? `check` ends then.
-    pub fn has_settled(&self, now: Mono) -> bool {
-        self.rounds.has_settled(now)
-    }
-}
-
-fn offset_of(interval: Interval, now: Reading) -> (Offset, Bound) {
-    (interval.middle().minus(now.origin()), interval.bound())
 }

@@ -39,6 +39,12 @@ pub struct Bucket {
     refilled: Mono,
 }
 
+/// Waits longer after each error in a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
 /// Decides when the newest state is written. It holds no state of the node itself: there is nothing to go out of date.
 #[derive(Clone, Debug)]
 pub struct Publisher {
@@ -47,7 +53,7 @@ pub struct Publisher {
     in_flight: bool,
     heartbeat_at: Mono,
     retry_at: Option<Mono>,
-    failures: u32,
+    backoff: Backoff,
 }
 
 impl WriteError {
@@ -98,6 +104,17 @@ impl Bucket {
     }
 }
 
+impl Backoff {
+    /// How long to wait after one more error. `random` in 0..1 spreads a fleet.
+    pub fn wait(&mut self, error: WriteError, random: f64) -> Duration {
+        let wait = FIRST_RETRY.saturating_mul(1 << self.failures.min(7)).min(LONGEST_RETRY);
+        self.failures = self.failures.saturating_add(1);
+        // Up to twice the wait: a fleet that lost its API server must not come back as one.
+        let spread = wait.mul_f64(1.0 + random);
+        error.retry_after().map_or(spread, |asked| spread.max(asked))
+    }
+}
+
 impl Publisher {
     /// The first write is a change and goes out when the first verdict is there.
     pub fn new(now: Mono) -> Self {
@@ -107,7 +124,7 @@ impl Publisher {
             in_flight: false,
             heartbeat_at: now.plus(HEARTBEAT),
             retry_at: None,
-            failures: 0,
+            backoff: Backoff::default(),
         }
     }
 
@@ -140,17 +157,10 @@ impl Publisher {
         self.in_flight = false;
         match result {
             Ok(()) => {
-                self.failures = 0;
+                self.backoff = Backoff::default();
                 self.heartbeat_at = now.plus(HEARTBEAT.mul_f64(0.9 + 0.2 * random));
             }
-            Err(error) => {
-                let wait = FIRST_RETRY.saturating_mul(1 << self.failures.min(7)).min(LONGEST_RETRY);
-                self.failures = self.failures.saturating_add(1);
-                // Up to twice the wait: a fleet that lost its API server must not come back as one.
-                let spread = wait.mul_f64(1.0 + random);
-                let wait = error.retry_after().map_or(spread, |asked| spread.max(asked));
-                self.retry_at = Some(now.plus(wait));
-            }
+            Err(error) => self.retry_at = Some(now.plus(self.backoff.wait(error, random))),
         }
     }
 

@@ -128,7 +128,7 @@ impl Server {
         match interval {
             None if self.burst_left == 0 => return None,
             Some(interval) if self.slowdown > 0 => {
-                let slowed = interval * (1 << self.slowdown) - interval / 2;
+                let slowed = (interval * (1 << self.slowdown)).saturating_sub(interval / 2);
                 if self.asked.is_some_and(|at| now.since(at) < slowed) {
                     return None;
                 }

@@ -13,7 +13,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, Resource};
 use serde_json::json;
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::instrument::WithSubscriber;
+use tracing::{Dispatch, debug};
 
 use super::event::{self, NAMESPACE};
 use super::node::{self, FIELD_MANAGER};
@@ -107,6 +108,8 @@ impl NodeApi {
             let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|e| e.to_string())?;
             Ok::<_, String>((parts.status, parts.headers, body.to_bytes().to_vec()))
         };
+        // The client's own word on each failure would be one line per attempt; what has changed is told by the core.
+        let exchange = exchange.with_subscriber(Dispatch::none());
         let answer =
             timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         if let Ok((status, _, body)) = &answer

@@ -15,8 +15,8 @@ const LONGEST_NOTE: usize = 1_000;
 
 /// The event as it is sent.
 pub fn build(node: &str, event: &NodeEvent) -> Event {
-    let mut note = event.note.clone();
-    note.truncate(note.floor_char_boundary(LONGEST_NOTE));
+    let mut text = event.note.clone();
+    text.truncate(text.floor_char_boundary(LONGEST_NOTE));
     Event {
         // The time is part of the name, as the kubelet does it: one name, one event, also when it is sent twice.
         metadata: ObjectMeta {
@@ -26,7 +26,7 @@ pub fn build(node: &str, event: &NodeEvent) -> Event {
         },
         action: Some("Measure".to_owned()),
         event_time: event.at.rfc3339(6).parse().ok().map(MicroTime),
-        note: Some(note),
+        note: Some(text),
         reason: Some(event.reason.label().to_owned()),
         // The kubelet's own events carry the node's name for its uid, and `kubectl describe node` looks for that.
         regarding: Some(ObjectReference {

@@ -102,7 +102,7 @@ impl ServerModel {
             }
             Behaviour::ZeroTransmit => header.transmit = NtpTimestamp::ZERO,
             Behaviour::ZeroBoth => {
-                (header.receive, header.transmit) = (NtpTimestamp::ZERO, NtpTimestamp::ZERO)
+                (header.receive, header.transmit) = (NtpTimestamp::ZERO, NtpTimestamp::ZERO);
             }
             Behaviour::Swapped => {
                 header.receive = stamp(transmit.plus(Offset::from_nanos(300_000_000)));

@@ -270,7 +270,7 @@ impl World {
             }
             Effect::Query { server, address, ask } => self.send(server, address, ask),
             Effect::ReadNode => {
-                self.after(Duration::from_millis(8), Pending::Ready(Input::Read(Ok(Prior::default()))))
+                self.after(Duration::from_millis(8), Pending::Ready(Input::Read(Ok(Prior::default()))));
             }
             Effect::WriteNode(_) => {
                 let fails = self.rng.f64() < self.plan.api_errors;
@@ -291,23 +291,23 @@ impl World {
         let before = self.reading();
         let time_out = self.plan.settings.limits.max_round_trip;
         let lost = Pending::Arrival { server, ask, before, sent: Vec::new(), bytes: None };
-        let Some((Host { model, path }, served)) = self.hosts.get(&address).copied() else {
+        let Some((Host { model, path: way }, served)) = self.hosts.get(&address).copied() else {
             return self.after(time_out, lost);
         };
         let sent = match ask {
             Ask::Header => request(NtpTimestamp(self.rng.u64(..))).to_vec(),
             Ask::Exchange(_) => client::ask(before.wall),
         };
-        let (there, thinks) = (path.there + self.jitter(path), Duration::from_micros(self.rng.u64(5..200)));
+        let (there, thinks) = (way.there + self.jitter(way), Duration::from_micros(self.rng.u64(5..200)));
         let at_server = self.reference().plus(Offset::from_nanos(nanos(there)));
         let leaves = at_server.plus(Offset::from_nanos(nanos(thinks)));
         let answers = model.answer(&sent, at_server, leaves, self.elapsed + there, served);
         if let Some((_, served)) = self.hosts.get_mut(&address) {
             *served += 1;
         }
-        let back = path.back + self.jitter(path);
+        let back = way.back + self.jitter(way);
         let arrives = there + thinks + back;
-        let is_lost = self.rng.f64() < path.loss;
+        let is_lost = self.rng.f64() < way.loss;
         match answers.into_iter().next() {
             Some(bytes) if !is_lost && arrives <= time_out => {
                 self.after(arrives, Pending::Arrival { server, ask, before, sent, bytes: Some(bytes) });

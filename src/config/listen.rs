@@ -1,0 +1,43 @@
+//! Where to serve HTTP.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Where to serve HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// `None`: every address of the node, of both families where it has both.
+    pub host: Option<IpAddr>,
+    /// 0: any free port.
+    pub port: u16,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host {
+            Some(host) => SocketAddr::new(host, self.port).fmt(f),
+            None => write!(f, ":{}", self.port),
+        }
+    }
+}
+
+impl Listen {
+    /// Reads `[ADDRESS]:PORT`; without an address, all of them.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix(':') {
+            Some(port) => port.parse().ok().map(|port| Self { host: None, port }),
+            None => text.parse::<SocketAddr>().ok().map(|a| Self { host: Some(a.ip()), port: a.port() }),
+        }
+    }
+
+    /// The address to bind first, and another one for nodes without IPv6.
+    pub fn candidates(&self) -> Vec<SocketAddr> {
+        match self.host {
+            Some(host) => vec![SocketAddr::new(host, self.port)],
+            None => vec![
+                SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), self.port),
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), self.port),
+            ],
+        }
+    }
+}
