@@ -63,7 +63,8 @@ pub fn patch(node: &str, report: &NodeReport) -> Value {
 /// `time.google.com=+0.1322 time.cloudflare.com=+0.1317`; a pool that says nothing is `unknown`.
 fn pools(report: &NodeReport) -> String {
     let each = report.pools.iter().map(|(name, offset)| match offset {
-        Some(offset) => format!("{name}={:+.4}", offset.as_secs_f64()),
+        // Adding zero after rounding turns -0.0000 into +0.0000.
+        Some(offset) => format!("{name}={:+.4}", (offset.as_secs_f64() * 1e4).round() / 1e4 + 0.0),
         None => format!("{name}=unknown"),
     });
     each.collect::<Vec<_>>().join(" ")

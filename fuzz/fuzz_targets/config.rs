@@ -1,0 +1,12 @@
+//! Any text as a configuration file.
+#![no_main]
+
+use drift_agent::config::raw::Raw;
+use drift_agent::config::{Settings, parse};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|yaml: &str| {
+    if let Ok(file) = parse(yaml) {
+        let _ = Settings::new(Raw::default(), file);
+    }
+});
