@@ -30,6 +30,8 @@ use crate::sources::dns::Resolve;
 const POOLS: [&str; 2] = ["pool-a.invalid", "pool-b.invalid"];
 const TEN_SECONDS_OFF: Behaviour = Behaviour::Offset(Offset::from_nanos(10_000_000_000));
 const SERVERS_PER_POOL: usize = 3;
+/// How long a scene stays before the next one.
+const PAUSE: Duration = Duration::from_secs(3);
 /// No scene takes longer; one that does is a fault.
 const SCENE: Duration = Duration::from_secs(20);
 
@@ -134,19 +136,18 @@ async fn tell(stage: &Stage, shared: &Shared, teller: Teller<'_>, url: &str) -> 
     teller.say(&format!("metrics: {url}/metrics   for workloads: {url}/v1/clock"));
     until("in sync", &is(State::InSync)).await?;
 
-    teller.scene(
-        "Reference time runs away from this machine by 8 ms a second (a bad oscillator, seen from the node).",
-    );
-    stage.time.drift(Ppb::from_ppm(8_000));
+    teller.scene("Reference time runs away from this machine by 15 ms a second: the node falls behind.");
+    stage.time.drift(Ppb::from_ppm(15_000));
     until("drifting", &is(State::Drifting)).await?;
     until("more than 120 ms", &|view| stage_offset(view) > 0.12).await?;
 
     teller.scene("Someone slews the clock back.");
-    stage.time.drift(Ppb::from_ppm(-20_000));
-    until("close again", &|_| stage.time.offset().as_secs_f64() < 0.01).await?;
+    stage.time.drift(Ppb::from_ppm(-60_000));
+    until("close again", &|_| stage.time.offset().as_secs_f64() < 0.02).await?;
     stage.time.set(Offset::ZERO);
     until("in sync", &|view| view.state == State::InSync && stage_offset(view).abs() < 0.01).await?;
 
+    time_to_read().await;
     teller.scene("One server of pool-a lies by 10 s. Five others know better.");
     all_behave(pool_a.get(..1).unwrap_or_default(), TEN_SECONDS_OFF);
     let outvoted = |view: &View| view.pools.iter().flat_map(|p| &p.servers).filter(|s| s.outvoted).count();
@@ -155,21 +156,28 @@ async fn tell(stage: &Stage, shared: &Shared, teller: Teller<'_>, url: &str) -> 
     all_behave(pool_a, Behaviour::Honest);
     until("all agree", &|view| outvoted(view) == 0).await?;
 
+    time_to_read().await;
     teller.scene("Pool-b goes silent.");
     all_behave(pool_b, Behaviour::Silent);
     until("one pool left", &|view| view.pools_agreeing == 1 && view.silent_pools().count() == 1).await?;
     teller.say(&format!("judged: {}", shared.view().sentence()));
 
+    time_to_read().await;
     teller.scene("Pool-b is back, but 10 s off. One of the two pools is wrong, and nobody can say which.");
     all_behave(pool_b, TEN_SECONDS_OFF);
     until("disagreement", &is(State::Disagree)).await?;
 
+    time_to_read().await;
     teller.scene("Pool-b tells the right time again.");
     all_behave(pool_b, Behaviour::Honest);
     until("in sync", &|view| view.state == State::InSync && view.pools_agreeing == 2).await?;
 
     teller.scene("That is all. On a node: drift-agent run. In a cluster: the DaemonSet.");
     Ok(())
+}
+
+async fn time_to_read() {
+    sleep(PAUSE).await;
 }
 
 fn all_behave(servers: &[Server], behaviour: Behaviour) {
