@@ -5,12 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use drift_agent::core::effect::Effect;
-use drift_agent::core::machine::Settings;
-use drift_agent::core::sample::Limits;
 use drift_agent::core::time::{Offset, Ppb, Wall};
 use drift_agent::core::verdict::State;
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
-use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World};
+use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
 
 const MS: i64 = 1_000_000;
 const SEC: i64 = 1_000 * MS;
@@ -115,17 +113,7 @@ fn plan(rng: &mut fastrand::Rng, seed: u64, offset: Offset, pools: Vec<Vec<Host>
             period: Duration::from_secs(rng.u64(3_600..86_400)),
         },
         pools,
-        settings: Settings {
-            pools: Vec::new(),
-            interval: INTERVAL,
-            threshold: Duration::from_millis(100),
-            stale_after: Duration::from_secs(600),
-            servers_per_pool: 4,
-            limits: Limits {
-                max_round_trip: Duration::from_secs(1),
-                max_root_distance: Duration::from_secs(1),
-            },
-        },
+        settings: default_settings(),
         api_errors: 0.0,
     }
 }

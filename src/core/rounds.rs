@@ -167,13 +167,10 @@ impl Rounds {
         let spread = self.rng.u8(0..8);
         let owner = self.pools.iter_mut().enumerate().find_map(|(index, pool)| {
             let server = pool.servers.iter_mut().find(|s| s.id == id)?;
-            let before = server.last;
             server.answered(answer, now, frequency, spread);
-            if before != server.last {
-                out.extend(server.last.map(|result| {
-                    Effect::Tell(Note::Server { pool: pool.name.clone(), address: server.address, result })
-                }));
-            }
+            out.extend(server.take_news(now).map(|result| {
+                Effect::Tell(Note::Server { pool: pool.name.clone(), address: server.address, result })
+            }));
             Some(index)
         });
         let over = self.pending.remove(&id) && self.pending.is_empty();

@@ -82,6 +82,7 @@ pub struct Server {
     resting_until: Option<Mono>,
     burst_left: u8,
     asked: Option<Mono>,
+    told: Option<Result<(), Refusal>>,
 }
 
 impl Server {
@@ -100,6 +101,7 @@ impl Server {
             resting_until: None,
             burst_left: 0,
             asked: None,
+            told: None,
         }
     }
 
@@ -186,6 +188,15 @@ impl Server {
             Kiss::Deny => self.resting_until = Some(now.plus(DENIED_FOR)),
             Kiss::Other => {}
         }
+    }
+
+    /// What is worth telling since the last time. One lost packet is not: it is told when it has made the server silent.
+    pub fn take_news(&mut self, now: Mono) -> Option<Result<(), Refusal>> {
+        let news = self.last.filter(|last| {
+            *last != Err(Refusal::Timeout)
+                || matches!(self.standing(now), Standing::Silent | Standing::Resting)
+        })?;
+        (self.told.replace(news) != Some(news)).then_some(news)
     }
 
     /// What the server's samples say now; `None` unless it is live.
@@ -353,6 +364,25 @@ mod tests {
         assert_eq!(asked, [3, 5, 7, 9]);
         server.request_burst();
         assert!(!server.in_burst(at(700)), "a server that asked for less is spared the burst");
+    }
+
+    #[test]
+    fn news_are_told_once_and_a_lost_packet_is_none() {
+        let mut server = server();
+        let timeout = Err(Refusal::Timeout);
+        let mut told = |answer, secs| {
+            hear(&mut server, answer, secs);
+            server.take_news(at(secs))
+        };
+        assert_eq!(told(sample(0), 0), Some(Ok(())));
+        assert_eq!(told(sample(1), 1), None);
+        assert_eq!(told(Answer::Refused(Refusal::Timeout), 2), None);
+        assert_eq!(told(sample(3), 3), None);
+        let silent: Vec<_> = (4..10).map(|n| told(Answer::Refused(Refusal::Timeout), n)).collect();
+        assert_eq!(silent, [None, None, None, Some(timeout), None, None]);
+        assert_eq!(told(sample(10), 10), Some(Ok(())));
+        let other = Answer::Refused(Refusal::Unsynchronised);
+        assert_eq!(told(other, 11), Some(Err(Refusal::Unsynchronised)), "what a server says is told at once");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::core::machine::{Machine, Settings};
 use crate::core::pool::Resolution;
 use crate::core::publish::WriteError;
 use crate::core::report::Prior;
-use crate::core::sample::{Refusal, Root, Sample};
+use crate::core::sample::{Limits, Refusal, Root, Sample};
 use crate::core::server::{Answer, Ask, ServerId, Standing};
 use crate::core::time::{Mono, Offset, Ppb, Reading, Wall, nanos};
 use crate::core::view::View;
@@ -70,6 +70,19 @@ pub struct Plan {
     pub settings: Settings,
     /// Share of the writes to the API server that fail.
     pub api_errors: f64,
+}
+
+/// The settings of the contract, for pools that [`World::new`] names.
+pub fn default_settings() -> Settings {
+    let limits = Limits { max_round_trip: Duration::from_secs(1), max_root_distance: Duration::from_secs(1) };
+    Settings {
+        pools: Vec::new(),
+        interval: Duration::from_secs(64),
+        threshold: Duration::from_millis(100),
+        stale_after: Duration::from_secs(600),
+        servers_per_pool: 4,
+        limits,
+    }
 }
 
 /// The running world.
