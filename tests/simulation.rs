@@ -1,5 +1,10 @@
 //! The core in thousands of seeded worlds. A world that breaks a rule prints the command that replays it.
 #![allow(clippy::disallowed_methods, reason = "the seeds to run come from the environment")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy knows only functions marked as tests by themselves"
+)]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -169,7 +174,7 @@ fn the_truth_is_inside_offset_and_bound_while_most_servers_are_honest() {
                 0 => world.step_wall(Offset::from_nanos(rng.i64(-5 * SEC..5 * SEC))),
                 1 => world.slew_wall(Ppb::from_ppm(rng.i64(-500..500))),
                 2 => {
-                    world.sleep(Duration::from_secs(rng.u64(1..600)), Duration::from_millis(rng.u64(0..900)))
+                    world.sleep(Duration::from_secs(rng.u64(1..600)), Duration::from_millis(rng.u64(0..900)));
                 }
                 _ => {}
             }

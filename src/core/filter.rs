@@ -89,7 +89,9 @@ mod tests {
 
     fn leader(samples: &[Sample], now_secs: i64) -> Option<Leader> {
         let mut window = Window::default();
-        samples.iter().for_each(|s| window.push(*s, Frequency::UNKNOWN));
+        for sample in samples {
+            window.push(*sample, Frequency::UNKNOWN);
+        }
         window.leader(Mono::from_nanos(now_secs * 1_000 * MS), Frequency::UNKNOWN, STALE)
     }
 

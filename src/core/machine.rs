@@ -328,6 +328,7 @@ impl Machine {
         match result {
             Ok(()) | Err(WriteError::Rejected) => self.events_backoff = Backoff::default(),
             Err(error) => {
+                self.events.put_back();
                 self.events_after = now.raw.plus(self.events_backoff.wait(error, self.rng.f64()));
                 if let Some(event) = event.filter(|_| self.waiting.len() < EVENTS_KEPT) {
                     self.waiting.push_front(event);

@@ -125,11 +125,11 @@ mod tests {
         SocketAddr::from(([192, 0, 2, n], 123))
     }
 
-    fn resolution(numbers: &[u8], ttl_secs: u64) -> Result<Resolution, String> {
-        Ok(Resolution {
+    fn resolution(numbers: &[u8], ttl_secs: u64) -> Resolution {
+        Resolution {
             addresses: numbers.iter().map(|n| address(*n)).collect(),
             ttl: Some(Duration::from_secs(ttl_secs)),
-        })
+        }
     }
 
     fn in_use(pool: &Pool) -> Vec<SocketAddr> {
@@ -139,7 +139,7 @@ mod tests {
     fn pool() -> (Pool, u32) {
         let (mut pool, mut ids) = (Pool::new("time.example".into(), 2, T0), 0);
         assert!(pool.take_resolve(T0) && !pool.take_resolve(T0), "asked once");
-        assert_eq!(pool.resolved(resolution(&[1, 2, 3], 150), T0, &mut ids), 2);
+        assert_eq!(pool.resolved(Ok(resolution(&[1, 2, 3], 150)), T0, &mut ids), 2);
         (pool, ids)
     }
 
@@ -181,7 +181,7 @@ mod tests {
     fn a_live_server_stays_when_the_name_moves_on() {
         let (mut pool, mut ids) = pool();
         hear(&mut pool, 0, sample());
-        pool.resolved(resolution(&[7, 8], 150), T0, &mut ids);
+        pool.resolved(Ok(resolution(&[7, 8], 150)), T0, &mut ids);
         assert_eq!(in_use(&pool), [address(1), address(7)]);
     }
 
@@ -189,9 +189,9 @@ mod tests {
     fn the_ttl_is_honoured_within_reason() {
         let (mut pool, mut ids) = pool();
         assert_eq!(pool.resolve_at(), Some(T0.plus(Duration::from_secs(150))));
-        pool.resolved(resolution(&[1], 0), T0, &mut ids);
+        pool.resolved(Ok(resolution(&[1], 0)), T0, &mut ids);
         assert_eq!(pool.resolve_at(), Some(T0.plus(SHORTEST_TTL)));
-        pool.resolved(resolution(&[1], 604_800), T0, &mut ids);
+        pool.resolved(Ok(resolution(&[1], 604_800)), T0, &mut ids);
         assert_eq!(pool.resolve_at(), Some(T0.plus(LONGEST_TTL)));
         pool.resolved(Ok(Resolution { addresses: vec![address(1)], ttl: None }), T0, &mut ids);
         assert_eq!(pool.resolve_at(), None, "an address is not looked up again");

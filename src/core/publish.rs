@@ -102,6 +102,11 @@ impl Bucket {
         self.tokens = self.tokens.saturating_sub(1);
         taken
     }
+
+    /// Puts a token back that bought nothing.
+    pub fn put_back(&mut self) {
+        self.tokens = self.tokens.saturating_add(1).min(BUCKET);
+    }
 }
 
 impl Backoff {
@@ -268,6 +273,15 @@ mod tests {
         let mut publisher = Publisher::new(at(0));
         assert!(publisher.take(at(600)), "a heartbeat");
         assert!(publisher.next(at(605)) > REFILL, "only its answer brings news");
+    }
+
+    #[test]
+    fn a_token_that_is_put_back_is_there_again_and_no_more() {
+        let mut bucket = Bucket::new(at(0));
+        bucket.put_back();
+        assert_eq!([0; 5].map(|s| bucket.take(at(s))), [true, true, true, false, false]);
+        bucket.put_back();
+        assert_eq!([0; 2].map(|s| bucket.take(at(s))), [true, false]);
     }
 
     #[test]
