@@ -260,8 +260,10 @@ impl Machine {
             self.rounds.request_burst();
         }
         let state = self.verdict.state();
-        self.ready |= state != State::Unknown || self.rounds.has_settled(now.raw);
-        if state != before {
+        let first = !self.ready && (state != State::Unknown || self.rounds.has_settled(now.raw));
+        self.ready |= first;
+        // That nobody was heard at the start is a verdict too, though the state is what it was.
+        if state != before || first {
             self.changed(state, now, out);
         }
     }

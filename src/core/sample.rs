@@ -84,7 +84,7 @@ impl Refusal {
     pub const fn in_words(self) -> &'static str {
         match self {
             Self::Timeout => "no answer",
-            Self::Unreachable => "unreachable (no route, or port closed)",
+            Self::Unreachable => "no route, or the port is closed",
             Self::Malformed => "malformed answer",
             Self::WrongOrigin => "answer to a request that was not sent",
             Self::Kiss(Kiss::Rate) => "asks to be polled less often (kiss-o'-death RATE)",
