@@ -249,6 +249,7 @@ fn a_drift_that_ended_while_no_agent_ran_is_taken_back() {
     let node = scene.wait_for_written("in-sync");
     assert_eq!(annotation(&node, "exceeded-since"), None);
     assert_eq!(condition(&node, "ClockDrift")["status"], "False");
+    scene.wait_for_event("ClockDriftCleared");
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn assert_told_once(agent: &RunningAgent, advice: &str, recovered: bool) {
     let lines = |text: &str| log.lines().filter(|l| l.contains(text)).count();
     assert_eq!((lines(FAILS), lines(WORKS)), (1, usize::from(recovered)), "{log}");
     assert!(log.contains(&format!("{FAILS}{advice}")), "{log}");
+    assert!(!log.contains("ERROR"), "the client library has no say here: {log}");
     if recovered {
         assert!(log.find(FAILS) < log.find(WORKS), "{log}");
     }
@@ -147,6 +148,7 @@ fn an_api_server_that_dies_and_comes_back_gets_the_newest_state() {
     // A server that has only just started may deny what it allows a second later: that is another failure, and said.
     assert_eq!((lines("the API server does not answer"), lines(WORKS)), (1, 1), "{log}");
     assert!(lines(FAILS) <= 2, "{log}");
+    assert_eq!(lines("ERROR"), 0, "{log}");
     let event = scene.wait_for_event("ClockDriftExceeded");
     assert!(
         event["note"].as_str().unwrap().contains("250 ms behind"),
@@ -226,9 +228,10 @@ fn a_server_that_asks_for_patience_gets_it() {
 
 #[test]
 fn a_server_with_an_error_is_asked_again_but_not_at_once() {
-    let run = Stubbed::start("stub-error", |_, before| match before {
+    let run = Stubbed::start("stub-error", |request, before| match before {
         0 => Answer::Status(500, None),
         1 => Answer::Status(503, Some(4)),
+        2 if request.is_event() => Answer::Status(500, None),
         _ => Answer::Well,
     });
     run.recovers_from("server_error", 2.0, "the API server has an error");
@@ -236,6 +239,9 @@ fn a_server_with_an_error_is_asked_again_but_not_at_once() {
     assert!(run.node_gap(1) >= Duration::from_secs(4), "{:?}", run.node_gap(1));
     assert!(run.event_gap(0) >= Duration::from_secs(1), "{:?}", run.event_gap(0));
     assert!(run.event_gap(1) >= Duration::from_secs(4), "{:?}", run.event_gap(1));
+    // What failed does not count against the rate: the fourth attempt need not wait for the minute to be over.
+    wait_for_writes(&run.agent, "ok", 2.0);
+    assert_eq!(run.stub.event_requests().len(), 4);
 }
 
 #[test]

@@ -140,7 +140,9 @@ impl fmt::Display for Note {
             }
             Self::WritesFail(error) => {
                 let advice = match error {
-                    WriteError::Forbidden => "not allowed: check the ClusterRole, or the Node is gone",
+                    WriteError::Forbidden => {
+                        "not allowed: check the service account's token and its ClusterRole"
+                    }
                     WriteError::NotFound => "no such Node: check NODE_NAME",
                     WriteError::Rejected => "the API server refuses this write",
                     WriteError::TooManyRequests(_) => "the API server asks for patience",

@@ -150,7 +150,7 @@ impl Machine {
             Input::Answered { server, answer } => self.answered(server, answer, now, &mut out),
             Input::Read(Ok(prior)) => {
                 self.publisher.done_reading(now.raw);
-                self.restore(&prior);
+                self.restore(&prior, now);
             }
             Input::Read(Err(error)) => self.written(Err(error), now, &mut out),
             Input::Wrote(result) => self.written(result, now, &mut out),
@@ -299,7 +299,7 @@ impl Machine {
     }
 
     /// Goes on where the last run stopped: what it had already said is not said again.
-    fn restore(&mut self, prior: &Prior) {
+    fn restore(&mut self, prior: &Prior, now: Reading) {
         self.restored = true;
         self.transition = prior.condition;
         let since = prior.exceeded_since.filter(|_| prior.condition.is_some_and(|(s, _)| s == Status::True));
@@ -307,8 +307,9 @@ impl Machine {
             if self.exceeded_since.replace(since).is_some() {
                 self.waiting.retain(|e| e.reason != EventReason::ClockDriftExceeded);
             } else if self.verdict.state() == State::InSync {
-                // It ended while no agent ran.
+                // It ended while no agent ran: who heard of the drift hears of its end.
                 self.exceeded_since = None;
+                self.raise(EventReason::ClockDriftCleared, self.view(now).sentence(), now);
             }
         }
     }

@@ -18,7 +18,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(120);
 /// What came of a write; the label `result` of `drift_agent_kubernetes_writes_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteError {
-    /// 401, 403: not allowed. A server-side apply to a node that is gone answers so too.
+    /// 401, 403: not allowed.
     Forbidden,
     /// 404: the node is gone.
     NotFound,

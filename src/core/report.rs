@@ -41,7 +41,7 @@ pub struct NodeReport {
     pub message: String,
     /// Offset and bound, when they are known.
     pub measured: Option<(Offset, Bound)>,
-    /// Reference time of this report; `None` when none was ever measured.
+    /// Reference time of what was observed; `None` when nothing was.
     pub observed_at: Option<Wall>,
     /// The same, or node time for want of better: the API server wants a time.
     pub heartbeat: Wall,
@@ -165,7 +165,8 @@ impl NodeReport {
             reason: Reason::of(view.state),
             message: view.sentence(),
             measured: view.measured,
-            observed_at: view.reference,
+            // Nothing known is nothing observed; a contradiction is.
+            observed_at: view.reference.filter(|_| view.measured.is_some() || view.state == State::Disagree),
             heartbeat: view.reference.unwrap_or(view.node_time),
             transition,
             exceeded_since: exceeded_since.filter(|_| view.state == State::Drifting),

@@ -147,6 +147,11 @@ impl Cluster {
         }
     }
 
+    /// Where etcd listens, for its metrics.
+    pub fn etcd_port(&self) -> u16 {
+        self.etcd_port
+    }
+
     /// Where its files are, and room for those of the tests.
     pub fn folder(&self) -> &Path {
         self.folder.path()

@@ -20,7 +20,7 @@ use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
 
 /// Longer than this no test waits for a state.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A real part, where `tests/tools/install` has put it.
 pub fn tool(name: &str) -> PathBuf {
