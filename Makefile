@@ -5,30 +5,49 @@ SHELL := /bin/bash
 
 # Built once, outside the tree; see tests/tools/install.
 CACHE := $(or $(DRIFT_AGENT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drift-agent)
-SCRIPTS := .ci/run tests/tools/install
+SCRIPTS := .ci/run tests/tools/install tests/chart/run tests/e2e/run tests/e2e/image tests/e2e/cluster.sh tests/e2e/policy.sh \
+	tests/e2e/steps.sh manifests/render
 
 .PHONY: help
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Show the whole agent on this machine: no cluster, no network, no root
 	@cargo run --quiet --locked -- demo
 
 .PHONY: test
-test: tools lint ## Install what the tests need, then run all of them
+test: tools lint chart ## Install what the tests need, then run all of them
 	cargo test --locked
+
+.PHONY: chart
+chart: tools ## Check the chart without a cluster: lint, schema against the agent, nothing stale
+	cargo build --quiet --locked
+	tests/chart/run
+
+.PHONY: chart-render
+chart-render: tools ## Make what is made from the chart: its README's table, and manifests/
+	tests/chart/readme
+	manifests/render
+
+.PHONY: e2e
+e2e: ## Install the chart on a whole Kubernetes node in namespaces of its own (needs root)
+	tests/e2e/run
 
 .PHONY: lint
 lint: tools ## Formatting, clippy, licences and origins of dependencies, shellcheck
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	$(CACHE)/bin/cargo-deny --locked check bans licenses sources
-	$(CACHE)/bin/shellcheck $(SCRIPTS)
+	$(CACHE)/bin/shellcheck -x $(SCRIPTS)
 
 .PHONY: bench
 bench: tools ## Measure memory, CPU, size and start time; writes benches/README.md
 	cargo bench --locked --bench footprint
+
+.PHONY: bench-fleet
+bench-fleet: tools ## Measure what a thousand agents cost the API server; writes benches/FLEET.md
+	cargo bench --locked --bench fleet
 
 .PHONY: tools
 tools: ## Build or find kube-apiserver, etcd, chronyd and the rest, once

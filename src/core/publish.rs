@@ -13,7 +13,7 @@ const REFILL: Duration = Duration::from_secs(60);
 /// The first wait after an error; doubled for each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest wait after an error.
-const LONGEST_RETRY: Duration = Duration::from_secs(120);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// What came of a write; the label `result` of `drift_agent_kubernetes_writes_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,7 +243,7 @@ mod tests {
                 &mut publisher,
                 |s, _| if s < 300 { Err(WriteError::Unreachable) } else { Ok(()) },
             );
-        assert_eq!(written, [0, 2, 5, 11, 23, 47, 95, 191, 371]);
+        assert_eq!(written, [0, 2, 5, 11, 23, 47, 95, 185, 275, 365]);
     }
 
     #[test]
