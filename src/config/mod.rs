@@ -5,6 +5,7 @@ pub mod pool;
 pub mod raw;
 pub mod value;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::core::machine;
 use crate::core::sample::Limits;
 pub use listen::Listen;
 use pool::PoolName;
-use raw::{Raw, Text};
+use raw::{Raw, Region, Text};
 use value::Given;
 pub use value::{ConfigError, Origin};
 
@@ -101,6 +102,9 @@ impl Settings {
         // Taken apart whole, so that a new key cannot be forgotten here.
         let Raw {
             pools,
+            // No flag has regions.
+            regions: _,
+            region,
             interval,
             threshold,
             stale_after,
@@ -113,7 +117,10 @@ impl Settings {
             log_format,
             log_level,
         } = flags;
-        let pools = pool_names(pools, file.pools)?;
+        let mut warnings = Vec::new();
+        let region = Given::pick("region", region, file.region, "").text;
+        let regional = regional_pools(file.regions.unwrap_or_default(), &region, &mut warnings)?;
+        let pools = pool_names("pools", pools, regional.or(file.pools))?;
         let interval =
             Given::pick("interval", interval, file.interval, "64s").time(SECOND..=1_024 * SECOND, "64s")?;
         let threshold = Given::pick("threshold", threshold, file.threshold, "100ms")
@@ -152,7 +159,6 @@ impl Settings {
             ));
         }
         let node_name = node_name.map(|given| given.text);
-        let mut warnings = Vec::new();
         if interval < POLITE_INTERVAL {
             warnings.push(format!(
                 "interval: {} is fine for your own servers, but public ones may refuse to answer below {}",
@@ -191,13 +197,39 @@ impl Settings {
     }
 }
 
-fn pool_names(flags: Option<Vec<Text>>, file: Option<Vec<Text>>) -> Result<Vec<PoolName>, ConfigError> {
+/// The pools of this node's region, if there are any. What is written for other regions must be right all the same: a typo
+/// should not wait for the first node there.
+fn regional_pools(
+    regions: BTreeMap<String, Region>,
+    region: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Vec<Text>>, ConfigError> {
+    for each in regions.values() {
+        pool_names("regions", None, Some(each.pools.clone()))?;
+    }
+    let known = regions.keys().cloned().collect::<Vec<_>>().join(", ");
+    let pools = regions.into_iter().find_map(|(name, each)| (name == region).then_some(each.pools));
+    if pools.is_none() && !known.is_empty() {
+        let given =
+            if region.is_empty() { "not set".to_owned() } else { format!("{region:?} is not among them") };
+        warnings.push(format!(
+            "region: there are pools for {known}, but the region is {given}: the usual ones are used"
+        ));
+    }
+    Ok(pools)
+}
+
+fn pool_names(
+    key: &'static str,
+    flags: Option<Vec<Text>>,
+    file: Option<Vec<Text>>,
+) -> Result<Vec<PoolName>, ConfigError> {
     let (texts, origin) = match (flags, file) {
         (Some(texts), _) => (texts, Origin::CommandLine),
         (None, Some(texts)) => (texts, Origin::File),
         (None, None) => (DEFAULT_POOLS.map(|p| Text(p.to_owned())).to_vec(), Origin::Default),
     };
-    let given = |text: &str| Given { key: "pools", text: text.to_owned(), origin };
+    let given = |text: &str| Given { key, text: text.to_owned(), origin };
     let mut names: Vec<PoolName> = Vec::with_capacity(texts.len());
     for Text(text) in &texts {
         let name = PoolName::parse(text).ok_or_else(|| {
@@ -276,6 +308,10 @@ mod tests {
             ("interval: 500ms", "interval", "from 1s to"),
             ("interval: 5m", "staleAfter", "three times the interval"),
             ("serversPerPool: 0", "serversPerPool", "from 1 to 16"),
+            ("regions: {eu: {pools: [a.example]}}", "regions", "at least two pools"),
+            ("regions: {eu: {pools: [a.example, 'b:0']}}", "regions: \"b:0\"", "port from 1 to 65535"),
+            ("regions: {eu: {pool: [a.example, b.example]}}", "pool", "pools"),
+            ("regions: {eu: {}}", "regions", "pools"),
             ("listen: localhost", "listen", "[ADDRESS]:PORT"),
             ("nodeName: ''", "nodeName", "name of a Node object"),
             ("nodeName: Node_1", "nodeName", "name of a Node object"),
@@ -292,6 +328,27 @@ mod tests {
             assert!(error.contains(key) && error.contains(hint), "{yaml}: {error}");
             assert_eq!(error.lines().count(), 1, "{error}");
         }
+    }
+
+    #[test]
+    fn a_node_takes_the_pools_of_its_region_and_else_the_default_ones() {
+        let regions = "regions: {eu: {pools: [a.eu, b.eu]}, us: {pools: [a.us, b.us]}}\n";
+        let of = |yaml: &str| from_file(&format!("{regions}{yaml}")).unwrap();
+        assert_eq!(of("region: eu\npools: [a.example, b.example]").core.pools, ["a.eu", "b.eu"]);
+        assert!(of("region: us").warnings.is_empty());
+        let elsewhere = of("region: ap\npools: [a.example, b.example]");
+        assert_eq!(elsewhere.core.pools, ["a.example", "b.example"]);
+        assert!(elsewhere.warnings[0].contains("eu, us"), "{:?}", elsewhere.warnings);
+        assert_eq!(of("region: ''").core.pools, DEFAULT_POOLS, "a label that the pod lacks");
+        assert!(from_file("region: eu").unwrap().warnings.is_empty(), "nothing depends on it");
+    }
+
+    #[test]
+    fn a_pool_named_by_a_flag_wins_over_the_regions() {
+        let named = |names: [&str; 2]| Some(names.map(|n| Text(n.to_owned())).to_vec());
+        let flags = Raw { pools: named(["a.example", "b.example"]), ..Raw::default() };
+        let file = parse("region: eu\nregions: {eu: {pools: [a.eu, b.eu]}}").unwrap();
+        assert_eq!(Settings::new(flags, file).unwrap().core.pools, ["a.example", "b.example"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The settings as they are written: one declaration for the file's keys, the flags and the environment.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde::de::{Deserialize, Deserializer};
 
@@ -10,6 +12,12 @@ pub struct Raw {
     /// NTP pool to measure against: a name, an IPv4 address or [IPv6], with :PORT if not 123. Repeat it: at least two
     #[arg(long = "pool", value_name = "HOST[:PORT]", env = "DRIFT_AGENT_POOLS", value_delimiter = ',')]
     pub pools: Option<Vec<Text>>,
+    /// Pools for the nodes of one region each; only in the file.
+    #[arg(skip)]
+    pub regions: Option<BTreeMap<String, Region>>,
+    /// Region of this node: where the file's `regions` has it, its pools are used [default: none]
+    #[arg(long, value_name = "NAME", env = "DRIFT_AGENT_REGION", allow_hyphen_values = true)]
+    pub region: Option<Text>,
     /// Time between two exchanges with a server [default: 64s]
     #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_INTERVAL", allow_hyphen_values = true)]
     pub interval: Option<Text>,
@@ -43,6 +51,14 @@ pub struct Raw {
     /// How much to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL", env = "DRIFT_AGENT_LOG_LEVEL", allow_hyphen_values = true)]
     pub log_level: Option<Text>,
+}
+
+/// What is different in one region.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Region {
+    /// The pools of its nodes, instead of the default ones.
+    pub pools: Vec<Text>,
 }
 
 /// A scalar as it was written; YAML's numbers and booleans too.
