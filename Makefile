@@ -10,7 +10,7 @@ SCRIPTS := .ci/run tests/tools/install tests/chart/run tests/e2e/run tests/e2e/i
 
 .PHONY: help
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Show the whole agent on this machine: no cluster, no network, no root

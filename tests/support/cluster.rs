@@ -176,7 +176,7 @@ impl Cluster {
         }));
         self.create(&json!({
             "apiVersion": version, "kind": "Role", "metadata": {"name": "drift-agent", "namespace": "default"},
-            "rules": [{"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]}],
+            "rules": [{"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]}],
         }));
         self.create(&json!({
             "apiVersion": version, "kind": "RoleBinding", "metadata": {"name": "drift-agent", "namespace": "default"},
