@@ -19,7 +19,7 @@ RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
  && cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')"
 
 COPY src src
-# Shown by --version, in the log and in build_info.
+# Shown in the log and in build_info.
 ARG REVISION=unknown
 RUN touch src/main.rs src/lib.rs \
  && DRIFT_AGENT_REVISION="$REVISION" cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" \

@@ -310,7 +310,7 @@ fn check_gives_up_by_itself_whatever_the_network_does() {
     let nameless = ["a.invalid.", "b.invalid."].map(str::to_owned);
     for (pools, options, why) in [
         (&silent, &[][..], "no answer"),
-        (&closed, &[], "unreachable"),
+        (&closed, &[], "no route, or the port is closed"),
         (&nameless, &[], "does not resolve: no such name"),
     ] {
         let ended = check(pools, options);

@@ -56,7 +56,11 @@ impl PoolName {
 
     /// Do both mean the same servers?
     pub fn is_same_as(&self, other: &Self) -> bool {
-        self.host == other.host && self.port == other.port
+        let host = |pool: &Self| match &pool.host {
+            Host::Name(name) => Host::Name(name.trim_end_matches('.').to_owned()),
+            Host::Address(ip) => Host::Address(*ip),
+        };
+        host(self) == host(other) && self.port == other.port
     }
 }
 
@@ -133,6 +137,7 @@ mod tests {
     fn the_same_pool_is_known_in_other_letters_and_with_its_port_said() {
         let same = |a, b| PoolName::parse(a).unwrap().is_same_as(&PoolName::parse(b).unwrap());
         assert!(same("Time.Google.Com", "time.google.com:123"));
+        assert!(same("time.google.com", "time.google.com."));
         assert!(!same("127.0.0.1:1123", "127.0.0.1:1124"));
     }
 

@@ -110,6 +110,10 @@ pub enum Note {
     WritesFail(WriteError),
     /// It does again.
     WritesWork,
+    /// The API server does not take events.
+    EventsFail(WriteError),
+    /// It does again.
+    EventsWork,
 }
 
 impl Note {
@@ -118,8 +122,8 @@ impl Note {
         match self {
             Self::Verdict { state, .. } => *state != State::InSync,
             Self::Server { result, .. } => result.is_err(),
-            Self::Unresolved { .. } | Self::WritesFail(_) | Self::Slept(_) => true,
-            Self::Resolved { .. } | Self::WritesWork => false,
+            Self::Unresolved { .. } | Self::WritesFail(_) | Self::EventsFail(_) | Self::Slept(_) => true,
+            Self::Resolved { .. } | Self::WritesWork | Self::EventsWork => false,
         }
     }
 }
@@ -139,19 +143,23 @@ impl fmt::Display for Note {
                 write!(f, "the machine slept for {}; measuring again", super::time::span_in_words(*span))
             }
             Self::WritesFail(error) => {
-                let advice = match error {
-                    WriteError::Forbidden => {
-                        "not allowed: check the service account's token and its ClusterRole"
-                    }
-                    WriteError::NotFound => "no such Node: check NODE_NAME",
-                    WriteError::Rejected => "the API server refuses this write",
-                    WriteError::TooManyRequests(_) => "the API server asks for patience",
-                    WriteError::Server(_) => "the API server has an error",
-                    WriteError::Unreachable => "the API server does not answer",
-                };
-                write!(f, "the Node is not written: {advice}; measuring goes on")
+                write!(f, "the Node is not written: {}; measuring goes on", advice(*error))
             }
+            Self::EventsFail(error) => write!(f, "events are not sent: {}", advice(*error)),
+            Self::EventsWork => f.write_str("events are sent again"),
             Self::WritesWork => f.write_str("the Node is written again"),
         }
+    }
+}
+
+/// What a refusal means, and where to look.
+fn advice(error: WriteError) -> &'static str {
+    match error {
+        WriteError::Forbidden => "not allowed: check the service account's token and its roles",
+        WriteError::NotFound => "no such Node: check NODE_NAME",
+        WriteError::Rejected => "the API server refuses this write",
+        WriteError::TooManyRequests(_) => "the API server asks for patience",
+        WriteError::Server(_) => "the API server has an error",
+        WriteError::Unreachable => "the API server does not answer",
     }
 }

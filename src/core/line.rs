@@ -12,6 +12,8 @@ use super::time::{Bound, Mono, Offset, Ppb, Reading, Wall, nanos};
 pub const FREQUENCY_UNKNOWN: Ppb = Ppb::from_ppm(200);
 /// What a measured frequency may wander off by, with temperature.
 const WANDER: Ppb = Ppb::from_ppm(5);
+/// A frequency is shown when it is known to this, plus or minus.
+const SHOWN_WITHIN: Ppb = Ppb::from_ppm(20);
 /// Points kept for the frequency.
 const POINTS: usize = 32;
 
@@ -84,6 +86,11 @@ impl Frequency {
     /// Known better than from the physics?
     pub fn is_known(self) -> bool {
         self != Self::UNKNOWN
+    }
+
+    /// Known well enough to be shown without a bound beside it?
+    pub fn is_precise(self) -> bool {
+        self.high.0 - self.low.0 <= 2 * SHOWN_WITHIN.0
     }
 
     /// How fast a bound grows: the frequency's own uncertainty, and what it may have wandered since.

@@ -72,6 +72,7 @@ pub struct Machine {
     events: Bucket,
     restored: bool,
     writes_fail: Option<WriteError>,
+    events_fail: Option<WriteError>,
     told: Option<(State, usize)>,
     transition: Option<(Status, Wall)>,
     exceeded_since: Option<Wall>,
@@ -116,6 +117,7 @@ impl Machine {
             events: Bucket::new(now.raw),
             restored: false,
             writes_fail: None,
+            events_fail: None,
             told: None,
             transition: None,
             exceeded_since: None,
@@ -145,7 +147,9 @@ impl Machine {
             }
             Input::Resolved { pool, answer } => {
                 self.rounds.resolved(pool, answer, now.raw, &mut out);
-                self.rounds.tick(now.raw, &mut out);
+                if self.rounds.tick(now.raw, &mut out) {
+                    self.end_round(now, &mut out);
+                }
             }
             Input::Answered { server, answer } => self.answered(server, answer, now, &mut out),
             Input::Read(Ok(prior)) => {
@@ -155,7 +159,7 @@ impl Machine {
             Input::Read(Err(error)) => self.written(Err(error), now, &mut out),
             Input::Wrote(result) => self.written(result, now, &mut out),
             Input::Unwritten => self.publisher.done(Ok(()), now.raw, self.rng.f64()),
-            Input::Sent(result) => self.sent(result, now),
+            Input::Sent(result) => self.sent(result, now, &mut out),
             Input::Unsent => self.sending = None,
             Input::Conclude => {
                 self.rounds.end_burst();
@@ -317,16 +321,17 @@ impl Machine {
     fn written(&mut self, result: Result<(), WriteError>, now: Reading, out: &mut Vec<Effect>) {
         self.count_write(result.map_or_else(WriteError::label, |()| WRITTEN));
         self.publisher.done(result, now.raw, self.rng.f64());
-        let failing = result.err();
-        if failing.map(WriteError::label) != self.writes_fail.map(WriteError::label) {
-            out.push(Effect::Tell(failing.map_or(Note::WritesWork, Note::WritesFail)));
-            self.writes_fail = failing;
+        if turns(&mut self.writes_fail, result) {
+            out.push(Effect::Tell(self.writes_fail.map_or(Note::WritesWork, Note::WritesFail)));
         }
     }
 
     /// What was not taken is sent again before what came later; what was refused for its own sake would be again.
-    fn sent(&mut self, result: Result<(), WriteError>, now: Reading) {
+    fn sent(&mut self, result: Result<(), WriteError>, now: Reading, out: &mut Vec<Effect>) {
         self.count_write(result.map_or_else(WriteError::label, |()| WRITTEN));
+        if turns(&mut self.events_fail, result) {
+            out.push(Effect::Tell(self.events_fail.map_or(Note::EventsWork, Note::EventsFail)));
+        }
         let event = self.sending.take();
         match result {
             Ok(()) | Err(WriteError::Rejected) => self.events_backoff = Backoff::default(),
@@ -373,4 +378,10 @@ impl Machine {
         self.transition = Some((status, transition));
         NodeReport::new(&view, transition, self.exceeded_since)
     }
+}
+
+/// Does a result change whether writes fail, or how?
+fn turns(failing: &mut Option<WriteError>, result: Result<(), WriteError>) -> bool {
+    let before = std::mem::replace(failing, result.err());
+    before.map(WriteError::label) != failing.map(WriteError::label)
 }

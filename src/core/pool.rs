@@ -32,7 +32,7 @@ pub struct Pool {
     /// Why the name did not resolve the last time.
     pub resolve_error: Option<String>,
     limit: usize,
-    spares: Vec<SocketAddr>,
+    spares: Vec<Server>,
     resolve_at: Option<Mono>,
     failures: u32,
 }
@@ -82,26 +82,57 @@ impl Pool {
         };
         (self.resolve_error, self.failures) = (None, 0);
         self.resolve_at = ttl.map(|ttl| now.plus(ttl.clamp(SHORTEST_TTL, LONGEST_TTL)));
-        self.servers.retain(|s| addresses.contains(&s.address) || s.standing(now) == Standing::Live);
-        self.spares = addresses;
-        self.spares.retain(|a| self.servers.iter().all(|s| s.address != *a));
-        let room = self.limit.saturating_sub(self.servers.len()).min(self.spares.len());
-        for address in self.spares.drain(..room) {
-            self.servers.push(Server::new(take_id(next_id), address));
-        }
-        room
-    }
-
-    /// Puts a spare address in the place of each server that is silent or resting.
-    pub fn replace_dead(&mut self, now: Mono, next_id: &mut u32) {
-        for server in &mut self.servers {
-            if matches!(server.standing(now), Standing::Silent | Standing::Resting) && !self.spares.is_empty()
-            {
-                let fresh = self.spares.remove(0);
-                self.spares.push(server.address);
-                *server = Server::new(take_id(next_id), fresh);
+        // Whole servers move between use and spare, so that one that denied us is not a stranger when its turn comes.
+        let (stay, leave): (Vec<Server>, Vec<Server>) = std::mem::take(&mut self.servers)
+            .into_iter()
+            .partition(|s| addresses.contains(&s.address) || s.standing(now) == Standing::Live);
+        self.servers = stay;
+        self.spares.extend(leave);
+        self.spares.retain(|s| addresses.contains(&s.address) || s.is_resting(now));
+        for address in addresses {
+            if !self.has(address) {
+                self.spares.push(Server::new(take_id(next_id), address));
             }
         }
+        let before = self.servers.len();
+        while self.servers.len() < self.limit
+            && let Some(server) = self.take_spare(usize::MAX, now, next_id)
+        {
+            self.servers.push(server);
+        }
+        self.servers.len() - before
+    }
+
+    /// Is this address in use, or a spare?
+    pub fn has(&self, address: SocketAddr) -> bool {
+        self.servers.iter().chain(&self.spares).any(|s| s.address == address)
+    }
+
+    /// Puts a spare in the place of each server that is silent or resting. None that was put aside by this very call.
+    pub fn replace_dead(&mut self, now: Mono, next_id: &mut u32) {
+        let mut candidates = self.spares.len();
+        for index in 0..self.servers.len() {
+            let is_dead = self
+                .servers
+                .get(index)
+                .is_some_and(|s| matches!(s.standing(now), Standing::Silent | Standing::Resting));
+            if !is_dead {
+                continue;
+            }
+            let Some(fresh) = self.take_spare(candidates, now, next_id) else { return };
+            candidates -= 1;
+            if let Some(server) = self.servers.get_mut(index) {
+                self.spares.push(std::mem::replace(server, fresh));
+            }
+        }
+    }
+
+    /// The first of so many spares that may be asked.
+    fn take_spare(&mut self, among: usize, now: Mono, next_id: &mut u32) -> Option<Server> {
+        let index = self.spares.iter().take(among).position(|s| !s.is_resting(now))?;
+        let mut server = self.spares.remove(index);
+        server.reuse(take_id(next_id));
+        Some(server)
     }
 }
 
@@ -113,7 +144,7 @@ fn take_id(next: &mut u32) -> ServerId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::header::Leap;
+    use crate::core::header::{Kiss, Leap};
     use crate::core::line::Frequency;
     use crate::core::sample::{Refusal, Sample};
     use crate::core::server::Answer;
@@ -175,6 +206,39 @@ mod tests {
         }
         pool.replace_dead(T0, &mut ids);
         assert_eq!(in_use(&pool), [address(1), address(2)], "round and round");
+    }
+
+    #[test]
+    fn a_server_that_denied_us_is_remembered_when_it_makes_room() {
+        let (mut pool, mut ids) = pool();
+        let deny = || Answer::Refused(Refusal::Kiss(Kiss::Deny));
+        for _ in 0..2 {
+            hear(&mut pool, 0, deny());
+            hear(&mut pool, 1, deny());
+        }
+        pool.replace_dead(T0, &mut ids);
+        assert_eq!(
+            in_use(&pool),
+            [address(3), address(2)],
+            "the one spare, and not the server it has just replaced"
+        );
+        pool.resolved(Ok(resolution(&[3, 4], 150)), T0, &mut ids);
+        assert_eq!(in_use(&pool), [address(3), address(4)]);
+        pool.resolved(Ok(resolution(&[1, 2], 150)), T0, &mut ids);
+        assert!(
+            pool.servers.is_empty(),
+            "the answer leads to those who denied us, and to nobody else: {:?}",
+            in_use(&pool)
+        );
+        let later = T0.plus(Duration::from_secs(3_601));
+        pool.resolved(Ok(resolution(&[1, 2], 150)), later, &mut ids);
+        assert_eq!(in_use(&pool), [address(1), address(2)]);
+    }
+
+    #[test]
+    fn an_address_that_comes_twice_is_one_server() {
+        let (mut pool, mut ids) = (Pool::new("time.example".into(), 4, T0), 0);
+        assert_eq!(pool.resolved(Ok(resolution(&[1, 2, 1], 150)), T0, &mut ids), 2);
     }
 
     #[test]

@@ -135,6 +135,7 @@ impl Rounds {
         out: &mut Vec<Effect>,
     ) {
         let first = self.unanswered.remove(&index);
+        let answer = answer.and_then(|resolution| self.without_others(index, resolution));
         let Some(pool) = self.pools.get_mut(index) else { return };
         let before = (pool.servers.is_empty(), pool.resolve_error.clone());
         let added = pool.resolved(answer, now, &mut self.next_id);
@@ -153,6 +154,18 @@ impl Rounds {
         if (first || before.0) && added > 0 {
             pool.servers.iter_mut().filter(|s| s.last.is_none()).for_each(Server::request_burst);
         }
+    }
+
+    /// An address that another pool has already is left out: it would vote twice, and a pool cannot confirm itself.
+    fn without_others(&self, index: usize, mut resolution: Resolution) -> Result<Resolution, String> {
+        let others =
+            || self.pools.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, pool)| pool);
+        let had = resolution.addresses.len();
+        resolution.addresses.retain(|address| !others().any(|pool| pool.has(*address)));
+        if resolution.addresses.is_empty() && had > 0 {
+            return Err("it leads to the servers of another pool, which cannot confirm themselves".to_owned());
+        }
+        Ok(resolution)
     }
 
     /// A server was asked. Returns the pool it belongs to, and whether its round has ended.
@@ -219,8 +232,9 @@ impl Rounds {
     /// How long nothing happens of its own accord.
     pub fn next(&self, now: Mono) -> Duration {
         let round = if self.pending.is_empty() {
-            let regular = self.next_regular.filter(|_| self.unanswered.is_empty());
-            regular.into_iter().chain(self.next_of_burst(now)).min()
+            let rounds = self.next_regular.into_iter().chain(self.next_of_burst(now)).min();
+            // The first round waits for the names, and so does whoever waits for the round.
+            rounds.filter(|_| self.unanswered.is_empty())
         } else {
             self.deadline()
         };

@@ -107,7 +107,7 @@ impl Server {
 
     /// Asks for a burst; a server that asked for less is spared.
     pub fn request_burst(&mut self) {
-        if self.slowdown == 0 && self.kisses == 0 {
+        if self.slowdown == 0 && self.kisses == 0 && self.resting_until.is_none() {
             self.burst_left = BURST;
         }
     }
@@ -138,6 +138,7 @@ impl Server {
             _ => {}
         }
         self.burst_left = self.burst_left.saturating_sub(1);
+        self.resting_until = None;
         self.asked = Some(now);
         Some(match self.root {
             Some(root) if self.polls_to_header > 0 => {
@@ -228,8 +229,15 @@ impl Server {
         }
     }
 
-    fn is_resting(&self, now: Mono) -> bool {
+    /// Has it asked not to be asked, and is that time not over?
+    pub fn is_resting(&self, now: Mono) -> bool {
         self.resting_until.is_some_and(|until| now < until)
+    }
+
+    /// Takes its place anew after it was a spare. What it asked for, and what was told of it, is not forgotten.
+    pub fn reuse(&mut self, id: ServerId) {
+        self.forget_samples();
+        (self.id, self.last, self.misses, self.burst_left) = (id, None, 0, 0);
     }
 
     /// The raw clock did not run through: what was measured is void, the server is not.

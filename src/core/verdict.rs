@@ -104,6 +104,10 @@ impl Verdict {
             Finding::Disruption => return self.become_state(State::Disrupted),
             Finding::Measured(offset, bound) => (offset, bound),
         };
+        // What was measured refutes both; whether it drifts is another question, and may take more rounds.
+        if matches!(self.state, State::Disagree | State::Disrupted) {
+            self.become_state(State::Unknown);
+        }
         let (magnitude, threshold) = (offset.magnitude(), self.threshold);
         if Self::certainly_over(threshold, offset, bound) {
             return self.become_state(State::Drifting);
@@ -223,6 +227,21 @@ mod tests {
     fn contradiction_disruption_and_silence_are_said_at_once() {
         let all = [measured(1, 1), Finding::Contradiction, Finding::Nothing, Finding::Disruption];
         assert_eq!(states(&all), [InSync, Disagree, Unknown, Disrupted]);
+    }
+
+    #[test]
+    fn a_measurement_ends_a_disagreement_even_when_it_settles_nothing_else() {
+        for finding in [Finding::Contradiction, Finding::Disruption] {
+            let rounds = [
+                finding,
+                measured(99, 5),
+                measured(101, 5),
+                measured(99, 5),
+                measured(99, 5),
+                measured(99, 5),
+            ];
+            assert_eq!(states(&rounds)[1..], [Unknown, Unknown, Unknown, Unknown, InSync]);
+        }
     }
 
     #[test]

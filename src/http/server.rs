@@ -25,10 +25,10 @@ use crate::os::timex;
 
 /// Connections served at once; the others wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
-/// How long a client may take for a request's head, or leave a connection idle.
+/// How long a client may take for a request's head.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long one connection may live: a client that reads slowly does not hold its place for ever.
-const CONNECTION_LIFE: Duration = Duration::from_secs(300);
+const CONNECTION_LIFE: Duration = Duration::from_secs(15);
 /// The largest head of a request.
 const LARGEST_HEAD: usize = 16 << 10;
 /// The loop ticks once a second; this long without a tick, and it is stuck.
@@ -74,6 +74,8 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
+                // A place is held for one request: whoever keeps connections open must not keep the kubelet's probe out.
+                .keep_alive(false)
                 .header_read_timeout(HEAD_WITHIN)
                 .max_buf_size(LARGEST_HEAD)
                 .serve_connection(TokioIo::new(stream), service);

@@ -104,7 +104,8 @@ impl Resolve for Dns {
 
 /// Both families by turns, without the addresses that the node has no route to; all of them when it has none to any.
 fn in_order(mut addresses: Vec<IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
-    addresses.dedup();
+    // Name servers that block a name answer so. To ask 0.0.0.0 would be to ask this very node.
+    addresses.retain(|ip| !ip.is_unspecified() && !ip.is_multicast());
     if addresses.iter().any(|ip| has_route(*ip)) {
         addresses.retain(|ip| has_route(*ip));
     }
@@ -136,6 +137,7 @@ mod tests {
         };
         assert_eq!(order(|_| true), "192.0.2.1 2001:db8::1 192.0.2.2 2001:db8::2 192.0.2.3");
         assert_eq!(order(|ip| ip.is_ipv6()), "2001:db8::1 2001:db8::2", "an IPv6-only node");
+        assert_eq!(in_order(vec![ip("0.0.0.0"), ip("::"), ip("224.0.1.1")], |_| true), [] as [IpAddr; 0]);
         assert_eq!(order(|_| false).split(' ').count(), 5, "no route to any: let the failure be seen");
     }
 }

@@ -20,7 +20,7 @@ impl Machine {
             node_time: now.wall,
             estimate_age: self.times.map(|line| line.age(now.raw)),
             pools_agreeing: self.pools_agreeing,
-            frequency: Some(self.history.frequency()).filter(|f| f.is_known()).map(Frequency::middle),
+            frequency: Some(self.history.frequency()).filter(|f| f.is_precise()).map(Frequency::middle),
             threshold: self.settings.threshold,
             pools: self.rounds.pools.iter().map(|p| self.pool_view(p, now)).collect(),
             counts: self.counts.clone(),
