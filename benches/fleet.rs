@@ -242,6 +242,6 @@ fn document(table: &str) -> String {
          own, against\none kube-apiserver and etcd on the same two cores as the clients: the figures of the storm are those of this small machine.\n\n\
          | What | Measured |\n|---|---|\n{table}\n\nWrites grow with the number of nodes and nothing else: 5,000 nodes write five times as often when \
          quiet, 15,000 fifteen\ntimes. A node never writes more than three times at once and once a minute after, so a fleet that crosses the threshold together is \
-         one\nwrite and one event a node, and no repetition.\n"
+         one\nwrite and one event a node; what the server puts off (429) comes again after a second or two, then ever more slowly.\n"
     )
 }
