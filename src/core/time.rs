@@ -215,6 +215,13 @@ impl Reading {
     pub fn origin(&self) -> Wall {
         Wall(self.wall.0.saturating_sub(self.raw.0))
     }
+
+    /// Time since the start with what the kernel knows it slept: `CLOCK_MONOTONIC_RAW` + (`CLOCK_BOOTTIME` - `CLOCK_MONOTONIC`).
+    ///
+    /// Nobody slews or steps it. A pause that the kernel did not notice is missing in it, and that is how it is found.
+    pub fn base(&self) -> Mono {
+        self.raw.plus(self.suspended)
+    }
 }
 
 impl fmt::Debug for Offset {
@@ -310,6 +317,13 @@ mod tests {
         assert_eq!(Ppb::from_ppm(200).over(Duration::from_secs(64)), 12_800_000);
         assert_eq!(Ppb(1).over(Duration::from_nanos(1)), 1);
         assert_eq!(Ppb(-1).over(Duration::from_nanos(1)), -1);
+    }
+
+    #[test]
+    fn the_base_clock_counts_sleep_and_no_step_of_the_wall_clock() {
+        let awake = Reading { wall: Wall::from_secs(1), raw: Mono::from_nanos(7), suspended: Duration::ZERO };
+        let slept = Reading { wall: Wall::from_secs(9), suspended: Duration::from_secs(3), ..awake };
+        assert_eq!((awake.base().as_nanos(), slept.base().as_nanos()), (7, 3_000_000_007));
     }
 
     proptest! {

@@ -1,0 +1,254 @@
+//! From evidence to a class: what kind of event was it?
+
+use std::time::Duration;
+
+use super::range::Range;
+use crate::core::time::{NANOS_PER_SEC, nanos};
+
+/// What happened to the machine's time. In the order of the contract: the first that the evidence allows is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// It slept, and the kernel knows.
+    Suspend,
+    /// It was paused, restored or migrated, and the kernel does not know.
+    Resume,
+    /// Only the RTC was set: by the kernel (every 11 minutes, or after a step), or by a person.
+    RtcWritten,
+    /// Somebody else set the wall clock.
+    ClockSet,
+    /// The agent did not run for a while.
+    Stall,
+}
+
+/// What the signals show at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// `CLOCK_BOOTTIME` - `CLOCK_MONOTONIC` grew.
+    pub slept: bool,
+    /// The hypervisor says that time was disrupted.
+    pub disrupted: bool,
+    /// What the RTC did.
+    pub rtc: RtcFinding,
+    /// The wall clock was set, not by us.
+    pub clock_set: bool,
+    /// The agent was late.
+    pub late: bool,
+}
+
+/// What the RTC did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RtcFinding {
+    /// It ran on.
+    Steady,
+    /// It jumped, and nobody can have set it so.
+    Jumped,
+    /// It jumped to where a write would have put it.
+    Written,
+}
+
+impl Class {
+    /// All, in their order.
+    pub const ALL: [Self; 5] = [Self::Suspend, Self::Resume, Self::RtcWritten, Self::ClockSet, Self::Stall];
+
+    /// As the label `class` and in the log.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::RtcWritten => "rtc-written",
+            Self::ClockSet => "clock-set",
+            Self::Stall => "stall",
+        }
+    }
+
+    /// Its place in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// May it trigger a step? A clock that somebody set is left to them.
+    pub const fn may_step(self) -> bool {
+        match self {
+            Self::Suspend | Self::Resume | Self::Stall => true,
+            Self::RtcWritten | Self::ClockSet => false,
+        }
+    }
+
+    /// Is it worth telling after `told` was told of the same event? When it is stronger, or when it may step and that one may not.
+    pub fn upgrades(self, told: Self) -> bool {
+        self < told || (self.may_step() && !told.may_step())
+    }
+}
+
+/// The class of one instant's evidence; `None` when there is none.
+pub const fn classify(evidence: Evidence) -> Option<Class> {
+    let Evidence { slept, disrupted, rtc, clock_set, late } = evidence;
+    match (slept, disrupted, rtc, clock_set, late) {
+        (true, _, _, _, _) => Some(Class::Suspend),
+        (false, true, _, _, _) | (false, false, RtcFinding::Jumped, _, _) => Some(Class::Resume),
+        (false, false, RtcFinding::Written, _, _) => Some(Class::RtcWritten),
+        (false, false, RtcFinding::Steady, true, _) => Some(Class::ClockSet),
+        (false, false, RtcFinding::Steady, false, true) => Some(Class::Stall),
+        (false, false, RtcFinding::Steady, false, false) => None,
+    }
+}
+
+/// A write comes late rather than early, by what the scheduler adds, and leaves the RTC that much behind the wall clock.
+const LATE: Duration = Duration::from_millis(50);
+/// What a write may leave it ahead: the kernel writes within five ticks of the right instant.
+const EARLY: Duration = Duration::from_millis(20);
+
+/// Can the jump of RTC - wall clock from `before` to `after` (ns) be a write of the RTC?
+///
+/// A write takes the wall clock's time: after it the two agree. A pause takes them apart by its length, whatever they were. So they
+/// look alike only when the RTC had been behind the wall clock by as much as the pause was long. There the answer is yes: a
+/// write taken for a pause could undo what a person did to the clock, the other way round only costs a step.
+pub fn may_be_written(before: Range, after: Range, restarts: bool) -> bool {
+    let farthest = before.farthest();
+    // A writer that was held up misses by more. But it closes most of a gap.
+    let late = (farthest / 4).clamp(nanos(LATE), NANOS_PER_SEC);
+    let agrees = after.distance(Range { low: -late, high: nanos(EARLY) }) == 0;
+    let closer = after.nearest() < farthest;
+    // Forward, from agreement into disagreement, goes only a pause. Backward goes none.
+    let forward = after.low > before.high;
+    (agrees && (closer || !forward)) || (!restarts && whole_seconds(before, after))
+}
+
+/// An RTC that keeps its second moves by whole ones, to where it shows the wall clock's second in the course of it.
+fn whole_seconds(before: Range, after: Range) -> bool {
+    let shows_it = Range { low: -nanos(LATE), high: NANOS_PER_SEC + nanos(LATE) };
+    after.distance(shows_it) == 0
+        && after.from(before).widened(nanos(super::tracker::JUMP)).has_whole_seconds()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: i64 = 1_000_000;
+
+    #[test]
+    fn every_combination_of_evidence_has_the_strongest_class_it_allows() {
+        let bools = [false, true];
+        let findings = [RtcFinding::Steady, RtcFinding::Jumped, RtcFinding::Written];
+        let mut seen = 0;
+        for (slept, disrupted, clock_set, late) in
+            (0..16).map(|n| (bools[n & 1], bools[n >> 1 & 1], bools[n >> 2 & 1], bools[n >> 3]))
+        {
+            for rtc in findings {
+                // Said the other way round: each piece of evidence by itself, and the first in the contract's order.
+                let alone = [
+                    slept.then_some(Class::Suspend),
+                    disrupted.then_some(Class::Resume),
+                    (rtc == RtcFinding::Jumped).then_some(Class::Resume),
+                    (rtc == RtcFinding::Written).then_some(Class::RtcWritten),
+                    clock_set.then_some(Class::ClockSet),
+                    late.then_some(Class::Stall),
+                ];
+                let evidence = Evidence { slept, disrupted, rtc, clock_set, late };
+                assert_eq!(classify(evidence), alone.into_iter().flatten().min(), "{evidence:?}");
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 48);
+    }
+
+    #[test]
+    fn labels_and_rights_are_the_contracts() {
+        assert_eq!(Class::ALL.map(Class::label), ["suspend", "resume", "rtc-written", "clock-set", "stall"]);
+        assert_eq!(Class::ALL.map(Class::may_step), [true, true, false, false, true]);
+    }
+
+    #[test]
+    fn only_what_is_stronger_or_may_step_upgrades() {
+        use Class::{ClockSet, Resume, RtcWritten, Stall, Suspend};
+        let upgrades: Vec<(Class, Class)> = Class::ALL
+            .into_iter()
+            .flat_map(|told| Class::ALL.map(|new| (told, new)))
+            .filter(|&(told, new)| new.upgrades(told))
+            .collect();
+        assert_eq!(
+            upgrades,
+            [
+                (Resume, Suspend),
+                (RtcWritten, Suspend),
+                (RtcWritten, Resume),
+                (RtcWritten, Stall),
+                (ClockSet, Suspend),
+                (ClockSet, Resume),
+                (ClockSet, RtcWritten),
+                (ClockSet, Stall),
+                (Stall, Suspend),
+                (Stall, Resume),
+                (Stall, RtcWritten),
+                (Stall, ClockSet),
+            ]
+        );
+    }
+
+    /// Known to `width`, and the truth anywhere inside.
+    fn known(truth: i64, below: i64, width: i64) -> Range {
+        let low = truth - below.min(width);
+        Range { low, high: low + width }
+    }
+
+    fn pause(before: i64, length: i64, restarts: bool) -> bool {
+        may_be_written(
+            known(before * MS, 2 * MS, 4 * MS),
+            known((before + length) * MS, 2 * MS, 4 * MS),
+            restarts,
+        )
+    }
+
+    #[test]
+    fn a_pause_on_a_node_whose_clocks_agree_is_no_write() {
+        for before in -8..=200 {
+            for length in (20..100).chain((100..25_000).step_by(70)) {
+                assert!(!pause(before, length, true), "{length} ms, RTC {before} ms ahead");
+            }
+        }
+        // What looks like a write is one where the RTC was behind by the length of the pause.
+        assert!(pause(-500, 500, true) && pause(-3_000, 3_000, true));
+        assert!(!pause(-500, 700, true) && !pause(-500, 300, true));
+    }
+
+    #[test]
+    fn an_rtc_that_keeps_its_second_is_written_by_whole_ones() {
+        for length in (30..970).step_by(10) {
+            assert!(!pause(-1, length, false), "{length} ms");
+        }
+        assert!(pause(-5, 1_000, false), "the kernel writes 5 ms before the second");
+        assert!(!pause(-5, 1_000, true), "to a PC's clock it would have come to agree");
+        assert!(!pause(-5, 2_000, false), "a second too far");
+    }
+
+    proptest! {
+        /// Any gap closed by a write, in time or 40 ms late, however well it is known.
+        #[test]
+        fn a_write_is_never_a_pause(
+            before in -20_000 * MS..20_000 * MS, late in 0..40 * MS, below in 0..1_000 * MS, width in 0..1_000 * MS, restarts: bool,
+        ) {
+            let gap = known(before, below.min(4 * MS), width.min(4 * MS));
+            let after = -late;
+            prop_assume!(after - before < 0 || before.abs() > after.abs());
+            prop_assert!(may_be_written(gap, known(after, below, width), restarts));
+        }
+
+        /// One that was held up for longer, after the step of a person that we must not undo.
+        #[test]
+        fn a_write_that_is_held_up_closes_most_of_the_gap(step in 400 * MS..4_000 * MS, late in 0i64..100) {
+            let after = -step * late / 400;
+            prop_assert!(may_be_written(known(-step, MS, 2 * MS), known(after, MS, 2 * MS), true));
+        }
+
+        /// The RTC keeps its second: the write makes it show the wall clock's second when it is written, 5 ms before the next.
+        #[test]
+        fn a_write_of_whole_seconds_is_never_a_pause(before in -5_000 * MS..5_000 * MS, below in 0..MS, width in 0..1_000 * MS) {
+            let second = NANOS_PER_SEC;
+            let after = 5 * MS + (before - 5 * MS).rem_euclid(second);
+            prop_assume!(after != before);
+            prop_assert!(may_be_written(known(before, below, 4 * MS), known(after, below, width), false));
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Was the machine paused, suspended, restored, migrated? From what the signals show to at most one word about it.
+//!
+//! ```text
+//! Observation -> sleep, RTC tracker, wall watch, marker, lateness -> evidence -> class -> told once
+//! ```
+//!
+//! How wrong the clock is, only NTP says. What is told here asks for a fresh burst, and some classes may lead to a step.
+//!
+//! One event shows in several signals, over about a second: the hypervisor's marker at once, the RTC at its next tick. The first one is
+//! told. What follows within [`SAME_EVENT`] from *other* signals belongs to it, and is told only if its class is stronger, or may step
+//! where the told one may not. The same signal twice is two events.
+//!
+//! A jump of the RTC that may be a write (see [`may_be_written`]) is told as one. It takes up to three seconds to know the RTC to the
+//! millisecond again; if it turns out then that no write can have made it, `resume` is told after all.
+
+mod classify;
+mod range;
+mod tracker;
+mod wall;
+
+use std::fmt;
+use std::time::Duration;
+
+use self::classify::{Evidence, RtcFinding, classify, may_be_written};
+use self::range::Range;
+use self::tracker::{Jump, NARROW, Tracker};
+use self::wall::{ClockWasSet, WallWatch};
+use super::time::{Bound, Mono, Offset, Reading, nanos, span_in_words};
+
+pub use self::classify::Class;
+pub use self::tracker::RtcRead;
+
+/// A sleep shorter than this is not worth a word; the clocks cannot be read at one instant either.
+const SLEPT: Duration = Duration::from_millis(50);
+/// Later than this is late.
+const LATE: Duration = Duration::from_secs(1);
+/// Without an RTC there is nothing to aim at: look this often.
+const TICK: Duration = Duration::from_secs(1);
+/// The slowest signal is the RTC, which ticks once a second.
+pub const SAME_EVENT: Duration = Duration::from_millis(1_100);
+/// A jump that looks like a write is looked at again for so long.
+const DOUBT: Duration = Duration::from_secs(5);
+/// An RTC that jumps more often than this within [`JUMPS_WITHIN`] stands still or runs wild: it is no clock to go by.
+const JUMPS_TRUSTED: u32 = 30;
+const JUMPS_WITHIN: Duration = Duration::from_secs(600);
+
+/// What all signals show at one instant. Copied, never allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// The clocks, read after everything else.
+    pub now: Reading,
+    /// The RTC; `None` where there is none or it does not answer.
+    pub rtc: Option<RtcRead>,
+    /// Has the kernel cancelled our timer because the wall clock was set? `None` without a timer.
+    pub clock_set: Option<bool>,
+    /// The hypervisor's disruption marker; `None` where it cannot be seen.
+    pub vmclock: Option<u64>,
+    /// How much later this was made than asked.
+    pub late: Duration,
+}
+
+/// Where evidence comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// `CLOCK_BOOTTIME` against `CLOCK_MONOTONIC`.
+    Suspend,
+    /// The hypervisor's disruption marker.
+    Vmclock,
+    /// The hardware clock.
+    Rtc,
+    /// The kernel's notice that the wall clock was set.
+    ClockSet,
+    /// The wall clock against the base clock.
+    Wall,
+    /// The agent's own lateness.
+    LateTick,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detection {
+    /// What kind of event.
+    pub class: Class,
+    /// The signal that told.
+    pub by: Signal,
+    /// How much, where the signal says so, for words only, **never the correction**: time slept; time lost by the RTC (positive: the
+    /// machine fell behind); how far the RTC or the wall clock was set (positive: forward); how late the agent was.
+    pub amount: Option<(Offset, Bound)>,
+}
+
+/// What was told, while more may follow of the same event.
+#[derive(Clone, Copy, Debug)]
+struct Event {
+    until: Mono,
+    signals: u8,
+    told: Class,
+}
+
+/// A jump that was told as a write, until the RTC is known well enough.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    until: Mono,
+    /// RTC - wall before the jump.
+    gap: Range,
+    /// Wall - base at the jump.
+    wall: i64,
+    restarts: bool,
+}
+
+/// Watches all signals. Pure: it is told what they show, and never looks itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Detector {
+    tracker: Tracker,
+    wall: WallWatch,
+    /// The most the kernel ever counted. One reading may show less: its two clocks are read one after the other.
+    suspended: Duration,
+    /// What of it was told.
+    slept: Option<Duration>,
+    marker: Option<u64>,
+    event: Option<Event>,
+    doubt: Option<Doubt>,
+    jumps: (Option<Mono>, u32),
+    has: Has,
+}
+
+/// What the last observation had.
+#[derive(Clone, Copy, Debug, Default)]
+struct Has {
+    looked: bool,
+    rtc: bool,
+    vmclock: bool,
+    clock_set: bool,
+}
+
+impl Detector {
+    /// It has seen nothing yet, so its first observation is only a beginning.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes an observation in, and tells what happened, once.
+    pub fn on(&mut self, seen: &Observation) -> Option<Detection> {
+        self.has = Has {
+            looked: true,
+            rtc: seen.rtc.is_some(),
+            vmclock: seen.vmclock.is_some(),
+            clock_set: seen.clock_set.is_some(),
+        };
+        self.look(seen)
+    }
+
+    /// Between two observations the clocks alone are at hand, with every answer of a server: better than nothing.
+    pub fn glance(&mut self, now: Reading) -> Option<Detection> {
+        self.look(&Observation { now, rtc: None, clock_set: None, vmclock: None, late: Duration::ZERO })
+    }
+
+    fn look(&mut self, seen: &Observation) -> Option<Detection> {
+        let slept = self.sleep(seen.now);
+        let now = Reading { suspended: self.suspended, ..seen.now };
+        let at = now.base();
+        let set = self.wall.on(now, seen.clock_set == Some(true), SAME_EVENT);
+        let disrupted =
+            seen.vmclock.is_some_and(|m| self.marker.replace(m).is_some_and(|before| before != m));
+        if slept.is_some() {
+            // What the kernel added for the sleep is right to a second at best: the base clock jumped too.
+            self.tracker.reset();
+            self.doubt = None;
+        }
+        let read = seen.rtc.filter(|_| slept.is_none() && self.trusts_rtc(at));
+        let (rtc, jump) = read.map_or((RtcFinding::Steady, None), |read| self.rtc(read, now));
+        let late = (seen.late > LATE).then_some(seen.late);
+
+        let evidence = Evidence {
+            slept: slept.is_some(),
+            disrupted,
+            rtc,
+            clock_set: set.is_some(),
+            late: late.is_some(),
+        };
+        let class = classify(evidence)?;
+        let signals = signals(&evidence, set);
+        if rtc == RtcFinding::Jumped && jump.is_none() {
+            // About a jump that was told as a write: a better word for it, however long ago.
+            self.event = None;
+        }
+        if !self.is_news(class, signals, at) {
+            return None;
+        }
+        if matches!(class, Class::Suspend | Class::Resume) {
+            self.doubt = None;
+        }
+        let exactly = |span: Duration| (Offset::from_nanos(nanos(span)), Bound::default());
+        let (by, amount) = match class {
+            Class::Suspend => (Signal::Suspend, slept.map(exactly)),
+            Class::Resume if disrupted => (Signal::Vmclock, jump),
+            Class::Resume | Class::RtcWritten => (Signal::Rtc, jump),
+            Class::ClockSet if set.is_some_and(|s| s.cancelled) => (Signal::ClockSet, set.map(|s| s.by)),
+            Class::ClockSet => (Signal::Wall, set.map(|s| s.by)),
+            Class::Stall => (Signal::LateTick, late.map(exactly)),
+        };
+        Some(Detection { class, by, amount })
+    }
+
+    /// When the next observation is due.
+    pub fn next(&self, now: Mono) -> Duration {
+        if !self.has.looked {
+            return Duration::ZERO;
+        }
+        if !self.has.rtc || self.jumps.1 > JUMPS_TRUSTED {
+            return TICK;
+        }
+        let now = now.plus(self.suspended);
+        self.tracker.next_read(now).since(now).min(TICK)
+    }
+
+    /// We are about to step the wall clock by `by` (positive: forward), or have it stepped; it is done within `within` of `now`.
+    ///
+    /// Say so before it is done. A step of about that size is then not told as `clock-set`, nor is the kernel's notice of it.
+    /// Nothing else is hidden: the RTC and the marker know nothing of steps, and a movement of another size is told.
+    pub fn own_step(&mut self, by: Offset, now: Mono, within: Duration) {
+        self.wall.own_step(by, now.plus(self.suspended).plus(within));
+    }
+
+    /// The step was not made.
+    pub fn own_step_failed(&mut self) {
+        self.wall.own_step_failed();
+    }
+
+    /// Which signals this node has; `None` before the first observation.
+    pub fn available(&self) -> Option<[(Signal, bool); 6]> {
+        self.has.looked.then_some([
+            (Signal::Suspend, true),
+            (Signal::Vmclock, self.has.vmclock),
+            (Signal::Rtc, self.has.rtc && self.jumps.1 <= JUMPS_TRUSTED),
+            (Signal::ClockSet, self.has.clock_set),
+            (Signal::Wall, true),
+            (Signal::LateTick, true),
+        ])
+    }
+
+    /// Can a pause that the kernel does not notice be seen at all? If not, only NTP shows it.
+    pub fn sees_pauses(&self) -> bool {
+        self.available()
+            .into_iter()
+            .flatten()
+            .any(|(s, has)| has && matches!(s, Signal::Vmclock | Signal::Rtc))
+    }
+
+    /// How long the machine slept since that was last told, if long enough.
+    fn sleep(&mut self, now: Reading) -> Option<Duration> {
+        self.suspended = self.suspended.max(now.suspended);
+        let told = *self.slept.get_or_insert(self.suspended);
+        let slept = self.suspended.saturating_sub(told);
+        (slept > SLEPT).then(|| {
+            self.slept = Some(self.suspended);
+            slept
+        })
+    }
+
+    /// What the RTC did, and how far it jumped. A finding without a jump is about an earlier one.
+    fn rtc(&mut self, read: RtcRead, now: Reading) -> (RtcFinding, Option<(Offset, Bound)>) {
+        let lift = |raw: Mono| raw.plus(self.suspended);
+        let read = RtcRead { before: lift(read.before), after: lift(read.after), ..read };
+        let at = now.base();
+        let wall = wall::origin(now).as_nanos();
+        let Some(Jump { expected, found }) = self.tracker.on(read) else {
+            return (self.settle_doubt(at), None);
+        };
+        let (first, count) = self.jumps;
+        let first = first.filter(|&first| at.since(first) < JUMPS_WITHIN);
+        self.jumps = (first.or(Some(at)), if first.is_some() { count.saturating_add(1) } else { 1 });
+        let by = Some(found.from(expected).as_offset());
+        let gap = expected.minus(wall);
+        if !may_be_written(gap, found.minus(wall), read.restarts) {
+            return (RtcFinding::Jumped, by);
+        }
+        self.doubt = Some(Doubt { until: at.plus(DOUBT), gap, wall, restarts: read.restarts });
+        (RtcFinding::Written, by)
+    }
+
+    /// Better known by now, can it still have been a write?
+    fn settle_doubt(&mut self, at: Mono) -> RtcFinding {
+        let Some((doubt, origin)) = self.doubt.zip(self.tracker.origin(at)) else {
+            return RtcFinding::Steady;
+        };
+        if !may_be_written(doubt.gap, origin.minus(doubt.wall), doubt.restarts) {
+            self.doubt = None;
+            return RtcFinding::Jumped;
+        }
+        if origin.width() <= nanos(NARROW) || at > doubt.until {
+            self.doubt = None;
+        }
+        RtcFinding::Steady
+    }
+
+    fn trusts_rtc(&mut self, at: Mono) -> bool {
+        if self.jumps.0.is_some_and(|first| at.since(first) >= JUMPS_WITHIN) {
+            self.jumps = (None, 0);
+        }
+        self.jumps.1 <= JUMPS_TRUSTED
+    }
+
+    /// Is it another event than the one told last, or a better word for it?
+    fn is_news(&mut self, class: Class, signals: u8, at: Mono) -> bool {
+        match &mut self.event {
+            Some(event) if at <= event.until && event.signals & signals == 0 => {
+                event.signals |= signals;
+                let upgrades = class.upgrades(event.told);
+                if upgrades {
+                    event.told = class;
+                }
+                upgrades
+            }
+            event => {
+                *event = Some(Event { until: at.plus(SAME_EVENT), signals, told: class });
+                true
+            }
+        }
+    }
+}
+
+/// The signals behind the evidence, one bit each.
+fn signals(evidence: &Evidence, set: Option<ClockWasSet>) -> u8 {
+    let bit = |signal: Signal, is_there: bool| u8::from(is_there) << signal as u8;
+    bit(Signal::Suspend, evidence.slept)
+        | bit(Signal::Vmclock, evidence.disrupted)
+        | bit(Signal::Rtc, evidence.rtc != RtcFinding::Steady)
+        | bit(Signal::ClockSet, set.is_some_and(|s| s.cancelled))
+        | bit(Signal::Wall, set.is_some_and(|s| s.moved))
+        | bit(Signal::LateTick, evidence.late)
+}
+
+impl Signal {
+    /// As the label `signal` and in the log.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Suspend => "suspend",
+            Self::Vmclock => "vmclock",
+            Self::Rtc => "rtc",
+            Self::ClockSet => "clock-set",
+            Self::Wall => "wall",
+            Self::LateTick => "late-tick",
+        }
+    }
+}
+
+impl fmt::Display for Detection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let amount = self.amount.map(|(by, bound)| {
+            let size = span_in_words(by.magnitude());
+            let size =
+                if bound == Bound::default() { size } else { format!("{size} ±{}", bound.in_words()) };
+            (by >= Offset::ZERO, size)
+        });
+        match (self.class, amount) {
+            (Class::Suspend, Some((_, size))) => write!(f, "the machine slept for {size}"),
+            (Class::Suspend, None) => f.write_str("the machine slept"),
+            (Class::Resume, Some((true, size))) => {
+                write!(f, "the machine was paused: by its hardware clock it lost {size}")
+            }
+            (Class::Resume, Some((false, size))) => {
+                write!(f, "the hardware clock lost {size}: the machine was paused or restored")
+            }
+            (Class::Resume, None) if self.by == Signal::Vmclock => {
+                f.write_str("the hypervisor says that the machine was restored or migrated")
+            }
+            (Class::Resume, None) => {
+                f.write_str("the machine was paused: nobody can have set its hardware clock so")
+            }
+            (Class::RtcWritten, Some((forward, size))) => {
+                write!(f, "the hardware clock was set {} by {size}", direction(forward))
+            }
+            (Class::RtcWritten, None) => f.write_str("the hardware clock was set"),
+            (Class::ClockSet, Some((forward, size))) => {
+                write!(f, "somebody set the clock {} by {size}", direction(forward))
+            }
+            (Class::ClockSet, None) => f.write_str("somebody set the clock"),
+            (Class::Stall, Some((_, size))) => write!(f, "the agent did not run for {size}"),
+            (Class::Stall, None) => f.write_str("the agent did not run for a while"),
+        }
+    }
+}
+
+fn direction(forward: bool) -> &'static str {
+    if forward { "forward" } else { "back" }
+}

@@ -1,0 +1,137 @@
+//! The hardware clock (RTC) against the base clock: the signal that needs no privilege and no help from the hypervisor.
+//!
+//! The RTC shows whole seconds. A read that shows `s` somewhere between the base clock's `before` and `after` says that
+//! RTC - base is inside (s - after, s + 1 s - before). Reads over time narrow that down to the millisecond, best around
+//! the instant at which the RTC ticks over. While the machine is paused the RTC runs on and the base clock does not: the next read
+//! contradicts the ones before.
+//!
+//! A contradiction too small to tell is not absorbed: were the interval re-centred each time, ten pauses of 8 ms would go unseen.
+
+use std::time::Duration;
+
+use super::range::Range;
+use crate::core::time::{Mono, NANOS_PER_SEC, Ppb, nanos};
+
+/// What the two clocks may drift apart: two oscillators, neither disciplined by the kernel.
+const DRIFT: Ppb = Ppb::from_ppm(100);
+/// A contradiction beyond this is a jump.
+pub const JUMP: Duration = Duration::from_millis(10);
+/// How long before the RTC's tick it is read. An RTC that ticks early by more than this and the width of the interval shows it
+/// there; more than [`JUMP`], so that a read which starts late or takes long, 4 ms in all, still contradicts by enough.
+const LEAD: Duration = Duration::from_millis(14);
+/// Narrow enough: with [`LEAD`] it makes the smallest pause that is always seen, 18 ms.
+pub const NARROW: Duration = Duration::from_millis(4);
+/// From this width on each read inside the interval halves it. Before, reads go through it in eighths: one second yields many,
+/// where halving would wait a second for the next tick after every other read.
+const HALVED_BELOW: Duration = Duration::from_millis(32);
+
+/// One read of the RTC between two of the raw clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RtcRead {
+    /// What it showed: whole seconds since 1970, in the RTC's own time.
+    pub seconds: i64,
+    /// The clock just before.
+    pub before: Mono,
+    /// The clock just after. Any time may lie between: the bounds stay true.
+    pub after: Mono,
+    /// A write restarts the RTC's second (a PC's CMOS clock does), so that it shows wall time to the millisecond afterwards.
+    /// If not, a write moves it by whole seconds only.
+    pub restarts: bool,
+}
+
+/// RTC - base in nanoseconds, as known when the base clock read `at`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fix {
+    at: Mono,
+    origin: Range,
+}
+
+/// The RTC is not where it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jump {
+    /// RTC - base, had nothing happened.
+    pub expected: Range,
+    /// RTC - base by the reads since.
+    pub found: Range,
+}
+
+/// Follows the RTC. All times are of the base clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tracker {
+    fix: Option<Fix>,
+    /// One read that contradicts. A second one makes the jump; a garbled one stays alone.
+    suspect: Option<Fix>,
+}
+
+impl Tracker {
+    /// Takes a read in. `Some` when it proves a jump; the tracker starts anew from there.
+    pub fn on(&mut self, read: RtcRead) -> Option<Jump> {
+        let shown = read.seconds.saturating_mul(NANOS_PER_SEC);
+        let found = Range {
+            low: shown.saturating_sub(read.after.as_nanos()),
+            high: shown.saturating_add(NANOS_PER_SEC).saturating_sub(read.before.as_nanos()),
+        };
+        if read.after < read.before {
+            return None;
+        }
+        let now = read.after;
+        let suspect = self.suspect.take().map(|s| s.carry(now));
+        let Some(expected) = self.fix.map(|f| f.carry(now)) else {
+            self.fix = Some(Fix { at: now, origin: found });
+            return None;
+        };
+        if found.distance(expected) <= nanos(JUMP) {
+            self.fix = Some(Fix { at: now, origin: expected.narrowed_by(found) });
+            return None;
+        }
+        match suspect {
+            None => self.suspect = Some(Fix { at: now, origin: found }),
+            Some(first) if first.distance(found) > 0 => {}
+            Some(first) => {
+                let found = first.narrowed_by(found);
+                self.fix = Some(Fix { at: now, origin: found });
+                return Some(Jump { expected, found });
+            }
+        }
+        None
+    }
+
+    /// The base clock itself was put forward: begin again.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// RTC - base at `now`, as far as it is known.
+    pub fn origin(&self, now: Mono) -> Option<Range> {
+        self.fix.map(|f| f.carry(now))
+    }
+
+    /// When to read next so that it tells most: half a second before the RTC's tick (a long pause shows at any time), shortly
+    /// before the tick (a short one shows there), inside the interval while it is wide, shortly after the tick.
+    pub fn next_read(&self, now: Mono) -> Mono {
+        let Some(origin) = self.origin(now).filter(|_| self.suspect.is_none()) else { return now };
+        // The first tick whose last read is still to come.
+        let tick = now
+            .as_nanos()
+            .saturating_add(origin.low)
+            .saturating_sub(nanos(LEAD))
+            .div_euclid(NANOS_PER_SEC)
+            .saturating_add(1)
+            .saturating_mul(NANOS_PER_SEC);
+        let (earliest, latest) = (tick.saturating_sub(origin.high), tick.saturating_sub(origin.low));
+        let width = origin.width();
+        let step = if width > nanos(HALVED_BELOW) { width / 8 } else { width / 2 };
+        let inside = if width > nanos(NARROW) { earliest.saturating_add(step) } else { i64::MIN };
+        let early = earliest.saturating_sub(nanos(LEAD));
+        let late = latest.saturating_add(nanos(LEAD));
+        let opposite = earliest.saturating_add(width / 2).saturating_sub(NANOS_PER_SEC / 2);
+        let next = [opposite, early, inside].into_iter().filter(|&t| t > now.as_nanos()).min();
+        Mono::from_nanos(next.map_or(late, |t| t.min(late)))
+    }
+}
+
+impl Fix {
+    fn carry(self, now: Mono) -> Range {
+        self.origin.widened(DRIFT.over(now.since(self.at)))
+    }
+}
