@@ -153,6 +153,7 @@ fn simulated_day() -> Row {
         pools: vec![vec![host(4_000); 4], vec![host(7_000); 4]],
         settings: default_settings(),
         api_errors: 0.0,
+        steps_work: true,
     });
     let hour = Duration::from_secs(3_600);
     world.run_until(hour, |_| Ok(())).expect("nothing is checked");

@@ -1,6 +1,7 @@
 //! The loop: it carries inputs to the machine and effects to the world, and decides nothing.
 
-use std::future::Future;
+use std::cell::RefCell;
+use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +15,15 @@ use crate::config::pool::PoolName;
 use crate::core::effect::{Effect, Input};
 use crate::core::machine::Machine;
 use crate::core::report::Prior;
+use crate::core::stepper::{Done, Outcome};
 use crate::core::time::Mono;
 use crate::core::view::View;
 use crate::effects::api::NodeApi;
+use crate::effects::step::Hands;
 use crate::os::clock::Clock;
 use crate::os::random;
+use crate::os::signals::Signals;
+use crate::os::signals::waker::Waker;
 use crate::sources::dns::Resolve;
 use crate::sources::ntp::Ntp;
 
@@ -57,6 +62,22 @@ impl Shared {
     }
 }
 
+/// The signals of a resume, and what says that it is time to look at them.
+struct Watched {
+    signals: Box<dyn Signals>,
+    waker: Option<Waker>,
+}
+
+impl Watched {
+    /// Waits for a reason to look before the time; for ever, where there can be none.
+    async fn woken(watched: Option<&Self>) {
+        match watched.and_then(|w| w.waker.as_ref()) {
+            Some(waker) => waker.woken().await,
+            None => pending().await,
+        }
+    }
+}
+
 /// The agent, without its HTTP server.
 pub struct Agent<R> {
     shared: Arc<Shared>,
@@ -64,6 +85,8 @@ pub struct Agent<R> {
     resolver: R,
     pools: Vec<PoolName>,
     api: Option<NodeApi>,
+    hands: Option<Hands>,
+    signals: Option<Watched>,
     inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
 }
 
@@ -82,8 +105,27 @@ impl<R: Resolve> Agent<R> {
             resolver,
             pools: settings.pools.clone(),
             api,
+            hands: None,
+            signals: None,
             inputs: mpsc::channel(QUEUE),
         }
+    }
+
+    /// Looks at the time daemon too, and steps the clock when the settings and the policy allow it.
+    #[must_use]
+    pub fn with_hands(self, hands: Hands) -> Self {
+        Self { hands: Some(hands), ..self }
+    }
+
+    /// Looks at the signals of a resume too. To be called inside the runtime; an error is the kernel's.
+    pub fn with_signals(self, signals: Box<dyn Signals>) -> std::io::Result<Self> {
+        let waker = signals.waker().map(Waker::new).transpose()?;
+        Ok(Self { signals: Some(Watched { signals, waker }), ..self })
+    }
+
+    /// Where inputs of others go: requests, signals.
+    pub fn inputs(&self) -> mpsc::Sender<Input> {
+        self.inputs.0.clone()
     }
 
     /// For those who only look.
@@ -117,15 +159,39 @@ impl<R: Resolve> Agent<R> {
         }
     }
 
+    /// A person asks for a step: measures, decides, steps if it is right, measures again; what came of it. May be dropped.
+    pub async fn step_once(&mut self, mut observe: impl FnMut(&Effect)) -> Outcome {
+        let outcome = RefCell::new(None);
+        let mut watch = |effect: &Effect| {
+            if let Effect::Audit(told) = effect {
+                outcome.replace(Some(told.clone()));
+            }
+            observe(effect);
+        };
+        self.feed(Input::Asked, &mut watch);
+        loop {
+            self.turn(&mut watch).await;
+            if let Some(told) = outcome.take() {
+                return told;
+            }
+        }
+    }
+
     /// Waits for one input and feeds it. May be dropped while it waits.
     async fn turn(&mut self, observe: &mut impl FnMut(&Effect)) {
         let now = self.shared.clock.read().raw;
         let idle = self.shared.machine().next(now).min(TICK);
+        let due = now.plus(idle);
         let input = tokio::select! {
             biased;
-            input = self.inputs.1.recv() => input.unwrap_or(Input::Tick),
-            () = sleep(idle) => Input::Tick,
+            input = self.inputs.1.recv() => input,
+            () = sleep(idle) => None,
+            () = Watched::woken(self.signals.as_ref()) => None,
         };
+        let input = input.unwrap_or_else(|| match &mut self.signals {
+            Some(watched) => Input::Observed(watched.signals.observe(due)),
+            None => Input::Tick,
+        });
         self.feed(input, observe);
     }
 
@@ -158,7 +224,20 @@ impl<R: Resolve> Agent<R> {
             Effect::SendEvent(event) => {
                 self.write(Input::Unsent, |api| async move { Input::Sent(api.send_event(&event).await) });
             }
-            Effect::Tell(_) => {}
+            Effect::LookAtDaemon => {
+                let Some(hands) = self.hands.clone() else { return };
+                self.spawn(async move { Input::Daemon(hands.look().await) });
+            }
+            Effect::Step(order) => {
+                let hands = self.hands.clone();
+                self.spawn(async move {
+                    Input::Stepped(match hands {
+                        Some(hands) => hands.step(order).await,
+                        None => Done::Failed("there is nothing to step it with".to_owned()),
+                    })
+                });
+            }
+            Effect::Audit(_) | Effect::Tell(_) => {}
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use drift_agent::core::effect::{Effect, Note};
 use drift_agent::core::report::EventReason;
+use drift_agent::core::resume::Class;
 use drift_agent::core::time::{Offset, Ppb, Wall};
 use drift_agent::core::verdict::State;
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
@@ -35,6 +36,7 @@ fn settled() -> World {
         pools: vec![vec![host; 2]; 2],
         settings: default_settings(),
         api_errors: 0.0,
+        steps_work: true,
     });
     run(&mut world, MINUTE * 30);
     assert_eq!(world.view().state, State::InSync);
@@ -74,13 +76,18 @@ fn a_machine_that_slept_knows_nothing_until_it_has_measured_again() {
     assert!(disrupted);
     assert_eq!(world.view().state, State::InSync, "a burst has settled it");
     assert_eq!(asked(&world) - before, 4 * 4, "four exchanges with each of four servers");
-    assert_eq!(world.view().counts.suspends, 1);
+    assert_eq!(world.view().counts.resumes[Class::Suspend.index()], 1);
     let raised = |reason| {
         let is = |e: &&Effect| matches!(e, Effect::SendEvent(event) if event.reason == reason);
         world.effects.iter().map(|(_, effect)| effect).filter(is).count()
     };
     assert_eq!(raised(EventReason::VMResumeDetected), 1);
-    assert!(world.effects.iter().any(|(_, e)| matches!(e, Effect::Tell(Note::Slept(_)))));
+    assert!(
+        world
+            .effects
+            .iter()
+            .any(|(_, e)| matches!(e, Effect::Tell(Note::Resume(d)) if d.class == Class::Suspend))
+    );
 }
 
 #[test]
@@ -123,11 +130,19 @@ fn silence_makes_the_clock_unknown_when_the_estimate_is_stale_however_tight_it_i
 #[test]
 fn a_clock_that_someone_steps_drifts_at_the_next_tick_without_an_exchange() {
     let mut world = settled();
-    let before = asked(&world);
+    let before = world.view().counts.samples;
     world.step_wall(Offset::from_nanos(-3_000_000_000));
-    run(&mut world, SECOND);
-    assert_eq!(world.view().state, State::Drifting);
-    assert_eq!(asked(&world), before);
+    let mut measured_when_told = None;
+    let end = world.elapsed() + SECOND;
+    let look = |world: &World| {
+        if world.view().state == State::Drifting && measured_when_told.is_none() {
+            measured_when_told = Some(world.view().counts.samples);
+        }
+        Ok(())
+    };
+    world.run_until(end, look).unwrap();
+    assert_eq!(measured_when_told, Some(before));
+    assert_eq!(world.view().counts.resumes[Class::ClockSet.index()], 1);
     world.step_wall(Offset::from_nanos(3_000_000_000));
     run(&mut world, SECOND);
     assert_eq!(world.view().state, State::InSync);

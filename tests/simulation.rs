@@ -120,6 +120,7 @@ fn plan(rng: &mut fastrand::Rng, seed: u64, offset: Offset, pools: Vec<Vec<Host>
         pools,
         settings: default_settings(),
         api_errors: 0.0,
+        steps_work: true,
     }
 }
 

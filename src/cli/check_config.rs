@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{ConfigArgs, Exit, Failure, print};
 use crate::config::{Kubernetes, LogFormat, Settings};
+use crate::core::step_policy;
 
 pub(super) fn run(args: ConfigArgs) -> Result<Exit, Failure> {
     let settings = args.settings()?;
@@ -16,7 +17,7 @@ pub(super) fn run(args: ConfigArgs) -> Result<Exit, Failure> {
 
 /// The settings in force, in the form of the file; it reads itself back.
 fn in_yaml(settings: &Settings) -> String {
-    let Settings { pools, core, listen, node_name, kubernetes, log_format, log_level, warnings: _ } =
+    let Settings { pools, core, chrony, listen, node_name, kubernetes, log_format, log_level, warnings: _ } =
         settings;
     let time = |t: Duration| humantime::format_duration(t).to_string();
     let mut lines = vec!["pools:".to_owned()];
@@ -27,6 +28,16 @@ fn in_yaml(settings: &Settings) -> String {
     lines.push(format!("serversPerPool: {}", core.servers_per_pool));
     lines.push(format!("maxRoundTrip: {}", time(core.limits.max_round_trip)));
     lines.push(format!("maxRootDistance: {}", time(core.limits.max_root_distance)));
+    let step_policy::Settings { mode, min_offset, max_offset, cooldown, dry_run, on_request } = core.step;
+    lines.push("step:".to_owned());
+    lines.push(format!("  mode: \"{}\"", mode.label()));
+    lines.push(format!("  minOffset: {}", time(min_offset)));
+    lines.push(format!("  maxOffset: {}", time(max_offset)));
+    lines.push(format!("  cooldown: {}", time(cooldown)));
+    lines.push(format!("  dryRun: {dry_run}"));
+    lines.push(format!("  onRequest: {on_request}"));
+    lines.push("chrony:".to_owned());
+    lines.push(format!("  socket: \"{}\"", chrony.socket.display()));
     lines.push(format!("listen: \"{listen}\""));
     lines.extend(node_name.iter().map(|name| format!("nodeName: \"{name}\"")));
     let kubernetes = match kubernetes {

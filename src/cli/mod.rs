@@ -4,6 +4,7 @@ mod check;
 mod check_config;
 mod demo;
 mod run;
+mod step;
 mod style;
 
 use std::fmt::Display;
@@ -25,7 +26,7 @@ use crate::config::{ConfigError, LogFormat, Settings, read_file};
 enum Exit {
     /// All is well; for `check`: in sync.
     Ok = 0,
-    /// `check`: drifting.
+    /// `check`: drifting; `step`: refused.
     Drifting = 1,
     /// `check`: the servers contradict each other.
     Disagree = 2,
@@ -41,7 +42,7 @@ enum Exit {
 
 /// Measures this machine's clock against two NTP pools; on Kubernetes, annotates the Node.
 ///
-/// It observes and reports. It never changes the clock.
+/// It observes and reports. It changes the clock only when `step.mode` or a person says so.
 #[derive(Debug, Parser)]
 #[command(name = "drift-agent", version, max_term_width = 100, propagate_version = true)]
 struct Cli {
@@ -59,6 +60,11 @@ enum Command {
     Check(check::CheckArgs),
     /// Show the whole agent on this machine: no network, no cluster, no root
     Demo(demo::DemoArgs),
+    /// Step the clock now, if every rule for a step holds but those about who may ask
+    ///
+    /// Measures both pools first. Steps through chrony where it answers, else by the kernel where nobody disciplines the
+    /// clock. Exits with 0 stepped or nothing to step, 1 refused, 3 nothing measured, 70 failed.
+    Step(step::StepArgs),
     /// Check a configuration and print the settings it leads to
     CheckConfig(ConfigArgs),
 }
@@ -110,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Step(args) => step::run(args),
         Command::CheckConfig(args) => check_config::run(args),
     };
     let exit = done.unwrap_or_else(|Failure(exit, message)| {
@@ -144,11 +151,24 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 /// The log goes to standard error; other crates only warn, or the network's noise would drown ours.
 fn start_log(settings: &Settings) {
     let ours = LevelFilter::from_level(settings.log_level);
-    let filter = Targets::new().with_target("drift_agent", ours).with_default(ours.min(LevelFilter::WARN));
+    let filter = Targets::new()
+        .with_target("drift_agent", ours)
+        .with_target("audit", LevelFilter::INFO)
+        .with_default(ours.min(LevelFilter::WARN));
     let form = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     let form = match settings.log_format {
         LogFormat::Text => form.with_ansi(style::stderr_is_terminal()).boxed(),
         LogFormat::Json => form.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry().with(form.with_filter(filter)).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_put_together_right() {
+        super::Cli::command().debug_assert();
+    }
 }

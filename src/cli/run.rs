@@ -4,17 +4,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::{ConfigArgs, Exit, Failure, block_on, start_log};
 use crate::agent::Agent;
 use crate::config::{Kubernetes, Settings};
 use crate::core::effect::Effect;
+use crate::core::step_policy::Mode;
+use crate::core::stepper::{Method, Outcome, StepResult};
+use crate::core::time::Offset;
 use crate::effects::api::{Access, NodeApi};
 use crate::effects::metrics::{REVISION, VERSION};
-use crate::effects::node;
+use crate::effects::step::Hands;
+use crate::effects::{node, requests};
 use crate::http::server;
 use crate::os::clock::LinuxClock;
+use crate::os::set_clock::Kernel;
+use crate::os::signals::{LinuxSignals, Paths};
 use crate::sources::dns::Dns;
 
 pub(super) fn run(args: ConfigArgs) -> Result<Exit, Failure> {
@@ -35,6 +42,7 @@ async fn agent(settings: Settings) -> Result<Exit, Failure> {
     for warning in &settings.warnings {
         warn!("{warning}");
     }
+    let doing = if settings.core.step.mode == Mode::Off { "observes" } else { "observes and may step" };
     info!(
         version = VERSION,
         revision = REVISION,
@@ -42,14 +50,23 @@ async fn agent(settings: Settings) -> Result<Exit, Failure> {
         pools = settings.core.pools.join(" "),
         url = server::local_url(&listener),
         kubernetes = api.is_some(),
-        "drift-agent observes this clock"
+        "drift-agent {doing} this clock"
     );
     let node = node.unwrap_or_else(|| "unknown".to_owned());
     let writes = api.is_some();
-    let mut agent = Agent::new(&settings, Arc::new(LinuxClock), Dns::default(), api);
+    let watched = api.clone().filter(|_| settings.core.step.on_request);
+    let clock = Arc::new(LinuxClock);
+    let hands = Hands::new(&settings, clock.clone(), Arc::new(Kernel));
+    let signals = LinuxSignals::open(clock.clone(), &Paths::default());
+    let mut agent = Agent::new(&settings, clock, Dns::default(), api)
+        .with_hands(hands)
+        .with_signals(Box::new(signals))
+        .map_err(|e| Failure::software("cannot wait for the clock to be set", e))?;
+    let requests = watched.map(|api| tokio::spawn(requests::watch(api, agent.inputs())));
     let http = tokio::spawn(server::serve(listener, agent.shared()));
     agent.run(ended()?, |effect| log(effect, &node, writes)).await;
     http.abort();
+    requests.inspect(JoinHandle::abort);
     info!("ended; what was written to the Node stays");
     Ok(Exit::Ok)
 }
@@ -107,9 +124,9 @@ async fn connect(settings: &Settings, node: Option<&String>) -> Result<Option<No
 
 /// What goes to the log: what changed, and what would be written where there is no API server.
 fn log(effect: &Effect, node: &str, writes: bool) {
+    log_notes(effect);
     match effect {
-        Effect::Tell(what) if what.is_warning() => warn!("{what}"),
-        Effect::Tell(what) => info!("{what}"),
+        Effect::Audit(outcome) => audit(outcome),
         Effect::WriteNode(report) if !writes => {
             info!(patch = %node::patch(node, report), "would apply to nodes/{node}/status");
         }
@@ -117,5 +134,32 @@ fn log(effect: &Effect, node: &str, writes: bool) {
             info!(reason = event.reason.label(), note = event.note, "would send an event");
         }
         _ => {}
+    }
+}
+
+/// What changed.
+pub(super) fn log_notes(effect: &Effect) {
+    match effect {
+        Effect::Tell(what) if what.is_warning() => warn!("{what}"),
+        Effect::Tell(what) => info!("{what}"),
+        _ => {}
+    }
+}
+
+/// What came of a trigger, for those who have to account for it: target `audit`, whatever the log level of the rest.
+pub(super) fn audit(outcome: &Outcome) {
+    let seconds = |offset: Option<Offset>| offset.map(Offset::as_secs_f64);
+    info!(
+        target: "audit",
+        audit = outcome.result.label(),
+        method = outcome.method.map(Method::label),
+        trigger = outcome.trigger.label(),
+        before_seconds = seconds(outcome.before),
+        after_seconds = seconds(outcome.after),
+        "{}",
+        outcome.sentence()
+    );
+    if outcome.result == StepResult::Failed {
+        warn!("{}", outcome.sentence());
     }
 }

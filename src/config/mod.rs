@@ -6,11 +6,12 @@ pub mod raw;
 pub mod value;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::core::machine;
 use crate::core::sample::Limits;
+use crate::core::step_policy::{self, Mode};
 pub use listen::Listen;
 use pool::PoolName;
 use raw::{Raw, Region, Text};
@@ -25,6 +26,12 @@ const POLITE_INTERVAL: Duration = Duration::from_secs(16);
 /// Of a line in the file that is wrong, so much is shown.
 const LONGEST_QUOTE: usize = 80;
 
+/// Where chrony's command socket is with the configuration of the distributions.
+pub const DEFAULT_CHRONY_SOCKET: &str = "/run/chrony/chronyd.sock";
+/// The kernel takes 107, and our own socket beside it has a longer name.
+const LONGEST_SOCKET_PATH: usize = 80;
+
+const DAY: Duration = Duration::from_secs(86_400);
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -35,6 +42,8 @@ pub struct Settings {
     pub pools: Vec<PoolName>,
     /// What the core needs.
     pub core: machine::Settings,
+    /// How to reach chrony.
+    pub chrony: Chrony,
     /// Where to serve HTTP.
     pub listen: Listen,
     /// Name of the Node object; `None` when none was given.
@@ -47,6 +56,13 @@ pub struct Settings {
     pub log_level: tracing::Level,
     /// What is allowed, but probably not meant.
     pub warnings: Vec<String>,
+}
+
+/// How to reach chrony.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chrony {
+    /// Its command socket.
+    pub socket: PathBuf,
 }
 
 /// Whether to write to an API server.
@@ -111,6 +127,8 @@ impl Settings {
             servers_per_pool,
             max_round_trip,
             max_root_distance,
+            step,
+            chrony,
             listen,
             node_name,
             kubernetes,
@@ -148,6 +166,8 @@ impl Settings {
             )
             .time(MILLI..=16 * SECOND, "1s")?,
         };
+        let step = step_settings(step, file.step)?;
+        let chrony = chrony_settings(chrony, file.chrony)?;
         let file_name =
             file.node_name.map(|Text(text)| Given { key: "nodeName", text, origin: Origin::File });
         let flag_name =
@@ -174,7 +194,9 @@ impl Settings {
                 stale_after,
                 servers_per_pool,
                 limits,
+                step,
             },
+            chrony,
             pools,
             listen: listen_address(&Given::pick("listen", listen, file.listen, ":10123"))?,
             node_name,
@@ -194,6 +216,38 @@ impl Settings {
             ])?,
             warnings,
         })
+    }
+}
+
+fn step_settings(flags: raw::Step, file: raw::Step) -> Result<step_policy::Settings, ConfigError> {
+    let raw::Step { mode, min_offset, max_offset, cooldown, dry_run, on_request } = flags;
+    let yes_or_no = |given: Given| given.one_of(&[("true", true), ("false", false)]);
+    let min = Given::pick("step.minOffset", min_offset, file.min_offset, "100ms");
+    let max = Given::pick("step.maxOffset", max_offset, file.max_offset, "24h");
+    let min_offset = min.time(10 * MILLI..=3_600 * SECOND, "100ms")?;
+    let max_offset = max.time(SECOND..=30 * DAY, "24h")?;
+    if max_offset < min_offset {
+        return Err(max.wrong("not below step.minOffset, or nothing is ever stepped"));
+    }
+    let modes = [Mode::Off, Mode::Chrony, Mode::Kernel, Mode::Auto].map(|mode| (mode.label(), mode));
+    Ok(step_policy::Settings {
+        mode: Given::pick("step.mode", mode, file.mode, "off").one_of(&modes)?,
+        min_offset,
+        max_offset,
+        cooldown: Given::pick("step.cooldown", cooldown, file.cooldown, "5m").time(SECOND..=DAY, "5m")?,
+        dry_run: yes_or_no(Given::pick("step.dryRun", dry_run, file.dry_run, "false"))?,
+        on_request: yes_or_no(Given::pick("step.onRequest", on_request, file.on_request, "false"))?,
+    })
+}
+
+fn chrony_settings(flags: raw::Chrony, file: raw::Chrony) -> Result<Chrony, ConfigError> {
+    let raw::Chrony { socket } = flags;
+    let socket = Given::pick("chrony.socket", socket, file.socket, DEFAULT_CHRONY_SOCKET);
+    let path = PathBuf::from(&socket.text);
+    if path.is_absolute() && path.file_name().is_some() && socket.text.len() <= LONGEST_SOCKET_PATH {
+        Ok(Chrony { socket: path })
+    } else {
+        Err(socket.wrong("the absolute path of chrony's command socket, of at most 80 characters"))
     }
 }
 
@@ -313,6 +367,18 @@ mod tests {
             ("regions: {eu: {pool: [a.example, b.example]}}", "pool", "pools"),
             ("regions: {eu: {}}", "regions", "pools"),
             ("listen: localhost", "listen", "[ADDRESS]:PORT"),
+            ("step: {mode: always}", "step.mode", "one of off, chrony, kernel, auto"),
+            ("step: {minOffset: 1ms}", "step.minOffset", "from 10ms to 1h"),
+            ("step: {minOffset: -1s}", "step.minOffset", "from 10ms to 1h"),
+            ("step: {maxOffset: 31days}", "step.maxOffset", "from 1s to 30days"),
+            ("step: {minOffset: 10s, maxOffset: 5s}", "step.maxOffset", "not below step.minOffset"),
+            ("step: {cooldown: 0s}", "step.cooldown", "from 1s to 1day"),
+            ("step: {dryRun: perhaps}", "step.dryRun", "one of true, false"),
+            ("step: {onRequest: 1}", "step.onRequest", "one of true, false"),
+            ("step: {max: 1s}", "max", "maxOffset"),
+            ("step: auto", "step", ""),
+            ("chrony: {socket: chronyd.sock}", "chrony.socket", "absolute path"),
+            ("chrony: {socket: ''}", "chrony.socket", "absolute path"),
             ("nodeName: ''", "nodeName", "name of a Node object"),
             ("nodeName: Node_1", "nodeName", "name of a Node object"),
             ("kubernetes: maybe", "kubernetes", "one of auto, on, off"),

@@ -36,6 +36,12 @@ pub struct Raw {
     /// Largest root distance a server may have [default: 1s]
     #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_MAX_ROOT_DISTANCE", allow_hyphen_values = true)]
     pub max_root_distance: Option<Text>,
+    /// Whether and how the clock may be stepped.
+    #[command(flatten)]
+    pub step: Step,
+    /// How to reach chrony.
+    #[command(flatten)]
+    pub chrony: Chrony,
     /// Address for /metrics, /healthz, /readyz and /v1/clock [default: :10123]
     #[arg(long, value_name = "[HOST]:PORT", env = "DRIFT_AGENT_LISTEN", allow_hyphen_values = true)]
     pub listen: Option<Text>,
@@ -51,6 +57,77 @@ pub struct Raw {
     /// How much to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL", env = "DRIFT_AGENT_LOG_LEVEL", allow_hyphen_values = true)]
     pub log_level: Option<Text>,
+}
+
+/// Whether and how the clock may be stepped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Step {
+    /// How the clock may be stepped after a resume: off, chrony, kernel, or auto [default: off]
+    #[arg(
+        id = "step-mode",
+        long,
+        value_name = "MODE",
+        env = "DRIFT_AGENT_STEP_MODE",
+        allow_hyphen_values = true
+    )]
+    pub mode: Option<Text>,
+    /// Smallest offset that is stepped [default: 100ms]
+    #[arg(
+        id = "step-min-offset",
+        long,
+        value_name = "TIME",
+        env = "DRIFT_AGENT_STEP_MIN_OFFSET",
+        allow_hyphen_values = true
+    )]
+    pub min_offset: Option<Text>,
+    /// Largest offset that is stepped without a person asking [default: 24h]
+    #[arg(
+        id = "step-max-offset",
+        long,
+        value_name = "TIME",
+        env = "DRIFT_AGENT_STEP_MAX_OFFSET",
+        allow_hyphen_values = true
+    )]
+    pub max_offset: Option<Text>,
+    /// Time between two steps at least [default: 5m]
+    #[arg(
+        id = "step-cooldown",
+        long,
+        value_name = "TIME",
+        env = "DRIFT_AGENT_STEP_COOLDOWN",
+        allow_hyphen_values = true
+    )]
+    pub cooldown: Option<Text>,
+    /// Do everything but the step itself: true or false [default: false]
+    #[arg(
+        id = "step-dry-run", long,
+        value_name = "BOOL",
+        env = "DRIFT_AGENT_STEP_DRY_RUN",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        allow_hyphen_values = true
+    )]
+    pub dry_run: Option<Text>,
+    /// Step when the Node's annotation drift-agent.io/step-request asks for it: true or false [default: false]
+    #[arg(
+        id = "step-on-request", long,
+        value_name = "BOOL",
+        env = "DRIFT_AGENT_STEP_ON_REQUEST",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        allow_hyphen_values = true
+    )]
+    pub on_request: Option<Text>,
+}
+
+/// How to reach chrony.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Chrony {
+    /// chrony's command socket [default: /run/chrony/chronyd.sock]
+    #[arg(id = "chrony-socket", long, value_name = "PATH", env = "DRIFT_AGENT_CHRONY_SOCKET")]
+    pub socket: Option<Text>,
 }
 
 /// What is different in one region.

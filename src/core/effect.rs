@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
+use super::daemon::DaemonReport;
 use super::pool::Resolution;
 use super::publish::WriteError;
 use super::report::{NodeEvent, NodeReport, Prior};
+use super::resume::{Detection, Observation};
 use super::sample::Refusal;
 use super::server::{Answer, Ask, ServerId};
+use super::stepper::{Done, Order, Outcome};
 use super::verdict::State;
 
 /// What happened.
@@ -40,6 +42,16 @@ pub enum Input {
     Sent(Result<(), WriteError>),
     /// There is no API server to send the event to.
     Unsent,
+    /// Time has passed, and this is what the signals say.
+    Observed(Observation),
+    /// The time daemon was looked at after [`Effect::LookAtDaemon`].
+    Daemon(DaemonReport),
+    /// A step was carried out, or not, after [`Effect::Step`].
+    Stepped(Done),
+    /// A person asks for a step: the ID in the Node's annotation `step-request`.
+    Requested(String),
+    /// A person at the node asks for a step.
+    Asked,
     /// There is no time left: judge by what is there.
     Conclude,
 }
@@ -67,6 +79,12 @@ pub enum Effect {
     WriteNode(NodeReport),
     /// Send an event about the Node; answer with [`Input::Sent`].
     SendEvent(NodeEvent),
+    /// Look at the time daemon; answer with [`Input::Daemon`].
+    LookAtDaemon,
+    /// Step the clock; answer with [`Input::Stepped`].
+    Step(Order),
+    /// Put on record what came of a trigger.
+    Audit(Outcome),
     /// Tell the people who read the log.
     Tell(Note),
 }
@@ -104,8 +122,14 @@ pub enum Note {
         /// What it gives now.
         result: Result<(), Refusal>,
     },
-    /// The machine slept.
-    Slept(Duration),
+    /// The machine did not run all the time, or somebody set a clock.
+    Resume(Detection),
+    /// Signals of a resume that this machine does not have, and what that means.
+    Blind,
+    /// The clock could not be stepped if it had to be: what is missing.
+    CannotStep(String),
+    /// It could be, by now.
+    CanStep,
     /// The API server does not take what we write.
     WritesFail(WriteError),
     /// It does again.
@@ -122,8 +146,13 @@ impl Note {
         match self {
             Self::Verdict { state, .. } => *state != State::InSync,
             Self::Server { result, .. } => result.is_err(),
-            Self::Unresolved { .. } | Self::WritesFail(_) | Self::EventsFail(_) | Self::Slept(_) => true,
-            Self::Resolved { .. } | Self::WritesWork | Self::EventsWork => false,
+            Self::Unresolved { .. }
+            | Self::WritesFail(_)
+            | Self::EventsFail(_)
+            | Self::Resume(_)
+            | Self::Blind
+            | Self::CannotStep(_) => true,
+            Self::Resolved { .. } | Self::WritesWork | Self::EventsWork | Self::CanStep => false,
         }
     }
 }
@@ -139,9 +168,12 @@ impl fmt::Display for Note {
             Self::Server { pool, address, result: Err(refusal) } => {
                 write!(f, "{pool}: {address}: {}", refusal.in_words())
             }
-            Self::Slept(span) => {
-                write!(f, "the machine slept for {}; measuring again", super::time::span_in_words(*span))
-            }
+            Self::Resume(detection) => write!(f, "{}: {detection}; measuring again", detection.class.label()),
+            Self::Blind => f.write_str(
+                "this machine has neither a real-time clock nor a vmclock to see a pause by: the pools are asked every 16 s instead",
+            ),
+            Self::CannotStep(missing) => write!(f, "the clock cannot be stepped: {missing}; observing goes on"),
+            Self::CanStep => f.write_str("the clock can be stepped"),
             Self::WritesFail(error) => {
                 write!(f, "the Node is not written: {}; measuring goes on", advice(*error))
             }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::header::Leap;
 use super::line::{Frequency, Interval};
 use super::sample::Sample;
 use super::time::Mono;
@@ -58,6 +59,11 @@ impl Window {
             .filter(|s| now.since(s.at) < stale_after)
             .map(|&sample| Leader { sample, interval: frequency.carry(measured(&sample), sample.at, now) })
             .min_by_key(|leader| leader.interval.bound())
+    }
+
+    /// What the newest sample says of leap seconds.
+    pub fn newest_leap(&self) -> Option<Leap> {
+        self.samples.back().map(|s| s.leap)
     }
 
     /// When the newest sample was taken.

@@ -1,24 +1,30 @@
 //! The machine: the only mutable state. Inputs go in, effects come out; it never waits and never asks what time it is.
 
 mod look;
+mod resume;
+mod step;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::combine::{Combined, combine};
+use super::daemon::DaemonReport;
 use super::effect::{Effect, Input, Note};
 use super::line::{History, Interval, Line};
 use super::publish::{Backoff, Bucket, Publisher, WriteError};
 use super::report::{EventReason, NodeEvent, NodeReport, Prior, Status};
+use super::resume::{Class, Detector};
 use super::rounds::Rounds;
 use super::sample::{Limits, Refusal};
 use super::server::{Answer, ServerId};
-use super::time::{Bound, Mono, Offset, Reading, Wall};
+use super::step_policy::{self, Trigger};
+use super::stepper::Stepper;
+use super::time::{Bound, Mono, Offset, Reading, Wall, nanos};
 use super::verdict::{Finding, Occasion, State, Verdict};
 use super::view::Counts;
 
-/// A sleep shorter than this is not worth a word; the clocks cannot be read at one instant either.
-const SLEPT: Duration = Duration::from_millis(50);
+/// How long an event waits for somebody to say what time it is.
+const EVENTS_WAIT: Duration = Duration::from_secs(10);
 /// Events that wait for the API server.
 const EVENTS_KEPT: usize = 4;
 /// The label `result` of an accepted sample.
@@ -41,6 +47,8 @@ pub struct Settings {
     pub servers_per_pool: usize,
     /// What counts as a sample.
     pub limits: Limits,
+    /// Whether and how the clock may be stepped.
+    pub step: step_policy::Settings,
 }
 
 /// What the offset rests on.
@@ -67,16 +75,23 @@ pub struct Machine {
     verdict: Verdict,
     ready: bool,
     last_confirmation: Option<Mono>,
-    slept_before: Option<Duration>,
+    begun: bool,
+    detector: Detector,
+    /// Bursts that signals may ask for: a signal that will not end must not make us ask fast for ever.
+    bursts: Bucket,
+    stepper: Stepper,
+    daemon: Option<DaemonReport>,
+    leap_seen: Option<Mono>,
     publisher: Publisher,
     events: Bucket,
     restored: bool,
     writes_fail: Option<WriteError>,
     events_fail: Option<WriteError>,
-    told: Option<(State, usize)>,
+    told: Option<(State, usize, u64, bool)>,
     transition: Option<(Status, Wall)>,
     exceeded_since: Option<Wall>,
-    waiting: VecDeque<NodeEvent>,
+    /// Events that wait for the API server; and those that still want a time, when they happened.
+    waiting: VecDeque<(Option<Mono>, NodeEvent)>,
     sending: Option<NodeEvent>,
     events_after: Mono,
     events_backoff: Backoff,
@@ -99,10 +114,11 @@ impl Machine {
         let counts = Counts {
             samples: vec![results; settings.pools.len()],
             writes: std::iter::once(WRITTEN).chain(WriteError::LABELS).map(|l| (l, 0)).collect(),
-            suspends: 0,
+            resumes: [0; Class::ALL.len()],
         };
         Self {
             verdict: Verdict::new(settings.threshold),
+            stepper: Stepper::new(settings.step, settings.interval),
             settings,
             rounds,
             history: History::default(),
@@ -112,7 +128,11 @@ impl Machine {
             pools_agreeing: 0,
             ready: false,
             last_confirmation: None,
-            slept_before: None,
+            begun: false,
+            detector: Detector::new(),
+            bursts: Bucket::new(now.raw),
+            daemon: None,
+            leap_seen: None,
             publisher: Publisher::new(now.raw),
             events: Bucket::new(now.raw),
             restored: false,
@@ -138,9 +158,12 @@ impl Machine {
     /// What happened, read at `now`; returns what to do about it.
     pub fn on(&mut self, input: Input, now: Reading) -> Vec<Effect> {
         let mut out = Vec::new();
-        self.notice_sleep(now, &mut out);
+        if !std::mem::replace(&mut self.begun, true) {
+            out.push(Effect::LookAtDaemon);
+        }
+        self.notice(&input, now, &mut out);
         match input {
-            Input::Tick => {
+            Input::Tick | Input::Observed(_) => {
                 if self.rounds.tick(now.raw, &mut out) {
                     self.end_round(now, &mut out);
                 }
@@ -161,6 +184,17 @@ impl Machine {
             Input::Unwritten => self.publisher.done(Ok(()), now.raw, self.rng.f64()),
             Input::Sent(result) => self.sent(result, now, &mut out),
             Input::Unsent => self.sending = None,
+            Input::Daemon(report) => self.looked_at_daemon(report, &mut out),
+            Input::Stepped(done) => self.stepped(done, now, &mut out),
+            Input::Requested(id) => {
+                if self.stepper.request(&id, self.restored, now.raw) {
+                    self.rounds.request_burst();
+                }
+            }
+            Input::Asked => {
+                self.stepper.trigger(Trigger::Person, now.raw);
+                self.rounds.request_burst();
+            }
             Input::Conclude => {
                 self.rounds.end_burst();
                 self.end_round(now, &mut out);
@@ -173,25 +207,7 @@ impl Machine {
 
     /// How long nothing happens of its own accord. A tick is due by then, and once a second anyhow.
     pub fn next(&self, now: Mono) -> Duration {
-        self.rounds.next(now).min(self.publisher.next(now))
-    }
-
-    fn notice_sleep(&mut self, now: Reading, out: &mut Vec<Effect>) {
-        let before = *self.slept_before.get_or_insert(now.suspended);
-        let slept = now.suspended.saturating_sub(before);
-        if slept <= SLEPT {
-            return;
-        }
-        self.slept_before = Some(now.suspended);
-        self.counts.suspends += 1;
-        self.basis = Basis::Disruption;
-        (self.times, self.agreement, self.pools_agreeing) = (None, None, 0);
-        self.history.clear();
-        self.rounds.forget_samples();
-        self.rounds.request_burst();
-        out.push(Effect::Tell(Note::Slept(slept)));
-        let note = format!("The machine slept for {}.", super::time::span_in_words(slept));
-        self.raise(EventReason::VMResumeDetected, note, now);
+        self.rounds.next(now).min(self.publisher.next(now)).min(self.detector.next(now))
     }
 
     fn answered(&mut self, server: ServerId, answer: Answer, now: Reading, out: &mut Vec<Effect>) {
@@ -240,6 +256,8 @@ impl Machine {
             }
         }
         self.judge(now, Occasion::Round, out);
+        self.consider_step(now, out);
+        out.push(Effect::LookAtDaemon);
     }
 
     /// The offset now, if there is a line young enough.
@@ -294,8 +312,9 @@ impl Machine {
     }
 
     fn raise(&mut self, reason: EventReason, note: String, now: Reading) {
-        let at = self.times.map_or(now.wall, |line| line.reference(now));
-        self.waiting.push_back(NodeEvent { reason, note, at });
+        let known = self.times.map(|line| line.reference(now));
+        let wants_time = known.is_none().then_some(now.raw);
+        self.waiting.push_back((wants_time, NodeEvent { reason, note, at: known.unwrap_or(now.wall) }));
         // Only the newest matter when the API server is away.
         if self.waiting.len() > EVENTS_KEPT {
             self.waiting.pop_front();
@@ -305,11 +324,14 @@ impl Machine {
     /// Goes on where the last run stopped: what it had already said is not said again.
     fn restore(&mut self, prior: &Prior, now: Reading) {
         self.restored = true;
+        if self.stepper.restore(prior.last_step.as_deref(), prior.step_result.as_deref(), now.raw) {
+            self.rounds.request_burst();
+        }
         self.transition = prior.condition;
         let since = prior.exceeded_since.filter(|_| prior.condition.is_some_and(|(s, _)| s == Status::True));
         if let Some(since) = since {
             if self.exceeded_since.replace(since).is_some() {
-                self.waiting.retain(|e| e.reason != EventReason::ClockDriftExceeded);
+                self.waiting.retain(|(_, e)| e.reason != EventReason::ClockDriftExceeded);
             } else if self.verdict.state() == State::InSync {
                 // It ended while no agent ran: who heard of the drift hears of its end.
                 self.exceeded_since = None;
@@ -339,7 +361,7 @@ impl Machine {
                 self.events.put_back();
                 self.events_after = now.raw.plus(self.events_backoff.wait(error, self.rng.f64()));
                 if let Some(event) = event.filter(|_| self.waiting.len() < EVENTS_KEPT) {
-                    self.waiting.push_front(event);
+                    self.waiting.push_front((None, event));
                 }
             }
         }
@@ -353,7 +375,8 @@ impl Machine {
         if !self.ready {
             return;
         }
-        let telling = (self.verdict.state(), self.pools_agreeing);
+        let can_step = self.daemon.as_ref().is_none_or(|d| d.ready.is_ok());
+        let telling = (self.verdict.state(), self.pools_agreeing, self.stepper.version(), can_step);
         if self.told.replace(telling) != Some(telling) {
             self.publisher.changed();
         }
@@ -361,10 +384,20 @@ impl Machine {
             out.push(if self.restored { Effect::WriteNode(self.report(now)) } else { Effect::ReadNode });
         }
         let may_send = self.restored && self.sending.is_none() && now.raw >= self.events_after;
-        if may_send && !self.waiting.is_empty() && self.events.take(now.raw) {
-            self.sending = self.waiting.pop_front();
+        if may_send && self.has_time_for_events(now) && self.events.take(now.raw) {
+            self.sending = self.waiting.pop_front().map(|(_, event)| event);
             out.extend(self.sending.clone().map(Effect::SendEvent));
         }
+    }
+
+    /// Right after a resume nobody knows what time it is: an event waits a moment for that, so that it does not carry the
+    /// time of a clock that stood still.
+    fn has_time_for_events(&mut self, now: Reading) -> bool {
+        let Some((wants_time, event)) = self.waiting.front_mut() else { return false };
+        let Some(ago) = wants_time.map(|happened| now.raw.since(happened)) else { return true };
+        let Some(line) = self.times else { return ago >= EVENTS_WAIT || self.basis != Basis::Disruption };
+        (event.at, *wants_time) = (line.reference(now).plus(Offset::from_nanos(-nanos(ago))), None);
+        true
     }
 
     fn report(&mut self, now: Reading) -> NodeReport {

@@ -136,7 +136,7 @@ impl Pool {
     }
 }
 
-fn take_id(next: &mut u32) -> ServerId {
+pub(super) fn take_id(next: &mut u32) -> ServerId {
     *next = next.wrapping_add(1);
     ServerId(*next)
 }

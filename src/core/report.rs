@@ -51,6 +51,10 @@ pub struct NodeReport {
     pub exceeded_since: Option<Wall>,
     /// Each pool's name and offset.
     pub pools: Vec<(String, Option<Offset>)>,
+    /// The last step, in the words of [`super::last_step::LastStep`].
+    pub last_step: Option<String>,
+    /// The answer to the last `step-request`.
+    pub step_result: Option<String>,
 }
 
 /// What an earlier run left on the Node.
@@ -60,6 +64,10 @@ pub struct Prior {
     pub condition: Option<(Status, Wall)>,
     /// The annotation `exceeded-since`.
     pub exceeded_since: Option<Wall>,
+    /// The annotation `last-step`.
+    pub last_step: Option<String>,
+    /// The annotation `step-result`.
+    pub step_result: Option<String>,
 }
 
 /// An event about the Node.
@@ -80,8 +88,14 @@ pub enum EventReason {
     ClockDriftExceeded,
     /// It drifts no more.
     ClockDriftCleared,
-    /// The machine was suspended and has resumed.
+    /// The machine was suspended, paused or restored, and has resumed.
     VMResumeDetected,
+    /// The clock was stepped, and it helped.
+    ClockStepped,
+    /// Something asked for a step, and there was a reason against it.
+    ClockStepRefused,
+    /// The clock could not be stepped, or it did not help.
+    ClockStepFailed,
 }
 
 impl Reason {
@@ -140,6 +154,9 @@ impl EventReason {
             Self::ClockDriftExceeded => "ClockDriftExceeded",
             Self::ClockDriftCleared => "ClockDriftCleared",
             Self::VMResumeDetected => "VMResumeDetected",
+            Self::ClockStepped => "ClockStepped",
+            Self::ClockStepRefused => "ClockStepRefused",
+            Self::ClockStepFailed => "ClockStepFailed",
         }
     }
 
@@ -147,7 +164,11 @@ impl EventReason {
     pub const fn kind(self) -> &'static str {
         match self {
             Self::ClockDriftCleared => "Normal",
-            Self::ClockDriftExceeded | Self::VMResumeDetected => "Warning",
+            Self::ClockDriftExceeded
+            | Self::VMResumeDetected
+            | Self::ClockStepped
+            | Self::ClockStepRefused
+            | Self::ClockStepFailed => "Warning",
         }
     }
 }
@@ -163,7 +184,7 @@ impl NodeReport {
         Self {
             state: view.state,
             reason: Reason::of(view.state),
-            message: view.sentence(),
+            message: view.message(),
             measured: view.measured,
             // Nothing known is nothing observed; a contradiction is.
             observed_at: view.reference.filter(|_| view.measured.is_some() || view.state == State::Disagree),
@@ -171,6 +192,8 @@ impl NodeReport {
             transition,
             exceeded_since: exceeded_since.filter(|_| view.state == State::Drifting),
             pools: view.pools.iter().map(|p| (p.name.clone(), p.measured.map(|(o, _)| o))).collect(),
+            last_step: view.step.last_text.clone(),
+            step_result: view.step.answer.clone(),
         }
     }
 }

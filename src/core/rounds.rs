@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::combine::Candidate;
 use super::effect::{Effect, Note};
 use super::line::Frequency;
-use super::pool::{Pool, Resolution};
+use super::pool::{Pool, Resolution, take_id};
 use super::server::{Answer, BURST_SPACING, Server, ServerId};
 use super::time::Mono;
 
@@ -106,6 +106,11 @@ impl Rounds {
         self.started.map(|at| at.plus(self.time_out.saturating_add(GRACE)))
     }
 
+    /// Rounds come at least this often from now on.
+    pub fn hurry(&mut self, interval: Duration) {
+        self.interval = self.interval.min(interval);
+    }
+
     /// Asks every server for a burst, but those that asked for less.
     pub fn request_burst(&mut self) {
         self.pools.iter_mut().flat_map(|p| &mut p.servers).for_each(Server::request_burst);
@@ -123,7 +128,7 @@ impl Rounds {
 
     /// Is nothing left to come of the first burst?
     pub fn has_settled(&self, now: Mono) -> bool {
-        self.unanswered.is_empty() && self.pending.is_empty() && self.next_of_burst(now).is_none()
+        self.unanswered.is_empty() && self.pending.is_empty() && !self.in_burst(now)
     }
 
     /// A name was looked up.
@@ -220,9 +225,18 @@ impl Rounds {
         (candidates, newest)
     }
 
-    /// The raw clock did not run through.
+    /// The raw clock did not run through: what was measured is void, and an answer that is still on its way may tell a time
+    /// from before.
     pub fn forget_samples(&mut self) {
-        self.pools.iter_mut().flat_map(|p| &mut p.servers).for_each(Server::forget_samples);
+        self.pending.clear();
+        for server in self.pools.iter_mut().flat_map(|p| &mut p.servers) {
+            server.disrupted(take_id(&mut self.next_id));
+        }
+    }
+
+    /// Does any server announce a leap second?
+    pub fn announces_leap(&self) -> bool {
+        self.servers().any(Server::announces_leap)
     }
 
     fn servers(&self) -> impl Iterator<Item = &Server> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::filter::{Leader, Window};
-use super::header::Kiss;
+use super::header::{Kiss, Leap};
 use super::line::Frequency;
 use super::sample::{Refusal, Root, Sample};
 use super::time::Mono;
@@ -236,15 +236,23 @@ impl Server {
 
     /// Takes its place anew after it was a spare. What it asked for, and what was told of it, is not forgotten.
     pub fn reuse(&mut self, id: ServerId) {
-        self.forget_samples();
+        self.window.clear();
+        (self.root, self.polls_to_header) = (None, 0);
         (self.id, self.last, self.misses, self.burst_left) = (id, None, 0, 0);
     }
 
-    /// The raw clock did not run through: what was measured is void, the server is not.
-    pub fn forget_samples(&mut self) {
+    /// The raw clock did not run through: what was measured is void, and so is what is on its way, hence the new name.
+    ///
+    /// The server itself did not sleep: its root distance holds until after the burst, which is one exchange sooner to tell.
+    pub fn disrupted(&mut self, id: ServerId) {
         self.window.clear();
-        self.root = None;
-        self.polls_to_header = 0;
+        self.id = id;
+        self.polls_to_header = self.polls_to_header.min(BURST);
+    }
+
+    /// Has it announced a leap second with its newest sample?
+    pub fn announces_leap(&self) -> bool {
+        matches!(self.window.newest_leap(), Some(Leap::Insert | Leap::Delete))
     }
 }
 

@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::daemon::DaemonReport;
+use super::last_step::LastStep;
+use super::resume::{Class, Signal};
 use super::sample::Refusal;
 use super::server::Standing;
+use super::step_policy::Mode;
+use super::stepper::{Method, StepResult};
 use super::time::{Bound, Offset, Ppb, Wall, span_in_words};
 use super::verdict::State;
 
@@ -32,8 +37,31 @@ pub struct View {
     pub threshold: Duration,
     /// Each pool, in the order of the settings.
     pub pools: Vec<PoolView>,
+    /// Stepping.
+    pub step: StepView,
+    /// The time daemon, once it was looked at.
+    pub daemon: Option<DaemonReport>,
+    /// Which signals of a resume this machine has; `None` where nobody looks for them.
+    pub signals: Option<[(Signal, bool); 6]>,
     /// What was counted since the start.
     pub counts: Counts,
+}
+
+/// Stepping.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepView {
+    /// Whether and how the clock may be stepped.
+    pub mode: Mode,
+    /// The annotation `last-step`.
+    pub last_text: Option<String>,
+    /// The last step.
+    pub last: Option<LastStep>,
+    /// How long ago it was.
+    pub last_age: Option<Duration>,
+    /// The annotation `step-result`.
+    pub answer: Option<String>,
+    /// What came of the triggers, by who stepped.
+    pub counts: BTreeMap<(Option<Method>, StepResult), u64>,
 }
 
 /// One pool.
@@ -79,8 +107,8 @@ pub struct Counts {
     pub samples: Vec<BTreeMap<&'static str, u64>>,
     /// Writes to the API server by result.
     pub writes: BTreeMap<&'static str, u64>,
-    /// Times that the machine slept.
-    pub suspends: u64,
+    /// Signs that the machine did not run all the time, by class.
+    pub resumes: [u64; Class::ALL.len()],
 }
 
 impl View {
@@ -124,7 +152,9 @@ impl View {
                     .collect();
                 format!("No offset is claimed, since the servers contradict each other: {}.", says.join("; "))
             }
-            (State::Disrupted, _) => "The machine slept, and the clock was not measured since.".to_owned(),
+            (State::Disrupted, _) => {
+                "The machine did not run all the time, and the clock was not measured since.".to_owned()
+            }
             _ => match (self.measured, self.estimate_age) {
                 (Some((offset, bound)), _) if bound.as_duration() <= self.threshold => {
                     format!(
@@ -144,6 +174,15 @@ impl View {
                 }
                 (None, None) => format!("Nothing measured yet.{}", self.silence()),
             },
+        }
+    }
+
+    /// The verdict, and what an operator has to mend so that a step is possible.
+    pub fn message(&self) -> String {
+        let missing = self.daemon.as_ref().and_then(|d| d.ready.as_ref().err());
+        match missing.filter(|_| self.step.mode != Mode::Off) {
+            Some(missing) => format!("{} The clock cannot be stepped: {missing}.", self.sentence()),
+            None => self.sentence(),
         }
     }
 

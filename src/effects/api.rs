@@ -61,6 +61,16 @@ impl NodeApi {
         Ok(Self { client, node })
     }
 
+    /// The connection, for those who ask other things.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The Node's name.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
     /// Reads what an earlier run left on the Node. An empty merge patch changes nothing and returns the whole object: so the
     /// agent needs no permission to read.
     pub async fn read(&self) -> Result<Prior, WriteError> {

@@ -7,10 +7,13 @@ use std::fmt::Write;
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
+use crate::core::daemon::{Daemon, DaemonReport};
+use crate::core::resume::{Class, Signal};
 use crate::core::server::Standing;
-use crate::core::time::Ppb;
+use crate::core::stepper::Method;
+use crate::core::time::{Offset, Ppb};
 use crate::core::verdict::State;
-use crate::core::view::{PoolView, View};
+use crate::core::view::{PoolView, StepView, View};
 use crate::os::timex::KernelClock;
 
 /// This build.
@@ -80,6 +83,9 @@ pub fn render(view: &View, kernel: Option<KernelClock>) -> String {
     estimate(&mut out, view);
     pools(&mut out, &view.pools);
     counts(&mut out, view);
+    signals(&mut out, view.signals);
+    steps(&mut out, &view.step);
+    daemon(&mut out, view.daemon.as_ref());
     kernel_clock(&mut out, kernel);
     out.gauge(
         "build_info",
@@ -181,12 +187,57 @@ fn counts(out: &mut Exposition, view: &View) {
         &["result"],
         writes,
     );
-    let suspends = [(vec!["suspend".to_owned()], view.counts.suspends)];
+    let resumes = Class::ALL.into_iter().zip(view.counts.resumes);
+    let resumes = resumes.map(|(class, count)| (vec![class.label().to_owned()], count));
     out.counter(
         "resume_signals_total",
-        "Signs that the machine did not run all the time.",
+        "Signs that the machine did not run all the time, or that somebody set a clock.",
         &["class"],
-        suspends,
+        resumes,
+    );
+}
+
+fn signals(out: &mut Exposition, signals: Option<[(Signal, bool); 6]>) {
+    let each = signals.into_iter().flatten();
+    out.gauge(
+        "resume_signal_available",
+        "1 for each signal of a resume that this machine has.",
+        &["signal"],
+        each.map(|(signal, has)| (vec![signal.label().to_owned()], Some(f64::from(u8::from(has))))),
+    );
+}
+
+fn steps(out: &mut Exposition, step: &StepView) {
+    let counts = step.counts.iter().map(|((method, result), count)| {
+        let method = method.map_or("none", Method::label);
+        (vec![method.to_owned(), result.label().to_owned()], *count)
+    });
+    out.counter(
+        "steps_total",
+        "Reasons to step the clock, by who stepped it (none: nobody) and what came of it.",
+        &["method", "result"],
+        counts,
+    );
+    out.plain("last_step_seconds", "Age of the last step.", step.last_age.map(|age| age.as_secs_f64()));
+}
+
+fn daemon(out: &mut Exposition, report: Option<&DaemonReport>) {
+    let infos = Daemon::ALL.map(|daemon| {
+        let is_it = report.map(|r| f64::from(u8::from(r.daemon == daemon)));
+        (vec![daemon.label().to_owned()], is_it)
+    });
+    out.gauge(
+        "time_daemon_info",
+        "1 for the time daemon that disciplines this clock; unknown: one that cannot be seen from here.",
+        &["daemon"],
+        infos,
+    );
+    let believes = report.map(|r| (vec![r.daemon.label().to_owned()], r.believes.map(Offset::as_secs_f64)));
+    out.gauge(
+        "daemon_offset_seconds",
+        "What the time daemon itself takes the clock's offset for; the sign is that of offset_seconds.",
+        &["daemon"],
+        believes,
     );
 }
 

@@ -4,3 +4,5 @@ pub mod api;
 pub mod event;
 pub mod metrics;
 pub mod node;
+pub mod requests;
+pub mod step;

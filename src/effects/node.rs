@@ -23,6 +23,12 @@ macro_rules! annotation {
 const OBSERVED_AT: &str = annotation!("observed-at");
 /// Since when the node drifts.
 const EXCEEDED_SINCE: &str = annotation!("exceeded-since");
+/// The last step, and what all of them add up to.
+const LAST_STEP: &str = annotation!("last-step");
+/// The answer to the last request.
+const STEP_RESULT: &str = annotation!("step-result");
+/// A person's request for a step: an ID of their own. Never written by the agent.
+pub const STEP_REQUEST: &str = annotation!("step-request");
 
 /// The body of the apply to `nodes/NAME/status`. What it leaves out is taken off the Node.
 pub fn patch(node: &str, report: &NodeReport) -> Value {
@@ -44,6 +50,8 @@ pub fn patch(node: &str, report: &NodeReport) -> Value {
     put(OBSERVED_AT, report.observed_at.map(|t| t.rfc3339(0)));
     put(EXCEEDED_SINCE, report.exceeded_since.map(|t| t.rfc3339(0)));
     put(annotation!("pools"), Some(pools(report)));
+    put(LAST_STEP, report.last_step.clone());
+    put(STEP_RESULT, report.step_result.clone());
     let condition = NodeCondition {
         type_: CONDITION.to_owned(),
         status: report.status().label().to_owned(),
@@ -79,10 +87,12 @@ pub fn prior(node: &Node) -> Prior {
     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
     let condition = conditions.and_then(|all| all.iter().find(|c| c.type_ == CONDITION));
     let since = |c: &NodeCondition| Wall::parse_rfc3339(&c.last_transition_time.as_ref()?.0.to_string());
-    let annotations = node.metadata.annotations.as_ref();
+    let annotation = |key: &str| node.metadata.annotations.as_ref()?.get(key).cloned();
     Prior {
         condition: condition.and_then(|c| Some((Status::from_label(&c.status)?, since(c)?))),
-        exceeded_since: annotations.and_then(|a| Wall::parse_rfc3339(a.get(EXCEEDED_SINCE)?)),
+        exceeded_since: annotation(EXCEEDED_SINCE).and_then(|text| Wall::parse_rfc3339(&text)),
+        last_step: annotation(LAST_STEP),
+        step_result: annotation(STEP_RESULT),
     }
 }
 
@@ -108,6 +118,8 @@ mod tests {
                 ("time.google.com".into(), Some(Offset::from_nanos(132_200_000))),
                 ("b.example".into(), None),
             ],
+            last_step: None,
+            step_result: None,
         }
     }
 
@@ -160,7 +172,8 @@ mod tests {
     fn an_earlier_run_is_read_back() {
         let node: Node = serde_json::from_value(patch("n0", &drifting())).unwrap();
         let at = Wall::parse_rfc3339("2026-11-22T10:00:00Z").unwrap();
-        assert_eq!(prior(&node), Prior { condition: Some((Status::True, at)), exceeded_since: Some(at) });
+        let condition = Some((Status::True, at));
+        assert_eq!(prior(&node), Prior { condition, exceeded_since: Some(at), ..Prior::default() });
         assert_eq!(prior(&Node::default()), Prior::default());
         let mut broken = node;
         broken.metadata.annotations.as_mut().unwrap().insert(EXCEEDED_SINCE.into(), "long ago".into());

@@ -10,6 +10,11 @@ use crate::core::time::{Mono, NANOS_PER_SEC, Offset, Reading, Wall, nanos};
 pub trait Clock: Send + Sync {
     /// All of them at one instant, as nearly as can be.
     fn read(&self) -> Reading;
+
+    /// How far its wall time is ahead of the machine's, which the NTP library reads by itself; zero but in tests.
+    fn ahead_of_machine(&self) -> Offset {
+        Offset::ZERO
+    }
 }
 
 /// The clocks of the kernel (`clock_gettime(2)`); no privilege needed.
@@ -68,13 +73,21 @@ impl ShiftedClock {
     pub fn set(&self, ahead: Duration) {
         self.0.store(nanos(ahead), std::sync::atomic::Ordering::Relaxed);
     }
+
+    /// Moves the wall time by this from where it is; positive is forward.
+    pub fn shift(&self, by: Offset) {
+        self.0.fetch_add(by.as_nanos(), std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 impl Clock for ShiftedClock {
     fn read(&self) -> Reading {
         let reading = LinuxClock.read();
-        let ahead = Offset::from_nanos(self.0.load(std::sync::atomic::Ordering::Relaxed));
-        Reading { wall: reading.wall.plus(ahead), ..reading }
+        Reading { wall: reading.wall.plus(self.ahead_of_machine()), ..reading }
+    }
+
+    fn ahead_of_machine(&self) -> Offset {
+        Offset::from_nanos(self.0.load(std::sync::atomic::Ordering::Relaxed))
     }
 }
 

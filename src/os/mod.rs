@@ -2,4 +2,6 @@
 
 pub mod clock;
 pub mod random;
+pub mod set_clock;
+pub mod signals;
 pub mod timex;

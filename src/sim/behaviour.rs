@@ -20,6 +20,8 @@ pub enum Behaviour {
     Stratum16,
     /// It says that it is not synchronised.
     LeapAlarm,
+    /// It announces a leap second.
+    LeapInsert,
     /// It asks to be left alone, with this code.
     Kiss([u8; 4]),
     /// The same, but answering another request.
@@ -96,6 +98,7 @@ impl ServerModel {
             Behaviour::Garbage(length) => return vec![vec![0xa5; length]],
             Behaviour::Stratum16 => header.stratum = 16,
             Behaviour::LeapAlarm => header.leap = Leap::Alarm,
+            Behaviour::LeapInsert => header.leap = Leap::Insert,
             Behaviour::Kiss(code) => (header.stratum, header.reference_id) = (0, code),
             Behaviour::ForgedKiss(code) => {
                 (header.stratum, header.reference_id, header.origin) = (0, code, NtpTimestamp(1));

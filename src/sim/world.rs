@@ -9,15 +9,19 @@ use std::time::Duration;
 
 use super::behaviour::ServerModel;
 use super::client;
+use crate::core::daemon::{Daemon, DaemonReport};
 use crate::core::effect::{Effect, Input};
 use crate::core::header::{NtpTimestamp, read_answer, request};
 use crate::core::machine::{Machine, Settings};
 use crate::core::pool::Resolution;
 use crate::core::publish::WriteError;
 use crate::core::report::Prior;
+use crate::core::resume::{Observation, RtcRead};
 use crate::core::sample::{Limits, Refusal, Root, Sample};
 use crate::core::server::{Answer, Ask, ServerId, Standing};
-use crate::core::time::{Mono, Offset, Ppb, Reading, Wall, nanos};
+use crate::core::step_policy::{self, Mode};
+use crate::core::stepper::{Done, Method};
+use crate::core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
 use crate::core::view::View;
 
 /// The node's oscillator.
@@ -70,6 +74,8 @@ pub struct Plan {
     pub settings: Settings,
     /// Share of the writes to the API server that fail.
     pub api_errors: f64,
+    /// Do steps move the clock? If not, whoever carries them out believes so.
+    pub steps_work: bool,
 }
 
 /// The settings of the contract, for pools that [`World::new`] names.
@@ -82,6 +88,14 @@ pub fn default_settings() -> Settings {
         stale_after: Duration::from_secs(600),
         servers_per_pool: 4,
         limits,
+        step: step_policy::Settings {
+            mode: Mode::Off,
+            min_offset: Duration::from_millis(100),
+            max_offset: Duration::from_secs(86_400),
+            cooldown: Duration::from_secs(300),
+            dry_run: false,
+            on_request: false,
+        },
     }
 }
 
@@ -93,6 +107,10 @@ pub struct World {
     elapsed: Duration,
     wall: WallClock,
     suspended: Duration,
+    /// Time in which the machine stood still without knowing.
+    paused: Duration,
+    /// Somebody has set the wall clock since the last observation.
+    clock_was_set: bool,
     hosts: BTreeMap<SocketAddr, (Host, u64)>,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
     inputs: BTreeMap<u64, Pending>,
@@ -162,6 +180,8 @@ impl World {
             elapsed: Duration::ZERO,
             wall: WallClock::default(),
             suspended: Duration::ZERO,
+            paused: Duration::ZERO,
+            clock_was_set: false,
             hosts,
             queue: BinaryHeap::new(),
             inputs: BTreeMap::new(),
@@ -184,7 +204,7 @@ impl World {
     /// The node's clocks now.
     pub fn reading(&self) -> Reading {
         // The raw clock does not count while the machine sleeps, and the wall clock is set again by the kernel.
-        let awake = self.elapsed.saturating_sub(self.suspended);
+        let awake = self.elapsed.saturating_sub(self.suspended + self.paused);
         let raw = RAW_START.plus(Duration::from_nanos(self.plan.oscillator.counts(awake).unsigned_abs()));
         let start = self.plan.present.plus(Offset::from_nanos(-self.plan.offset.as_nanos()));
         let counted = nanos(raw.since(RAW_START)).saturating_add(nanos(self.suspended));
@@ -209,6 +229,7 @@ impl World {
             since: self.elapsed,
             ..self.wall
         };
+        self.clock_was_set = true;
     }
 
     /// Someone slews the wall clock from now on.
@@ -221,6 +242,25 @@ impl World {
         self.suspended += span;
         self.elapsed += span;
         self.step_wall(Offset::from_nanos(-nanos(left_behind)));
+    }
+
+    /// The hypervisor stops the machine; nothing in it notices, but the hardware clock runs on.
+    pub fn pause(&mut self, span: Duration) {
+        self.paused += span;
+        self.elapsed += span;
+    }
+
+    /// What the signals show. The hardware clock is right, and read in no time.
+    fn observe(&mut self) -> Observation {
+        let now = self.reading();
+        let rtc = RtcRead {
+            seconds: self.reference().as_nanos().div_euclid(NANOS_PER_SEC),
+            before: now.raw,
+            after: now.raw,
+            restarts: true,
+        };
+        let clock_set = Some(std::mem::take(&mut self.clock_was_set));
+        Observation { now, rtc: Some(rtc), clock_set, vmclock: None, late: Duration::ZERO }
     }
 
     /// Changes a server while the world runs.
@@ -256,7 +296,7 @@ impl World {
             self.elapsed = self.elapsed.max(next.unwrap_or(tick));
             let input = match next {
                 Some(_) => self.arrive(),
-                None => Some(Input::Tick),
+                None => Some(Input::Observed(self.observe())),
             };
             if let Some(input) = input {
                 self.feed(input);
@@ -295,7 +335,19 @@ impl World {
                 self.after(Duration::from_millis(15), Pending::Ready(Input::Sent(Ok(()))));
                 self.effects.push((self.elapsed, effect));
             }
-            Effect::Tell(_) => self.effects.push((self.elapsed, effect)),
+            Effect::LookAtDaemon => {
+                let report = DaemonReport { daemon: Daemon::None, believes: None, ready: Ok(()) };
+                self.after(Duration::from_millis(1), Pending::Ready(Input::Daemon(report)));
+            }
+            Effect::Step(ref order) => {
+                if self.plan.steps_work {
+                    self.step_wall(order.offset);
+                }
+                let done = Input::Stepped(Done::Stepped(Method::Kernel));
+                self.after(Duration::from_millis(1), Pending::Ready(done));
+                self.effects.push((self.elapsed, effect));
+            }
+            Effect::Audit(_) | Effect::Tell(_) => self.effects.push((self.elapsed, effect)),
         }
     }
 

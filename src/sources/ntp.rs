@@ -55,7 +55,10 @@ impl Ntp {
         let result = timeout(self.limits.max_round_trip + GRACE, client.synchronize(address)).await;
         let after = self.clock.read();
         let result = result.map_err(|_| Refusal::Timeout)?.map_err(|error| refusal(&error))?;
-        Sample::validate(&to_exchange(&result, before, after)?, root, self.limits)
+        let mut exchange = to_exchange(&result, before, after)?;
+        let ahead = self.clock.ahead_of_machine().as_nanos();
+        exchange.offset = Offset::from_nanos(exchange.offset.as_nanos().saturating_sub(ahead));
+        Sample::validate(&exchange, root, self.limits)
     }
 
     async fn header(&self, address: SocketAddr) -> Result<Root, Refusal> {

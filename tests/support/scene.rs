@@ -52,7 +52,7 @@ pub struct Scene<'c> {
     pub cluster: &'c Cluster,
     pub name: &'static str,
     pub pools: Pools,
-    kubeconfig: PathBuf,
+    pub kubeconfig: PathBuf,
 }
 
 impl<'c> Scene<'c> {

@@ -1,12 +1,14 @@
 //! Looking at the machine: everything that is known at one instant, computed on the spot.
 
+use std::time::Duration;
+
 use super::Machine;
 use crate::core::combine::majority;
 use crate::core::line::{Frequency, Interval};
 use crate::core::pool::Pool;
 use crate::core::server::Server;
 use crate::core::time::{Bound, Mono, Offset, Reading};
-use crate::core::view::{PoolView, ServerView, View};
+use crate::core::view::{PoolView, ServerView, StepView, View};
 
 impl Machine {
     /// Everything that is known at `now`.
@@ -23,6 +25,20 @@ impl Machine {
             frequency: Some(self.history.frequency()).filter(|f| f.is_precise()).map(Frequency::middle),
             threshold: self.settings.threshold,
             pools: self.rounds.pools.iter().map(|p| self.pool_view(p, now)).collect(),
+            step: StepView {
+                mode: self.settings.step.mode,
+                last_text: self.stepper.last_text(),
+                last: self.stepper.last().cloned(),
+                last_age: self.stepper.last().zip(self.times).map(|(last, line)| {
+                    Duration::from_nanos(
+                        u64::try_from(line.reference(now).minus(last.at).as_nanos()).unwrap_or(0),
+                    )
+                }),
+                answer: self.stepper.answer().cloned(),
+                counts: self.stepper.counts().clone(),
+            },
+            daemon: self.daemon.clone(),
+            signals: self.detector.available(),
             counts: self.counts.clone(),
         }
     }

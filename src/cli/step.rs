@@ -1,0 +1,60 @@
+//! `drift-agent step`: a person at the node asks for a step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::timeout;
+
+use super::run::{audit, log_notes};
+use super::{ConfigArgs, Exit, Failure, block_on, print, start_log};
+use crate::agent::Agent;
+use crate::config::Settings;
+use crate::core::step_policy::Mode;
+use crate::core::stepper::StepResult;
+use crate::effects::step::Hands;
+use crate::os::clock::LinuxClock;
+use crate::os::set_clock::Kernel;
+use crate::sources::dns::Dns;
+
+/// A burst, a step through chrony and a second burst take about 15 s; a silent network, two intervals more.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Args)]
+pub(super) struct StepArgs {
+    /// Measure and decide, but do not step
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub(super) fn run(args: StepArgs) -> Result<Exit, Failure> {
+    let mut settings = args.config.settings()?;
+    let step = &mut settings.core.step;
+    step.dry_run |= args.dry_run;
+    // Who types this command has decided that the clock may be stepped; `off` is about what happens by itself.
+    if step.mode == Mode::Off {
+        step.mode = Mode::Auto;
+    }
+    start_log(&settings);
+    block_on(ask(settings))
+}
+
+async fn ask(settings: Settings) -> Result<Exit, Failure> {
+    let clock = Arc::new(LinuxClock);
+    let hands = Hands::new(&settings, clock.clone(), Arc::new(Kernel));
+    let mut agent = Agent::new(&settings, clock, Dns::default(), None).with_hands(hands);
+    let outcome = timeout(DEADLINE, agent.step_once(log_notes)).await;
+    let Ok(outcome) = outcome else {
+        let sentence = agent.shared().view().sentence();
+        return Err(Failure(Exit::NothingMeasured, format!("no step: {sentence}")));
+    };
+    audit(&outcome);
+    print(&format!("{}\n", outcome.sentence()))?;
+    Ok(match outcome.result {
+        StepResult::Stepped | StepResult::DryRun | StepResult::NotNeeded => Exit::Ok,
+        StepResult::Refused => Exit::Drifting,
+        StepResult::Failed => Exit::Software,
+    })
+}

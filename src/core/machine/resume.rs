@@ -1,0 +1,61 @@
+//! What the machine does about signs that it did not run all the time.
+
+use std::time::Duration;
+
+use super::{Basis, Machine};
+use crate::core::effect::{Effect, Input, Note};
+use crate::core::report::EventReason;
+use crate::core::resume::{Class, Detection};
+use crate::core::step_policy::Trigger;
+use crate::core::time::Reading;
+
+/// How often the pools are asked on a machine that nothing else would tell of a pause.
+const BLIND_INTERVAL: Duration = Duration::from_secs(16);
+
+impl Machine {
+    /// Every input brings a reading of the clocks, and with it a look at what they say.
+    pub(super) fn notice(&mut self, input: &Input, now: Reading, out: &mut Vec<Effect>) {
+        let detection = if let Input::Observed(observation) = input {
+            let is_first = self.detector.available().is_none();
+            let detection = self.detector.on(observation);
+            if is_first && !self.detector.sees_pauses() {
+                self.rounds.hurry(BLIND_INTERVAL);
+                out.push(Effect::Tell(Note::Blind));
+            }
+            detection
+        } else {
+            self.detector.glance(now)
+        };
+        if let Some(detection) = detection {
+            self.resumed(detection, now, out);
+        }
+    }
+
+    fn resumed(&mut self, detection: Detection, now: Reading, out: &mut Vec<Effect>) {
+        let class = detection.class;
+        if let Some(count) = self.counts.resumes.get_mut(class.index()) {
+            *count += 1;
+        }
+        out.push(Effect::Tell(Note::Resume(detection)));
+        if matches!(class, Class::Suspend | Class::Resume) {
+            self.basis = Basis::Disruption;
+            (self.times, self.agreement, self.pools_agreeing) = (None, None, 0);
+            self.history.clear();
+            self.rounds.forget_samples();
+            self.raise(EventReason::VMResumeDetected, in_a_sentence(detection), now);
+        }
+        self.stepper.trigger(Trigger::Resume(class), now.raw);
+        // Only the pools say how wrong the clock is. Without a burst the next round does.
+        if self.bursts.take(now.raw) {
+            self.rounds.request_burst();
+        }
+    }
+}
+
+/// `The machine slept for 12 s.`
+fn in_a_sentence(detection: Detection) -> String {
+    let text = detection.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_ascii_uppercase());
+    first.into_iter().chain(letters).chain(['.']).collect()
+}

@@ -1,0 +1,250 @@
+//! Scenes of the simulated world in which the machine stood still, and the clock may be stepped.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy knows only functions marked as tests by themselves"
+)]
+
+use std::time::Duration;
+
+use drift_agent::core::effect::Effect;
+use drift_agent::core::report::{EventReason, NodeEvent};
+use drift_agent::core::resume::Class;
+use drift_agent::core::step_policy::{self, Mode};
+use drift_agent::core::stepper::{Outcome, StepResult};
+use drift_agent::core::time::{Offset, Ppb, Wall};
+use drift_agent::core::verdict::State;
+use drift_agent::sim::behaviour::{Behaviour, ServerModel};
+use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn host() -> Host {
+    let path = Path {
+        there: Duration::from_millis(2),
+        back: Duration::from_millis(3),
+        jitter: Duration::from_micros(200),
+        loss: 0.0,
+    };
+    Host { model: ServerModel::new(Behaviour::Honest), path }
+}
+
+/// Two pools of one honest server, a clock that is right, and half an hour of calm.
+fn settled(change: impl FnOnce(&mut Plan)) -> World {
+    let mut settings = default_settings();
+    settings.step.mode = Mode::Kernel;
+    let mut plan = Plan {
+        seed: 1,
+        present: Wall::from_secs(1_795_341_600),
+        offset: Offset::ZERO,
+        oscillator: Oscillator { error: Ppb(0), swing: Ppb(0), period: MINUTE * 600 },
+        pools: vec![vec![host()]; 2],
+        settings,
+        api_errors: 0.0,
+        steps_work: true,
+    };
+    change(&mut plan);
+    let mut world = World::new(plan);
+    run(&mut world, MINUTE * 30);
+    assert_eq!(world.view().state, State::InSync);
+    assert_eq!(world.view().counts.resumes, [0; 5], "nothing has happened");
+    world
+}
+
+fn stepping(change: impl FnOnce(&mut step_policy::Settings)) -> World {
+    settled(|plan| change(&mut plan.settings.step))
+}
+
+fn run(world: &mut World, span: Duration) {
+    let end = world.elapsed() + span;
+    world.run_until(end, |_| Ok(())).expect("nothing is checked");
+}
+
+/// Runs on until an effect, and says how long that took.
+fn run_to(world: &mut World, span: Duration, is_it: impl Fn(&Effect) -> bool) -> Option<Duration> {
+    let (begin, seen) = (world.elapsed(), world.effects.len());
+    run(world, span);
+    let new = world.effects.get(seen..).unwrap();
+    new.iter().find(|(_, effect)| is_it(effect)).map(|(at, _)| *at - begin)
+}
+
+fn outcomes(world: &World) -> Vec<&Outcome> {
+    let audits = world.effects.iter().filter_map(|(_, e)| match e {
+        Effect::Audit(outcome) => Some(outcome),
+        _ => None,
+    });
+    audits.collect()
+}
+
+fn events(world: &World, reason: EventReason) -> Vec<&NodeEvent> {
+    let events = world.effects.iter().filter_map(|(_, e)| match e {
+        Effect::SendEvent(event) if event.reason == reason => Some(event),
+        _ => None,
+    });
+    events.collect()
+}
+
+fn steps(world: &World) -> usize {
+    world.effects.iter().filter(|(_, e)| matches!(e, Effect::Step(_))).count()
+}
+
+#[test]
+fn a_pause_is_seen_within_half_a_second_and_the_clock_is_right_again_within_one() {
+    let mut world = stepping(|_| {});
+    world.pause(SECOND * 20);
+    let resumed = world.reference();
+    let (begin, mut disrupted) = (world.elapsed(), None);
+    let look = |world: &World| {
+        if world.view().state == State::Disrupted && disrupted.is_none() {
+            disrupted = Some(world.elapsed() - begin);
+        }
+        Ok(())
+    };
+    world.run_until(begin + SECOND / 2, look).unwrap();
+    assert!(disrupted.is_some(), "within half a second nobody is told an offset that is 20 s wrong");
+    let taken = run_to(&mut world, SECOND / 2, |e| matches!(e, Effect::Step(_)));
+    assert!(taken.is_some() || steps(&world) == 1, "within a second it is stepped");
+    run(&mut world, MINUTE * 10);
+    assert!(world.truth().magnitude() < Duration::from_millis(3), "{:?}", world.truth());
+    let view = world.view();
+    assert_eq!((view.state, steps(&world)), (State::InSync, 1));
+    assert_eq!(view.counts.resumes[Class::Resume.index()], 1);
+    assert_eq!(
+        view.counts.resumes.iter().sum::<u64>(),
+        1,
+        "our own step is no signal: {:?}",
+        view.counts.resumes
+    );
+    let told = outcomes(&world);
+    assert_eq!((told.len(), told[0].result), (1, StepResult::Stepped));
+    assert!(told[0].before.unwrap().as_nanos().abs_diff(20_000_000_000) < 10_000_000, "{told:?}");
+    let noticed = events(&world, EventReason::VMResumeDetected);
+    let early = noticed[0].at.minus(resumed).as_nanos();
+    assert!(
+        (-5_000_000..600_000_000).contains(&early),
+        "in reference time, not the clock's that stood still: {early}"
+    );
+    assert_eq!(events(&world, EventReason::ClockStepped).len(), 1);
+    assert_eq!(view.step.last.unwrap().in_hour, 1);
+}
+
+#[test]
+fn with_stepping_off_a_pause_is_told_and_nothing_else_happens() {
+    let mut world = stepping(|step| step.mode = Mode::Off);
+    world.pause(SECOND * 20);
+    run(&mut world, MINUTE * 5);
+    assert_eq!(events(&world, EventReason::VMResumeDetected).len(), 1);
+    assert_eq!((steps(&world), outcomes(&world).len()), (0, 0));
+    assert_eq!(world.view().state, State::Drifting);
+    assert!(world.truth().as_nanos().abs_diff(20_000_000_000) < 5_000_000);
+}
+
+#[test]
+fn with_one_pool_ten_seconds_off_nothing_is_stepped_and_the_reason_is_told() {
+    let mut world = stepping(|_| {});
+    world.pause(SECOND * 20);
+    let liar = ServerModel::new(Behaviour::Offset(Offset::from_nanos(10_000_000_000)));
+    world.change(1, 0, liar);
+    run(&mut world, MINUTE * 10);
+    assert_eq!((steps(&world), world.view().state), (0, State::Disagree));
+    let refused = events(&world, EventReason::ClockStepRefused);
+    assert_eq!(refused.len(), 1, "once per trigger");
+    assert!(refused[0].note.contains("contradict each other"), "{}", refused[0].note);
+    world.change(1, 0, ServerModel::new(Behaviour::Honest));
+    run(&mut world, MINUTE * 20);
+    assert_eq!(steps(&world), 0, "a trigger is used once: who resumed long ago is a person's business");
+}
+
+#[test]
+fn with_both_pools_dead_nothing_is_stepped() {
+    let mut world = stepping(|_| {});
+    world.pause(SECOND * 20);
+    for pool in 0..2 {
+        world.change(pool, 0, ServerModel::new(Behaviour::Silent));
+    }
+    run(&mut world, MINUTE * 10);
+    assert_eq!((steps(&world), outcomes(&world)[0].result), (0, StepResult::Refused));
+    assert_eq!(outcomes(&world)[0].reason, "nothing was measured since");
+}
+
+#[test]
+fn a_network_that_comes_back_a_minute_after_the_machine_is_soon_enough() {
+    let mut world = stepping(|_| {});
+    world.pause(SECOND * 20);
+    for pool in 0..2 {
+        world.change(pool, 0, ServerModel::new(Behaviour::Silent));
+    }
+    run(&mut world, MINUTE);
+    for pool in 0..2 {
+        world.change(pool, 0, ServerModel::new(Behaviour::Honest));
+    }
+    run(&mut world, MINUTE * 5);
+    assert_eq!((steps(&world), world.view().state), (1, State::InSync));
+}
+
+#[test]
+fn an_offset_over_the_largest_is_left_to_a_person() {
+    let mut world = stepping(|step| step.max_offset = SECOND * 10);
+    world.pause(SECOND * 20);
+    run(&mut world, MINUTE * 5);
+    assert_eq!(steps(&world), 0);
+    assert!(outcomes(&world)[0].reason.contains("a person has to ask"), "{:?}", outcomes(&world));
+}
+
+#[test]
+fn a_step_of_somebody_else_is_noticed_and_left_alone() {
+    let mut world = stepping(|_| {});
+    world.step_wall(Offset::from_nanos(3_000_000_000));
+    run(&mut world, MINUTE * 10);
+    let view = world.view();
+    assert_eq!(view.counts.resumes[Class::ClockSet.index()], 1);
+    assert_eq!((steps(&world), outcomes(&world).len(), view.state), (0, 0, State::Drifting));
+}
+
+#[test]
+fn a_step_that_does_not_help_is_the_last_one() {
+    let mut world = settled(|plan| plan.steps_work = false);
+    world.pause(SECOND * 20);
+    run(&mut world, MINUTE * 10);
+    assert_eq!((steps(&world), outcomes(&world)[0].result), (1, StepResult::Failed));
+    assert_eq!(events(&world, EventReason::ClockStepFailed).len(), 1);
+    world.pause(SECOND * 20);
+    run(&mut world, MINUTE * 10);
+    assert_eq!(steps(&world), 1);
+    assert!(outcomes(&world)[1].reason.contains("the last step did not help"), "{:?}", outcomes(&world));
+}
+
+#[test]
+fn a_pause_too_short_to_matter_needs_no_step_and_no_event_about_one() {
+    let mut world = stepping(|_| {});
+    world.pause(Duration::from_millis(40));
+    run(&mut world, MINUTE * 5);
+    assert_eq!(outcomes(&world)[0].result, StepResult::NotNeeded);
+    assert!(events(&world, EventReason::ClockStepRefused).is_empty());
+}
+
+#[test]
+fn near_a_leap_second_nothing_is_stepped() {
+    let mut world = settled(|plan| {
+        for pool in &mut plan.pools {
+            pool[0].model = ServerModel::new(Behaviour::LeapInsert);
+        }
+    });
+    world.pause(SECOND * 20);
+    run(&mut world, MINUTE * 5);
+    assert_eq!(steps(&world), 0);
+    assert!(outcomes(&world)[0].reason.contains("leap second"), "{:?}", outcomes(&world));
+}
+
+#[test]
+fn pauses_in_a_row_are_stepped_until_the_budget_is_spent() {
+    let mut world = stepping(|_| {});
+    for _ in 0..6 {
+        world.pause(SECOND * 2);
+        run(&mut world, MINUTE * 6);
+    }
+    assert_eq!(steps(&world), 3, "three an hour");
+    assert!(outcomes(&world)[3].reason.contains("within an hour"), "{:?}", outcomes(&world)[3]);
+}
