@@ -38,6 +38,10 @@ fn in_yaml(settings: &Settings) -> String {
     lines.push(format!("  onRequest: {on_request}"));
     lines.push("chrony:".to_owned());
     lines.push(format!("  socket: \"{}\"", chrony.socket.display()));
+    lines.push("leeway:".to_owned());
+    lines.push(format!("  peerAllowance: {}", time(core.leeway.peer_allowance)));
+    lines.push(format!("  minimum: {}", time(core.leeway.minimum)));
+    lines.push(format!("  maximum: {}", time(core.leeway.maximum)));
     lines.push(format!("listen: \"{listen}\""));
     lines.extend(node_name.iter().map(|name| format!("nodeName: \"{name}\"")));
     let kubernetes = match kubernetes {

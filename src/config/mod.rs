@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::core::machine;
 use crate::core::sample::Limits;
 use crate::core::step_policy::{self, Mode};
+use crate::core::{leeway, machine};
 pub use listen::Listen;
 use pool::PoolName;
 use raw::{Raw, Region, Text};
@@ -30,6 +30,9 @@ const LONGEST_QUOTE: usize = 80;
 pub const DEFAULT_CHRONY_SOCKET: &str = "/run/chrony/chronyd.sock";
 /// The kernel takes 107, and our own socket beside it has a longer name.
 const LONGEST_SOCKET_PATH: usize = 80;
+
+/// A leeway keeps expired tokens alive for as long; more than two minutes is a hole, not a tolerance.
+const LARGEST_LEEWAY: Duration = Duration::from_secs(120);
 
 const DAY: Duration = Duration::from_secs(86_400);
 const MILLI: Duration = Duration::from_millis(1);
@@ -129,6 +132,7 @@ impl Settings {
             max_root_distance,
             step,
             chrony,
+            leeway,
             listen,
             node_name,
             kubernetes,
@@ -168,6 +172,7 @@ impl Settings {
         };
         let step = step_settings(step, file.step)?;
         let chrony = chrony_settings(chrony, file.chrony)?;
+        let leeway = leeway_settings(leeway, file.leeway, threshold)?;
         let file_name =
             file.node_name.map(|Text(text)| Given { key: "nodeName", text, origin: Origin::File });
         let flag_name =
@@ -195,6 +200,7 @@ impl Settings {
                 servers_per_pool,
                 limits,
                 step,
+                leeway,
             },
             chrony,
             pools,
@@ -249,6 +255,25 @@ fn chrony_settings(flags: raw::Chrony, file: raw::Chrony) -> Result<Chrony, Conf
     } else {
         Err(socket.wrong("the absolute path of chrony's command socket, of at most 80 characters"))
     }
+}
+
+fn leeway_settings(
+    flags: raw::Leeway,
+    file: raw::Leeway,
+    threshold: Duration,
+) -> Result<leeway::Settings, ConfigError> {
+    let raw::Leeway { peer_allowance, minimum, maximum } = flags;
+    let threshold = humantime::format_duration(threshold).to_string();
+    let peers = Given::pick("leeway.peerAllowance", peer_allowance, file.peer_allowance, &threshold);
+    let least = Given::pick("leeway.minimum", minimum, file.minimum, "5s");
+    let most = Given::pick("leeway.maximum", maximum, file.maximum, "30s");
+    let minimum = least.time(Duration::ZERO..=LARGEST_LEEWAY, "5s")?;
+    let maximum = most.time(SECOND..=LARGEST_LEEWAY, "30s")?;
+    if maximum < minimum {
+        return Err(most.wrong("not below leeway.minimum"));
+    }
+    let peer_allowance = peers.time(Duration::ZERO..=LARGEST_LEEWAY, "100ms")?;
+    Ok(leeway::Settings { peer_allowance, minimum, maximum })
 }
 
 /// The pools of this node's region, if there are any. What is written for other regions must be right all the same: a typo
@@ -378,6 +403,9 @@ mod tests {
             ("step: {max: 1s}", "max", "maxOffset"),
             ("step: auto", "step", ""),
             ("chrony: {socket: chronyd.sock}", "chrony.socket", "absolute path"),
+            ("leeway: {maximum: 3m}", "leeway.maximum", "from 1s to 2m"),
+            ("leeway: {minimum: 10s, maximum: 5s}", "leeway.maximum", "not below leeway.minimum"),
+            ("leeway: {peerAllowance: -1s}", "leeway.peerAllowance", "from 0s to 2m"),
             ("chrony: {socket: ''}", "chrony.socket", "absolute path"),
             ("nodeName: ''", "nodeName", "name of a Node object"),
             ("nodeName: Node_1", "nodeName", "name of a Node object"),

@@ -42,6 +42,9 @@ pub struct Raw {
     /// How to reach chrony.
     #[command(flatten)]
     pub chrony: Chrony,
+    /// What to recommend to verifiers of tokens.
+    #[command(flatten)]
+    pub leeway: Leeway,
     /// Address for /metrics, /healthz, /readyz and /v1/clock [default: :10123]
     #[arg(long, value_name = "[HOST]:PORT", env = "DRIFT_AGENT_LISTEN", allow_hyphen_values = true)]
     pub listen: Option<Text>,
@@ -128,6 +131,39 @@ pub struct Chrony {
     /// chrony's command socket [default: /run/chrony/chronyd.sock]
     #[arg(id = "chrony-socket", long, value_name = "PATH", env = "DRIFT_AGENT_CHRONY_SOCKET")]
     pub socket: Option<Text>,
+}
+
+/// What to recommend to verifiers of tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Leeway {
+    /// How far the clock of a node that issues tokens may be off [default: the threshold]
+    #[arg(
+        id = "leeway-peer-allowance",
+        long = "leeway-peer-allowance",
+        value_name = "TIME",
+        env = "DRIFT_AGENT_LEEWAY_PEER_ALLOWANCE",
+        allow_hyphen_values = true
+    )]
+    pub peer_allowance: Option<Text>,
+    /// Smallest leeway that is recommended [default: 5s]
+    #[arg(
+        id = "leeway-minimum",
+        long = "leeway-minimum",
+        value_name = "TIME",
+        env = "DRIFT_AGENT_LEEWAY_MINIMUM",
+        allow_hyphen_values = true
+    )]
+    pub minimum: Option<Text>,
+    /// Largest leeway that is recommended [default: 30s]
+    #[arg(
+        id = "leeway-maximum",
+        long = "leeway-maximum",
+        value_name = "TIME",
+        env = "DRIFT_AGENT_LEEWAY_MAXIMUM",
+        allow_hyphen_values = true
+    )]
+    pub maximum: Option<Text>,
 }
 
 /// What is different in one region.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::combine::{Combined, combine};
 use super::daemon::DaemonReport;
 use super::effect::{Effect, Input, Note};
+use super::leeway;
 use super::line::{History, Interval, Line};
 use super::publish::{Backoff, Bucket, Publisher, WriteError};
 use super::report::{EventReason, NodeEvent, NodeReport, Prior, Status};
@@ -49,6 +50,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Whether and how the clock may be stepped.
     pub step: step_policy::Settings,
+    /// What to recommend to verifiers of tokens.
+    pub leeway: leeway::Settings,
 }
 
 /// What the offset rests on.

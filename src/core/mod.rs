@@ -6,6 +6,7 @@ pub mod effect;
 pub mod filter;
 pub mod header;
 pub mod last_step;
+pub mod leeway;
 pub mod line;
 pub mod machine;
 pub mod pool;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::daemon::DaemonReport;
 use super::last_step::LastStep;
+use super::leeway::Leeway;
 use super::resume::{Class, Signal};
 use super::sample::Refusal;
 use super::server::Standing;
@@ -37,6 +38,8 @@ pub struct View {
     pub threshold: Duration,
     /// Each pool, in the order of the settings.
     pub pools: Vec<PoolView>,
+    /// What to recommend to verifiers of tokens on this node.
+    pub leeway: Leeway,
     /// Stepping.
     pub step: StepView,
     /// The time daemon, once it was looked at.

@@ -125,6 +125,13 @@ fn estimate(out: &mut Exposition, view: &View) {
         "Age of the newest sample behind the offset.",
         view.measured.and(view.estimate_age).map(|age| age.as_secs_f64()),
     );
+    #[expect(clippy::cast_precision_loss, reason = "two minutes at most")]
+    let leeway = view.leeway.seconds as f64;
+    out.plain(
+        "recommended_leeway_seconds",
+        "What a verifier of tokens on this node should allow for clock skew.",
+        view.measured.filter(|_| view.state.has_offset()).map(|_| leeway),
+    );
     #[expect(clippy::cast_precision_loss, reason = "a handful of pools")]
     let agreeing = view.pools_agreeing as f64;
     out.plain("pools_agreeing", "Pools with a live server inside the estimate.", Some(agreeing));

@@ -21,6 +21,18 @@ pub struct Clock {
     latest: String,
     /// Age of the newest sample behind it.
     estimate_age_seconds: f64,
+    #[serde(flatten)]
+    leeway: Recommended,
+}
+
+/// What a verifier of tokens on this node should allow.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Recommended {
+    /// In whole seconds.
+    recommended_leeway_seconds: u64,
+    /// Why so much.
+    leeway_reason: String,
 }
 
 /// The answer while it is not.
@@ -30,6 +42,14 @@ pub struct NoClock {
     state: &'static str,
     /// Why, in a sentence.
     reason: String,
+    #[serde(flatten)]
+    leeway: Recommended,
+}
+
+impl Recommended {
+    fn new(view: &View) -> Self {
+        Self { recommended_leeway_seconds: view.leeway.seconds, leeway_reason: view.leeway.reason.clone() }
+    }
 }
 
 impl Clock {
@@ -38,7 +58,7 @@ impl Clock {
         let state = view.state.label();
         let known = view.measured.zip(view.estimate_age).filter(|_| view.state.has_offset());
         let Some(((offset, bound), age)) = known else {
-            return Err(NoClock { state, reason: view.sentence() });
+            return Err(NoClock { state, reason: view.sentence(), leeway: Recommended::new(view) });
         };
         let reference = view.node_time.plus(offset);
         let half = bound.as_nanos();
@@ -49,6 +69,7 @@ impl Clock {
             earliest: reference.plus(Offset::from_nanos(-half)).rfc3339(9),
             latest: reference.plus(Offset::from_nanos(half)).rfc3339(9),
             estimate_age_seconds: age.as_secs_f64(),
+            leeway: Recommended::new(view),
         })
     }
 }

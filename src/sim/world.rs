@@ -12,6 +12,7 @@ use super::client;
 use crate::core::daemon::{Daemon, DaemonReport};
 use crate::core::effect::{Effect, Input};
 use crate::core::header::{NtpTimestamp, read_answer, request};
+use crate::core::leeway;
 use crate::core::machine::{Machine, Settings};
 use crate::core::pool::Resolution;
 use crate::core::publish::WriteError;
@@ -95,6 +96,11 @@ pub fn default_settings() -> Settings {
             cooldown: Duration::from_secs(300),
             dry_run: false,
             on_request: false,
+        },
+        leeway: leeway::Settings {
+            peer_allowance: Duration::from_millis(100),
+            minimum: Duration::from_secs(5),
+            maximum: Duration::from_secs(30),
         },
     }
 }

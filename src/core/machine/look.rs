@@ -25,6 +25,7 @@ impl Machine {
             frequency: Some(self.history.frequency()).filter(|f| f.is_precise()).map(Frequency::middle),
             threshold: self.settings.threshold,
             pools: self.rounds.pools.iter().map(|p| self.pool_view(p, now)).collect(),
+            leeway: self.settings.leeway.recommend(measured.filter(|_| self.verdict.state().has_offset())),
             step: StepView {
                 mode: self.settings.step.mode,
                 last_text: self.stepper.last_text(),
