@@ -170,7 +170,7 @@ impl fmt::Display for Note {
             }
             Self::Resume(detection) => write!(f, "{}: {detection}; measuring again", detection.class.label()),
             Self::Blind => f.write_str(
-                "this machine has neither a real-time clock nor a vmclock to see a pause by: the pools are asked every 16 s instead",
+                "this machine has neither a real-time clock nor a vmclock to see a pause by: the pools are asked every 16 s at least",
             ),
             Self::CannotStep(missing) => write!(f, "the clock cannot be stepped: {missing}; observing goes on"),
             Self::CanStep => f.write_str("the clock can be stepped"),

@@ -198,7 +198,7 @@ impl Stepper {
             answered: None,
             last: None,
             unreadable: None,
-            counts: BTreeMap::new(),
+            counts: every_count(),
             version: 0,
         }
     }
@@ -432,6 +432,16 @@ impl Stepper {
         self.version += 1;
         outcome
     }
+}
+
+/// Every series there can be, at 0: an alert on a counter that appears with its first event would miss that one.
+fn every_count() -> BTreeMap<(Option<Method>, StepResult), u64> {
+    let by_nobody =
+        [StepResult::NotNeeded, StepResult::Refused, StepResult::Failed].map(|result| (None, result));
+    let by_somebody = [Method::Chrony, Method::Kernel].into_iter().flat_map(|method| {
+        [StepResult::Stepped, StepResult::DryRun, StepResult::Failed].map(|result| (Some(method), result))
+    });
+    by_nobody.into_iter().chain(by_somebody).map(|key| (key, 0)).collect()
 }
 
 /// How an answer to this request begins.
