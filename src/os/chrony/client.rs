@@ -1,0 +1,232 @@
+//! Asks a running chronyd.
+
+use std::fmt;
+use std::io::{Error, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+use super::codec::{Fields, ReplyError, Request, read_reply, read_sources};
+use super::own_socket::OwnSocket;
+use super::status::Status;
+use super::tracking::Tracking;
+use crate::os::random;
+
+/// How long one request may take, unless told otherwise. chronyd answers within a millisecond.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Longer than any reply of the protocol.
+const LONGEST_REPLY: usize = 1024;
+
+/// Where a chronyd listens. Every request has a socket of its own: nothing is held open, and a chronyd that was started anew is
+/// found again.
+#[derive(Clone, Debug)]
+pub struct Client {
+    peer: Peer,
+    patience: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Peer {
+    Unix(PathBuf),
+    Udp(SocketAddr),
+}
+
+/// Why there is no answer; each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ChronyError {
+    /// No file, or no folder, where the socket should be.
+    #[error(
+        "no socket at {}: is chronyd running, and is its folder mounted at the same path as on the host? A folder that its service \
+         made anew shows up when the pod is restarted", .0.display()
+    )]
+    NoSocket(PathBuf),
+    /// A file, or a port, without a process behind it.
+    #[error("nobody listens at {0}: chronyd has ended")]
+    NotListening(String),
+    /// The agent's own socket cannot be made.
+    #[error(
+        "cannot make a socket in {}: {error}. chronyd answers to a socket beside its own: mount the folder writable, and be chronyd's \
+         user, or root with CAP_DAC_OVERRIDE", .folder.display()
+    )]
+    NotWritable {
+        /// Beside chronyd's socket.
+        folder: PathBuf,
+        /// Why.
+        error: Error,
+    },
+    /// chronyd's socket is not for us.
+    #[error("not allowed to write to {}: be chronyd's user, or root with CAP_DAC_OVERRIDE", .0.display())]
+    Forbidden(PathBuf),
+    /// No answer in time. Whether chronyd did what it was asked is not known.
+    #[error(
+        "no answer from {peer} within {after:?}{}. chronyd answers to a socket only if its folder has the same path here as on the host",
+        if *.strays { ", only to other requests" } else { "" }
+    )]
+    TimedOut {
+        /// Who was asked.
+        peer: String,
+        /// That long.
+        after: Duration,
+        /// Answers to other requests came instead.
+        strays: bool,
+    },
+    /// chronyd understood, and did not do it.
+    #[error("{0}")]
+    Refused(Status),
+    /// What came back is no reply.
+    #[error("the answer is not one of chronyd's: {0}")]
+    Garbage(ReplyError),
+    /// Anything else.
+    #[error("cannot speak to {peer}: {error}")]
+    Io {
+        /// Who was asked.
+        peer: String,
+        /// What the kernel says.
+        error: Error,
+    },
+}
+
+impl Client {
+    /// By the Unix socket, which takes every command; chrony's default is `/run/chrony/chronyd.sock`.
+    ///
+    /// The path must be absolute, and the same for chronyd as for us: chronyd sends its answer to a path in the same folder.
+    pub fn unix(path: &Path) -> Self {
+        Self { peer: Peer::Unix(path.to_owned()), patience: PATIENCE }
+    }
+
+    /// By UDP, which answers but changes nothing; chrony's default is port 323 of the loopback addresses.
+    pub fn udp(address: SocketAddr) -> Self {
+        Self { peer: Peer::Udp(address), patience: PATIENCE }
+    }
+
+    /// Waits so long for each answer, instead of 2 s.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// What chronyd believes about the clock.
+    pub async fn tracking(&self) -> Result<Tracking, ChronyError> {
+        self.ask(Request::Tracking, Tracking::read).await
+    }
+
+    /// How many sources it has.
+    pub async fn sources(&self) -> Result<u32, ChronyError> {
+        self.ask(Request::Sources, read_sources).await
+    }
+
+    /// Tells chronyd to do something: every request but the two above.
+    pub async fn tell(&self, request: Request) -> Result<(), ChronyError> {
+        self.ask(request, |_| Ok(())).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: Request,
+        read: fn(&mut Fields<'_>) -> Result<T, ReplyError>,
+    ) -> Result<T, ChronyError> {
+        let mut strays = false;
+        let answer = timeout(self.patience, self.exchange(request, read, &mut strays)).await;
+        answer.unwrap_or(Err(ChronyError::TimedOut {
+            peer: self.peer.to_string(),
+            after: self.patience,
+            strays,
+        }))
+    }
+
+    async fn exchange<T>(
+        &self,
+        request: Request,
+        read: fn(&mut Fields<'_>) -> Result<T, ReplyError>,
+        strays: &mut bool,
+    ) -> Result<T, ChronyError> {
+        #[expect(clippy::cast_possible_truncation, reason = "32 of its bits are as random")]
+        let sequence = random::bits() as u32;
+        let connection = self.peer.connect().await?;
+        connection.send(&request.encode(sequence)).await.map_err(|e| self.peer.io_error(e))?;
+        let mut buffer = [0; LONGEST_REPLY];
+        loop {
+            let length = connection.receive(&mut buffer).await.map_err(|e| self.peer.io_error(e))?;
+            let bytes = buffer.get(..length).unwrap_or_default();
+            match read_reply(bytes, request, sequence).and_then(|mut data| read(&mut data)) {
+                Ok(value) => return Ok(value),
+                // The right one may still come.
+                Err(ReplyError::OtherSequence) => *strays = true,
+                Err(ReplyError::Refused(status)) => return Err(ChronyError::Refused(status)),
+                Err(error) => return Err(ChronyError::Garbage(error)),
+            }
+        }
+    }
+}
+
+enum Connection {
+    Unix(OwnSocket),
+    Udp(UdpSocket),
+}
+
+impl Connection {
+    async fn send(&self, bytes: &[u8]) -> Result<usize, Error> {
+        match self {
+            Self::Unix(own) => own.socket.send(bytes).await,
+            Self::Udp(socket) => socket.send(bytes).await,
+        }
+    }
+
+    async fn receive(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        match self {
+            Self::Unix(own) => own.socket.recv(buffer).await,
+            Self::Udp(socket) => socket.recv(buffer).await,
+        }
+    }
+}
+
+impl Peer {
+    async fn connect(&self) -> Result<Connection, ChronyError> {
+        match self {
+            Self::Unix(path) => {
+                let folder = path.parent().unwrap_or(Path::new("/"));
+                let own = OwnSocket::bind(folder).map_err(|error| match error.kind() {
+                    ErrorKind::NotFound => ChronyError::NoSocket(path.clone()),
+                    _ => ChronyError::NotWritable { folder: folder.to_owned(), error },
+                })?;
+                own.socket.connect(path).map_err(|error| match error.kind() {
+                    ErrorKind::NotFound => ChronyError::NoSocket(path.clone()),
+                    ErrorKind::PermissionDenied => ChronyError::Forbidden(path.clone()),
+                    _ => self.io_error(error),
+                })?;
+                own.open_to_peer().map_err(|error| self.io_error(error))?;
+                Ok(Connection::Unix(own))
+            }
+            Self::Udp(address) => {
+                let any: IpAddr = match address {
+                    SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                    SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+                };
+                let socket = UdpSocket::bind((any, 0)).await.map_err(|error| self.io_error(error))?;
+                socket.connect(address).await.map_err(|error| self.io_error(error))?;
+                Ok(Connection::Udp(socket))
+            }
+        }
+    }
+
+    fn io_error(&self, error: Error) -> ChronyError {
+        match error.kind() {
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => {
+                ChronyError::NotListening(self.to_string())
+            }
+            _ => ChronyError::Io { peer: self.to_string(), error },
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Udp(address) => write!(f, "{address}"),
+        }
+    }
+}

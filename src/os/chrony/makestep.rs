@@ -1,0 +1,95 @@
+//! When chrony may step the clock by itself.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::tracking::Tracking;
+
+/// chrony's `makestep` directive: a clock update that finds the clock off by more than `threshold` steps it instead of slewing,
+/// as long as `limit` lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Makestep {
+    /// Step when the clock is off by more than this.
+    pub threshold: Duration,
+    /// For how many clock updates to come. Every update counts one down, whether it stepped or not; 0 is never, and below 0
+    /// is for ever.
+    pub limit: i32,
+}
+
+impl Makestep {
+    /// chrony never steps by itself: what holds without the directive.
+    pub const NEVER: Self = Self { threshold: Duration::ZERO, limit: 0 };
+
+    /// What is in force in a chronyd that was started with this directive, and what to put back after a change.
+    ///
+    /// chronyd tells nobody its limits, so they are worked out from chrony.conf. A change of the agent's leaves a count of 0
+    /// behind, which is:
+    /// - for Debian's `1 3` what was there, once chronyd has updated the clock three times (minutes after its start): it steps no
+    ///   more. Sending `1 3` again would not restore that, but allow three steps more. So a limit above 0 becomes 0,
+    ///   except in a chronyd that never updated the clock: there the count has not begun, and it needs it for its start. One that has
+    ///   made one or two updates loses the rest; its first would have stepped already.
+    /// - for `1 -1` a loss: that chronyd was to step by itself for ever. It is sent again as it is.
+    #[must_use]
+    pub fn in_force(self, tracking: &Tracking) -> Self {
+        let limit = if tracking.never_updated() { self.limit } else { self.limit.min(0) };
+        Self { limit, ..self }
+    }
+}
+
+/// As chronyc and chrony.conf write it: `0.1 1`.
+impl fmt::Display for Makestep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.threshold.as_secs_f64(), self.limit)
+    }
+}
+
+/// Reads what chrony.conf has after `makestep`: seconds and a count, `1 3`. The error says what would be right.
+pub fn parse_makestep(text: &str) -> Result<Makestep, String> {
+    let wanted = || "two numbers as after \"makestep\" in chrony.conf: seconds, and for how many updates (-1: for ever), like \"1 3\"";
+    let mut words = text.split_whitespace();
+    let (Some(threshold), Some(limit), None) = (words.next(), words.next(), words.next()) else {
+        return Err(wanted().to_owned());
+    };
+    let seconds: f64 = threshold.parse().map_err(|_| wanted().to_owned())?;
+    let threshold = Duration::try_from_secs_f64(seconds)
+        .map_err(|_| format!("a threshold of 0 or more seconds, not {threshold}"))?;
+    let limit = limit.parse().map_err(|_| format!("a whole number of updates, not {limit}"))?;
+    Ok(Makestep { threshold, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_read_as_chrony_conf_has_it() {
+        let second = Duration::from_secs(1);
+        assert_eq!(parse_makestep("1 3"), Ok(Makestep { threshold: second, limit: 3 }));
+        assert_eq!(parse_makestep(" 1.0\t-1 "), Ok(Makestep { threshold: second, limit: -1 }));
+        assert_eq!(parse_makestep("0.1 1").map(|m| m.to_string()), Ok("0.1 1".to_owned()));
+        for (bad, word) in [
+            ("", "two numbers"),
+            ("1", "two numbers"),
+            ("1 3 5", "two numbers"),
+            ("makestep 1 3", "two numbers"),
+            ("one 3", "two numbers"),
+            ("-1 3", "0 or more"),
+            ("NaN 3", "0 or more"),
+            ("1e300 3", "0 or more"),
+            ("1 3.5", "whole number"),
+            ("1 99999999999", "whole number"),
+        ] {
+            let error = parse_makestep(bad).unwrap_err();
+            assert!(error.contains(word), "{bad:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_used_up_count_is_not_given_again_and_for_ever_stays_for_ever() {
+        let running = Tracking { update_interval: Duration::from_secs(64), ..Tracking::NEVER };
+        let limit = |text, tracking| parse_makestep(text).unwrap().in_force(tracking).limit;
+        assert_eq!((limit("1 3", &running), limit("1 3", &Tracking::NEVER)), (0, 3));
+        assert_eq!((limit("1 -1", &running), limit("1 -1", &Tracking::NEVER)), (-1, -1));
+        assert_eq!(Makestep::NEVER.in_force(&running), Makestep::NEVER);
+    }
+}

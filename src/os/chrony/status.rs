@@ -1,0 +1,76 @@
+//! Why chronyd refuses.
+
+/// Why chronyd did not do what it was asked: the protocol's status codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the words are the documentation")]
+pub enum Status {
+    #[error("chronyd tried and failed; its log says why")]
+    Failed,
+    #[error("chronyd does not take this command over UDP: use its Unix socket")]
+    Unauthorized,
+    #[error("chronyd does not know this command (\"reset sources\" needs chrony 4.0)")]
+    Invalid,
+    #[error("chronyd has no such source")]
+    NoSuchSource,
+    #[error("chronyd finds the timestamp invalid")]
+    InvalidTimestamp,
+    #[error("this is not enabled in chrony.conf")]
+    NotEnabled,
+    #[error("chronyd finds the subnet wrong")]
+    BadSubnet,
+    #[error("chronyd allows access")]
+    AccessAllowed,
+    #[error("chronyd denies access")]
+    AccessDenied,
+    #[error("chronyd lets no hosts in")]
+    NoHostAccess,
+    #[error("chronyd has this source already")]
+    SourceAlreadyKnown,
+    #[error("chronyd has too many sources")]
+    TooManySources,
+    #[error("chronyd does not keep the real-time clock")]
+    NoRtc,
+    #[error("chronyd cannot use its file on the real-time clock")]
+    BadRtcFile,
+    #[error("this is not active in chronyd")]
+    Inactive,
+    #[error("chronyd finds the sample wrong")]
+    BadSample,
+    #[error("chronyd does not speak this address family")]
+    InvalidAddressFamily,
+    #[error("chronyd speaks another version of the protocol")]
+    BadPacketVersion,
+    #[error("chronyd expects a request of another length")]
+    BadPacketLength,
+    #[error("chronyd refuses with status {0}, whose meaning is not known")]
+    Other(u16),
+}
+
+impl Status {
+    /// From the code in a reply; `None` is success.
+    pub fn from_code(code: u16) -> Option<Self> {
+        const CODES: [Status; 19] = [
+            Status::Failed,
+            Status::Unauthorized,
+            Status::Invalid,
+            Status::NoSuchSource,
+            Status::InvalidTimestamp,
+            Status::NotEnabled,
+            Status::BadSubnet,
+            Status::AccessAllowed,
+            Status::AccessDenied,
+            Status::NoHostAccess,
+            Status::SourceAlreadyKnown,
+            Status::TooManySources,
+            Status::NoRtc,
+            Status::BadRtcFile,
+            Status::Inactive,
+            Status::BadSample,
+            Status::InvalidAddressFamily,
+            Status::BadPacketVersion,
+            Status::BadPacketLength,
+        ];
+        let at = usize::from(code).checked_sub(1)?;
+        Some(CODES.get(at).copied().unwrap_or(Self::Other(code)))
+    }
+}

@@ -1,0 +1,214 @@
+//! What chronyd says of the clock.
+
+use std::time::Duration;
+
+use super::codec::{Fields, ReplyError};
+use crate::core::header::Leap;
+use crate::core::time::{NANOS_PER_SEC, Offset, Ppb, Wall};
+
+/// A timestamp whose upper half of seconds is not used.
+const NO_HIGH_SECONDS: u32 = 0x7fff_ffff;
+
+/// What chronyd believes about the clock. It may be wrong for minutes after a resume and not know.
+///
+/// All signs are ours, whatever the protocol's: positive is a node that is **behind**, or falling behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracking {
+    /// Its present source: the IPv4 address, a hash of the IPv6 address, or a reference clock's name.
+    pub reference_id: [u8; 4],
+    /// One more than the source's; 0 when there is none.
+    pub stratum: u16,
+    /// Whether a leap second is due; [`Leap::Alarm`]: not synchronised.
+    pub leap: Leap,
+    /// When the clock was updated last, by chronyd's own time; 1970 when not synchronised.
+    pub reference_time: Wall,
+    /// chronyd's idea of true time minus the node's clock: what it still has to slew ("System time" in `chronyc`).
+    pub offset: Offset,
+    /// What the last update found, against what chronyd took for true time (`chronyc` shows the opposite sign).
+    pub last_offset: Offset,
+    /// A long-term average of the size of that.
+    pub rms_offset: Duration,
+    /// How slow the clock would be if chronyd left it alone (the protocol says how fast).
+    pub frequency: Ppb,
+    /// How far that frequency may be off.
+    pub skew: Ppb,
+    /// Round trip to the primary source.
+    pub root_delay: Duration,
+    /// Error against the primary source.
+    pub root_dispersion: Duration,
+    /// Between the last two updates; 0 when there were not two since the start or the last reset.
+    pub update_interval: Duration,
+}
+
+impl Tracking {
+    /// The reference of a chronyd that has no source and serves its own time (`local` in chrony.conf).
+    const LOCAL: [u8; 4] = [127, 127, 1, 1];
+
+    /// Is the clock held to a source, as far as chronyd knows?
+    pub fn is_synchronised(&self) -> bool {
+        self.leap != Leap::Alarm && self.reference_id != Self::LOCAL
+    }
+
+    /// Has chronyd not updated the clock since it was started? False once its sources were reset, unless they were reset
+    /// twice with one update between.
+    pub fn never_updated(&self) -> bool {
+        self.update_interval.is_zero() && !self.is_synchronised()
+    }
+
+    /// Reads the data of a reply to [`Request::Tracking`](super::codec::Request::Tracking).
+    pub fn read(fields: &mut Fields<'_>) -> Result<Self, ReplyError> {
+        let reference_id = fields.take()?;
+        fields.take::<20>()?; // the source's address, which the reference identifier stands for
+        let stratum = fields.u16()?;
+        let leap = match fields.u16()? {
+            0 => Leap::None,
+            1 => Leap::Insert,
+            2 => Leap::Delete,
+            _ => Leap::Alarm,
+        };
+        let reference_time = fields.time()?;
+        let offset = fields.offset("offset")?;
+        let last_offset = fields.offset("last offset")?;
+        let rms_offset = fields.span("RMS offset")?;
+        let frequency = fields.frequency()?;
+        fields.take::<4>()?; // what the last update left of the frequency's error
+        Ok(Self {
+            reference_id,
+            stratum,
+            leap,
+            reference_time,
+            offset,
+            last_offset: Offset::from_nanos(last_offset.as_nanos().saturating_neg()),
+            rms_offset,
+            frequency: Ppb(frequency.0.saturating_neg()),
+            skew: fields.frequency()?,
+            root_delay: fields.span("root delay")?,
+            root_dispersion: fields.span("root dispersion")?,
+            update_interval: fields.span("update interval")?,
+        })
+    }
+}
+
+impl Fields<'_> {
+    fn offset(&mut self, name: &'static str) -> Result<Offset, ReplyError> {
+        Offset::from_secs_f64(self.float()?).ok_or(ReplyError::OutOfRange(name))
+    }
+
+    /// Below 0 is 0: what rounding may leave of a delay.
+    fn span(&mut self, name: &'static str) -> Result<Duration, ReplyError> {
+        Duration::try_from_secs_f64(self.float()?.max(0.0)).map_err(|_| ReplyError::OutOfRange(name))
+    }
+
+    /// From parts per million; what is too large is cut.
+    #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
+    fn frequency(&mut self) -> Result<Ppb, ReplyError> {
+        Ok(Ppb((self.float()? * 1e3).round() as i64))
+    }
+
+    fn time(&mut self) -> Result<Wall, ReplyError> {
+        let (high, low, nanos) = (self.u32()?, self.u32()?, self.u32()?);
+        let high = if high == NO_HIGH_SECONDS { 0 } else { high };
+        let secs = ((u64::from(high) << 32) | u64::from(low)).cast_signed();
+        let nanos = i64::from(nanos).min(NANOS_PER_SEC - 1);
+        Ok(Wall::from_secs(secs).plus(Offset::from_nanos(nanos)))
+    }
+}
+
+#[cfg(test)]
+impl Tracking {
+    /// As of a chronyd that has just been started.
+    pub const NEVER: Self = Self {
+        reference_id: [0; 4],
+        stratum: 0,
+        leap: Leap::Alarm,
+        reference_time: Wall::from_nanos(0),
+        offset: Offset::ZERO,
+        last_offset: Offset::ZERO,
+        rms_offset: Duration::ZERO,
+        frequency: Ppb(0),
+        skew: Ppb(0),
+        root_delay: Duration::from_secs(1),
+        root_dispersion: Duration::from_secs(1),
+        update_interval: Duration::ZERO,
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::codec::tests::reply;
+    use super::super::codec::{Request, read_reply};
+    use super::super::float::encode;
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Of a chronyd on 192.0.2.7; the floats are those of the protocol, in its order.
+    fn data(leap: u16, time: [u32; 3], floats: [f64; 9]) -> Vec<u8> {
+        let mut bytes = vec![192, 0, 2, 7];
+        bytes.extend([0; 20]);
+        bytes.extend(2_u16.to_be_bytes());
+        bytes.extend(leap.to_be_bytes());
+        bytes.extend(time.into_iter().chain(floats.map(encode)).flat_map(u32::to_be_bytes));
+        bytes
+    }
+
+    fn read(data: &[u8]) -> Result<Tracking, ReplyError> {
+        let bytes = reply(Request::Tracking, 1, 0, data);
+        Tracking::read(&mut read_reply(&bytes, Request::Tracking, 1)?)
+    }
+
+    const FLOATS: [f64; 9] = [0.25, 0.5, 0.125, 12.5, 99.0, 0.75, 0.0625, 0.03125, 64.0];
+
+    #[test]
+    fn every_field_lands_in_its_place_with_our_unit_and_sign() {
+        let tracking = read(&data(1, [NO_HIGH_SECONDS, 1_795_341_600, 250_000_001], FLOATS)).unwrap();
+        let micros = Duration::from_micros;
+        assert_eq!(
+            tracking,
+            Tracking {
+                reference_id: [192, 0, 2, 7],
+                stratum: 2,
+                leap: Leap::Insert,
+                reference_time: Wall::from_nanos(1_795_341_600_250_000_001),
+                offset: Offset::from_nanos(250_000_000),
+                last_offset: Offset::from_nanos(-500_000_000),
+                rms_offset: micros(125_000),
+                frequency: Ppb(-12_500),
+                skew: Ppb(750),
+                root_delay: micros(62_500),
+                root_dispersion: micros(31_250),
+                update_interval: Duration::from_secs(64),
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused_and_a_rounding_below_zero_is_zero() {
+        let with = |at: usize, value: f64| {
+            let mut floats = FLOATS;
+            floats[at] = value;
+            read(&data(0, [0, 0, 0], floats))
+        };
+        assert_eq!(with(0, 1e15), Err(ReplyError::OutOfRange("offset")));
+        assert_eq!(with(1, -1e15), Err(ReplyError::OutOfRange("last offset")));
+        assert_eq!(with(6, -1e-9).unwrap().root_delay, Duration::ZERO);
+        assert_eq!(read(&data(0, [0, 0, 0], FLOATS)[..75]), Err(ReplyError::Truncated(103)));
+    }
+
+    #[test]
+    fn a_chronyd_on_its_own_time_is_not_synchronised() {
+        let synchronised = Tracking { leap: Leap::None, reference_id: [192, 0, 2, 7], ..Tracking::NEVER };
+        assert!(synchronised.is_synchronised() && !synchronised.never_updated());
+        let local = Tracking { reference_id: Tracking::LOCAL, ..synchronised };
+        assert!(!local.is_synchronised() && local.never_updated());
+        let reset = Tracking { update_interval: Duration::from_secs(64), ..Tracking::NEVER };
+        assert!(!reset.is_synchronised() && !reset.never_updated());
+    }
+
+    proptest! {
+        #[test]
+        fn no_data_makes_it_panic(data in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let read = read(&data);
+            prop_assert_eq!(matches!(read, Err(ReplyError::Truncated(_))), data.len() < 76 && !matches!(read, Err(ReplyError::OutOfRange(_))));
+        }
+    }
+}
