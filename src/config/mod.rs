@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::core::sample::Limits;
 use crate::core::step_policy::{self, Mode};
 use crate::core::{leeway, machine};
+use crate::os::chrony::{Makestep, parse_makestep};
 pub use listen::Listen;
 use pool::PoolName;
 use raw::{Raw, Region, Text};
@@ -66,6 +67,8 @@ pub struct Settings {
 pub struct Chrony {
     /// Its command socket.
     pub socket: PathBuf,
+    /// The `makestep` directive of its configuration, to be put back after a step.
+    pub makestep: Option<Makestep>,
 }
 
 /// Whether to write to an API server.
@@ -247,11 +250,13 @@ fn step_settings(flags: raw::Step, file: raw::Step) -> Result<step_policy::Setti
 }
 
 fn chrony_settings(flags: raw::Chrony, file: raw::Chrony) -> Result<Chrony, ConfigError> {
-    let raw::Chrony { socket } = flags;
+    let raw::Chrony { socket, makestep } = flags;
     let socket = Given::pick("chrony.socket", socket, file.socket, DEFAULT_CHRONY_SOCKET);
     let path = PathBuf::from(&socket.text);
     if path.is_absolute() && path.file_name().is_some() && socket.text.len() <= LONGEST_SOCKET_PATH {
-        Ok(Chrony { socket: path })
+        let makestep = Given::pick("chrony.makestep", makestep, file.makestep, "");
+        let rule = Some(makestep.text.trim()).filter(|text| !text.is_empty()).map(parse_makestep).transpose();
+        Ok(Chrony { socket: path, makestep: rule.map_err(|expected| makestep.wrong(&expected))? })
     } else {
         Err(socket.wrong("the absolute path of chrony's command socket, of at most 80 characters"))
     }
@@ -406,6 +411,7 @@ mod tests {
             ("leeway: {maximum: 3m}", "leeway.maximum", "from 1s to 2m"),
             ("leeway: {minimum: 10s, maximum: 5s}", "leeway.maximum", "not below leeway.minimum"),
             ("leeway: {peerAllowance: -1s}", "leeway.peerAllowance", "from 0s to 2m"),
+            ("chrony: {makestep: often}", "chrony.makestep", "two numbers"),
             ("chrony: {socket: ''}", "chrony.socket", "absolute path"),
             ("nodeName: ''", "nodeName", "name of a Node object"),
             ("nodeName: Node_1", "nodeName", "name of a Node object"),

@@ -131,6 +131,15 @@ pub struct Chrony {
     /// chrony's command socket [default: /run/chrony/chronyd.sock]
     #[arg(id = "chrony-socket", long, value_name = "PATH", env = "DRIFT_AGENT_CHRONY_SOCKET")]
     pub socket: Option<Text>,
+    /// The makestep directive of chrony's own configuration, put back after a step [default: none]
+    #[arg(
+        id = "chrony-makestep",
+        long = "chrony-makestep",
+        value_name = "\"SECONDS COUNT\"",
+        env = "DRIFT_AGENT_CHRONY_MAKESTEP",
+        allow_hyphen_values = true
+    )]
+    pub makestep: Option<Text>,
 }
 
 /// What to recommend to verifiers of tokens.

@@ -1,4 +1,4 @@
-//! What the world sees: metrics, the Node's annotations and condition, events.
+//! What the world sees: metrics, the Node's annotations and condition, events, steps of the clock.
 
 pub mod api;
 pub mod event;
