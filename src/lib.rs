@@ -15,6 +15,7 @@
 //! | [`agent`]   | the loop that carries inputs and effects between the core and the world                          |
 //! | [`config`]  | from what a person wrote to settings that are right                                              |
 //! | [`cli`]     | one file per command                                                                             |
+//! | [`jwt`]     | what a token says about time, and which clock it is that refuses it; pure                        |
 //! | [`sim`]     | NTP servers that behave as told, and a seeded world to try the core in                           |
 //!
 //! | word   | type                  | unit and sign                                                             |
@@ -30,6 +31,7 @@ pub mod config;
 pub mod core;
 pub mod effects;
 pub mod http;
+pub mod jwt;
 pub mod os;
 pub mod sim;
 pub mod sources;
