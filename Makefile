@@ -34,6 +34,11 @@ chart-render: tools ## Make what is made from the chart: its README's table, and
 e2e: ## Install the chart on a whole Kubernetes node in namespaces of its own (needs root)
 	tests/e2e/run
 
+.PHONY: jwt-verifiers
+jwt-verifiers: ## Try five real JWT verifiers; writes the table in docs/jwt.md
+	cargo build --quiet --locked
+	tests/jwt-verifiers/run
+
 .PHONY: lint
 lint: tools ## Formatting, clippy, licences and origins of dependencies, shellcheck
 	cargo fmt --check

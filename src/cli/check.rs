@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::style::{Style, columns, stderr_is_terminal};
 use super::{ConfigArgs, Exit, Failure, block_on, print};
 use crate::agent::Agent;
+use crate::config::Settings;
 use crate::core::effect::Effect;
 use crate::core::time::{Bound, Offset, span_in_words};
 use crate::core::verdict::State;
@@ -31,7 +32,7 @@ pub(super) struct CheckArgs {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     /// For people
     #[default]
     Table,
@@ -40,14 +41,7 @@ enum Output {
 }
 
 pub(super) fn run(args: CheckArgs) -> Result<Exit, Failure> {
-    let settings = args.config.settings()?;
-    let view = block_on(async {
-        let mut agent = Agent::new(&settings, Arc::new(LinuxClock), Dns::default(), None);
-        let mut progress = Progress::start();
-        agent.measure_once(DEADLINE, |effect| progress.show(effect)).await;
-        progress.clear();
-        Ok(agent.shared().view())
-    })?;
+    let view = measure(&args.config.settings()?)?;
     print(&match args.output {
         Output::Table => table(&view, Style::for_stdout()),
         Output::Json => {
@@ -60,6 +54,17 @@ pub(super) fn run(args: CheckArgs) -> Result<Exit, Failure> {
         State::Drifting => Exit::Drifting,
         State::Disagree => Exit::Disagree,
         State::Unknown | State::Disrupted => Exit::NothingMeasured,
+    })
+}
+
+/// One burst to every pool, and what it says of this machine's clock.
+pub(super) fn measure(settings: &Settings) -> Result<View, Failure> {
+    block_on(async {
+        let mut agent = Agent::new(settings, Arc::new(LinuxClock), Dns::default(), None);
+        let mut progress = Progress::start();
+        agent.measure_once(DEADLINE, |effect| progress.show(effect)).await;
+        progress.clear();
+        Ok(agent.shared().view())
     })
 }
 

@@ -3,6 +3,8 @@
 mod check;
 mod check_config;
 mod demo;
+mod jwt;
+mod jwt_report;
 mod run;
 mod step;
 mod style;
@@ -24,16 +26,18 @@ use crate::config::{ConfigError, LogFormat, Settings, read_file};
 /// A command's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
-    /// All is well; for `check`: in sync.
+    /// All is well; for `check`: in sync; for `jwt`: valid in time.
     Ok = 0,
-    /// `check`: drifting; `step`: refused.
+    /// `check`: drifting; `step`: refused; `jwt`: not valid in time.
     Drifting = 1,
-    /// `check`: the servers contradict each other.
+    /// `check`: the servers contradict each other; `jwt`: suspicious.
     Disagree = 2,
     /// `check`: nothing measured.
     NothingMeasured = 3,
     /// The command line is wrong (`EX_USAGE` of sysexits.h).
     Usage = 64,
+    /// `jwt`: what was given is no token (`EX_DATAERR`).
+    NotAToken = 65,
     /// The program failed (`EX_SOFTWARE`).
     Software = 70,
     /// The configuration is wrong (`EX_CONFIG`).
@@ -65,6 +69,10 @@ enum Command {
     /// Measures both pools first. Steps through chrony where it answers, else by the kernel where nobody disciplines the
     /// clock. Exits with 0 stepped or nothing to step, 1 refused, 3 nothing measured, 70 failed.
     Step(step::StepArgs),
+    /// Explain a JSON Web Token's times, and say which clock it is that refuses it
+    ///
+    /// The signature is not verified. Exits with 0 valid in time, 1 not, 2 suspicious, 65 not a token.
+    Jwt(jwt::JwtArgs),
     /// Check a configuration and print the settings it leads to
     CheckConfig(ConfigArgs),
 }
@@ -108,8 +116,12 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too, and are no errors.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Exit::Usage } else { Exit::Ok } as u8);
+            if !error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::from(Exit::Ok as u8);
+            }
+            eprint!("{}", fit_to_print(error.to_string()));
+            return ExitCode::from(Exit::Usage as u8);
         }
     };
     let done = match cli.command {
@@ -117,13 +129,19 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Step(args) => step::run(args),
+        Command::Jwt(args) => jwt::run(args),
         Command::CheckConfig(args) => check_config::run(args),
     };
     let exit = done.unwrap_or_else(|Failure(exit, message)| {
-        eprintln!("drift-agent: {message}");
+        eprintln!("drift-agent: {}", fit_to_print(message));
         exit
     });
     ExitCode::from(exit as u8)
+}
+
+/// An error quotes what is wrong; when that is a token at the wrong place, it must not.
+fn fit_to_print(message: String) -> String {
+    jwt::without_tokens(message, std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()))
 }
 
 /// Prints to standard output; `false` when nobody reads it any more, as after `| head`: no failure, and no panic.

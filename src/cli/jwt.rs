@@ -1,0 +1,246 @@
+//! `drift-agent jwt`: is it the token, the issuer's clock, or this one?
+
+use std::io::{IsTerminal as _, Read as _};
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::check::{Output, measure};
+use super::jwt_report::{Asked, cases_in_json, cases_in_table, in_json, in_words};
+use super::style::Style;
+use super::{ConfigArgs, Exit, Failure, print};
+use crate::core::time::{NANOS_PER_SEC, Wall};
+use crate::jwt::cases::{Key, cases};
+use crate::jwt::date::NumericDate;
+use crate::jwt::findings::Verdict;
+use crate::jwt::judge::{self, Now, Question, Truth, judge};
+use crate::jwt::token::{LONGEST, Token, looks_like_one};
+use crate::os::clock::{Clock as _, LinuxClock};
+use crate::os::random;
+
+const EXAMPLES: &str = "\
+Examples:
+  kubectl create token default | drift-agent jwt      a token against this clock and against true time
+  drift-agent jwt --no-network < token                against this clock alone
+  drift-agent jwt --at 2026-11-22T10:00:00Z < token   as it was judged when a log says so
+  drift-agent jwt --leeway 5s --kind id < token       an ID token, as a verifier with 5 s of leeway sees it
+  drift-agent jwt --output json < token               for programs
+  drift-agent jwt cases                               tokens that a right verifier takes or refuses";
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+pub(super) struct JwtArgs {
+    #[command(subcommand)]
+    command: Option<JwtCommand>,
+    /// The token; `-` or nothing reads it from standard input, which keeps it out of the shell's history
+    #[arg(value_name = "TOKEN")]
+    token: Vec<Secret>,
+    /// Judge at this time (RFC 3339, or seconds since 1970); no clock is read then
+    #[arg(long, value_name = "TIME", value_parser = parse_at, allow_hyphen_values = true)]
+    at: Option<Wall>,
+    /// How far a verifier's clock may be off before it refuses
+    #[arg(long, value_name = "TIME", value_parser = parse_leeway, default_value = "0s", allow_hyphen_values = true)]
+    leeway: Duration,
+    /// What the token is for: it decides how long it may live
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
+    /// Do not measure true time: judge by this machine's clock alone
+    #[arg(long)]
+    no_network: bool,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+    #[command(flatten, next_help_heading = "Measuring true time")]
+    config: ConfigArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum JwtCommand {
+    /// Print signed tokens to try a verifier with, and what a right one does with each
+    #[command(after_help = CASES_EXAMPLES)]
+    Cases(CasesArgs),
+}
+
+const CASES_EXAMPLES: &str = "\
+Examples:
+  drift-agent jwt cases
+  drift-agent jwt cases --output json | jq -r '.cases[] | select(.id == \"exp-now\").token'
+
+Each run signs anew, with a key of its own that is printed along: give it to a verifier that you test, never to one in use.";
+
+#[derive(Debug, Args)]
+struct CasesArgs {
+    /// Make them for a verifier whose clock reads this (RFC 3339, or seconds since 1970) [default: now]
+    #[arg(long, value_name = "TIME", value_parser = parse_at, allow_hyphen_values = true)]
+    at: Option<Wall>,
+    /// How to print them
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// It opens an API: 15 min are long
+    #[default]
+    Access,
+    /// It tells who somebody is: 1 h is long
+    Id,
+    /// It gets new tokens: 30 days are long
+    Refresh,
+}
+
+/// Text that is not to be printed, not even by `{:?}`.
+#[derive(Clone)]
+struct Secret(String);
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[token]")
+    }
+}
+
+pub(super) fn run(args: JwtArgs) -> Result<Exit, Failure> {
+    let JwtArgs { command, token, at, leeway, kind, no_network, output, config } = args;
+    if let Some(JwtCommand::Cases(args)) = command {
+        return print_cases(&args);
+    }
+    // The token first: what is none need not wait for the network.
+    let token = Token::read(&bytes(&token)?)
+        .map_err(|error| Failure(Exit::NotAToken, format!("not a token that can be read: {error}")))?;
+    let (now, about_now) = match at {
+        Some(at) => (Now::Given(at), None),
+        None if no_network => {
+            let clock = LinuxClock.read().wall;
+            (Now::Here { clock, truth: None }, Some("True time was not measured (--no-network).".to_owned()))
+        }
+        None => {
+            let view = measure(&config.settings()?)?;
+            let clock = view.node_time;
+            let truth = view.measured.map(|(offset, bound)| Truth { at: clock.plus(offset), bound });
+            (Now::Here { clock, truth }, Some(view.sentence()))
+        }
+    };
+    let kind = match kind {
+        Kind::Access => judge::Kind::Access,
+        Kind::Id => judge::Kind::Id,
+        Kind::Refresh => judge::Kind::Refresh,
+    };
+    let question = Question { now, leeway, kind };
+    let findings = judge(&token, &question);
+    let verdict = Verdict::of(&findings);
+    let asked = Asked { token, question, about_now, findings, verdict };
+    print(&match output {
+        Output::Table => in_words(&asked, Style::for_stdout()),
+        Output::Json => in_json(&asked)?,
+    })?;
+    Ok(match verdict {
+        Verdict::Valid => Exit::Ok,
+        Verdict::NotValid => Exit::Drifting,
+        Verdict::Suspicious => Exit::Disagree,
+    })
+}
+
+fn print_cases(args: &CasesArgs) -> Result<Exit, Failure> {
+    let now = args.at.unwrap_or_else(|| LinuxClock.read().wall).as_nanos().div_euclid(NANOS_PER_SEC);
+    if now < 1 {
+        return Err(Failure(
+            Exit::Usage,
+            "--at: a time from 1970 on is needed to sign tokens for".to_owned(),
+        ));
+    }
+    let key = Key::new(std::array::from_fn(|_| random::bits()));
+    let cases = cases(now);
+    print(&match args.output {
+        Output::Table => cases_in_table(now, &key, &cases),
+        Output::Json => cases_in_json(now, &key, &cases)?,
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// What was given as the token: words of the command line, or standard input up to a little more than the longest token.
+fn bytes(words: &[Secret]) -> Result<Vec<u8>, Failure> {
+    // `jwt Bearer eyJ…` without quotes is one token in two words.
+    let given = words.iter().map(|Secret(word)| word.as_str()).collect::<Vec<_>>().join(" ");
+    if !matches!(given.as_str(), "" | "-") {
+        eprintln!(
+            "drift-agent: warning: a token on the command line stays in the shell's history, and others on this machine can see it; give it on standard input"
+        );
+        return Ok(given.into_bytes());
+    }
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        eprintln!("drift-agent: reading the token from this terminal: paste it, then press Enter and Ctrl-D");
+    }
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(LONGEST).unwrap_or(u64::MAX).saturating_add(1);
+    stdin
+        .lock()
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Failure::software("cannot read standard input", e))?;
+    Ok(bytes)
+}
+
+/// An error message in which nothing of a token is left that was on the command line: typed at the wrong place it would be quoted.
+pub(super) fn without_tokens(message: String, arguments: impl Iterator<Item = String>) -> String {
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || "-_.+/".contains(c);
+    let mut message = message;
+    for argument in arguments {
+        for word in argument.split(|c| !is_letter(c)).filter(|word| looks_like_one(word)) {
+            message = message.replace(word, "[token]");
+        }
+    }
+    message
+}
+
+fn parse_at(text: &str) -> Result<Wall, String> {
+    let seconds = |text| NumericDate::parse(text).and_then(|date| i64::try_from(date.as_nanos()).ok());
+    let wall = Wall::parse_rfc3339(text).or_else(|| seconds(text).map(Wall::from_nanos));
+    wall.ok_or_else(|| "write 2026-11-22T10:00:00Z, or seconds since 1970, up to the year 2262".to_owned())
+}
+
+fn parse_leeway(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "write a length of time with its unit, such as 5s".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_in_both_forms() {
+        let read = |text| parse_at(text).ok().map(Wall::as_nanos);
+        assert_eq!(read("2026-11-22T10:00:00Z"), Some(1_795_341_600_000_000_000));
+        assert_eq!(read("2026-11-22T12:00:00.5+02:00"), Some(1_795_341_600_500_000_000));
+        assert_eq!(read("1795341600.25"), Some(1_795_341_600_250_000_000));
+        assert_eq!(read("-1"), Some(-1_000_000_000));
+        for wrong in ["", "now", "1795341600000", "2026-11-22", "1e20"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_token_at_the_wrong_place_is_not_quoted() {
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.c2ln";
+        for argument in
+            [token.to_owned(), format!("Bearer {token}"), format!("--kind={token}"), format!("'{token}'")]
+        {
+            let message =
+                without_tokens(format!("unexpected argument '{argument}' found"), std::iter::once(argument));
+            assert!(!message.contains("eyJ") && message.contains("[token]"), "{message}");
+        }
+        let plain = "invalid value 'exact' for '--kind <KIND>'".to_owned();
+        assert_eq!(
+            without_tokens(plain.clone(), ["exact", "time.google.com"].map(str::to_owned).into_iter()),
+            plain
+        );
+        assert_eq!(format!("{:?}", Secret(token.to_owned())), "[token]");
+    }
+}
