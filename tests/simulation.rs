@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use drift_agent::core::effect::Effect;
+use drift_agent::core::step_policy::Mode;
 use drift_agent::core::time::{Offset, Ppb, Wall};
 use drift_agent::core::verdict::State;
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
@@ -343,6 +344,104 @@ fn a_server_is_never_asked_faster_than_the_rules_allow() {
         match world.served().max() {
             Some(served) if served > most => Err(format!("a server was asked {served} times in an hour")),
             _ => Ok(()),
+        }
+    });
+}
+
+/// A pool of which no server tells the truth: all lie alike, so that they outvote whoever they can.
+fn dishonest_pool(rng: &mut fastrand::Rng, most: u64) -> Vec<Host> {
+    let lie = match rng.u8(0..5) {
+        0 => Behaviour::Offset(Offset::from_nanos(rng.i64(-90 * MS..90 * MS))),
+        1 => Behaviour::Offset(Offset::from_nanos(rng.i64(-300 * MS..300 * MS))),
+        2 => Behaviour::Offset(Offset::from_nanos(rng.i64(-30 * SEC..30 * SEC))),
+        3 => Behaviour::Alternating(Offset::from_nanos(rng.i64(-10 * SEC..10 * SEC))),
+        _ => Behaviour::Drifting(Ppb::from_ppm(rng.i64(-20_000..20_000))),
+    };
+    (0..rng.usize(1..5)).map(|_| Host { model: ServerModel::new(lie), ..honest(rng, most) }).collect()
+}
+
+#[test]
+fn with_one_dishonest_pool_no_step_leads_away_from_the_truth_and_budgets_hold() {
+    for_seeds("with_one_dishonest_pool", 900, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let most = rng.choice([500, 20_000, 200_000]).unwrap_or(500);
+        let good = (0..rng.usize(1..5)).map(|_| honest(&mut rng, most)).collect();
+        let other = if rng.u8(0..4) == 0 {
+            (0..rng.usize(1..5)).map(|_| honest(&mut rng, most)).collect()
+        } else {
+            dishonest_pool(&mut rng, most)
+        };
+        let offset = Offset::from_nanos(rng.i64(-150 * MS..150 * MS));
+        let mut plan = plan(&mut rng, seed, offset, vec![good, other]);
+        plan.settings.step.mode = Mode::Kernel;
+        plan.settings.step.min_offset = Duration::from_millis(rng.u64(10..200));
+        plan.settings.step.cooldown = Duration::from_secs(rng.u64(1..600));
+        let mut world = World::new(plan);
+        let mut steps: Vec<(Duration, Duration)> = Vec::new();
+        for _ in 0..8 {
+            match rng.u8(0..6) {
+                0 | 1 => world.pause(Duration::from_millis(rng.u64(20..40_000))),
+                2 => world.pause(Duration::from_millis(rng.u64(20..400))),
+                3 => {
+                    world.sleep(Duration::from_secs(rng.u64(1..600)), Duration::from_millis(rng.u64(0..900)))
+                }
+                4 => world.step_wall(Offset::from_nanos(rng.i64(-5 * SEC..5 * SEC))),
+                _ => {}
+            }
+            let end = world.elapsed() + Duration::from_secs(rng.u64(2..1_200));
+            let mut before = (world.truth().magnitude(), world.effects.len());
+            world.run_until(end, |world| {
+                let truth = world.truth().magnitude();
+                let new = world.effects.get(before.1..).unwrap_or_default();
+                for (at, effect) in new {
+                    if let Effect::Step(order) = effect {
+                        steps.push((*at, order.offset.magnitude()));
+                        // The oscillator ran on since the last look, by less than this.
+                        if truth > before.0 + Duration::from_millis(1) {
+                            return Err(format!(
+                                "at {at:?} stepped by {:?}: from {:?} off to {truth:?}",
+                                order.offset, before.0
+                            ));
+                        }
+                    }
+                }
+                before = (truth, world.effects.len());
+                Ok(())
+            })?;
+        }
+        for (n, (at, _)) in steps.iter().enumerate() {
+            let in_hour = steps.iter().skip(n).filter(|(later, _)| *later - *at < MINUTE * 59).count();
+            if in_hour > 3 {
+                return Err(format!("{in_hour} steps in an hour"));
+            }
+        }
+        let total: Duration = steps.iter().map(|(_, size)| *size).sum();
+        if total <= MINUTE * 60 * 24 { Ok(()) } else { Err(format!("{total:?} in all")) }
+    });
+}
+
+#[test]
+fn with_honest_pools_a_pause_is_stepped_to_within_a_few_milliseconds() {
+    for_seeds("with_honest_pools", 200, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let pools = (0..2).map(|_| (0..rng.usize(1..5)).map(|_| honest(&mut rng, 5_000)).collect()).collect();
+        let mut plan = plan(&mut rng, seed, Offset::ZERO, pools);
+        plan.settings.step.mode = Mode::Kernel;
+        plan.oscillator.error = Ppb(0);
+        let mut world = World::new(plan);
+        world.run_until(MINUTE * rng.u32(1..30), |_| Ok(()))?;
+        world.pause(Duration::from_millis(rng.u64(300..100_000)));
+        let (begin, mut stepped) = (world.elapsed(), None);
+        world.run_until(begin + MINUTE, |world| {
+            let is_step = |e: &(Duration, Effect)| matches!(e.1, Effect::Step(_));
+            stepped =
+                stepped.or_else(|| world.effects.iter().find(|e| is_step(e)).map(|(at, _)| *at - begin));
+            Ok(())
+        })?;
+        let off = world.truth().magnitude();
+        match stepped {
+            Some(after) if after <= Duration::from_secs(3) && off < Duration::from_millis(10) => Ok(()),
+            _ => Err(format!("stepped after {stepped:?}, {off:?} off")),
         }
     });
 }

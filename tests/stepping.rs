@@ -37,7 +37,6 @@ use support::Backstage;
 
 /// An agent in this process that steps a clock of its own.
 struct Stepping {
-    clock: Arc<ShiftedClock>,
     outcomes: Arc<Mutex<Vec<Outcome>>>,
     _backstage: Backstage,
 }
@@ -72,7 +71,7 @@ impl Stepping {
             }
         };
         runtime.spawn(async move { agent.run(std::future::pending(), observe).await });
-        Self { clock, outcomes, _backstage: backstage }
+        Self { outcomes, _backstage: backstage }
     }
 
     fn outcomes(&self) -> usize {
