@@ -6,6 +6,9 @@
     reason = "clippy knows only functions marked as tests by themselves"
 )]
 
+#[path = "support/seeds.rs"]
+mod seeds;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -15,6 +18,7 @@ use drift_agent::core::time::{Offset, Ppb, Wall};
 use drift_agent::core::verdict::State;
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
+use seeds::for_seeds;
 
 const MS: i64 = 1_000_000;
 const SEC: i64 = 1_000 * MS;
@@ -22,29 +26,6 @@ const INTERVAL: Duration = Duration::from_secs(64);
 const MINUTE: Duration = Duration::from_secs(60);
 /// Tight enough that the offset settles the verdict.
 const TIGHT: Duration = Duration::from_millis(20);
-
-/// Runs a property over many seeds, on all cores; one seed alone when `DRIFT_AGENT_SIM_SEED` names it.
-fn for_seeds(name: &str, default: u64, property: fn(u64) -> Result<(), String>) {
-    let from_env = |key: &str| std::env::var(key).ok().and_then(|v| v.parse::<u64>().ok());
-    let seeds = match from_env("DRIFT_AGENT_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..from_env("DRIFT_AGENT_SIM_SEEDS").unwrap_or(default),
-    };
-    let workers = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    std::thread::scope(|scope| {
-        for worker in 0..workers {
-            let seeds = seeds.clone();
-            scope.spawn(move || {
-                for seed in seeds.filter(|s| s % workers == worker) {
-                    let outcome = std::panic::catch_unwind(|| property(seed)).unwrap_or_else(|_| Err("panicked".into()));
-                    if let Err(why) = outcome {
-                        panic!("seed {seed}: {why}\nreplay: DRIFT_AGENT_SIM_SEED={seed} cargo test --test simulation {name}");
-                    }
-                }
-            });
-        }
-    });
-}
 
 fn micros(rng: &mut fastrand::Rng, range: std::ops::Range<u64>) -> Duration {
     Duration::from_micros(rng.u64(range))

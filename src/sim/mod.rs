@@ -2,5 +2,6 @@
 
 pub mod behaviour;
 pub mod client;
+pub mod node;
 pub mod server;
 pub mod world;

@@ -98,6 +98,9 @@ const LATE: Duration = Duration::from_millis(50);
 /// What a write may leave it ahead: the kernel writes within five ticks of the right instant.
 const EARLY: Duration = Duration::from_millis(20);
 
+/// Back by less than this nothing is restored: it is a write that came late, or the host's own clock.
+const BACK: Duration = Duration::from_millis(100);
+
 /// Can the jump of RTC - wall clock from `before` to `after` (ns) be a write of the RTC?
 ///
 /// A write takes the wall clock's time: after it the two agree. A pause takes them apart by its length, whatever they were. So they
@@ -109,9 +112,10 @@ pub fn may_be_written(before: Range, after: Range, restarts: bool) -> bool {
     let late = (farthest / 4).clamp(nanos(LATE), NANOS_PER_SEC);
     let agrees = after.distance(Range { low: -late, high: nanos(EARLY) }) == 0;
     let closer = after.nearest() < farthest;
-    // Forward, from agreement into disagreement, goes only a pause. Backward goes none.
+    // Forward, from agreement into disagreement, goes only a pause. Back goes none that loses time.
     let forward = after.low > before.high;
-    (agrees && (closer || !forward)) || (!restarts && whole_seconds(before, after))
+    let a_little_back = !forward && after.from(before).nearest() <= nanos(BACK);
+    a_little_back || (agrees && (closer || !forward)) || (!restarts && whole_seconds(before, after))
 }
 
 /// An RTC that keeps its second moves by whole ones, to where it shows the wall clock's second in the course of it.

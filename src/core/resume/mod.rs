@@ -24,7 +24,7 @@ use std::time::Duration;
 use self::classify::{Evidence, RtcFinding, classify, may_be_written};
 use self::range::Range;
 use self::tracker::{Jump, NARROW, Tracker};
-use self::wall::{ClockWasSet, WallWatch};
+use self::wall::{ClockWasSet, WallWatch, Whereabouts};
 use super::time::{Bound, Mono, Offset, Reading, nanos, span_in_words};
 
 pub use self::classify::Class;
@@ -32,6 +32,8 @@ pub use self::tracker::RtcRead;
 
 /// A sleep shorter than this is not worth a word; the clocks cannot be read at one instant either.
 const SLEPT: Duration = Duration::from_millis(50);
+/// The RTC is followed on over a smaller step of the base clock.
+const SAME_BASE: Duration = Duration::from_millis(1);
 /// Later than this is late.
 const LATE: Duration = Duration::from_secs(1);
 /// Without an RTC there is nothing to aim at: look this often.
@@ -100,11 +102,18 @@ struct Event {
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
     until: Mono,
-    /// RTC - wall before the jump.
-    gap: Range,
-    /// Wall - base at the jump.
-    wall: i64,
+    /// RTC - base, had nothing happened.
+    expected: Range,
+    /// Wall - base, wherever it was when the RTC jumped.
+    wall: Range,
     restarts: bool,
+}
+
+impl Doubt {
+    /// With RTC - base as it is known now, can it have been a write?
+    fn remains(&self, found: Range) -> bool {
+        may_be_written(self.expected.from(self.wall), found.from(self.wall), self.restarts)
+    }
 }
 
 /// Watches all signals. Pure: it is told what they show, and never looks itself.
@@ -112,6 +121,7 @@ struct Doubt {
 pub struct Detector {
     tracker: Tracker,
     wall: WallWatch,
+    whereabouts: Whereabouts,
     /// The most the kernel ever counted. One reading may show less: its two clocks are read one after the other.
     suspended: Duration,
     /// What of it was told.
@@ -155,18 +165,26 @@ impl Detector {
     }
 
     fn look(&mut self, seen: &Observation) -> Option<Detection> {
-        let slept = self.sleep(seen.now);
+        let (before, slept) = (self.suspended, self.sleep(seen.now));
         let now = Reading { suspended: self.suspended, ..seen.now };
         let at = now.base();
-        let set = self.wall.on(now, seen.clock_set == Some(true), SAME_EVENT);
         let disrupted =
             seen.vmclock.is_some_and(|m| self.marker.replace(m).is_some_and(|before| before != m));
-        if slept.is_some() {
-            // What the kernel added for the sleep is right to a second at best: the base clock jumped too.
+        let is_new_start = self.suspended.saturating_sub(before) > SAME_BASE || disrupted;
+        if is_new_start {
+            // The base clock was put forward, to the second at best. Or the hypervisor has told already, and the RTC would tell of
+            // the same event a second later or, when it is short, much later.
             self.tracker.reset();
+            self.wall.reset();
+            self.whereabouts = Whereabouts::default();
             self.doubt = None;
         }
-        let read = seen.rtc.filter(|_| slept.is_none() && self.trusts_rtc(at));
+        let set = self.wall.on(now, seen.clock_set == Some(true), SAME_EVENT);
+        if set.is_some() {
+            // What comes now of a write may be another one.
+            self.doubt = None;
+        }
+        let read = seen.rtc.filter(|_| !is_new_start && self.trusts_rtc(at));
         let (rtc, jump) = read.map_or((RtcFinding::Steady, None), |read| self.rtc(read, now));
         let late = (seen.late > LATE).then_some(seen.late);
 
@@ -192,7 +210,7 @@ impl Detector {
         let exactly = |span: Duration| (Offset::from_nanos(nanos(span)), Bound::default());
         let (by, amount) = match class {
             Class::Suspend => (Signal::Suspend, slept.map(exactly)),
-            Class::Resume if disrupted => (Signal::Vmclock, jump),
+            Class::Resume if disrupted => (Signal::Vmclock, None),
             Class::Resume | Class::RtcWritten => (Signal::Rtc, jump),
             Class::ClockSet if set.is_some_and(|s| s.cancelled) => (Signal::ClockSet, set.map(|s| s.by)),
             Class::ClockSet => (Signal::Wall, set.map(|s| s.by)),
@@ -262,20 +280,22 @@ impl Detector {
         let lift = |raw: Mono| raw.plus(self.suspended);
         let read = RtcRead { before: lift(read.before), after: lift(read.after), ..read };
         let at = now.base();
-        let wall = wall::origin(now).as_nanos();
+        self.whereabouts.add(now);
         let Some(Jump { expected, found }) = self.tracker.on(read) else {
+            if self.tracker.take_checked() {
+                self.whereabouts.checked();
+            }
             return (self.settle_doubt(at), None);
         };
         let (first, count) = self.jumps;
         let first = first.filter(|&first| at.since(first) < JUMPS_WITHIN);
         self.jumps = (first.or(Some(at)), if first.is_some() { count.saturating_add(1) } else { 1 });
         let by = Some(found.from(expected).as_offset());
-        let gap = expected.minus(wall);
-        if !may_be_written(gap, found.minus(wall), read.restarts) {
-            return (RtcFinding::Jumped, by);
-        }
-        self.doubt = Some(Doubt { until: at.plus(DOUBT), gap, wall, restarts: read.restarts });
-        (RtcFinding::Written, by)
+        let wall = self.whereabouts.all();
+        self.whereabouts = Whereabouts::default();
+        let doubt = wall.map(|wall| Doubt { until: at.plus(DOUBT), expected, wall, restarts: read.restarts });
+        self.doubt = doubt.filter(|doubt| doubt.remains(found));
+        (if self.doubt.is_some() { RtcFinding::Written } else { RtcFinding::Jumped }, by)
     }
 
     /// Better known by now, can it still have been a write?
@@ -283,7 +303,7 @@ impl Detector {
         let Some((doubt, origin)) = self.doubt.zip(self.tracker.origin(at)) else {
             return RtcFinding::Steady;
         };
-        if !may_be_written(doubt.gap, origin.minus(doubt.wall), doubt.restarts) {
+        if !doubt.remains(origin) {
             self.doubt = None;
             return RtcFinding::Jumped;
         }
@@ -303,6 +323,10 @@ impl Detector {
     /// Is it another event than the one told last, or a better word for it?
     fn is_news(&mut self, class: Class, signals: u8, at: Mono) -> bool {
         match &mut self.event {
+            // A sleep shows whole in the second reading at the latest; the first may have been held up between its clocks.
+            Some(event) if at <= event.until && event.told == Class::Suspend && class == Class::Suspend => {
+                false
+            }
             Some(event) if at <= event.until && event.signals & signals == 0 => {
                 event.signals |= signals;
                 let upgrades = class.upgrades(event.told);

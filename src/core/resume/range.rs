@@ -22,17 +22,12 @@ impl Range {
         Self { low: self.low.saturating_sub(by), high: self.high.saturating_add(by) }
     }
 
-    /// Everything moved down by `by`.
-    pub fn minus(self, by: i64) -> Self {
-        Self { low: self.low.saturating_sub(by), high: self.high.saturating_sub(by) }
-    }
-
     /// How far the two are apart; 0 when they share a point.
     pub fn distance(self, other: Self) -> i64 {
         other.low.saturating_sub(self.high).max(self.low.saturating_sub(other.high)).max(0)
     }
 
-    /// The part that `other` allows; the end next to it when there is none.
+    /// The part that `other` allows. Where the two share no point, the end next to it.
     pub fn narrowed_by(self, other: Self) -> Self {
         Self { low: other.low.clamp(self.low, self.high), high: other.high.clamp(self.low, self.high) }
     }
@@ -111,7 +106,7 @@ mod tests {
     #[test]
     fn the_ends_of_the_numbers_do_not_panic() {
         let all = range(i64::MIN, i64::MAX);
-        let _ = (all.width(), all.widened(1), all.minus(1), all.nearest(), all.farthest());
+        let _ = (all.width(), all.widened(1), all.nearest(), all.farthest());
         let _ = (all.has_whole_seconds(), all.as_offset(), all.from(all), all.distance(range(1, 2)));
     }
 }

@@ -21,6 +21,8 @@ pub const JUMP: Duration = Duration::from_millis(10);
 const LEAD: Duration = Duration::from_millis(14);
 /// Narrow enough: with [`LEAD`] it makes the smallest pause that is always seen, 18 ms.
 pub const NARROW: Duration = Duration::from_millis(4);
+/// A read this near to the RTC's tick, or to the interval in which it is known to tick, shows every jump that is any larger.
+const SEEN: Duration = Duration::from_millis(20);
 /// From this width on each read inside the interval halves it. Before, reads go through it in eighths: one second yields many,
 /// where halving would wait a second for the next tick after every other read.
 const HALVED_BELOW: Duration = Duration::from_millis(32);
@@ -61,6 +63,11 @@ pub struct Tracker {
     fix: Option<Fix>,
     /// One read that contradicts. A second one makes the jump; a garbled one stays alone.
     suspect: Option<Fix>,
+    /// Since [`Tracker::take_checked`]: would a jump forward have shown, and one back?
+    checked: (bool, bool),
+    /// The fix when it was last checked, and the time before. A jump is younger than the older one; what was read since may be
+    /// of after the jump, and still have agreed with an interval as wide as it was.
+    anchors: [Option<Fix>; 2],
 }
 
 impl Tracker {
@@ -77,23 +84,46 @@ impl Tracker {
         let now = read.after;
         let suspect = self.suspect.take().map(|s| s.carry(now));
         let Some(expected) = self.fix.map(|f| f.carry(now)) else {
-            self.fix = Some(Fix { at: now, origin: found });
+            self.start(now, found);
             return None;
         };
-        if found.distance(expected) <= nanos(JUMP) {
-            self.fix = Some(Fix { at: now, origin: expected.narrowed_by(found) });
-            return None;
-        }
         match suspect {
-            None => self.suspect = Some(Fix { at: now, origin: found }),
-            Some(first) if first.distance(found) > 0 => {}
-            Some(first) => {
+            // Once more, and the two go together. The second alone need not contradict: a tick was early, and is over now.
+            Some(first) if first.distance(found) == 0 => {
                 let found = first.narrowed_by(found);
-                self.fix = Some(Fix { at: now, origin: found });
-                return Some(Jump { expected, found });
+                let [older, _] = self.anchors;
+                self.start(now, found);
+                return Some(Jump { expected: older.map_or(expected, |fix| fix.carry(now)), found });
+            }
+            _ if found.distance(expected) > nanos(JUMP) => {
+                // The first to contradict; or the second, and it does not go with the first either.
+                self.suspect = suspect.is_none().then_some(Fix { at: now, origin: found });
+            }
+            _ if found.distance(expected) > 0 => {}
+            _ => {
+                let seen = nanos(SEEN).saturating_add(expected.width());
+                self.checked.0 |= found.high.saturating_sub(expected.high) <= seen;
+                self.checked.1 |= expected.low.saturating_sub(found.low) <= seen;
+                self.fix = Some(Fix { at: now, origin: expected.narrowed_by(found) });
             }
         }
         None
+    }
+
+    /// Have reads just before and just after the RTC's tick shown since the last call that it did not jump?
+    pub fn take_checked(&mut self) -> bool {
+        let checked = self.checked == (true, true);
+        if checked {
+            let [_, newer] = self.anchors;
+            self.anchors = [newer, self.fix];
+            self.checked = (false, false);
+        }
+        checked
+    }
+
+    fn start(&mut self, at: Mono, origin: Range) {
+        let fix = Some(Fix { at, origin });
+        *self = Self { fix, anchors: [fix; 2], ..Self::default() };
     }
 
     /// The base clock itself was put forward: begin again.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::range::Range;
 use crate::core::time::{Bound, Mono, Offset, Ppb, Reading, Wall};
 
 /// A smaller step shows only in the kernel's own notice.
@@ -42,6 +43,11 @@ impl WallWatch {
         self.own = Some(OwnStep { by, until });
     }
 
+    /// The base clock was put forward: begin again.
+    pub fn reset(&mut self) {
+        self.last = None;
+    }
+
     /// It will not happen, or not any more.
     pub fn own_step_failed(&mut self) {
         self.own = None;
@@ -78,7 +84,37 @@ impl WallWatch {
     }
 }
 
+/// Wall - base, wherever it has been while the RTC may have jumped unseen.
+///
+/// The RTC shows a jump late, by its next second or, on a busy node, by several. The wall clock may be slewed or set meanwhile, and whether
+/// a write made the jump is a question of the wall clock's time then.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Whereabouts {
+    before: Option<Range>,
+    since: Option<Range>,
+}
+
+impl Whereabouts {
+    /// The wall clock is here now.
+    pub fn add(&mut self, now: Reading) {
+        let here = origin(now).as_nanos();
+        let seen = self.since.unwrap_or(Range { low: here, high: here });
+        self.since = Some(Range { low: seen.low.min(here), high: seen.high.max(here) });
+    }
+
+    /// The RTC was checked by now: what jumped before it was checked the last time is out.
+    pub fn checked(&mut self) {
+        *self = Self { before: self.since, since: None };
+    }
+
+    /// Everywhere.
+    pub fn all(&self) -> Option<Range> {
+        let both = self.before.into_iter().chain(self.since);
+        both.reduce(|a, b| Range { low: a.low.min(b.low), high: a.high.max(b.high) })
+    }
+}
+
 /// The wall time at which the base clock read 0.
-pub fn origin(now: Reading) -> Wall {
+fn origin(now: Reading) -> Wall {
     Wall::from_nanos(now.wall.as_nanos().saturating_sub(now.base().as_nanos()))
 }

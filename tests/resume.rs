@@ -1,0 +1,380 @@
+//! The detector on simulated nodes, from seeds: every pause is found, and nothing else is taken for one.
+//! A node that breaks a rule prints the command that replays it.
+#![allow(clippy::disallowed_methods, reason = "the seeds to run come from the environment")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy knows only functions marked as tests by themselves"
+)]
+
+#[path = "support/seeds.rs"]
+mod seeds;
+
+use std::time::Duration;
+
+use drift_agent::core::resume::{Class, Detection, Detector, Signal};
+use drift_agent::core::time::{Offset, Ppb};
+use drift_agent::os::signals::Signals;
+use drift_agent::sim::node::{Hardware, Node};
+use seeds::for_seeds;
+
+const MS: i64 = 1_000_000;
+/// The RTC is known to 4 ms by then.
+const SETTLED: Duration = Duration::from_secs(12);
+/// A pause is found by then: the RTC's second, and what timers and reads add.
+const FOUND: Duration = Duration::from_millis(1_100);
+
+/// What happened, and when by true time.
+type Told = Vec<(Duration, Detection)>;
+
+/// An agent on a node.
+struct Watch {
+    node: Node,
+    detector: Detector,
+    rng: fastrand::Rng,
+    /// What timers are late by at most: 2 ms, or much more on a busy node.
+    late: Duration,
+    told: Told,
+    reads: u64,
+}
+
+impl Watch {
+    fn new(seed: u64, hardware: Hardware) -> Self {
+        Self {
+            node: Node::new(hardware, seed),
+            detector: Detector::new(),
+            rng: fastrand::Rng::with_seed(seed ^ 0x5eed),
+            late: Duration::from_millis(2),
+            told: Vec::new(),
+            reads: 0,
+        }
+    }
+
+    fn settled(seed: u64, hardware: Hardware) -> Self {
+        let mut watch = Self::new(seed, hardware);
+        watch.run(SETTLED);
+        // Then at any instant of the second, and of the agent's own sleep.
+        let some = micros(&mut watch.rng, 0..1_000_000);
+        watch.run(some);
+        watch
+    }
+
+    /// The agent runs for `span`, then in the middle of its sleep `happens`, then it runs on.
+    fn run(&mut self, span: Duration) {
+        self.run_then(span, |_| {});
+    }
+
+    fn run_then(&mut self, span: Duration, happens: impl FnOnce(&mut Node)) {
+        let end = self.node.elapsed() + span;
+        let mut happens = Some(happens);
+        while happens.is_some() {
+            let now = self.node.reading().raw;
+            let idle = self.detector.next(now);
+            let wake =
+                self.node.elapsed() + idle + micros(&mut self.rng, 0..1 + self.late.as_micros() as u64);
+            if wake >= end {
+                self.node.pass(end.saturating_sub(self.node.elapsed()));
+                if let Some(happens) = happens.take() {
+                    happens(&mut self.node);
+                }
+                // The rest of that sleep.
+                self.node.pass(wake.saturating_sub(end));
+            } else {
+                self.node.pass(wake.saturating_sub(self.node.elapsed()));
+            }
+            self.look(now.plus(idle));
+        }
+    }
+
+    fn look(&mut self, due: drift_agent::core::time::Mono) {
+        let seen = self.node.observe(due);
+        self.reads += 1;
+        if let Some(detection) = self.detector.on(&seen) {
+            self.told.push((self.node.elapsed(), detection));
+        }
+    }
+
+    fn take(&mut self) -> Told {
+        std::mem::take(&mut self.told)
+    }
+}
+
+fn micros(rng: &mut fastrand::Rng, range: std::ops::Range<u64>) -> Duration {
+    Duration::from_micros(rng.u64(range))
+}
+
+fn millis(rng: &mut fastrand::Rng, range: std::ops::Range<u64>) -> Duration {
+    micros(rng, range.start * 1_000..range.end * 1_000)
+}
+
+/// A node whose RTC is `gap` ahead of its wall clock. The two oscillators are up to 95 ppm apart.
+fn hardware(rng: &mut fastrand::Rng, gap: std::ops::Range<i64>) -> Hardware {
+    let raw = rng.i64(-200..200);
+    Hardware {
+        raw: Ppb::from_ppm(raw),
+        rtc: Ppb::from_ppm(raw + rng.i64(-95..95)),
+        gap: Offset::from_nanos(rng.i64(gap.start * MS..gap.end * MS)),
+        restarts: true,
+        latency: micros(rng, 10..1_500),
+        vmclock: false,
+    }
+}
+
+fn classes(told: &Told) -> Vec<Class> {
+    told.iter().map(|(_, d)| d.class).collect()
+}
+
+fn expect<T: PartialEq + std::fmt::Debug>(got: T, wanted: T, what: &str) -> Result<(), String> {
+    if got == wanted { Ok(()) } else { Err(format!("{what}: {got:?}, not {wanted:?}")) }
+}
+
+/// From 20 ms to 20 s, each decade as often.
+fn length(rng: &mut fastrand::Rng) -> Duration {
+    Duration::from_secs_f64(0.02 * 1_000f64.powf(rng.f64()))
+}
+
+/// A pause is told as `resume`, once, in time, and its size holds.
+fn pause_is_found(watch: &mut Watch, length: Duration) -> Result<(), String> {
+    watch.take();
+    let mut from = Duration::ZERO;
+    watch.run_then(Duration::from_millis(300), |node| {
+        node.pause(length);
+        from = node.elapsed();
+    });
+    watch.run(Duration::from_secs(6));
+    let told = watch.take();
+    expect(classes(&told), vec![Class::Resume], &format!("a pause of {length:?}, {told:?}"))?;
+    for (at, detection) in told {
+        let after = at.saturating_sub(from);
+        if after > FOUND {
+            return Err(format!("a pause of {length:?} was found after {after:?}"));
+        }
+        let Some((lost, bound)) = detection.amount else { return Err("its length is not known".into()) };
+        // The drift of the two clocks over the pause is part of neither.
+        let slack = Duration::from_millis(5) + length / 1_000;
+        if lost.as_nanos().abs_diff(i64::try_from(length.as_nanos()).unwrap_or(0))
+            > (bound.as_duration() + slack).as_nanos() as u64
+        {
+            return Err(format!("a pause of {length:?} was told as {detection}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_pause_from_20_ms_is_found_within_a_second() {
+    for_seeds("every_pause_from_20_ms_is_found_within_a_second", 2_000, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let hardware = hardware(&mut rng, -4..3_000);
+        let mut watch = Watch::settled(seed, hardware);
+        expect(classes(&watch.take()), vec![], "before it")?;
+        for _ in 0..4 {
+            let length = length(&mut rng);
+            pause_is_found(&mut watch, length)?;
+            // The RTC is ahead by what was lost, or somebody has corrected the clock since.
+            if rng.bool() {
+                let by = watch.node.gap();
+                watch.run_then(Duration::from_secs(2), |node| node.step(by));
+            }
+            watch.run(SETTLED);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_pause_is_found_whatever_the_rtc_showed_before() {
+    for_seeds("a_pause_is_found_whatever_the_rtc_showed_before", 1_000, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        // Behind the wall clock, where a write moves it forward too.
+        let hardware = Hardware { restarts: rng.bool(), ..hardware(&mut rng, -5_000..5_000) };
+        let mut watch = Watch::settled(seed, hardware);
+        let length = length(&mut rng);
+        let gap = watch.node.gap();
+        watch.run_then(Duration::from_millis(300), |node| node.pause(length));
+        watch.run(Duration::from_secs(8));
+        let told = classes(&watch.take());
+        let after = gap.as_nanos() + i64::try_from(length.as_nanos()).unwrap_or(0);
+        // What is left that cannot be told from a write: the RTC was behind by about as much as the pause was long, or
+        // it keeps its second, and the pause was whole seconds long.
+        let whole = length.as_nanos() % 1_000_000_000;
+        let is_whole = !(25_000_000..975_000_000).contains(&whole) && (-60 * MS..1_060 * MS).contains(&after);
+        let late = (gap.as_nanos().abs() / 4).clamp(50 * MS, 1_000 * MS);
+        let closes =
+            (-late - 10 * MS..30 * MS).contains(&after) && after.abs() < gap.as_nanos().abs() + 10 * MS;
+        let ambiguous = closes || (!hardware.restarts && is_whole);
+        match (told.as_slice(), ambiguous) {
+            ([Class::Resume] | [Class::RtcWritten, Class::Resume], _) | ([Class::RtcWritten], true) => Ok(()),
+            _ => Err(format!("a pause of {length:?}, the RTC {gap:?} before: {told:?}")),
+        }
+    });
+}
+
+/// Everything that is no pause, one after the other, for ten minutes; often on a busy node.
+#[test]
+fn nothing_else_is_taken_for_a_pause() {
+    for_seeds("nothing_else_is_taken_for_a_pause", 1_000, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let hardware = Hardware { restarts: rng.bool(), ..hardware(&mut rng, -2_000..2_000) };
+        let mut watch = Watch::new(seed, hardware);
+        let mut history = Vec::new();
+        while watch.node.elapsed() < Duration::from_secs(600) {
+            watch.late = if rng.bool() { Duration::from_millis(2) } else { millis(&mut rng, 3..400) };
+            let wait = millis(&mut rng, 500..30_000);
+            let before = watch.told.len();
+            let what = happens(&mut watch, &mut rng, wait);
+            history.push((what, watch.told.get(before..).map(<[_]>::to_vec)));
+            if let Some((at, wrong)) = watch.told.iter().find(|(_, d)| d.class == Class::Resume) {
+                return Err(format!("{wrong:?} at {at:?} after {history:#?}"));
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Something that is no pause.
+fn happens(watch: &mut Watch, rng: &mut fastrand::Rng, wait: Duration) -> &'static str {
+    let far = Offset::from_nanos(rng.i64(-5_000 * MS..5_000 * MS));
+    let rate = Ppb::from_ppm(rng.i64(-83_333..83_333));
+    let (short, long) = (millis(rng, 50..900), millis(rng, 1_000..20_000));
+    let held_up = if rng.u8(0..4) == 0 { millis(rng, 0..45) } else { micros(rng, 0..2_000) };
+    let write = |watch: &mut Watch| {
+        let until = watch.node.until_write();
+        watch.run_then(until, |node| {
+            // Forward by less than the RTC is known to on a busy node, it is noticed late, when the wall clock may have been slewed or
+            // set to elsewhere. It could be told as `resume` then: what is left, and costs a burst.
+            let mut written = node.clone();
+            written.write_rtc(held_up);
+            let forward = written.gap().as_nanos() - node.gap().as_nanos();
+            if !(0..80 * MS).contains(&forward) {
+                *node = written;
+            }
+        });
+    };
+    match rng.u8(0..6) {
+        0 => {
+            watch.run_then(wait, |node| node.step(far));
+            // chrony's rtcsync.
+            watch.run(short);
+            write(watch);
+            "set by a person, and the RTC written"
+        }
+        1 => {
+            watch.run_then(wait, |node| node.slew(rate));
+            watch.run(long);
+            watch.node.slew(Ppb(0));
+            "slewed"
+        }
+        2 => {
+            watch.run(wait);
+            write(watch);
+            "the RTC written"
+        }
+        3 => {
+            // The agent is stopped, and the machine runs on.
+            watch.run_then(wait, |node| node.pass(long));
+            "the agent stopped"
+        }
+        4 => {
+            watch.run_then(wait, |node| node.suspend(long, short.min(long)));
+            "slept"
+        }
+        _ => {
+            watch.run(wait);
+            "nothing"
+        }
+    }
+}
+
+#[test]
+fn each_event_is_told_once_under_its_own_class() {
+    for_seeds("each_event_is_told_once_under_its_own_class", 1_000, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let vmclock = Hardware { vmclock: true, ..hardware(&mut rng, 0..40) };
+        let mut watch = Watch::settled(seed, vmclock);
+        let mut told = |watch: &mut Watch, wanted: &[Class], what: &str, event: &mut dyn FnMut(&mut Node)| {
+            watch.take();
+            let wait = millis(&mut rng, 2_000..4_000);
+            watch.run_then(wait, |node| event(node));
+            watch.run(Duration::from_secs(5));
+            expect(classes(&watch.told), wanted.to_vec(), &format!("{what} {:?}", watch.told))
+        };
+        let second = Duration::from_secs(1);
+        // The hypervisor tells at once, the RTC at its tick.
+        told(&mut watch, &[Class::Resume], "restored", &mut |node| {
+            node.pause(second * 12);
+            node.disrupt();
+        })?;
+        expect(
+            watch.told.first().map(|(_, d)| d.by == Signal::Vmclock),
+            Some(true),
+            "the first to tell is the marker, or both",
+        )?;
+        told(&mut watch, &[Class::Resume], "a live migration", &mut |node| {
+            node.pause(Duration::from_millis(15));
+            node.disrupt();
+        })?;
+        // The notice comes with the sleep, and the RTC is a second off what the kernel added.
+        told(&mut watch, &[Class::Suspend], "slept", &mut |node| node.suspend(second * 12, second))?;
+        told(&mut watch, &[Class::ClockSet], "set", &mut |node| node.step(Offset::from_nanos(3_000 * MS)))?;
+        told(&mut watch, &[Class::ClockSet], "set by a little", &mut |node| {
+            node.step(Offset::from_nanos(50 * MS))
+        })?;
+        told(&mut watch, &[Class::RtcWritten], "the RTC written", &mut |node| {
+            node.write_rtc(Duration::ZERO)
+        })?;
+        told(&mut watch, &[Class::Stall], "stopped", &mut |node| node.pass(second * 10))?;
+        told(&mut watch, &[], "slewed", &mut |node| node.slew(Ppb::from_ppm(83_333)))?;
+        watch.node.slew(Ppb(0));
+        watch.run(second * 2);
+        told(&mut watch, &[], "nothing", &mut |_| {})
+    });
+}
+
+#[test]
+fn our_own_step_is_no_event_and_hides_none() {
+    for_seeds("our_own_step_is_no_event_and_hides_none", 1_000, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut watch = Watch::settled(seed, hardware(&mut rng, 0..40));
+        let size = rng.i64(150 * MS..20_000 * MS) * if rng.bool() { 1 } else { -1 };
+        let step = Offset::from_nanos(size);
+        let by_a_daemon = Offset::from_nanos(size + size / 5);
+        let within = Duration::from_secs(10);
+
+        watch.take();
+        watch.detector.own_step(step, watch.node.reading().raw, within);
+        let wait = millis(&mut rng, 1..5_000);
+        watch.run_then(wait, |node| node.step(by_a_daemon));
+        watch.run(Duration::from_millis(800));
+        expect(classes(&watch.take()), vec![], "our own step")?;
+        let until = watch.node.until_write();
+        watch.run_then(until, |node| node.write_rtc(Duration::ZERO));
+        watch.run(Duration::from_secs(4));
+        expect(classes(&watch.take()), vec![Class::RtcWritten], "the RTC written after it")?;
+
+        // Announced again: somebody else's of another size is told, and so is a pause.
+        watch.run(SETTLED);
+        watch.take();
+        watch.detector.own_step(step, watch.node.reading().raw, within);
+        watch.run_then(Duration::from_secs(1), |node| node.step(Offset::from_nanos(-size)));
+        watch.run(Duration::from_secs(2));
+        expect(classes(&watch.take()), vec![Class::ClockSet], "somebody else's step")?;
+        let after = -watch.node.gap().as_nanos();
+        watch.detector.own_step(Offset::from_nanos(after), watch.node.reading().raw, within);
+        let length = Duration::from_millis(rng.u64(20..3_000));
+        watch.node.step(Offset::from_nanos(watch.node.gap().as_nanos() - 2 * MS));
+        watch.run(Duration::from_secs(3));
+        watch.take();
+        pause_is_found(&mut watch, length)
+    });
+}
+
+#[test]
+fn about_three_reads_a_second_are_enough() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut watch = Watch::settled(1, hardware(&mut rng, 0..40));
+    let before = watch.reads;
+    watch.run(Duration::from_secs(1_000));
+    let reads = watch.reads - before;
+    assert!((2_900..3_600).contains(&reads), "{reads} reads in 1,000 s");
+}
