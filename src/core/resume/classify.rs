@@ -22,6 +22,7 @@ pub enum Class {
 
 /// What the signals show at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one signal's answer, and all combinations occur")]
 pub struct Evidence {
     /// `CLOCK_BOOTTIME` - `CLOCK_MONOTONIC` grew.
     pub slept: bool,

@@ -14,20 +14,25 @@
 //! millisecond again; if it turns out then that no write can have made it, `resume` is told after all.
 
 mod classify;
+mod detection;
+mod jumps;
 mod range;
+#[cfg(test)]
+mod tests;
 mod tracker;
 mod wall;
 
-use std::fmt;
 use std::time::Duration;
 
 use self::classify::{Evidence, RtcFinding, classify, may_be_written};
+use self::jumps::Jumps;
 use self::range::Range;
 use self::tracker::{Jump, NARROW, Tracker};
 use self::wall::{ClockWasSet, WallWatch, Whereabouts};
-use super::time::{Bound, Mono, Offset, Reading, nanos, span_in_words};
+use super::time::{Bound, Mono, Offset, Reading, nanos};
 
 pub use self::classify::Class;
+pub use self::detection::{Detection, Signal};
 pub use self::tracker::RtcRead;
 
 /// A sleep shorter than this is not worth a word; the clocks cannot be read at one instant either.
@@ -42,10 +47,6 @@ const TICK: Duration = Duration::from_secs(1);
 pub const SAME_EVENT: Duration = Duration::from_millis(1_100);
 /// A jump that looks like a write is looked at again for so long.
 const DOUBT: Duration = Duration::from_secs(5);
-/// An RTC that jumps more often than this within [`JUMPS_WITHIN`] stands still or runs wild: it is no clock to go by.
-const JUMPS_TRUSTED: u32 = 30;
-const JUMPS_WITHIN: Duration = Duration::from_secs(600);
-
 /// What all signals show at one instant. Copied, never allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
@@ -59,35 +60,6 @@ pub struct Observation {
     pub vmclock: Option<u64>,
     /// How much later this was made than asked.
     pub late: Duration,
-}
-
-/// Where evidence comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// `CLOCK_BOOTTIME` against `CLOCK_MONOTONIC`.
-    Suspend,
-    /// The hypervisor's disruption marker.
-    Vmclock,
-    /// The hardware clock.
-    Rtc,
-    /// The kernel's notice that the wall clock was set.
-    ClockSet,
-    /// The wall clock against the base clock.
-    Wall,
-    /// The agent's own lateness.
-    LateTick,
-}
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Detection {
-    /// What kind of event.
-    pub class: Class,
-    /// The signal that told.
-    pub by: Signal,
-    /// How much, where the signal says so, for words only, **never the correction**: time slept; time lost by the RTC (positive: the
-    /// machine fell behind); how far the RTC or the wall clock was set (positive: forward); how late the agent was.
-    pub amount: Option<(Offset, Bound)>,
 }
 
 /// What was told, while more may follow of the same event.
@@ -129,17 +101,8 @@ pub struct Detector {
     marker: Option<u64>,
     event: Option<Event>,
     doubt: Option<Doubt>,
-    jumps: (Option<Mono>, u32),
-    has: Has,
-}
-
-/// What the last observation had.
-#[derive(Clone, Copy, Debug, Default)]
-struct Has {
-    looked: bool,
-    rtc: bool,
-    vmclock: bool,
-    clock_set: bool,
+    jumps: Jumps,
+    last: Option<Observation>,
 }
 
 impl Detector {
@@ -150,12 +113,7 @@ impl Detector {
 
     /// Takes an observation in, and tells what happened, once.
     pub fn on(&mut self, seen: &Observation) -> Option<Detection> {
-        self.has = Has {
-            looked: true,
-            rtc: seen.rtc.is_some(),
-            vmclock: seen.vmclock.is_some(),
-            clock_set: seen.clock_set.is_some(),
-        };
+        self.last = Some(*seen);
         self.look(seen)
     }
 
@@ -170,12 +128,15 @@ impl Detector {
         let at = now.base();
         let disrupted =
             seen.vmclock.is_some_and(|m| self.marker.replace(m).is_some_and(|before| before != m));
-        let is_new_start = self.suspended.saturating_sub(before) > SAME_BASE || disrupted;
-        if is_new_start {
-            // The base clock was put forward, to the second at best. Or the hypervisor has told already, and the RTC would tell of
-            // the same event a second later or, when it is short, much later.
-            self.tracker.reset();
+        // The base clock was put forward, to the second at best.
+        let moved = self.suspended.saturating_sub(before) > SAME_BASE;
+        if moved {
             self.wall.reset();
+        }
+        // Or the hypervisor tells, and the RTC would tell of the same event a second later or, when it is short, much later.
+        let is_new_start = self.jumps.forget(at) || moved || disrupted;
+        if is_new_start {
+            self.tracker.reset();
             self.whereabouts = Whereabouts::default();
             self.doubt = None;
         }
@@ -184,7 +145,7 @@ impl Detector {
             // What comes now of a write may be another one.
             self.doubt = None;
         }
-        let read = seen.rtc.filter(|_| !is_new_start && self.trusts_rtc(at));
+        let read = seen.rtc.filter(|_| !is_new_start && self.jumps.is_trusted());
         let (rtc, jump) = read.map_or((RtcFinding::Steady, None), |read| self.rtc(read, now));
         let late = (seen.late > LATE).then_some(seen.late);
 
@@ -196,7 +157,7 @@ impl Detector {
             late: late.is_some(),
         };
         let class = classify(evidence)?;
-        let signals = signals(&evidence, set);
+        let signals = signals(evidence, set);
         if rtc == RtcFinding::Jumped && jump.is_none() {
             // About a jump that was told as a write: a better word for it, however long ago.
             self.event = None;
@@ -221,10 +182,8 @@ impl Detector {
 
     /// When the next observation is due.
     pub fn next(&self, now: Mono) -> Duration {
-        if !self.has.looked {
-            return Duration::ZERO;
-        }
-        if !self.has.rtc || self.jumps.1 > JUMPS_TRUSTED {
+        let Some(last) = self.last else { return Duration::ZERO };
+        if last.rtc.is_none() || !self.jumps.is_trusted() {
             return TICK;
         }
         let now = now.plus(self.suspended);
@@ -246,11 +205,13 @@ impl Detector {
 
     /// Which signals this node has; `None` before the first observation.
     pub fn available(&self) -> Option<[(Signal, bool); 6]> {
-        self.has.looked.then_some([
+        let seen = self.last.as_ref()?;
+        let has = |signal: fn(&Observation) -> bool| signal(seen);
+        Some([
             (Signal::Suspend, true),
-            (Signal::Vmclock, self.has.vmclock),
-            (Signal::Rtc, self.has.rtc && self.jumps.1 <= JUMPS_TRUSTED),
-            (Signal::ClockSet, self.has.clock_set),
+            (Signal::Vmclock, has(|seen| seen.vmclock.is_some())),
+            (Signal::Rtc, has(|seen| seen.rtc.is_some()) && self.jumps.is_trusted()),
+            (Signal::ClockSet, has(|seen| seen.clock_set.is_some())),
             (Signal::Wall, true),
             (Signal::LateTick, true),
         ])
@@ -287,9 +248,7 @@ impl Detector {
             }
             return (self.settle_doubt(at), None);
         };
-        let (first, count) = self.jumps;
-        let first = first.filter(|&first| at.since(first) < JUMPS_WITHIN);
-        self.jumps = (first.or(Some(at)), if first.is_some() { count.saturating_add(1) } else { 1 });
+        self.jumps.add(at, found.low > expected.high);
         let by = Some(found.from(expected).as_offset());
         let wall = self.whereabouts.all();
         self.whereabouts = Whereabouts::default();
@@ -311,13 +270,6 @@ impl Detector {
             self.doubt = None;
         }
         RtcFinding::Steady
-    }
-
-    fn trusts_rtc(&mut self, at: Mono) -> bool {
-        if self.jumps.0.is_some_and(|first| at.since(first) >= JUMPS_WITHIN) {
-            self.jumps = (None, 0);
-        }
-        self.jumps.1 <= JUMPS_TRUSTED
     }
 
     /// Is it another event than the one told last, or a better word for it?
@@ -344,7 +296,7 @@ impl Detector {
 }
 
 /// The signals behind the evidence, one bit each.
-fn signals(evidence: &Evidence, set: Option<ClockWasSet>) -> u8 {
+fn signals(evidence: Evidence, set: Option<ClockWasSet>) -> u8 {
     let bit = |signal: Signal, is_there: bool| u8::from(is_there) << signal as u8;
     bit(Signal::Suspend, evidence.slept)
         | bit(Signal::Vmclock, evidence.disrupted)
@@ -352,59 +304,4 @@ fn signals(evidence: &Evidence, set: Option<ClockWasSet>) -> u8 {
         | bit(Signal::ClockSet, set.is_some_and(|s| s.cancelled))
         | bit(Signal::Wall, set.is_some_and(|s| s.moved))
         | bit(Signal::LateTick, evidence.late)
-}
-
-impl Signal {
-    /// As the label `signal` and in the log.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Suspend => "suspend",
-            Self::Vmclock => "vmclock",
-            Self::Rtc => "rtc",
-            Self::ClockSet => "clock-set",
-            Self::Wall => "wall",
-            Self::LateTick => "late-tick",
-        }
-    }
-}
-
-impl fmt::Display for Detection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let amount = self.amount.map(|(by, bound)| {
-            let size = span_in_words(by.magnitude());
-            let size =
-                if bound == Bound::default() { size } else { format!("{size} ±{}", bound.in_words()) };
-            (by >= Offset::ZERO, size)
-        });
-        match (self.class, amount) {
-            (Class::Suspend, Some((_, size))) => write!(f, "the machine slept for {size}"),
-            (Class::Suspend, None) => f.write_str("the machine slept"),
-            (Class::Resume, Some((true, size))) => {
-                write!(f, "the machine was paused: by its hardware clock it lost {size}")
-            }
-            (Class::Resume, Some((false, size))) => {
-                write!(f, "the hardware clock lost {size}: the machine was paused or restored")
-            }
-            (Class::Resume, None) if self.by == Signal::Vmclock => {
-                f.write_str("the hypervisor says that the machine was restored or migrated")
-            }
-            (Class::Resume, None) => {
-                f.write_str("the machine was paused: nobody can have set its hardware clock so")
-            }
-            (Class::RtcWritten, Some((forward, size))) => {
-                write!(f, "the hardware clock was set {} by {size}", direction(forward))
-            }
-            (Class::RtcWritten, None) => f.write_str("the hardware clock was set"),
-            (Class::ClockSet, Some((forward, size))) => {
-                write!(f, "somebody set the clock {} by {size}", direction(forward))
-            }
-            (Class::ClockSet, None) => f.write_str("somebody set the clock"),
-            (Class::Stall, Some((_, size))) => write!(f, "the agent did not run for {size}"),
-            (Class::Stall, None) => f.write_str("the agent did not run for a while"),
-        }
-    }
-}
-
-fn direction(forward: bool) -> &'static str {
-    if forward { "forward" } else { "back" }
 }
