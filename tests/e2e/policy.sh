@@ -67,6 +67,8 @@ policy_cases() { # policy_cases NAMESPACE ACCOUNT
 
     allowed 'an annotation of its own' "$own" "${patch[@]}" '{"metadata": {"annotations": {"drift-agent.io/test": "1"}}}'
     allowed 'to remove it' "$own" "${patch[@]}" '{"metadata": {"annotations": {"drift-agent.io/test": null}}}'
+    allowed 'what it says of a step' "$own" "${patch[@]}" \
+        '{"metadata": {"annotations": {"drift-agent.io/last-step": "1", "drift-agent.io/step-result": "1"}}}'
     allowed 'nothing at all' "$own" "${patch[@]}" '{}'
     allowed 'its own condition' "$own" patch node "$NODE" --subresource=status --type=strategic \
         --patch "{\"status\": {\"conditions\": [{\"type\": \"ClockDrift\", $condition}]}}"
@@ -84,6 +86,16 @@ policy_cases() { # policy_cases NAMESPACE ACCOUNT
         '{"metadata": {"annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": null}}}'
     denied 'only change annotations under' 'a name that only begins alike' "$own" "${patch[@]}" \
         '{"metadata": {"annotations": {"drift-agent.io.example.com/a": "1"}}}'
+    denied 'for people to write' 'a request to step' "$own" "${patch[@]}" \
+        '{"metadata": {"annotations": {"drift-agent.io/step-request": "1"}}}'
+    kubectl annotate node "$NODE" drift-agent.io/step-request=1 >/dev/null
+    allowed "its own beside a person's request" "$own" "${patch[@]}" \
+        '{"metadata": {"annotations": {"drift-agent.io/step-result": null, "drift-agent.io/last-step": null}}}'
+    denied 'for people to write' "to change a person's request" "$own" "${patch[@]}" \
+        '{"metadata": {"annotations": {"drift-agent.io/step-request": "2"}}}'
+    denied 'for people to write' "to remove a person's request" "$own" "${patch[@]}" \
+        '{"metadata": {"annotations": {"drift-agent.io/step-request": null}}}'
+    kubectl annotate node "$NODE" drift-agent.io/step-request- >/dev/null
     denied 'labels, finalizers or owners' 'a label' "$own" "${patch[@]}" '{"metadata": {"labels": {"a": "1"}}}'
     denied 'labels, finalizers or owners' 'a finalizer' "$own" "${patch[@]}" \
         '{"metadata": {"finalizers": ["example.com/stay"]}}'

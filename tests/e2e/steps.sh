@@ -21,8 +21,15 @@ step 'helm install into a namespace that enforces Pod Security "restricted"'
 kubectl label namespace time pod-security.kubernetes.io/enforce=restricted >/dev/null
 helm install "${CHART_ARGUMENTS[@]}" >"$RUN/notes"
 await 10 'the annotation' is_annotated clock-state in-sync
-FIGURE="as user $(awk '/^Uid:/ { print $2 }' "/proc/$(agent_pid)/status"), capabilities $(awk '/^CapBnd:/ { print $2 }' "/proc/$(agent_pid)/status")"
-[[ $FIGURE == 'as user 65532, capabilities 0000000000000000' ]] || fail "the agent runs $FIGURE"
+privileges() { # how the agent runs: user, capabilities that it has and that it could get, and whether by new ones
+    awk '/^(Uid|CapPrm|CapEff|CapBnd|NoNewPrivs):/ { printf "%s %s ", $1, $2 }' "/proc/$(agent_pid)/status"
+}
+NOTHING=0000000000000000 SYS_TIME=0000000002000000 DAC_OVERRIDE=0000000000000002
+runs_as() { # runs_as USER CAPABILITIES BOUND
+    FIGURE=$(privileges)
+    [[ $FIGURE == "Uid: $1 CapPrm: $2 CapEff: $2 CapBnd: $3 NoNewPrivs: 1 " ]] || fail "the agent runs as $FIGURE"
+}
+runs_as 65532 "$NOTHING" "$NOTHING"
 
 step 'kubectl get nodes shows state and offset'
 columns="$(grep -o "custom-columns='[^']*'" "$RUN/notes" | tr -d "'")"
@@ -163,3 +170,45 @@ await 60 'everything to go' nothing_left
 [[ $(annotation clock-state) == in-sync && -n $(condition status) ]]
 bash -euo pipefail -c "$(grep 'kubectl apply' "$RUN/notes")" >/dev/null
 [[ $(kubectl get node "$NODE" --output yaml) != *drift-agent.io* && -z $(condition status) ]]
+
+# Of what steps a clock, all but the step: `dryRun`. The clock here is this machine's.
+STEPS=(steps "$CHART" --namespace steps --values "$OWN" --set config.step.dryRun=true --wait --timeout 60s)
+
+step 'the step profile by the kernel: user 65532 with CAP_SYS_TIME, and nothing else'
+kubectl create namespace steps >/dev/null
+kubectl label namespace steps pod-security.kubernetes.io/enforce=privileged >/dev/null
+helm install "${STEPS[@]}" --set config.step.mode=kernel,image.tag=step >"$RUN/notes"
+runs_as 65532 "$SYS_TIME" "$SYS_TIME"
+grep -q 'they can set the node.s clock' "$RUN/notes"
+
+step 'the same with the image that carries no capability: it observes without any'
+helm upgrade "${STEPS[@]}" --set config.step.mode=kernel,image.tag=test >/dev/null
+runs_as 65532 "$NOTHING" "$SYS_TIME"
+
+step 'the step profile by chrony: user 0 may go past permissions, and nothing else'
+# As Debian's service has it, but for the clock (-x) and the network, which it does not touch.
+install --directory --mode 0700 --owner nobody --group nogroup /run/chrony
+printf '%s\n' 'local stratum 1' 'port 0' 'cmdport 0' 'bindcmdaddress /run/chrony/chronyd.sock' \
+    'pidfile /run/chrony/chronyd.pid' >"$RUN/chrony.conf"
+start chronyd setpriv --reuid nobody --regid nogroup --clear-groups chronyd -U -x -d -u nobody -f "$RUN/chrony.conf"
+await 10 'its socket' test -S /run/chrony/chronyd.sock
+helm upgrade "${STEPS[@]}" --set config.step.mode=chrony >/dev/null
+runs_as 0 "$DAC_OVERRIDE" "$DAC_OVERRIDE"
+sees_chrony() { # by its answers, which need all of the way to it
+    kubectl get --raw /api/v1/namespaces/steps/services/http:steps-drift-agent:http/proxy/metrics |
+        grep -q '^drift_agent_time_daemon_info{daemon="chrony"} 1$'
+}
+await 10 "chrony's answer" sees_chrony
+
+step 'the step profile by either, as the user of chronyd: CAP_SYS_TIME, and nothing else'
+helm upgrade "${STEPS[@]}" --set config.step.mode=auto,config.step.onRequest=true,image.tag=step \
+    --set chronyUser="$(id -u nobody)" >/dev/null
+runs_as "$(id -u nobody)" "$SYS_TIME" "$SYS_TIME"
+await 10 "chrony's answer" sees_chrony
+
+step 'a person asks for a step: the agent reads it and answers'
+kubectl annotate node "$NODE" drift-agent.io/step-request=e2e >/dev/null
+answered() { [[ $(annotation step-result) == 'e2e: '* ]]; }
+await 15 'the answer' answered
+FIGURE=$(annotation step-result)
+helm uninstall steps --namespace steps --wait >/dev/null

@@ -2,7 +2,7 @@
 {{- define "drift-agent.milliseconds" -}}
 {{- $number := regexFind "^[0-9]+" . | int64 }}
 {{- $unit := regexFind "[a-z]+$" . }}
-{{- mul $number (get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000) $unit) }}
+{{- mul $number (get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000) $unit) }}
 {{- end }}
 
 {{- /* What no schema can say: values that are right alone, but not together. */ -}}
@@ -10,6 +10,12 @@
 {{- $interval := include "drift-agent.milliseconds" .Values.config.interval | int64 }}
 {{- if lt (include "drift-agent.milliseconds" .Values.config.staleAfter | int64) (mul 3 $interval) }}
 {{- fail (printf "config.staleAfter: %s is not right: at least three times config.interval (%s), or one lost packet makes the clock unknown" .Values.config.staleAfter .Values.config.interval) }}
+{{- end }}
+{{- if lt (include "drift-agent.milliseconds" .Values.config.step.maxOffset | int64) (include "drift-agent.milliseconds" .Values.config.step.minOffset | int64) }}
+{{- fail (printf "config.step.maxOffset: %s is not right: not below config.step.minOffset (%s), or nothing is ever stepped" .Values.config.step.maxOffset .Values.config.step.minOffset) }}
+{{- end }}
+{{- if lt (include "drift-agent.milliseconds" .Values.config.leeway.maximum | int64) (include "drift-agent.milliseconds" .Values.config.leeway.minimum | int64) }}
+{{- fail (printf "config.leeway.maximum: %s is not right: not below config.leeway.minimum (%s)" .Values.config.leeway.maximum .Values.config.leeway.minimum) }}
 {{- end }}
 {{- include "drift-agent.checkPools" (list "config.pools" .Values.config.pools) }}
 {{- range $region, $own := .Values.config.regions }}

@@ -40,11 +40,53 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if .digest }}
 {{- printf "%s@%s" .repository .digest }}
 {{- else }}
-{{- printf "%s:%s" .repository (default $.Chart.AppVersion .tag) }}
+{{- printf "%s:%s" .repository (default (printf "%s%s" $.Chart.AppVersion (ternary "-step" "" (eq (include "drift-agent.stepsKernel" $) "yes"))) .tag) }}
 {{- end }}
 {{- end }}
 {{- end }}
 
 {{- define "drift-agent.hasPolicies" -}}
 {{- if and .Values.nodePolicy.enabled (eq .Values.config.kubernetes "on") (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy") }}yes{{ end }}
+{{- end }}
+
+{{- /* The step profile: what the agent may use to step the clock. */ -}}
+{{- define "drift-agent.stepsKernel" -}}
+{{- if has .Values.config.step.mode (list "kernel" "auto") }}yes{{ end }}
+{{- end }}
+
+{{- define "drift-agent.stepsChrony" -}}
+{{- if has .Values.config.step.mode (list "chrony" "auto") }}yes{{ end }}
+{{- end }}
+
+{{- define "drift-agent.readsRequests" -}}
+{{- if and (ne .Values.config.step.mode "off") .Values.config.step.onRequest (eq .Values.config.kubernetes "on") }}yes{{ end }}
+{{- end }}
+
+{{- /* chronyd's socket and what it answers to are open to its own user, and to one who may go past permissions. */ -}}
+{{- define "drift-agent.podSecurityContext" -}}
+{{- $context := deepCopy .Values.podSecurityContext }}
+{{- if include "drift-agent.stepsChrony" . }}
+{{- if .Values.chronyUser }}
+{{- $_ := set $context "runAsUser" (int64 .Values.chronyUser) }}
+{{- else }}
+{{- $context = mustMergeOverwrite $context (dict "runAsUser" 0 "runAsNonRoot" false) }}
+{{- end }}
+{{- end }}
+{{- toYaml $context }}
+{{- end }}
+
+{{- define "drift-agent.securityContext" -}}
+{{- $context := deepCopy .Values.securityContext }}
+{{- $capabilities := list }}
+{{- if include "drift-agent.stepsKernel" . }}
+{{- $capabilities = append $capabilities "SYS_TIME" }}
+{{- end }}
+{{- if and (include "drift-agent.stepsChrony" .) (not .Values.chronyUser) }}
+{{- $capabilities = append $capabilities "DAC_OVERRIDE" }}
+{{- end }}
+{{- if $capabilities }}
+{{- $before := dig "capabilities" "add" list $context }}
+{{- $context = mustMergeOverwrite $context (dict "capabilities" (dict "add" (concat $before $capabilities | uniq))) }}
+{{- end }}
+{{- toYaml $context }}
 {{- end }}
