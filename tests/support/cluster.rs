@@ -81,6 +81,7 @@ impl Drop for Held {
 
 /// An API server that knows the agent's roles and nothing else.
 pub struct Cluster {
+    program: &'static str,
     etcd_port: u16,
     port: u16,
     server: Mutex<Option<Held>>,
@@ -97,6 +98,11 @@ impl Cluster {
 
     /// Starts one and waits until it is ready.
     pub fn start(name: &str) -> Self {
+        Self::of("kube-apiserver", name)
+    }
+
+    /// The same with another API server, by its name among the tools.
+    pub fn of(program: &'static str, name: &str) -> Self {
         let folder = Folder::new(&format!("cluster-{name}"));
         let path = folder.path();
         std::fs::write(path.join("tokens.csv"), "admin-token,admin,admin,\"system:masters\"\n").unwrap();
@@ -110,7 +116,7 @@ impl Cluster {
             "--listen-peer-urls=http://127.0.0.1:0".to_owned(),
         ];
         let etcd = Held::start(path, "etcd", &etcd);
-        let cluster = Self { etcd_port, port, server: Mutex::new(None), _etcd: etcd, folder };
+        let cluster = Self { program, etcd_port, port, server: Mutex::new(None), _etcd: etcd, folder };
         cluster.serve();
         cluster.set_up();
         cluster
@@ -123,6 +129,8 @@ impl Cluster {
             format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port),
             "--bind-address=127.0.0.1".to_owned(),
             "--advertise-address=127.0.0.1".to_owned(),
+            // From 1.37 on, loopback is no address to be reached at; nobody here looks for it.
+            "--endpoint-reconciler-type=none".to_owned(),
             format!("--secure-port={}", self.port),
             "--service-cluster-ip-range=10.96.0.0/24".to_owned(),
             format!("--cert-dir={folder}/pki"),
@@ -135,7 +143,7 @@ impl Cluster {
             format!("--audit-policy-file={folder}/audit-policy.json"),
             format!("--audit-log-path={folder}/audit.log"),
         ];
-        *self.server.lock().unwrap() = Some(Held::start(self.folder(), "kube-apiserver", &arguments));
+        *self.server.lock().unwrap() = Some(Held::start(self.folder(), self.program, &arguments));
         wait_for("a ready API server", || self.try_kubectl(&["get", "--raw=/readyz"], "").ok());
         wait_for("the namespace default", || self.try_kubectl(&["get", "namespace", "default"], "").ok());
     }
@@ -145,6 +153,11 @@ impl Cluster {
         if let Some(mut server) = self.server.lock().unwrap().take() {
             server.end(true);
         }
+    }
+
+    /// Where the API server listens.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
     }
 
     /// Where etcd listens, for its metrics.
@@ -159,6 +172,7 @@ impl Cluster {
 
     /// Namespaces, and the agent's roles as the chart gives them.
     fn set_up(&self) {
+        self.write_kubeconfig("admin", "admin-token");
         for namespace in [AGENTS, STRANGERS] {
             self.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}));
         }
@@ -197,24 +211,36 @@ impl Cluster {
         let bound = ["--bound-object-kind", "Pod", "--bound-object-name", account];
         let token =
             self.kubectl(&[&["--namespace", namespace, "create", "token", account][..], &bound].concat());
+        self.write_kubeconfig(account, token.trim());
+        self.kubeconfig_of(account)
+    }
+
+    /// The kubeconfig of the cluster's admin.
+    pub fn admin(&self) -> PathBuf {
+        self.kubeconfig_of("admin")
+    }
+
+    fn kubeconfig_of(&self, user: &str) -> PathBuf {
+        self.folder().join(format!("{user}.kubeconfig"))
+    }
+
+    fn write_kubeconfig(&self, user: &str, token: &str) {
         let authority = self.folder().join("pki/apiserver.crt");
-        let server = format!("https://127.0.0.1:{}", self.port);
-        let file = self.folder().join(format!("{account}.kubeconfig"));
+        let server = self.url();
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{"name": "c", "cluster": {"server": server, "certificate-authority": authority}}],
-            "users": [{"name": "u", "user": {"token": token.trim()}}],
+            "users": [{"name": "u", "user": {"token": token}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
         });
-        std::fs::write(&file, config.to_string()).unwrap();
-        file
+        std::fs::write(self.kubeconfig_of(user), config.to_string()).unwrap();
     }
 
     /// kubectl as the cluster's admin.
     pub fn kubectl_command(&self) -> Command {
         let mut command = Command::new(tool("kubectl"));
         command
-            .arg(format!("--server=https://127.0.0.1:{}", self.port))
+            .arg(format!("--server={}", self.url()))
             .arg(format!("--certificate-authority={}/pki/apiserver.crt", self.folder().display()))
             .arg(format!("--cache-dir={}/kubectl", self.folder().display()))
             .args(["--token=admin-token", "--kubeconfig=/dev/null"])
@@ -241,7 +267,8 @@ impl Cluster {
         serde_json::from_str(&text).ok()
     }
 
-    fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+    /// What kubectl prints with this on its standard input, or what it complains of.
+    pub fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let ended = finish(self.kubectl_command().args(arguments), input);
         if ended.code == 0 { Ok(ended.stdout) } else { Err(ended.stderr) }
     }
