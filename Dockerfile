@@ -1,31 +1,57 @@
-# The image of drift-agent: one static program, no shell, nobody's root.
+# The images of drift-agent: one static program, no shell, nobody's root.
 #
-#   docker build -t drift-agent .                              for this machine's architecture
-#   docker build --platform linux/arm64 -t drift-agent .       for another; amd64 and arm64 are the ones in use
+#   docker build --tag drift-agent:0.1.0 .                            observes; may not step the clock
+#   docker build --tag drift-agent:0.1.0-step --target step .         may, where the pod is given CAP_SYS_TIME
+#   docker build --platform linux/arm64 …                             for arm64, from a machine of either kind
 #
-# Pin the builder by digest where builds must be repeatable: --build-arg BUILDER=rust@sha256:…
+# Needs BuildKit, which is Docker's default, or buildah (an old one also --build-arg BUILDPLATFORM=linux/amd64). Pin the
+# builder by digest where builds must be repeatable: --build-arg BUILDER=rust@sha256:…
 ARG BUILDER=rust:1-bookworm
 
-FROM ${BUILDER} AS build
+# On this machine's own architecture: a compiler for the other one is faster than one that is emulated.
+FROM --platform=$BUILDPLATFORM ${BUILDER} AS dependencies
 WORKDIR /src
-# Static for the program only: with a target named, build scripts and macros are built as usual.
-ENV RUSTFLAGS="-C target-feature=+crt-static"
+ARG TARGETARCH
+# What the builder lacks is fetched: for its own architecture, nothing. Build scripts and macros are built as usual; static
+# is the program only.
+RUN case "$TARGETARCH" in \
+      amd64) cpu=x86_64 package=gcc-x86-64-linux-gnu ;; \
+      arm64) cpu=aarch64 package=gcc-aarch64-linux-gnu ;; \
+      *) echo "TARGETARCH is \"$TARGETARCH\": amd64 or arm64" >&2 && exit 1 ;; \
+    esac \
+ && mkdir .cargo \
+ && printf '[build]\ntarget = "%s"\n[target.%s]\nlinker = "%s"\nrustflags = ["-C", "target-feature=+crt-static"]\n' \
+      "$cpu-unknown-linux-gnu" "$cpu-unknown-linux-gnu" "$cpu-linux-gnu-gcc" > .cargo/config.toml \
+ && if ! [ -d "$(rustc --print target-libdir --target "$cpu-unknown-linux-gnu")" ]; then \
+      rustup target add "$cpu-unknown-linux-gnu"; \
+    fi \
+ && if ! command -v "$cpu-linux-gnu-gcc"; then \
+      apt-get update && apt-get install --yes --no-install-recommends "$package" "libc6-dev-$TARGETARCH-cross"; \
+    fi
 
 # The dependencies alone, in a layer that stays until they change.
 COPY Cargo.toml Cargo.lock ./
 # Cargo.toml names them, so cargo wants them there; they are not built.
-COPY benches benches
-RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
- && cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')"
+COPY benches/*.rs benches/
+RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs && cargo build --release --locked
 
+FROM dependencies AS build
 COPY src src
 # Shown in the log and in build_info.
 ARG REVISION=unknown
 RUN touch src/main.rs src/lib.rs \
- && DRIFT_AGENT_REVISION="$REVISION" cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" \
+ && DRIFT_AGENT_REVISION="$REVISION" cargo build --release --locked \
  && install -D target/*/release/drift-agent /out/drift-agent
 
-FROM scratch
+# With the one capability that steps a clock: user 65532 gets it where the pod may have it, and nowhere else can this file
+# be started. So it is not the default.
+FROM build AS capable
+RUN if ! command -v setcap; then \
+      apt-get update && apt-get install --yes --no-install-recommends libcap2-bin; \
+    fi \
+ && setcap cap_sys_time+ep /out/drift-agent
+
+FROM scratch AS base
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="drift-agent" \
@@ -33,8 +59,13 @@ LABEL org.opencontainers.image.title="drift-agent" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-COPY --from=build /out/drift-agent /drift-agent
 USER 65532:65532
 EXPOSE 10123
 ENTRYPOINT ["/drift-agent"]
 CMD ["run"]
+
+FROM base AS step
+COPY --from=capable /out/drift-agent /drift-agent
+
+FROM base
+COPY --from=build /out/drift-agent /drift-agent

@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Built once, outside the tree; see tests/tools/install.
 CACHE := $(or $(DRIFT_AGENT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drift-agent)
 SCRIPTS := .ci/run tests/tools/install tests/chart/run tests/e2e/run tests/e2e/image tests/e2e/cluster.sh tests/e2e/policy.sh \
-	tests/e2e/steps.sh manifests/render
+	tests/e2e/steps.sh tests/e2e/arm64 manifests/render
 
 .PHONY: help
 help: ## Show the targets
@@ -38,6 +38,10 @@ e2e: ## Install the chart on a whole Kubernetes node in namespaces of its own (n
 jwt-verifiers: ## Try five real JWT verifiers; writes the table in docs/jwt.md
 	cargo build --quiet --locked
 	tests/jwt-verifiers/run
+
+.PHONY: image-arm64
+image-arm64: ## Build the images for arm64 on an amd64 machine, and run the program under QEMU (needs root)
+	tests/e2e/arm64
 
 .PHONY: lint
 lint: tools ## Formatting, clippy, licences and origins of dependencies, shellcheck
