@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Built once, outside the tree; see tests/tools/install.
 CACHE := $(or $(DRIFT_AGENT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drift-agent)
 SCRIPTS := .ci/run tests/tools/install tests/chart/run tests/e2e/run tests/e2e/image tests/e2e/cluster.sh tests/e2e/policy.sh \
-	tests/e2e/steps.sh tests/e2e/arm64 manifests/render
+	tests/e2e/steps.sh tests/e2e/arm64 manifests/render tests/monitoring/run
 
 .PHONY: help
 help: ## Show the targets
@@ -17,7 +17,7 @@ demo: ## Show the whole agent on this machine: no cluster, no network, no root
 	@cargo run --quiet --locked -- demo
 
 .PHONY: test
-test: tools lint chart ## Install what the tests need, then run all of them
+test: tools lint chart rules ## Install what the tests need, then run all of them
 	cargo test --locked
 
 .PHONY: chart
@@ -25,8 +25,13 @@ chart: tools ## Check the chart without a cluster: lint, schema against the agen
 	cargo build --quiet --locked
 	tests/chart/run
 
+.PHONY: rules
+rules: tools ## Test alerts and recording rules with promtool, and what the chart makes of them
+	tests/monitoring/run
+
 .PHONY: chart-render
-chart-render: tools ## Make what is made from the chart: its README's table, and manifests/
+chart-render: tools ## Make what is made from the mixin and the chart: rules, dashboard, tables, manifests/
+	monitoring/render
 	tests/chart/readme
 	manifests/render
 

@@ -136,7 +136,9 @@ impl<R: Resolve> Agent<R> {
     /// Runs until `end`; `observe` sees every effect before it is carried out.
     pub async fn run(&mut self, end: impl Future<Output = ()>, mut observe: impl FnMut(&Effect)) {
         let mut end = pin!(end);
-        self.feed(Input::Tick, &mut observe);
+        let now = self.shared.clock.read().raw;
+        let first = self.look_around(now);
+        self.feed(first, &mut observe);
         loop {
             tokio::select! {
                 biased;
@@ -188,11 +190,16 @@ impl<R: Resolve> Agent<R> {
             () = sleep(idle) => None,
             () = Watched::woken(self.signals.as_ref()) => None,
         };
-        let input = input.unwrap_or_else(|| match &mut self.signals {
+        let input = input.unwrap_or_else(|| self.look_around(due));
+        self.feed(input, observe);
+    }
+
+    /// Time has passed; what do the signals show? `due`: when they were to be looked at.
+    fn look_around(&mut self, due: Mono) -> Input {
+        match &mut self.signals {
             Some(watched) => Input::Observed(watched.signals.observe(due)),
             None => Input::Tick,
-        });
-        self.feed(input, observe);
+        }
     }
 
     fn feed(&mut self, input: Input, observe: &mut impl FnMut(&Effect)) {

@@ -182,8 +182,7 @@ impl Detector {
 
     /// When the next observation is due.
     pub fn next(&self, now: Mono) -> Duration {
-        let Some(last) = self.last else { return Duration::ZERO };
-        if last.rtc.is_none() || !self.jumps.is_trusted() {
+        if self.last.is_none_or(|last| last.rtc.is_none()) || !self.jumps.is_trusted() {
             return TICK;
         }
         let now = now.plus(self.suspended);

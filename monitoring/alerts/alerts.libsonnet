@@ -1,0 +1,4 @@
+(import 'node.libsonnet') +
+(import 'resume.libsonnet') +
+(import 'fleet.libsonnet') +
+(import 'tokens.libsonnet')

@@ -1,0 +1,64 @@
+// About a whole cluster: one alert, however many nodes.
+local text = import '../lib/text.libsonnet';
+
+{
+  local config = self._config,
+  local lib = (import '../lib/alert.libsonnet')(config),
+  local thresholds = lib.thresholds,
+
+  // Two windows: the long one says that it matters, the short one that it still goes on. A quarter of the long one must have
+  // been watched, or the first minutes after an installation would count for a day.
+  local burn(severity, rate, long, short, quarter, longInWords) = lib.alert(
+    'ClockDriftBudgetBurn',
+    severity,
+    'within %s, too many node-minutes were outside the threshold (of %s%%, %s times what is allowed)' %
+    [longInWords, thresholds.sloPercent, rate],
+    |||
+      1 - cluster:drift_agent_within_threshold:ratio%(long)s > %(rate)s * (100 - %(slo)s) / 100
+        and on (cluster)
+      1 - cluster:drift_agent_within_threshold:ratio%(short)s > %(rate)s * (100 - %(slo)s) / 100
+        and on (cluster)
+      present_over_time(cluster:drift_agent_within_threshold:count[%(long)s] offset %(quarter)s)
+    ||| % { rate: rate, long: long, short: short, quarter: quarter, slo: thresholds.sloPercent },
+    'Clocks' + text.inCluster + ' drift too much: within ' + longInWords +
+    ', {{ humanizePercentage $value }} of node-minutes were outside the threshold.',
+    'Over 30 days, %s%% shall be within it; what may be outside is used up more than %s times too fast.' %
+    [thresholds.sloPercent, rate],
+  ),
+
+  prometheusAlerts+:: {
+    groups+: [{
+      name: 'drift-agent.fleet',
+      rules: [
+        burn('critical', thresholds.burnRateFast, '1h', '5m', '15m', 'an hour'),
+        burn('warning', thresholds.burnRateSlow, '1d', '2h', '6h', 'a day'),
+        lib.alert(
+          'ClockPairwiseSkewHigh',
+          'warning',
+          'two clocks of a cluster are more than %(pairwiseSkewSeconds)s s apart: what a token of one node meets on another' % thresholds,
+          'cluster:drift_agent_pairwise_skew_seconds:max > %(pairwiseSkewSeconds)s' % thresholds,
+          'Two clocks' + text.inCluster + ' are {{ humanizeDuration $value }} apart.',
+          'Furthest ahead is node ' + text.extreme('bottomk') + ', furthest behind is node ' + text.extreme('topk') +
+          '. A token that the first issues is not yet valid on the second; one that the second issues expires too early on the first.',
+        ),
+        lib.alert(
+          'ClockPoolUnreachable',
+          'warning',
+          'more than %(poolUnreachablePercent)s%% of the nodes get no answer from a pool: one alert, not one per node' % thresholds,
+          'cluster_pool:drift_agent_pool_unreachable:ratio * 100 > %(poolUnreachablePercent)s' % thresholds,
+          'NTP pool {{ $labels.pool }} does not answer {{ printf "%.0f" $value }}% of the nodes' + text.inCluster + '.',
+          'Another pool may still give an offset, but nothing confirms it, and no clock is stepped. Without any pool, no clock ' +
+          'is measured.',
+        ),
+        lib.alert(
+          'DriftAgentDown',
+          'critical',
+          'Prometheus knows of no agent at all',
+          'absent(up{job="%(job)s"})' % config,
+          'Prometheus knows of no drift-agent at all.',
+          'There is no target of the job %(job)s: no clock is watched.' % config,
+        ),
+      ],
+    }],
+  },
+}

@@ -1,0 +1,106 @@
+// About one node's clock, and whether it is measured.
+local text = import '../lib/text.libsonnet';
+
+{
+  local config = self._config,
+  local lib = (import '../lib/alert.libsonnet')(config),
+  local thresholds = lib.thresholds,
+
+  prometheusAlerts+:: {
+    groups+: [{
+      name: 'drift-agent.node',
+      rules: [
+        lib.alert(
+          'ClockDriftExceeded',
+          'warning',
+          "a node's clock is certainly over its threshold (100 ms)",
+          |||
+            cluster_node:drift_agent_offset_seconds:max
+              and on (cluster, node)
+            cluster_node:drift_agent_certain_excess_seconds:max > 0
+          |||,
+          'Clock of ' + text.node + ' is ' + text.offset + '.',
+          'Even at the near end of its bound the offset is over the threshold' + text.excess + '.',
+        ),
+        lib.alert(
+          'ClockDriftExceeded',
+          'critical',
+          'the same, from %(criticalDriftSeconds)s s on' % thresholds,
+          |||
+            cluster_node:drift_agent_offset_seconds:max
+              and on (cluster, node)
+            cluster_node:drift_agent_certain_excess_seconds:max > 0
+              and on (cluster, node)
+            abs(cluster_node:drift_agent_offset_seconds:max) >= %(criticalDriftSeconds)s
+          ||| % thresholds,
+          'Clock of ' + text.node + ' is ' + text.offset + '.',
+          'From %(criticalDriftSeconds)s s on, fresh tokens are refused between this node and others.' % thresholds,
+        ),
+        lib.alert(
+          'ClockPoolsDisagree',
+          'warning',
+          'to a node, its time servers contradict each other: nobody can say what time it is',
+          'max by (cluster, node) (drift_agent_state{state="disagree"}) == 1',
+          'To ' + text.node + ' the NTP servers contradict each other' + text.disagreement + '.',
+          'No offset is claimed while this lasts, so a drift would not be seen. Near a leap second, pools that smear it and ' +
+          'pools that do not are up to half a second apart.',
+        ),
+        lib.alert(
+          'ClockNotMeasured',
+          'warning',
+          "a node's agent runs, but has no offset or cannot judge it; not when a whole pool is down",
+          |||
+            (
+              (max by (cluster, node) (up{job="%(job)s"}) == 1 unless on (cluster, node) drift_agent_offset_seconds)
+                or on (cluster, node)
+              max by (cluster, node) (drift_agent_state{state="unknown"}) == 1
+            )
+              unless on (cluster, node)
+            drift_agent_state{state="disagree"} == 1
+              unless on (cluster)
+            cluster_pool:drift_agent_pool_unreachable:ratio * 100 > %(poolUnreachablePercent)s
+          ||| % (config + thresholds),
+          'Clock of ' + text.node + ' is not measured.',
+          'The agent runs and has no offset, or only one with a bound wider than the threshold: how wrong the clock is, nobody ' +
+          'knows. Most other nodes reach the pools.',
+        ),
+        lib.alert(
+          'ClockNotDisciplined',
+          'warning',
+          'a node drifts, and its kernel says that nobody disciplines the clock; neither alone is told of',
+          |||
+            cluster_node:drift_agent_offset_seconds:max
+              and on (cluster, node)
+            max by (cluster, node) (drift_agent_kernel_synchronized) == 0
+              and on (cluster, node)
+            max by (cluster, node) (drift_agent_state{state="drifting"}) == 1
+          |||,
+          'Clock of ' + text.node + ' is ' + text.offset + ', and no time daemon corrects it.',
+          'The kernel says that its clock is not synchronised (STA_UNSYNC): chronyd, systemd-timesyncd or ntpd is not running, ' +
+          'or reaches no server.',
+        ),
+        lib.alert(
+          'ClockFrequencyHigh',
+          'warning',
+          "a node's oscillator runs much too fast or too slow (%(frequencyPpm)s ppm)" % thresholds,
+          |||
+            1e6 * max by (cluster, node) (drift_agent_frequency_error_ratio)
+              and on (cluster, node)
+            1e6 * abs(max by (cluster, node) (drift_agent_frequency_error_ratio)) > %(frequencyPpm)s
+          ||| % thresholds,
+          'Oscillator of ' + text.node + ' runs {{ reReplaceAll "^-" "" (printf "%.0f" $value) }} ppm too ' +
+          '{{ if lt $value 0.0 }}fast{{ else }}slow{{ end }}.',
+          'Linux corrects no more than 500 ppm; 100 ppm are 8.6 s a day for a clock that nobody corrects.' + text.offsetNow,
+        ),
+        lib.alert(
+          'DriftAgentDown',
+          'warning',
+          'an agent cannot be scraped',
+          'max by (cluster, node) (up{job="%(job)s"}) == 0' % config,
+          'The drift-agent of ' + text.node + ' does not answer.',
+          'Prometheus knows the agent and cannot scrape it: a drift of this node would not be seen.',
+        ),
+      ],
+    }],
+  },
+}
