@@ -391,7 +391,7 @@ fn with_one_dishonest_pool_no_step_leads_away_from_the_truth_and_budgets_hold() 
             })?;
         }
         for (n, (at, _)) in steps.iter().enumerate() {
-            let in_hour = steps.iter().skip(n).filter(|(later, _)| *later - *at < MINUTE * 59).count();
+            let in_hour = steps.iter().skip(n).filter(|(later, _)| later.abs_diff(*at) < MINUTE * 59).count();
             if in_hour > 3 {
                 return Err(format!("{in_hour} steps in an hour"));
             }
@@ -415,8 +415,8 @@ fn with_honest_pools_a_pause_is_stepped_to_within_a_few_milliseconds() {
         let (begin, mut stepped) = (world.elapsed(), None);
         world.run_until(begin + MINUTE, |world| {
             let is_step = |e: &(Duration, Effect)| matches!(e.1, Effect::Step(_));
-            stepped =
-                stepped.or_else(|| world.effects.iter().find(|e| is_step(e)).map(|(at, _)| *at - begin));
+            stepped = stepped
+                .or_else(|| world.effects.iter().find(|e| is_step(e)).map(|(at, _)| at.abs_diff(begin)));
             Ok(())
         })?;
         let off = world.truth().magnitude();

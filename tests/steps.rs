@@ -67,7 +67,7 @@ fn run_to(world: &mut World, span: Duration, is_it: impl Fn(&Effect) -> bool) ->
     let (begin, seen) = (world.elapsed(), world.effects.len());
     run(world, span);
     let new = world.effects.get(seen..).unwrap();
-    new.iter().find(|(_, effect)| is_it(effect)).map(|(at, _)| *at - begin)
+    new.iter().find(|(_, effect)| is_it(effect)).map(|(at, _)| at.abs_diff(begin))
 }
 
 fn outcomes(world: &World) -> Vec<&Outcome> {
@@ -98,7 +98,7 @@ fn a_pause_is_seen_within_half_a_second_and_the_clock_is_right_again_within_one(
     let (begin, mut disrupted) = (world.elapsed(), None);
     let look = |world: &World| {
         if world.view().state == State::Disrupted && disrupted.is_none() {
-            disrupted = Some(world.elapsed() - begin);
+            disrupted = Some(world.elapsed().abs_diff(begin));
         }
         Ok(())
     };

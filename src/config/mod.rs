@@ -1,5 +1,6 @@
 //! From what a person wrote to settings that are right: flags before environment before file before default.
 
+mod groups;
 pub mod listen;
 pub mod pool;
 pub mod raw;
@@ -9,10 +10,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::core::machine;
 use crate::core::sample::Limits;
-use crate::core::step_policy::{self, Mode};
-use crate::core::{leeway, machine};
-use crate::os::chrony::{Makestep, parse_makestep};
+use crate::os::chrony::Makestep;
 pub use listen::Listen;
 use pool::PoolName;
 use raw::{Raw, Region, Text};
@@ -29,13 +29,7 @@ const LONGEST_QUOTE: usize = 80;
 
 /// Where chrony's command socket is with the configuration of the distributions.
 pub const DEFAULT_CHRONY_SOCKET: &str = "/run/chrony/chronyd.sock";
-/// The kernel takes 107, and our own socket beside it has a longer name.
-const LONGEST_SOCKET_PATH: usize = 80;
 
-/// A leeway keeps expired tokens alive for as long; more than two minutes is a hole, not a tolerance.
-const LARGEST_LEEWAY: Duration = Duration::from_secs(120);
-
-const DAY: Duration = Duration::from_secs(86_400);
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -162,20 +156,11 @@ impl Settings {
         let servers_per_pool = servers.text.parse().ok().filter(|n| (1..=16).contains(n));
         let servers_per_pool =
             servers_per_pool.ok_or_else(|| servers.wrong("a whole number from 1 to 16"))?;
-        let limits = Limits {
-            max_round_trip: Given::pick("maxRoundTrip", max_round_trip, file.max_round_trip, "1s")
-                .time(MILLI..=3 * SECOND, "1s")?,
-            max_root_distance: Given::pick(
-                "maxRootDistance",
-                max_root_distance,
-                file.max_root_distance,
-                "1s",
-            )
-            .time(MILLI..=16 * SECOND, "1s")?,
-        };
-        let step = step_settings(step, file.step)?;
-        let chrony = chrony_settings(chrony, file.chrony)?;
-        let leeway = leeway_settings(leeway, file.leeway, threshold)?;
+        let limits =
+            limits((max_round_trip, file.max_round_trip), (max_root_distance, file.max_root_distance))?;
+        let step = groups::step(step, file.step)?;
+        let chrony = groups::chrony(chrony, file.chrony)?;
+        let leeway = groups::leeway(leeway, file.leeway, threshold)?;
         let file_name =
             file.node_name.map(|Text(text)| Given { key: "nodeName", text, origin: Origin::File });
         let flag_name =
@@ -228,57 +213,17 @@ impl Settings {
     }
 }
 
-fn step_settings(flags: raw::Step, file: raw::Step) -> Result<step_policy::Settings, ConfigError> {
-    let raw::Step { mode, min_offset, max_offset, cooldown, dry_run, on_request } = flags;
-    let yes_or_no = |given: Given| given.one_of(&[("true", true), ("false", false)]);
-    let min = Given::pick("step.minOffset", min_offset, file.min_offset, "100ms");
-    let max = Given::pick("step.maxOffset", max_offset, file.max_offset, "24h");
-    let min_offset = min.time(10 * MILLI..=3_600 * SECOND, "100ms")?;
-    let max_offset = max.time(SECOND..=30 * DAY, "24h")?;
-    if max_offset < min_offset {
-        return Err(max.wrong("not below step.minOffset, or nothing is ever stepped"));
-    }
-    let modes = [Mode::Off, Mode::Chrony, Mode::Kernel, Mode::Auto].map(|mode| (mode.label(), mode));
-    Ok(step_policy::Settings {
-        mode: Given::pick("step.mode", mode, file.mode, "off").one_of(&modes)?,
-        min_offset,
-        max_offset,
-        cooldown: Given::pick("step.cooldown", cooldown, file.cooldown, "5m").time(SECOND..=DAY, "5m")?,
-        dry_run: yes_or_no(Given::pick("step.dryRun", dry_run, file.dry_run, "false"))?,
-        on_request: yes_or_no(Given::pick("step.onRequest", on_request, file.on_request, "false"))?,
+/// Each as written on the command line and in the file.
+fn limits(
+    (round_trip, file_round_trip): (Option<Text>, Option<Text>),
+    (root_distance, file_root_distance): (Option<Text>, Option<Text>),
+) -> Result<Limits, ConfigError> {
+    let round_trip = Given::pick("maxRoundTrip", round_trip, file_round_trip, "1s");
+    let root_distance = Given::pick("maxRootDistance", root_distance, file_root_distance, "1s");
+    Ok(Limits {
+        max_round_trip: round_trip.time(MILLI..=3 * SECOND, "1s")?,
+        max_root_distance: root_distance.time(MILLI..=16 * SECOND, "1s")?,
     })
-}
-
-fn chrony_settings(flags: raw::Chrony, file: raw::Chrony) -> Result<Chrony, ConfigError> {
-    let raw::Chrony { socket, makestep } = flags;
-    let socket = Given::pick("chrony.socket", socket, file.socket, DEFAULT_CHRONY_SOCKET);
-    let path = PathBuf::from(&socket.text);
-    if path.is_absolute() && path.file_name().is_some() && socket.text.len() <= LONGEST_SOCKET_PATH {
-        let makestep = Given::pick("chrony.makestep", makestep, file.makestep, "");
-        let rule = Some(makestep.text.trim()).filter(|text| !text.is_empty()).map(parse_makestep).transpose();
-        Ok(Chrony { socket: path, makestep: rule.map_err(|expected| makestep.wrong(&expected))? })
-    } else {
-        Err(socket.wrong("the absolute path of chrony's command socket, of at most 80 characters"))
-    }
-}
-
-fn leeway_settings(
-    flags: raw::Leeway,
-    file: raw::Leeway,
-    threshold: Duration,
-) -> Result<leeway::Settings, ConfigError> {
-    let raw::Leeway { peer_allowance, minimum, maximum } = flags;
-    let threshold = humantime::format_duration(threshold).to_string();
-    let peers = Given::pick("leeway.peerAllowance", peer_allowance, file.peer_allowance, &threshold);
-    let least = Given::pick("leeway.minimum", minimum, file.minimum, "5s");
-    let most = Given::pick("leeway.maximum", maximum, file.maximum, "30s");
-    let minimum = least.time(Duration::ZERO..=LARGEST_LEEWAY, "5s")?;
-    let maximum = most.time(SECOND..=LARGEST_LEEWAY, "30s")?;
-    if maximum < minimum {
-        return Err(most.wrong("not below leeway.minimum"));
-    }
-    let peer_allowance = peers.time(Duration::ZERO..=LARGEST_LEEWAY, "100ms")?;
-    Ok(leeway::Settings { peer_allowance, minimum, maximum })
 }
 
 /// The pools of this node's region, if there are any. What is written for other regions must be right all the same: a typo

@@ -1,0 +1,69 @@
+//! The keys that come in groups: `step`, `chrony`, `leeway`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::value::Given;
+use super::{Chrony, ConfigError, DEFAULT_CHRONY_SOCKET, MILLI, SECOND, raw};
+use crate::core::leeway;
+use crate::core::step_policy::{self, Mode};
+use crate::os::chrony::parse_makestep;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// The kernel takes 107, and our own socket beside it has a longer name.
+const LONGEST_SOCKET_PATH: usize = 80;
+/// A leeway keeps expired tokens alive for as long; more than two minutes is a hole, not a tolerance.
+const LARGEST_LEEWAY: Duration = Duration::from_secs(120);
+
+pub(super) fn step(flags: raw::Step, file: raw::Step) -> Result<step_policy::Settings, ConfigError> {
+    let raw::Step { mode, min_offset, max_offset, cooldown, dry_run, on_request } = flags;
+    let yes_or_no = |given: Given| given.one_of(&[("true", true), ("false", false)]);
+    let min = Given::pick("step.minOffset", min_offset, file.min_offset, "100ms");
+    let max = Given::pick("step.maxOffset", max_offset, file.max_offset, "24h");
+    let min_offset = min.time(10 * MILLI..=3_600 * SECOND, "100ms")?;
+    let max_offset = max.time(SECOND..=30 * DAY, "24h")?;
+    if max_offset < min_offset {
+        return Err(max.wrong("not below step.minOffset, or nothing is ever stepped"));
+    }
+    let modes = [Mode::Off, Mode::Chrony, Mode::Kernel, Mode::Auto].map(|mode| (mode.label(), mode));
+    Ok(step_policy::Settings {
+        mode: Given::pick("step.mode", mode, file.mode, "off").one_of(&modes)?,
+        min_offset,
+        max_offset,
+        cooldown: Given::pick("step.cooldown", cooldown, file.cooldown, "5m").time(SECOND..=DAY, "5m")?,
+        dry_run: yes_or_no(Given::pick("step.dryRun", dry_run, file.dry_run, "false"))?,
+        on_request: yes_or_no(Given::pick("step.onRequest", on_request, file.on_request, "false"))?,
+    })
+}
+
+pub(super) fn chrony(flags: raw::Chrony, file: raw::Chrony) -> Result<Chrony, ConfigError> {
+    let raw::Chrony { socket, makestep } = flags;
+    let socket = Given::pick("chrony.socket", socket, file.socket, DEFAULT_CHRONY_SOCKET);
+    let path = PathBuf::from(&socket.text);
+    if path.is_absolute() && path.file_name().is_some() && socket.text.len() <= LONGEST_SOCKET_PATH {
+        let makestep = Given::pick("chrony.makestep", makestep, file.makestep, "");
+        let rule = Some(makestep.text.trim()).filter(|text| !text.is_empty()).map(parse_makestep).transpose();
+        Ok(Chrony { socket: path, makestep: rule.map_err(|expected| makestep.wrong(&expected))? })
+    } else {
+        Err(socket.wrong("the absolute path of chrony's command socket, of at most 80 characters"))
+    }
+}
+
+pub(super) fn leeway(
+    flags: raw::Leeway,
+    file: raw::Leeway,
+    threshold: Duration,
+) -> Result<leeway::Settings, ConfigError> {
+    let raw::Leeway { peer_allowance, minimum, maximum } = flags;
+    let threshold = humantime::format_duration(threshold).to_string();
+    let peers = Given::pick("leeway.peerAllowance", peer_allowance, file.peer_allowance, &threshold);
+    let least = Given::pick("leeway.minimum", minimum, file.minimum, "5s");
+    let most = Given::pick("leeway.maximum", maximum, file.maximum, "30s");
+    let minimum = least.time(Duration::ZERO..=LARGEST_LEEWAY, "5s")?;
+    let maximum = most.time(SECOND..=LARGEST_LEEWAY, "30s")?;
+    if maximum < minimum {
+        return Err(most.wrong("not below leeway.minimum"));
+    }
+    let peer_allowance = peers.time(Duration::ZERO..=LARGEST_LEEWAY, "100ms")?;
+    Ok(leeway::Settings { peer_allowance, minimum, maximum })
+}
