@@ -364,7 +364,7 @@ fn with_one_dishonest_pool_no_step_leads_away_from_the_truth_and_budgets_hold() 
                 0 | 1 => world.pause(Duration::from_millis(rng.u64(20..40_000))),
                 2 => world.pause(Duration::from_millis(rng.u64(20..400))),
                 3 => {
-                    world.sleep(Duration::from_secs(rng.u64(1..600)), Duration::from_millis(rng.u64(0..900)))
+                    world.sleep(Duration::from_secs(rng.u64(1..600)), Duration::from_millis(rng.u64(0..900)));
                 }
                 4 => world.step_wall(Offset::from_nanos(rng.i64(-5 * SEC..5 * SEC))),
                 _ => {}
