@@ -65,17 +65,7 @@ impl Shared {
 /// The signals of a resume, and what says that it is time to look at them.
 struct Watched {
     signals: Box<dyn Signals>,
-    waker: Option<Waker>,
-}
-
-impl Watched {
-    /// Waits for a reason to look before the time; for ever, where there can be none.
-    async fn woken(watched: Option<&Self>) {
-        match watched.and_then(|w| w.waker.as_ref()) {
-            Some(waker) => waker.woken().await,
-            None => pending().await,
-        }
-    }
+    waker: Waker,
 }
 
 /// The agent, without its HTTP server.
@@ -117,10 +107,11 @@ impl<R: Resolve> Agent<R> {
         Self { hands: Some(hands), ..self }
     }
 
-    /// Looks at the signals of a resume too. To be called inside the runtime; an error is the kernel's.
-    pub fn with_signals(self, signals: Box<dyn Signals>) -> std::io::Result<Self> {
-        let waker = signals.waker().map(Waker::new).transpose()?;
-        Ok(Self { signals: Some(Watched { signals, waker }), ..self })
+    /// Looks at the signals of a resume too. To be called inside the runtime.
+    #[must_use]
+    pub fn with_signals(self, signals: Box<dyn Signals>) -> Self {
+        let waker = Waker::new(signals.as_ref());
+        Self { signals: Some(Watched { signals, waker }), ..self }
     }
 
     /// Where inputs of others go: requests, signals.
@@ -188,7 +179,7 @@ impl<R: Resolve> Agent<R> {
             biased;
             input = self.inputs.1.recv() => input,
             () = sleep(idle) => None,
-            () = Watched::woken(self.signals.as_ref()) => None,
+            () = woken(self.signals.as_ref()) => None,
         };
         let input = input.unwrap_or_else(|| self.look_around(due));
         self.feed(input, observe);
@@ -267,5 +258,13 @@ impl<R: Resolve> Agent<R> {
             // The loop is gone only when the agent ends.
             let _ = inputs.send(work.await).await;
         });
+    }
+}
+
+/// Waits for a reason to look at the signals before the time; for ever, where nobody looks at them.
+async fn woken(watched: Option<&Watched>) {
+    match watched {
+        Some(watched) => watched.waker.woken().await,
+        None => pending().await,
     }
 }

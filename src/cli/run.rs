@@ -58,10 +58,8 @@ async fn agent(settings: Settings) -> Result<Exit, Failure> {
     let clock = Arc::new(LinuxClock);
     let hands = Hands::new(&settings, clock.clone(), Arc::new(Kernel));
     let signals = LinuxSignals::open(clock.clone(), &Paths::default());
-    let mut agent = Agent::new(&settings, clock, Dns::default(), api)
-        .with_hands(hands)
-        .with_signals(Box::new(signals))
-        .map_err(|e| Failure::software("cannot wait for the clock to be set", e))?;
+    let mut agent =
+        Agent::new(&settings, clock, Dns::default(), api).with_hands(hands).with_signals(Box::new(signals));
     let requests = watched.map(|api| tokio::spawn(requests::watch(api, agent.inputs())));
     let http = tokio::spawn(server::serve(listener, agent.shared()));
     agent.run(ended()?, |effect| log(effect, &node, writes)).await;

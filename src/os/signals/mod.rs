@@ -22,7 +22,8 @@ pub trait Signals: Send + Sync {
     /// What they show now. `due` is when it was asked for, by the raw clock: what is later is the observation's lateness.
     fn observe(&mut self, due: Mono) -> Observation;
 
-    /// Becomes readable when there is reason to look before the time; [`Signals::observe`] makes it unreadable again.
+    /// Becomes readable when there is reason to look before the time; [`Signals::observe`] makes it unreadable again. See
+    /// [`waker::Waker`].
     fn waker(&self) -> Option<BorrowedFd<'_>>;
 }
 

@@ -1,31 +1,81 @@
-//! Waiting for a descriptor to become readable, in the runtime.
+//! Waiting for a descriptor of the signals under tokio.
 
 use std::future::pending;
-use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Says when there is reason to look at the signals before the time.
-pub struct Waker(AsyncFd<OwnedFd>);
+use super::Signals;
+
+/// Wakes when there is reason to look before the time.
+#[derive(Debug)]
+pub struct Waker(Option<AsyncFd<OwnedFd>>);
 
 impl Waker {
-    /// To be made inside the runtime.
-    #[expect(unsafe_code, reason = "tokio cannot know that nobody closes the descriptor meanwhile")]
-    pub fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        let own = fd.try_clone_to_owned()?;
-        // SAFETY: the descriptor is our own duplicate; `AsyncFd` owns it, and closes it only after it has left the runtime's
-        // list. An `OwnedFd` always has the same number.
-        Ok(Self(unsafe { AsyncFd::register(own) }.map_err(io::Error::from)?))
+    /// For these signals, within a runtime. Where they have nothing to wait for, or it cannot be waited for, it never wakes.
+    #[expect(unsafe_code, reason = "tokio asks whoever registers a descriptor to vouch for it")]
+    pub fn new(signals: &dyn Signals) -> Self {
+        let descriptor = signals.waker().and_then(|fd| fd.try_clone_to_owned().ok());
+        // SAFETY: an `OwnedFd` is one and the same open descriptor until it is dropped, and `AsyncFd` gives no mutable access to it.
+        let register = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+        Self(descriptor.and_then(|fd| register(fd).ok()))
     }
 
-    /// Waits until it is readable.
+    /// Waits. Look then: only that makes it wait again. May be dropped while it waits.
     pub async fn woken(&self) {
-        match self.0.readable().await {
-            // Looking at the signals makes it unreadable again.
-            Ok(mut guard) => guard.clear_ready(),
-            // The runtime ends.
-            Err(_) => pending().await,
+        match &self.0 {
+            None => pending().await,
+            Some(fd) => match fd.readable().await {
+                Ok(mut ready) => ready.clear_ready(),
+                // The runtime is going down.
+                Err(_) => pending().await,
+            },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Write, pipe};
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::core::resume::Observation;
+    use crate::core::time::Mono;
+
+    #[derive(Debug)]
+    struct Pipe(Option<OwnedFd>);
+
+    impl Signals for Pipe {
+        fn observe(&mut self, _: Mono) -> Observation {
+            unreachable!("nobody looks")
+        }
+
+        fn waker(&self) -> Option<BorrowedFd<'_>> {
+            self.0.as_ref().map(AsFd::as_fd)
+        }
+    }
+
+    #[tokio::test]
+    async fn it_wakes_when_there_is_something_and_then_waits_again() {
+        let (reader, mut writer) = pipe().unwrap();
+        let waker = Waker::new(&Pipe(Some(reader.into())));
+        let wakes = async || timeout(Duration::from_millis(50), waker.woken()).await.is_ok();
+        assert!(!wakes().await);
+        for _ in 0..2 {
+            writer.write_all(b"!").unwrap();
+            timeout(Duration::from_secs(30), waker.woken()).await.unwrap();
+            assert!(!wakes().await);
+        }
+    }
+
+    #[tokio::test]
+    async fn where_there_is_nothing_it_never_wakes() {
+        let waker = Waker::new(&Pipe(None));
+        assert!(timeout(Duration::from_millis(50), waker.woken()).await.is_err());
     }
 }
