@@ -1,0 +1,106 @@
+//! What a guest consists of: Debian's kernel for clouds, busybox, the agent as it is released, and a time daemon if wanted.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::archive::Archive;
+use crate::support::tool;
+
+/// The network card's driver, and what it stands on.
+const MODULES: [&str; 3] = ["virtio_pci", "virtio_net", "ptp_vmclock"];
+const FOLDERS: [&str; 7] = ["bin", "dev", "proc", "run", "sys", "tmp", "etc"];
+/// As Debian has them; the daemons give up root for theirs.
+const USERS: &str =
+    "root:x:0:0::/:/bin/sh\n_chrony:x:104:104::/:/bin/false\nsystemd-timesync:x:105:105::/:/bin/false\n";
+const GROUPS: &str = "root:x:0:\n_chrony:x:104:\nsystemd-timesync:x:105:\n";
+/// What chrony asks for leap seconds.
+const LEAP_SECONDS: &str = "/usr/share/zoneinfo/right/UTC";
+
+/// Who keeps the time in the guest, as Debian configures it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Daemon {
+    /// Nobody.
+    None,
+    /// chronyd, and chronyc to look at it.
+    Chrony,
+    /// systemd-timesyncd.
+    Timesyncd,
+}
+
+/// The kernel of that folder of the cache.
+pub fn kernel(name: &str) -> PathBuf {
+    tool(name).join("vmlinuz")
+}
+
+/// The file system of a guest on the kernel of that name.
+pub fn initramfs(kernel: &str, daemon: Daemon) -> Vec<u8> {
+    let mut archive = Archive::default();
+    for folder in FOLDERS {
+        archive.folder(folder);
+    }
+    archive.script("init", include_str!("init.sh"));
+    archive.program("bin/busybox", &tool("busybox"), &[]);
+    archive.modules(&tool(kernel).join("modules"), &MODULES);
+    archive.program("bin/drift-agent", &released("drift-agent"), &[]);
+    archive.program("bin/guest-probe", &released("examples/guest-probe"), &[]);
+    archive.text("etc/passwd", USERS);
+    archive.text("etc/group", GROUPS);
+    match daemon {
+        Daemon::None => {}
+        Daemon::Chrony => chrony(&mut archive),
+        Daemon::Timesyncd => {
+            let program = tool("guest-daemons").join("usr/lib/systemd/systemd-timesyncd");
+            archive.program("bin/systemd-timesyncd", &program, &libraries());
+        }
+    }
+    archive.finish()
+}
+
+/// Debian's configuration without its pool; the test adds its own server.
+fn chrony(archive: &mut Archive) {
+    let tree = tool("guest-daemons");
+    for (name, path) in [("bin/chronyd", "usr/sbin/chronyd"), ("bin/chronyc", "usr/bin/chronyc")] {
+        archive.program(name, &tree.join(path), &libraries());
+    }
+    let debian =
+        std::fs::read_to_string(tree.join("usr/share/chrony/chrony.conf")).expect("Debian's chrony.conf");
+    let (pools, rest): (Vec<&str>, Vec<&str>) = debian.lines().partition(|line| line.starts_with("pool "));
+    assert!(
+        !pools.is_empty() && rest.contains(&"makestep 1 3"),
+        "Debian's configuration has changed: {debian}"
+    );
+    archive.text("etc/chrony/chrony.conf", &format!("{}\n", rest.join("\n")));
+    archive.text("etc/chrony/chrony.keys", "");
+    for folder in ["etc/chrony/sources.d", "etc/chrony/conf.d", "var/lib/chrony", "var/log/chrony"] {
+        archive.folder(folder);
+    }
+    if let Ok(leaps) = std::fs::read(LEAP_SECONDS) {
+        archive.data(LEAP_SECONDS.trim_start_matches('/'), &leaps);
+    }
+}
+
+/// Libraries that were unpacked with the daemons come before the system's own.
+fn libraries() -> Vec<PathBuf> {
+    let machine = tool("guest-daemons").join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+    vec![machine.join("systemd"), machine]
+}
+
+/// A program of this project, static and with the release profile, built when it is not up to date.
+fn released(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        // With a target named, build scripts and macros are built as usual, as in the Dockerfile.
+        let build = Command::new(env!("CARGO"))
+            .args(["build", "--release", "--locked", "--bin", "drift-agent", "--example", "guest-probe"])
+            .args(["--target", &target, "--target-dir", "target/static"])
+            .env("RUSTFLAGS", "-C target-feature=+crt-static")
+            .current_dir(root)
+            .status();
+        assert!(build.is_ok_and(|status| status.success()), "the static agent does not build");
+        root.join("target/static").join(target).join("release")
+    });
+    folder.join(name)
+}
