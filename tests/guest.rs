@@ -1,5 +1,6 @@
 //! In virtual machines, whose clocks may be paused, restored and stepped: what the agent notices, and what it does about it.
-//! `make guest` runs them; a plain `cargo test` does not.
+//! `make guest` runs them, two at a time; a plain `cargo test` does not. Figures are printed, and asserted only where they are
+//! states; `make bench-resume` measures them.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -9,28 +10,294 @@
     reason = "a test has a real clock, and panics to fail"
 )]
 
+#[path = "support/cluster.rs"]
+mod cluster;
 #[path = "support/guest/mod.rs"]
 mod guest;
+#[path = "support/scene.rs"]
+mod node;
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use guest::Spec;
-use guest::scene::Scene;
+use drift_agent::core::time::Offset;
+use drift_agent::sim::behaviour::Behaviour;
+use serde_json::Value;
+
+use cluster::Cluster;
+use guest::scene::{Scene, Seen};
+use guest::{Daemon, HOST, Spec};
+use support::wait_for;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// A step leaves less than this, in seconds, and a clock that is left alone stays as near to where it was.
+const CLOSE: f64 = 0.03;
+/// How long chrony and the agent are watched after a step.
+const CALM: Duration = Duration::from_secs(180);
+
+fn is_about(value: f64, wanted: f64) -> bool {
+    (value - wanted).abs() < CLOSE
+}
+
+/// The guest has lost about so many seconds, and nobody has given them back.
+fn assert_left_alone(seen: &Seen, lost: f64) {
+    assert!((seen.before - lost).abs() < 0.5, "{seen}");
+    assert!(is_about(seen.after, seen.before), "{seen}");
+    assert_eq!(seen.stepped, None);
+}
+
+/// The guest has lost about so many seconds, and was given them back.
+fn assert_put_right(seen: &Seen, lost: f64) {
+    assert!((seen.before - lost).abs() < 0.5, "{seen}");
+    assert!(is_about(seen.after, 0.0), "{seen}");
+}
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn a_suspend_to_ram_is_noticed() {
-    let mut scene = Scene::new(Spec::new("suspend"), "");
+fn a_pause_of_20_seconds_and_of_2_and_of_half_a_second_is_put_right_by_the_kernel() {
+    let mut scene = Scene::new(Spec::new("pause"), "--step-mode kernel --step-cooldown 1s");
+    for (nth, lost) in [(1, 20.0), (2, 2.0), (3, 0.5)] {
+        let since = scene.guest.pause(Duration::from_secs_f64(lost));
+        let seen = scene.stepped(since);
+        println!("stop {lost} s, cont: {seen}");
+        assert_put_right(&seen, lost);
+        scene.wait_for("the step to be confirmed", |now| (now.steps("stepped") == nth).then_some(()));
+        scene.wait_for("a verdict", |now| now.is_state("in-sync").then_some(()));
+        assert_eq!(scene.metrics().unwrap().signals("resume"), nth);
+    }
+    let metrics = scene.metrics().unwrap();
+    assert_eq!(metrics.count("steps_total", &["method=\"kernel\""]), 3);
+    assert_eq!(metrics.signals("clock-set"), 0, "its own step is not somebody else's");
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn a_machine_that_is_saved_and_restored_in_a_new_process_is_put_right() {
+    let mut scene = Scene::new(Spec::new("restore"), "--step-mode kernel");
+    let since = scene.guest.save_and_restore(8 * SECOND);
+    let seen = scene.stepped(since);
+    println!("saved for 8 s, restored in a new QEMU: {seen}");
+    assert!(seen.before > 8.0, "{seen}");
+    assert!(is_about(seen.after, 0.0), "{seen}");
+    scene.wait_for("the step to be confirmed", |now| (now.steps("stepped") == 1).then_some(()));
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn a_machine_that_goes_back_to_a_snapshot_is_put_right() {
+    let spec = Spec { kernel_options: "clocksource=hpet", ..Spec::new("loadvm") };
+    let mut scene = Scene::new(spec, "--step-mode kernel");
+    assert_eq!(scene.guest.clock_source(), "hpet");
+    let since = scene.guest.snapshot_and_load(12 * SECOND);
+    let seen = scene.stepped(since);
+    println!("loadvm 12 s after savevm: {seen}");
+    assert!(seen.before > 12.0, "{seen}");
+    assert!(is_about(seen.after, 0.0), "{seen}");
+    scene.wait_for("the step to be confirmed", |now| (now.steps("stepped") == 1).then_some(()));
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn a_suspend_to_ram_is_put_right() {
+    let mut scene = Scene::new(Spec::new("suspend"), "--step-mode kernel --step-min-offset 10ms");
     let since = scene.guest.suspend(12 * SECOND);
-    let seen = scene.detected(since);
-    println!("suspend to RAM, 12 s: {seen}");
-    // The kernel adds the sleep at the grain of the RTC.
-    assert!(seen.before.abs() < 1.1, "{seen}");
-    let after =
-        scene.wait_for("a verdict", |now| (!now.is_state("disrupted")).then(|| now.value("offset_seconds")));
-    println!("{after:?}");
+    let seen = scene.stepped(since);
+    println!("suspended to RAM for 12 s: {seen}");
+    // The kernel adds the sleep itself, at the grain of the RTC, which it reads twice.
+    assert!(seen.before.abs() < 2.0, "{seen}");
+    scene
+        .wait_for("the end of it", |now| (now.steps("stepped") + now.steps("not-needed") == 1).then_some(()));
+    assert!(is_about(scene.guest.truth.now().offset, 0.0), "{seen}");
     assert_eq!(scene.metrics().unwrap().signals("suspend"), 1);
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn neither_a_frozen_host_nor_somebody_elses_step_nor_a_mode_that_is_off_leads_to_a_step() {
+    let mut scene = Scene::new(Spec::new("alone"), "--step-mode kernel");
+    let since = scene.guest.freeze(10 * SECOND);
+    let seen = scene.detected(since);
+    println!("QEMU frozen for 10 s: {seen}");
+    assert!(is_about(seen.before, 0.0) && is_about(seen.after, 0.0), "nothing is lost: {seen}");
+    scene.wait_for("the end of it", |now| (now.steps("not-needed") == 1).then_some(()));
+    let metrics = scene.metrics().unwrap();
+    assert_eq!((metrics.signals("stall"), metrics.signals("resume")), (1, 0));
+
+    let since = Instant::now();
+    scene.guest.step(3.0);
+    let seen = scene.detected(since);
+    println!("somebody else's step of +3 s: {seen}");
+    scene.wait_for("a verdict", |now| now.is_state("drifting").then_some(()));
+    assert!(is_about(scene.guest.truth.now().offset, -3.0), "it is not undone");
+    let metrics = scene.metrics().unwrap();
+    assert_eq!((metrics.signals("clock-set"), metrics.signals("resume")), (1, 0));
+    assert_eq!((metrics.steps("stepped"), metrics.steps("failed"), metrics.steps("refused")), (0, 0, 0));
+    scene.guest.step(-3.0);
+
+    scene.restart_agent("--step-mode off");
+    let since = scene.guest.pause(2 * SECOND);
+    let seen = scene.detected(since);
+    println!("stop 2 s, cont, step.mode off: {seen}");
+    scene.guest.console.wait_for(since, &["VMResumeDetected"]);
+    scene.wait_for("a verdict", |now| now.is_state("drifting").then_some(()));
+    assert_left_alone(&seen, 2.0);
+    let offset = scene.metrics().unwrap().value("offset_seconds").unwrap();
+    assert!(is_about(offset, seen.after), "the agent says {offset}: {seen}");
+    assert_eq!(scene.metrics().unwrap().count("steps_total", &[]), 0, "nothing is even considered");
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn an_offset_over_the_limit_is_left_to_a_person() {
+    let mut scene = Scene::new(Spec::new("limit"), "--step-mode kernel --step-max-offset 2s");
+    let since = scene.guest.pause(5 * SECOND);
+    let (seen, why) = scene.refused(since);
+    println!("stop 5 s, cont, maxOffset 2 s: {seen}");
+    assert!(why.contains("over step.maxOffset"), "{why}");
+    assert_left_alone(&seen, 5.0);
+    scene.guest.console.wait_for(since, &["ClockStepRefused"]);
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn a_pool_that_lies_by_10_seconds_during_a_resume_stops_the_step() {
+    let mut scene = Scene::with_pools(Spec::new("liar"), [false, true], "--step-mode kernel");
+    scene.pools.behave(Behaviour::Offset(Offset::from_nanos(10_000_000_000)));
+    let since = scene.guest.pause(5 * SECOND);
+    let (seen, why) = scene.refused(since);
+    println!("stop 5 s, cont, one pool lies by 10 s: {seen}");
+    assert!(why.contains("the servers contradict each other"), "{why}");
+    assert_left_alone(&seen, 5.0);
+    scene.guest.console.wait_for(since, &["ClockStepRefused"]);
+    scene.wait_for("a verdict", |now| now.is_state("disagree").then_some(()));
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn without_any_pool_nothing_is_stepped() {
+    // With a short interval, since a network that is not back yet is waited for two intervals long.
+    let arguments = "--step-mode kernel --interval 4s --stale-after 20s";
+    let mut scene = Scene::with_pools(Spec::new("dead"), [true, true], arguments);
+    scene.pools.behave(Behaviour::Silent);
+    let since = scene.guest.pause(5 * SECOND);
+    let (seen, why) = scene.refused(since);
+    println!("stop 5 s, cont, both pools dead: {seen}");
+    assert!(why.contains("nothing was measured since"), "{why}");
+    assert_left_alone(&seen, 5.0);
+    scene.guest.console.wait_for(since, &["ClockStepRefused"]);
+    let metrics = scene.metrics().unwrap();
+    assert_eq!(metrics.value("offset_seconds"), None, "what was known before the pause is void");
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn a_chrony_that_believes_itself_right_is_contradicted_by_the_metrics() {
+    let mut scene = Scene::new(Spec { daemon: Daemon::Chrony, ..Spec::new("deceived") }, "--step-mode off");
+    let [port, _] = scene.pools.ports();
+    scene.guest.start_chrony(port);
+    scene.guest.settle_chrony();
+    let since = scene.guest.pause(20 * SECOND);
+    let seen = scene.detected(since);
+    assert_left_alone(&seen, 20.0);
+    let (ours, theirs) = scene.wait_for("both offsets", |now| {
+        Some((now.value("offset_seconds")?, now.value("daemon_offset_seconds{daemon=\"chrony\"}")?))
+    });
+    let tracking = scene.guest.tracking();
+    println!(
+        "chrony alone, 20 s lost: the agent says {ours:+.3} s, chrony {theirs:+.6} s, {}: {seen}",
+        tracking.leap
+    );
+    assert!(is_about(ours, seen.after), "{ours} s: {seen}");
+    assert!(theirs.abs() < CLOSE, "{theirs} s");
+    assert_eq!(tracking.leap, "Normal");
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn a_chrony_is_put_right_over_its_socket_and_both_agree_ever_after() {
+    let mut scene = Scene::new(Spec { daemon: Daemon::Chrony, ..Spec::new("chrony") }, "--step-mode off");
+    let [port, _] = scene.pools.ports();
+    scene.guest.start_chrony(port);
+    scene.guest.settle_chrony();
+    // Anew, so that it finds the daemon.
+    scene.restart_agent("--step-mode auto");
+    let since = scene.guest.pause(20 * SECOND);
+    let seen = scene.stepped(since);
+    println!("chrony with Debian's configuration, stop 20 s, cont, mode auto: {seen}");
+    assert_put_right(&seen, 20.0);
+    scene.wait_for("the step to be confirmed", |now| {
+        (now.count("steps_total", &["method=\"chrony\"", "result=\"stepped\""]) == 1).then_some(())
+    });
+
+    let calm = Instant::now();
+    std::thread::sleep(CALM);
+    let readings = scene.guest.truth.since(calm);
+    let worst = readings.iter().map(|r| r.offset.abs() - r.bound).fold(0.0, f64::max);
+    let (tracking, metrics) = (scene.guest.tracking(), scene.metrics().unwrap());
+    let ours = metrics.value("offset_seconds").unwrap();
+    let theirs = metrics.value("daemon_offset_seconds{daemon=\"chrony\"}").unwrap();
+    let rewritten = scene.guest.qemu.events("RTC_CHANGE").into_iter().filter(|at| *at >= since).count();
+    println!(
+        "{CALM:?} later: at most {worst:.4} s off in between; the agent says {ours:+.4} s, chrony {theirs:+.6} s ({}); the \
+         kernel has rewritten the RTC {rewritten} times",
+        tracking.leap
+    );
+    assert!(worst < CLOSE, "they fight: {worst} s off");
+    assert!(ours.abs() < CLOSE && theirs.abs() < CLOSE, "{ours} and {theirs}");
+    assert_eq!(tracking.leap, "Normal");
+    assert_eq!(metrics.signals("resume"), 1, "rtcsync is no second resume");
+    assert_eq!((metrics.count("steps_total", &[]), metrics.signals("clock-set")), (1, 0));
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn a_person_asks_for_a_step_by_annotation_through_a_real_api_server() {
+    let node = node::Scene::new(Cluster::shared(), "guest", 0);
+    node.allow_watching();
+    let text = std::fs::read_to_string(&node.kubeconfig).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    let cluster = &mut config["clusters"][0]["cluster"];
+    let authority = std::fs::read_to_string(cluster["certificate-authority"].as_str().unwrap()).unwrap();
+    cluster["server"] = cluster["server"].as_str().unwrap().replace("127.0.0.1", HOST).into();
+    cluster["certificate-authority"] = "/tmp/authority".into();
+    // As which the host's loopback is not in the server's certificate.
+    cluster["tls-server-name"] = "kubernetes".into();
+
+    let mut scene = Scene::prepared(Spec::new("request"), |guest| {
+        guest.write("/tmp/authority", &authority);
+        guest.write("/tmp/kubeconfig", &config.to_string());
+        "--step-mode kernel --step-on-request true --kubernetes on --node-name guest".to_owned()
+    });
+    node.wait_for_written("in-sync");
+    scene.guest.step(3.0);
+    node.wait_for_written("drifting");
+    assert_eq!(scene.metrics().unwrap().count("steps_total", &[]), 0, "nobody has asked");
+
+    let asked = Instant::now();
+    node.cluster.kubectl(&["annotate", "node", "guest", "drift-agent.io/step-request=window-7"]);
+    let truth = scene.guest.truth.wait_for("the clock to be right", asked, |offset| offset.abs() < 0.1);
+    println!(
+        "3 s ahead, step-request: right {:.2} s after kubectl was called",
+        (truth.at - asked).as_secs_f64()
+    );
+    let written = node.wait_for_node("an answer", |n| node::annotation(n, "step-result").is_some());
+    let answer = node::annotation(&written, "step-result").unwrap();
+    assert!(answer.starts_with("window-7: The clock was 3.00 s ahead and was stepped by kernel"), "{answer}");
+    assert!(is_about(scene.guest.truth.now().offset, 0.0));
+    node.wait_for_event("ClockStepped");
+    node.wait_for_written("in-sync");
+
+    // The same request again is the same request.
+    scene.guest.step(3.0);
+    node.wait_for_written("drifting");
+    node.cluster.kubectl(&[
+        "annotate",
+        "--overwrite",
+        "node",
+        "guest",
+        "drift-agent.io/step-request=window-7",
+    ]);
+    let count = wait_for("another measurement", || scene.metrics().map(|m| m.count("steps_total", &[])));
+    assert_eq!(count, 1);
+    assert!(is_about(scene.guest.truth.now().offset, -3.0));
 }

@@ -29,9 +29,9 @@ use drift_agent::effects::requests;
 use drift_agent::effects::step::Hands;
 use drift_agent::os::clock::ShiftedClock;
 use drift_agent::sources::dns::Dns;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use cluster::{AGENTS, Cluster};
+use cluster::Cluster;
 use scene::{Scene, annotation, number};
 use support::Backstage;
 
@@ -79,21 +79,6 @@ impl Stepping {
     }
 }
 
-/// Lets this scene's agent read and watch Nodes, as the chart does with `step.onRequest`.
-fn allow_watching(scene: &Scene) {
-    let (rbac, name) = ("rbac.authorization.k8s.io", format!("{}-watches", scene.name));
-    let version = format!("{rbac}/v1");
-    scene.cluster.create(&json!({
-        "apiVersion": version, "kind": "ClusterRole", "metadata": {"name": name},
-        "rules": [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "watch"]}],
-    }));
-    scene.cluster.create(&json!({
-        "apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": name},
-        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": scene.name, "namespace": AGENTS}],
-    }));
-}
-
 fn ask(scene: &Scene, id: &str) {
     let request = format!("drift-agent.io/step-request={id}");
     scene.cluster.kubectl(&["annotate", "--overwrite", "node", scene.name, &request]);
@@ -112,7 +97,7 @@ fn wait_for_answer(scene: &Scene, begins: &str) -> Value {
 #[test]
 fn a_person_asks_by_annotation_and_is_answered_once_also_by_the_next_run() {
     let scene = Scene::new(Cluster::shared(), "asked", 0);
-    allow_watching(&scene);
+    scene.allow_watching();
     // Twenty seconds ahead of both pools.
     let agent = Stepping::start(&scene, "kernel", Duration::from_secs(20));
     scene.wait_for_written("drifting");
@@ -147,7 +132,7 @@ fn a_person_asks_by_annotation_and_is_answered_once_also_by_the_next_run() {
 #[test]
 fn who_asks_while_stepping_is_off_is_told_so_and_nothing_moves() {
     let scene = Scene::new(Cluster::shared(), "asked-in-vain", 0);
-    allow_watching(&scene);
+    scene.allow_watching();
     let agent = Stepping::start(&scene, "off", Duration::from_secs(20));
     scene.wait_for_written("drifting");
     ask(&scene, "please");

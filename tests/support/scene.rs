@@ -77,6 +77,21 @@ impl<'c> Scene<'c> {
         }));
     }
 
+    /// Lets the agent read and watch Nodes, as the chart does with `step.onRequest`.
+    pub fn allow_watching(&self) {
+        let (rbac, name) = ("rbac.authorization.k8s.io", format!("{}-watches", self.name));
+        let version = format!("{rbac}/v1");
+        self.cluster.create(&json!({
+            "apiVersion": version, "kind": "ClusterRole", "metadata": {"name": name},
+            "rules": [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "watch"]}],
+        }));
+        self.cluster.create(&json!({
+            "apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": self.name, "namespace": AGENTS}],
+        }));
+    }
+
     /// Starts the agent on this Node.
     pub fn start_agent(&self) -> RunningAgent {
         let arguments = ["--kubernetes", "on"];

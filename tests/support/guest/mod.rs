@@ -8,6 +8,7 @@
 )]
 
 mod archive;
+mod daemons;
 mod image;
 mod qemu;
 pub mod scene;
@@ -99,6 +100,20 @@ impl Guest {
     /// Runs a command in the guest that must work; what it printed.
     pub fn run(&mut self, command: &str) -> String {
         self.shell.run(command)
+    }
+
+    /// Writes a file in the guest.
+    pub fn write(&mut self, path: &str, text: &str) {
+        self.run(&format!(": >{path}"));
+        for line in text.lines() {
+            assert!(!line.contains('\''), "no quotes: {line}");
+            self.run(&format!("printf '%s\\n' '{line}' >>{path}"));
+        }
+    }
+
+    /// The kernel's current clock source.
+    pub fn clock_source(&mut self) -> String {
+        self.run("cat /sys/devices/system/clocksource/clocksource0/current_clocksource")
     }
 
     /// The clock is up to a second off at the start: a pause is told by what it adds.

@@ -11,6 +11,9 @@ use drift_agent::sim::server::{Server, TimeScale};
 use super::{Guest, HOST, Spec};
 use crate::support::{Backstage, Exposition, Process, finish, free_udp_port, get, tool, wait_for};
 
+/// Within so many seconds a clock counts as right again.
+pub const NEAR: f64 = 0.1;
+
 /// Who answers for a pool.
 enum Source {
     Chronyd(#[allow(dead_code, reason = "it lives as long as the pool")] Process),
@@ -26,12 +29,7 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// Two real chronyd that serve the host's time.
-    pub fn chronyd(guest: &Guest) -> Self {
-        Self::new(guest, [false, false])
-    }
-
-    /// The second, or both, can be told to lie or to die.
+    /// Real chronyd that serve the host's time; those that are simulated can be told to lie or to die.
     pub fn new(guest: &Guest, simulated: [bool; 2]) -> Self {
         let backstage = Backstage::new();
         let time = TimeScale::new(Offset::ZERO);
@@ -92,7 +90,17 @@ impl Scene {
 
     /// The same; pools for which it says so can be told to lie or to die.
     pub fn with_pools(spec: Spec, simulated: [bool; 2], arguments: &str) -> Self {
-        let guest = Guest::boot(spec);
+        Self::start(Guest::boot(spec), simulated, arguments)
+    }
+
+    /// The same; what has to be done in the guest first, done by `prepare`, leads to the agent's arguments.
+    pub fn prepared(spec: Spec, prepare: impl FnOnce(&mut Guest) -> String) -> Self {
+        let mut guest = Guest::boot(spec);
+        let arguments = prepare(&mut guest);
+        Self::start(guest, [false, false], &arguments)
+    }
+
+    fn start(guest: Guest, simulated: [bool; 2], arguments: &str) -> Self {
         let pools = Pools::new(&guest, simulated);
         let mut scene = Self { guest, pools };
         scene.start_agent(arguments);
@@ -102,11 +110,19 @@ impl Scene {
     /// Starts an agent, and waits until all its pools agree that the clock is right.
     pub fn start_agent(&mut self, arguments: &str) {
         let [a, b] = self.pools.names();
+        // A kubeconfig is used where the test has written one.
+        let config = "KUBECONFIG=$(ls /tmp/kubeconfig 2>/dev/null)";
         let log = "/dev/ttyS0 2>&1 &";
-        self.guest.run(&format!("drift-agent run --pool {a} --pool {b} {arguments} >{log}"));
+        self.guest.run(&format!("{config} drift-agent run --pool {a} --pool {b} {arguments} >{log}"));
         self.wait_for("a first verdict", |now| {
             (now.is_state("in-sync") && now.count("pools_agreeing", &[]) == 2).then_some(())
         });
+    }
+
+    /// Ends the agent and starts another: it knows nothing of what was.
+    pub fn restart_agent(&mut self, arguments: &str) {
+        self.guest.run("killall drift-agent; while pidof drift-agent; do sleep 0.05; done");
+        self.start_agent(arguments);
     }
 
     /// Waits for an exposition in which something is to be found.
@@ -120,17 +136,28 @@ impl Scene {
         (status == 200).then_some(Metrics(Exposition(text)))
     }
 
-    /// What has happened since a resume, once the agent has told of it: without a step so far.
+    /// What has happened since a resume, once the agent has told of it: nobody has stepped the clock so far.
     pub fn detected(&self, since: Instant) -> Seen {
-        let (detected, _) = self.guest.console.wait_for(since, &["VMResumeDetected"]);
+        let detected = self.wait_for_detection(since);
         self.seen(since, Some(detected), None)
     }
 
     /// The same, once the clock is within 100 ms.
     pub fn stepped(&self, since: Instant) -> Seen {
-        let (detected, _) = self.guest.console.wait_for(since, &["VMResumeDetected"]);
-        let stepped = self.guest.truth.wait_for("the clock to be right", since, |offset| offset.abs() < 0.1);
+        let detected = self.wait_for_detection(since);
+        let stepped = self.guest.truth.wait_for("the clock to be right", since, |offset| offset.abs() < NEAR);
         self.seen(since, Some(detected), Some(stepped.at))
+    }
+
+    /// The same, once the agent has said that it does not step. Also its line about that.
+    pub fn refused(&self, since: Instant) -> (Seen, String) {
+        let detected = self.wait_for_detection(since);
+        let (_, why) = self.guest.console.wait_for(since, &["audit=\"refused\""]);
+        (self.seen(since, Some(detected), None), why)
+    }
+
+    fn wait_for_detection(&self, since: Instant) -> Instant {
+        self.guest.console.wait_for(since, &["; measuring again"]).0
     }
 
     fn seen(&self, since: Instant, detected: Option<Instant>, stepped: Option<Instant>) -> Seen {
