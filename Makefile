@@ -5,8 +5,8 @@ SHELL := /bin/bash
 
 # Built once, outside the tree; see tests/tools/install.
 CACHE := $(or $(DRIFT_AGENT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drift-agent)
-SCRIPTS := .ci/run tests/tools/install tests/chart/run tests/e2e/run tests/e2e/image tests/e2e/cluster.sh tests/e2e/policy.sh \
-	tests/e2e/steps.sh tests/e2e/arm64 manifests/render tests/monitoring/run
+SCRIPTS := .ci/run tests/tools/install tests/tools/guest.sh tests/chart/run tests/e2e/run tests/e2e/image tests/e2e/cluster.sh \
+	tests/e2e/policy.sh tests/e2e/steps.sh tests/e2e/arm64 manifests/render tests/monitoring/run tests/jwt-verifiers/run
 
 .PHONY: help
 help: ## Show the targets
@@ -48,6 +48,11 @@ jwt-verifiers: ## Try five real JWT verifiers; writes the table in docs/jwt.md
 image-arm64: ## Build the images for arm64 on an amd64 machine, and run the program under QEMU (needs root)
 	tests/e2e/arm64
 
+.PHONY: guest
+guest: ## Pause, restore and step real kernels in virtual machines
+	tests/tools/install guest etcd kube-apiserver kubectl
+	cargo test --locked --test guest -- --ignored --show-output --test-threads 2
+
 .PHONY: lint
 lint: tools ## Formatting, clippy, licences and origins of dependencies, shellcheck
 	cargo fmt --check
@@ -62,6 +67,11 @@ bench: tools ## Measure memory, CPU, size and start time; writes benches/README.
 .PHONY: bench-fleet
 bench-fleet: tools ## Measure what a thousand agents cost the API server; writes benches/FLEET.md
 	cargo bench --locked --bench fleet
+
+.PHONY: bench-resume
+bench-resume: ## Measure how soon a paused clock is right again; writes benches/RESUME.md (20 minutes)
+	tests/tools/install guest etcd kube-apiserver kubectl
+	cargo bench --locked --bench resume
 
 .PHONY: tools
 tools: ## Build or find kube-apiserver, etcd, chronyd and the rest, once

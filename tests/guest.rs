@@ -84,6 +84,20 @@ fn a_machine_that_is_saved_and_restored_in_a_new_process_is_put_right() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
+fn a_hypervisor_that_tells_of_the_restore_is_believed_before_the_rtc() {
+    let mut scene = Scene::new(Spec::with_vmclock("vmclock"), "--step-mode kernel");
+    assert_eq!(scene.metrics().unwrap().value("resume_signal_available{signal=\"vmclock\"}"), Some(1.0));
+    let since = scene.guest.save_and_restore(8 * SECOND);
+    let seen = scene.stepped(since);
+    println!("saved for 8 s, restored, with a vmclock: {seen}");
+    assert!(seen.before > 8.0, "{seen}");
+    assert!(is_about(seen.after, 0.0), "{seen}");
+    scene.wait_for("the step to be confirmed", |now| (now.steps("stepped") == 1).then_some(()));
+    assert_eq!(scene.metrics().unwrap().signals("resume"), 1, "the RTC tells of the same restore");
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
 fn a_machine_that_goes_back_to_a_snapshot_is_put_right() {
     let spec = Spec { kernel_options: "clocksource=hpet", ..Spec::new("loadvm") };
     let mut scene = Scene::new(spec, "--step-mode kernel");

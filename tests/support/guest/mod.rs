@@ -62,6 +62,16 @@ impl Spec {
             devices: &[],
         }
     }
+
+    /// With a vmclock, and QEMU and a kernel that are new enough for it.
+    pub fn with_vmclock(name: &'static str) -> Self {
+        Self {
+            kernel: "guest-kernel-vmclock",
+            qemu: "qemu-backports",
+            devices: &["-device", "vmclock"],
+            ..Self::new(name)
+        }
+    }
 }
 
 /// A running guest. Its clock is observed all the time.
