@@ -248,3 +248,38 @@ fn pauses_in_a_row_are_stepped_until_the_budget_is_spent() {
     assert_eq!(steps(&world), 3, "three an hour");
     assert!(outcomes(&world)[3].reason.contains("within an hour"), "{:?}", outcomes(&world)[3]);
 }
+
+#[test]
+fn an_answer_from_before_the_pause_counts_for_nothing_after_it() {
+    for delay in [50, 150, 300, 450] {
+        let far =
+            Path { there: Duration::from_millis(delay), back: Duration::from_millis(delay), ..host().path };
+        let mut world = settled(|plan| plan.pools = vec![vec![Host { path: far, ..host() }]; 2]);
+        // Into the middle of a round: both servers were asked, and their answers are on the way.
+        let asked: u64 = world.served().sum();
+        let end = world.elapsed() + MINUTE * 2;
+        let stop =
+            |world: &World| if world.served().sum::<u64>() > asked + 1 { Err(String::new()) } else { Ok(()) };
+        world.run_until(end, stop).unwrap_err();
+        world.pause(SECOND * 20);
+        let (mut disrupted, begin) = (false, world.elapsed());
+        let look = |world: &World| {
+            let view = world.view();
+            disrupted |= view.state == State::Disrupted;
+            match view.measured {
+                Some((offset, bound)) if disrupted && view.state.has_offset() => {
+                    let off = offset.as_nanos().abs_diff(world.truth().as_nanos());
+                    if Duration::from_nanos(off) > bound.as_duration() {
+                        Err(format!("{offset:?} {bound:?}"))
+                    } else {
+                        Ok(())
+                    }
+                }
+                _ => Ok(()),
+            }
+        };
+        world.run_until(begin + MINUTE * 5, look).unwrap();
+        assert!(disrupted);
+        assert_eq!((steps(&world), world.view().state), (1, State::InSync), "{delay} ms");
+    }
+}

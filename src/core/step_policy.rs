@@ -94,7 +94,7 @@ pub struct Past {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Step by this; positive is forward.
-    Step(Offset, Bound),
+    Step(Offset),
     /// The clock is within `minOffset`: there is nothing to step.
     NotNeeded(Offset),
     /// Do nothing, and say why.
@@ -210,7 +210,7 @@ fn check(trigger: &Trigger, evidence: &Evidence, past: &Past, settings: &Setting
         return Err(Why::TooLarge(offset));
     }
     within_budget(trigger, evidence, past, offset, cooldown)?;
-    Ok(Decision::Step(offset, bound))
+    Ok(Decision::Step(offset))
 }
 
 /// What all pools agree on.
@@ -371,10 +371,10 @@ mod tests {
             Trigger::Request("maintenance-1".into()),
         ] {
             for offset in [20 * SECOND, -20 * SECOND] {
-                let (offset, bound) = of(offset, 2 * MS);
+                let (offset, _) = of(offset, 2 * MS);
                 assert_eq!(
                     decide(&trigger, &all_say(offset.as_nanos(), 2 * MS), &Past::default(), &settings()),
-                    Decision::Step(offset, bound)
+                    Decision::Step(offset)
                 );
             }
         }
@@ -488,7 +488,7 @@ mod tests {
                 pools: pools.iter().map(|p| Some(said(*p))).collect(),
                 ..clear_case()
             };
-            if let Decision::Step(step, _) = decide(&RESUME, &evidence, &Past::default(), &settings()) {
+            if let Decision::Step(step) = decide(&RESUME, &evidence, &Past::default(), &settings()) {
                 for (offset, bound) in pools {
                     let truth = offset * MS + bound * MS / 1_000 * inside;
                     prop_assert!((truth - step.as_nanos()).abs() <= truth.abs(), "{truth} {step:?}");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::last_step::LastStep;
 use super::report::EventReason;
 use super::step_policy::{self, Decision, Evidence, HOUR, Mode, Past, Settings, Trigger, Why};
-use super::time::{Bound, Mono, Offset, Reading, Wall};
+use super::time::{Mono, Offset, Reading, Wall};
 
 /// Who steps the clock; the label `method` of `drift_agent_steps_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,12 +25,8 @@ pub enum Method {
 pub struct Order {
     /// How far, as it was measured; positive is forward.
     pub offset: Offset,
-    /// How well that is known.
-    pub bound: Bound,
     /// Wall time at which the raw clock read 0 when this was decided. If it is another by now, somebody else was faster.
     pub origin: Wall,
-    /// How.
-    pub mode: Mode,
     /// Go all the way, but do not step.
     pub dry_run: bool,
 }
@@ -311,11 +307,10 @@ impl Stepper {
         let Pending { trigger, since } = self.pending.clone()?;
         let before = evidence.agreed.map(|(offset, _)| offset);
         let (result, reason) = match step_policy::decide(&trigger, evidence, &self.past, &self.settings) {
-            Decision::Step(offset, bound) => match ready {
+            Decision::Step(offset) => match ready {
                 Ok(()) => {
                     self.pending = None;
-                    let Settings { mode, dry_run, .. } = self.settings;
-                    let order = Order { offset, bound, origin: now.origin(), mode, dry_run };
+                    let order = Order { offset, origin: now.origin(), dry_run: self.settings.dry_run };
                     self.begun = Some(Begun { trigger, order: order.clone(), stepped: None });
                     return Some(Next::Order(order));
                 }
@@ -453,6 +448,7 @@ fn prefix(id: &str) -> String {
 mod tests {
     use super::*;
     use crate::core::resume::Class;
+    use crate::core::time::Bound;
 
     const SECOND: i64 = 1_000_000_000;
     const RESUME: Trigger = Trigger::Resume(Class::Resume);

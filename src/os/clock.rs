@@ -1,5 +1,6 @@
 //! The node's clocks, behind a trait so that a test can have others.
 
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, Timespec};
@@ -66,17 +67,23 @@ fn get(id: ClockId) -> i64 {
 
 /// A clock whose wall time is off by a settable amount: for tests that may not set the machine's.
 #[derive(Debug, Default)]
-pub struct ShiftedClock(std::sync::atomic::AtomicI64);
+pub struct ShiftedClock {
+    ahead: AtomicI64,
+    /// Does somebody discipline it?
+    pub disciplined: AtomicBool,
+    /// May nobody set it?
+    pub forbidden: AtomicBool,
+}
 
 impl ShiftedClock {
     /// Sets the wall time `offset` ahead of the machine's.
     pub fn set(&self, ahead: Duration) {
-        self.0.store(nanos(ahead), std::sync::atomic::Ordering::Relaxed);
+        self.ahead.store(nanos(ahead), Ordering::Relaxed);
     }
 
     /// Moves the wall time by this from where it is; positive is forward.
     pub fn shift(&self, by: Offset) {
-        self.0.fetch_add(by.as_nanos(), std::sync::atomic::Ordering::Relaxed);
+        self.ahead.fetch_add(by.as_nanos(), Ordering::Relaxed);
     }
 }
 
@@ -87,7 +94,7 @@ impl Clock for ShiftedClock {
     }
 
     fn ahead_of_machine(&self) -> Offset {
-        Offset::from_nanos(self.0.load(std::sync::atomic::Ordering::Relaxed))
+        Offset::from_nanos(self.ahead.load(Ordering::Relaxed))
     }
 }
 

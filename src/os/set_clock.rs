@@ -1,5 +1,7 @@
 //! Stepping the node's clock, behind a trait so that a test can step another.
 
+use std::sync::atomic::Ordering;
+
 use clock_steering::unix::UnixClock;
 use clock_steering::{Clock as _, TimeOffset};
 use rustix::thread::{CapabilitySet, capabilities};
@@ -49,11 +51,11 @@ impl SetClock for Kernel {
 
 impl SetClock for ShiftedClock {
     fn allowed(&self) -> Result<(), String> {
-        Ok(())
+        if self.forbidden.load(Ordering::Relaxed) { Err("not allowed".to_owned()) } else { Ok(()) }
     }
 
     fn is_disciplined(&self) -> bool {
-        false
+        self.disciplined.load(Ordering::Relaxed)
     }
 
     fn step(&self, by: Offset) -> Result<(), String> {

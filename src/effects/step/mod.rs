@@ -108,3 +108,77 @@ impl Hands {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::config::raw::{self, Raw, Text};
+    use crate::core::time::Offset;
+    use crate::os::clock::ShiftedClock;
+
+    /// No chronyd is there.
+    fn hands(mode: &str) -> (Hands, Arc<ShiftedClock>) {
+        let clock = Arc::new(ShiftedClock::default());
+        let text = |value: &str| Some(Text(value.to_owned()));
+        let step = raw::Step { mode: text(mode), ..raw::Step::default() };
+        let chrony = raw::Chrony { socket: text("/nonexistent/chronyd.sock"), ..raw::Chrony::default() };
+        let settings = Settings::new(Raw { step, chrony, ..Raw::default() }, Raw::default()).unwrap();
+        (Hands::new(&settings, clock.clone(), clock.clone()), clock)
+    }
+
+    fn order(clock: &ShiftedClock, dry_run: bool) -> Order {
+        let offset = Offset::from_nanos(-20_000_000_000);
+        Order { offset, origin: clock.read().origin(), dry_run }
+    }
+
+    fn ready(hands: &Hands) -> Result<(), String> {
+        block_on(hands.look()).ready
+    }
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(work)
+    }
+
+    #[test]
+    fn the_kernel_steps_only_where_nobody_disciplines_the_clock_and_it_may() {
+        for (mode, word) in [("kernel", "would be fought"), ("auto", "cannot be told: no socket")] {
+            let (hands, clock) = hands(mode);
+            assert_eq!(ready(&hands), Ok(()), "{mode}");
+            clock.disciplined.store(true, Ordering::Relaxed);
+            assert!(ready(&hands).unwrap_err().contains(word), "{:?}", ready(&hands));
+            assert_eq!(block_on(hands.look()).daemon, Daemon::Unknown);
+            clock.disciplined.store(false, Ordering::Relaxed);
+            clock.forbidden.store(true, Ordering::Relaxed);
+            assert_eq!(ready(&hands).unwrap_err(), "not allowed");
+        }
+    }
+
+    #[test]
+    fn without_its_socket_chrony_is_not_replaced_by_the_kernel() {
+        let (hands, clock) = hands("chrony");
+        let missing = ready(&hands).unwrap_err();
+        assert!(missing.contains("no socket at /nonexistent/chronyd.sock"), "{missing}");
+        let done = block_on(hands.step(order(&clock, false)));
+        assert!(matches!(done, Done::Failed(_)), "{done:?}");
+        assert_eq!(clock.ahead_of_machine(), Offset::ZERO);
+    }
+
+    #[test]
+    fn a_step_moves_the_clock_by_what_was_ordered_unless_somebody_was_faster_or_it_is_a_dry_run() {
+        let (hands, clock) = hands("auto");
+        let dry = order(&clock, true);
+        assert_eq!(block_on(hands.step(dry)), Done::DryRun(Method::Kernel));
+        assert_eq!(clock.ahead_of_machine(), Offset::ZERO);
+        let late = order(&clock, false);
+        clock.shift(Offset::from_nanos(-20_000_000_000));
+        let done = block_on(hands.step(late));
+        assert_eq!(done, Done::Failed("somebody else set the clock in the meantime".to_owned()));
+        assert_eq!(clock.ahead_of_machine(), Offset::from_nanos(-20_000_000_000), "and not by twice as much");
+        let now = order(&clock, false);
+        assert_eq!(block_on(hands.step(now)), Done::Stepped(Method::Kernel));
+        assert_eq!(clock.ahead_of_machine(), Offset::from_nanos(-40_000_000_000));
+    }
+}
