@@ -260,7 +260,8 @@ fn step_of_the_wall_clock() -> Option<()> {
     clock.set(Duration::ZERO);
     let (offset, bound) = offset_and_bound(&scrape()?).unwrap();
     wait_for("in sync again", || scrape()?.is_state("in-sync").then_some(()));
-    (served() == before).then(|| assert!(offset.abs() <= bound, "{offset} ± {bound}"))
+    assert!(offset.abs() <= bound, "{offset} ± {bound}");
+    Some(())
 }
 
 #[test]
