@@ -16,7 +16,7 @@ from_guest() { # from_guest NAME...: those of them that are made here
 }
 
 from_qemu() { # from_qemu NAME [SUITE]
-    local name=$1 suite=${2:-} file found list packages
+    local name=$1 suite=${2:-} file found list packages tree libraries
     if [[ -z $suite ]] && found=$(find_in_path "$name"); then
         link "$name" "$found"
         say "$name … found in PATH ($found)"
@@ -31,8 +31,21 @@ from_qemu() { # from_qemu NAME [SUITE]
         use_suite "$suite"
         list=$(with_missing qemu-system-x86)
         mapfile -t packages <<<"$list"
-        fetch "$name" usr/bin/qemu-system-x86_64 "$file" "${packages[@]}"
+        fetch "$name" usr/bin/qemu-system-x86_64 "$TMP/$name" "${packages[@]}"
         use_suite ''
+        tree=$file.tree
+        rm -rf "$tree"
+        mkdir -p "${file%/*}"
+        mv -T "$TMP/$name.tree" "$tree"
+        libraries=("$tree"/usr/lib/*-linux-gnu)
+        # Not every QEMU finds its firmware and modules beside itself.
+        cat >"$TMP/program" <<EOF
+#!/bin/sh
+LD_LIBRARY_PATH='${libraries[0]}' QEMU_MODULE_DIR='${libraries[0]}/qemu' exec '$tree/usr/bin/qemu-system-x86_64' \
+    -L '$tree/usr/share/qemu' -L '$tree/usr/share/seabios' "\$@"
+EOF
+        chmod +x "$TMP/program"
+        mv -fT "$TMP/program" "$file"
     fi
     link "$name" "$file"
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -22,6 +22,7 @@ const SOCKETS: [&str; 3] = ["console", "shell", "qmp"];
 pub struct Qemu {
     shell: Child,
     id: String,
+    log: PathBuf,
     writer: UnixStream,
     answers: Receiver<Value>,
     events: Arc<Mutex<Vec<(Instant, Value)>>>,
@@ -39,6 +40,7 @@ impl Qemu {
             listener
         });
         let socket = |name: &str| format!("socket,id={name},path={}", folder.join(name).display());
+        let log = folder.join("qemu.log");
         let mut command = Command::new("sh");
         command
             .args(["-c", HOLD, "sh"])
@@ -57,14 +59,13 @@ impl Qemu {
             .args(["-chardev", &socket("shell"), "-serial", "chardev:shell"])
             .args(["-chardev", &socket("qmp"), "-mon", "chardev=qmp,mode=control"])
             .args(arguments)
-            .env("LOG", folder.join("qemu.log"));
+            .env("LOG", &log);
         let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
         let mut id = String::new();
         BufReader::new(shell.stdout.take().expect("a pipe")).read_line(&mut id).expect("a process id");
         let [console, commands, qmp] = listeners.map(|listener| {
             let stream = wait_for("QEMU to connect", || {
-                let log = std::fs::read_to_string(folder.join("qemu.log")).unwrap_or_default();
-                assert!(!log.contains("qemu-system"), "QEMU says: {log}");
+                assert!(is_alive(id.trim()), "QEMU says: {}", read(&log));
                 listener.accept().ok().map(|(stream, _)| stream)
             });
             stream.set_nonblocking(false).expect("a socket");
@@ -83,7 +84,7 @@ impl Qemu {
                 }
             }
         });
-        let mut qemu = Self { shell, id: id.trim().to_owned(), writer: qmp, answers, events };
+        let mut qemu = Self { shell, id: id.trim().to_owned(), log, writer: qmp, answers, events };
         qemu.execute("qmp_capabilities", &json!({}));
         (qemu, console, commands)
     }
@@ -91,8 +92,9 @@ impl Qemu {
     /// A command of QMP and what it returns; it must work.
     pub fn execute(&mut self, command: &str, arguments: &Value) -> Value {
         writeln!(self.writer, "{}", json!({"execute": command, "arguments": arguments}))
-            .expect("QEMU listens");
-        let answer = self.answers.recv_timeout(DEADLINE).unwrap_or_else(|e| panic!("{command}: {e}"));
+            .unwrap_or_else(|e| panic!("{command}: {e}; QEMU says: {}", read(&self.log)));
+        let answer = self.answers.recv_timeout(DEADLINE);
+        let answer = answer.unwrap_or_else(|e| panic!("{command}: {e}; QEMU says: {}", read(&self.log)));
         assert!(answer["error"].is_null(), "{command} {arguments}: {}", answer["error"]);
         answer["return"].clone()
     }
@@ -140,4 +142,14 @@ impl Drop for Qemu {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn read(log: &Path) -> String {
+    std::fs::read_to_string(log).unwrap_or_default()
+}
+
+/// Its parent, the shell, takes note of its end only when we close the pipe: until then it is a zombie.
+fn is_alive(id: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
