@@ -39,6 +39,10 @@ chart-render: tools ## Make what is made from the mixin and the chart: rules, da
 e2e: ## Install the chart on a whole Kubernetes node in namespaces of its own (needs root)
 	tests/e2e/run
 
+.PHONY: help-files
+help-files: ## Write shell completions and manual pages into target/help
+	@cargo run --quiet --locked --example help_files -- target/help
+
 .PHONY: jwt-verifiers
 jwt-verifiers: ## Try five real JWT verifiers; writes the table in docs/jwt.md
 	cargo build --quiet --locked

@@ -3,6 +3,7 @@
 mod check;
 mod check_config;
 mod demo;
+mod examples;
 mod jwt;
 mod jwt_report;
 mod run;
@@ -15,7 +16,7 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -48,7 +49,7 @@ enum Exit {
 ///
 /// It observes and reports. It changes the clock only when `step.mode` or a person says so.
 #[derive(Debug, Parser)]
-#[command(name = "drift-agent", version, max_term_width = 100, propagate_version = true)]
+#[command(name = "drift-agent", version, max_term_width = 100, propagate_version = true, after_help = examples::ALL)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -57,12 +58,15 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Measure, export metrics and annotate the Node, until ended
+    #[command(after_help = examples::RUN)]
     Run(ConfigArgs),
     /// Measure once and say how the clock is
     ///
     /// Exits with 0 in sync, 1 drifting, 2 the servers contradict each other, 3 nothing measured.
+    #[command(after_help = examples::CHECK)]
     Check(check::CheckArgs),
     /// Show the whole agent on this machine: no network, no cluster, no root
+    #[command(after_help = examples::DEMO)]
     Demo(demo::DemoArgs),
     /// Step the clock now, if every rule for a step holds but those about who may ask
     ///
@@ -74,6 +78,7 @@ enum Command {
     /// The signature is not verified. Exits with 0 valid in time, 1 not, 2 suspicious, 65 not a token.
     Jwt(jwt::JwtArgs),
     /// Check a configuration and print the settings it leads to
+    #[command(after_help = examples::CHECK_CONFIG)]
     CheckConfig(ConfigArgs),
 }
 
@@ -81,7 +86,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct ConfigArgs {
     /// Configuration file (YAML)
-    #[arg(long, value_name = "FILE", env = "DRIFT_AGENT_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "DRIFT_AGENT_CONFIG", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     #[command(flatten)]
     raw: Raw,
@@ -108,6 +113,11 @@ impl Failure {
     fn software(what: &str, error: impl Display) -> Self {
         Self(Exit::Software, format!("{what}: {error}"))
     }
+}
+
+/// The command line as a value: what completions and manual pages are made from.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line and does what it says.

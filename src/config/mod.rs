@@ -2,6 +2,7 @@
 
 mod groups;
 pub mod listen;
+mod nearest;
 pub mod pool;
 pub mod raw;
 pub mod value;
@@ -108,8 +109,15 @@ fn in_one_line(error: &serde_saphyr::Error, yaml: &str) -> String {
     let line = error.location().and_then(|at| usize::try_from(at.line()).ok());
     let written = line.and_then(|n| yaml.lines().nth(n.checked_sub(1)?)).unwrap_or_default();
     let written: String = written.trim().chars().take(LONGEST_QUOTE).collect();
-    let reason = error.without_snippet().to_string();
-    format!("{written:?}: {}", reason.lines().collect::<Vec<_>>().join(" "))
+    let error = error.without_snippet();
+    let reason = error.to_string();
+    let meant = match error {
+        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
+            nearest::question(field, expected.iter().copied())
+        }
+        _ => String::new(),
+    };
+    format!("{written:?}: {}{meant}", reason.lines().collect::<Vec<_>>().join(" "))
 }
 
 impl Settings {
@@ -339,7 +347,7 @@ mod tests {
             ("serversPerPool: 0", "serversPerPool", "from 1 to 16"),
             ("regions: {eu: {pools: [a.example]}}", "regions", "at least two pools"),
             ("regions: {eu: {pools: [a.example, 'b:0']}}", "regions: \"b:0\"", "port from 1 to 65535"),
-            ("regions: {eu: {pool: [a.example, b.example]}}", "pool", "pools"),
+            ("regions: {eu: {pool: [a.example, b.example]}}", "pool", "; did you mean pools?"),
             ("regions: {eu: {}}", "regions", "pools"),
             ("listen: localhost", "listen", "[ADDRESS]:PORT"),
             ("step: {mode: always}", "step.mode", "one of off, chrony, kernel, auto"),
@@ -363,7 +371,9 @@ mod tests {
             ("kubernetes: maybe", "kubernetes", "one of auto, on, off"),
             ("logFormat: xml", "logFormat", "one of text, json"),
             ("logLevel: loud", "logLevel", "one of error"),
-            ("intervall: 64s", "intervall", "interval"),
+            ("intervall: 64s", "intervall", "; did you mean interval?"),
+            ("stale-after: 10m", "stale-after", "; did you mean staleAfter?"),
+            ("kubernetes: onn", "kubernetes", "auto, on, off; did you mean on?"),
             ("pools: time.google.com", "pools", ""),
             ("interval: {a: b}", "interval: {a: b}", "string scalar"),
             ("[not, a, map]", "", ""),

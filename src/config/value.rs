@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::nearest::question;
 use super::raw::Text;
 
 /// A setting that is not right: which, what it is, and what would be.
@@ -102,6 +103,9 @@ impl Given {
     pub fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, ConfigError> {
         let found = words.iter().find(|(word, _)| *word == self.text);
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        found.map(|(_, value)| *value).ok_or_else(|| self.wrong(&format!("one of {}", all.join(", "))))
+        found.map(|(_, value)| *value).ok_or_else(|| {
+            let meant = question(&self.text, all.iter().copied());
+            self.wrong(&format!("one of {}{meant}", all.join(", ")))
+        })
     }
 }
