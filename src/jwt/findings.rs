@@ -22,7 +22,7 @@ impl Severity {
     }
 }
 
-/// What all tokens together come to.
+/// What all findings together come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing worse than a note.
