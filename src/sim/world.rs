@@ -256,11 +256,12 @@ impl World {
         self.elapsed += span;
     }
 
-    /// What the signals show. The hardware clock is right, and read in no time.
+    /// What the signals show. The hardware clock is as fast as the raw one, and read in no time; `sim::node` has worse ones.
     fn observe(&mut self) -> Observation {
         let now = self.reading();
+        let ran = nanos(now.raw.since(RAW_START)).saturating_add(nanos(self.suspended + self.paused));
         let rtc = RtcRead {
-            seconds: self.reference().as_nanos().div_euclid(NANOS_PER_SEC),
+            seconds: self.plan.present.plus(Offset::from_nanos(ran)).as_nanos().div_euclid(NANOS_PER_SEC),
             before: now.raw,
             after: now.raw,
             restarts: true,
