@@ -5,8 +5,8 @@ SHELL := /bin/bash
 
 # Built once, outside the tree; see tests/tools/install.
 CACHE := $(or $(DRIFT_AGENT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drift-agent)
-SCRIPTS := .ci/run tests/tools/install tests/tools/guest.sh tests/chart/run tests/e2e/run tests/e2e/image tests/e2e/cluster.sh \
-	tests/e2e/policy.sh tests/e2e/steps.sh tests/e2e/arm64 manifests/render tests/monitoring/run
+SCRIPTS := .ci/run tests/tools/install tests/tools/guest.sh tests/support/guest/init.sh tests/chart/run tests/e2e/run \
+	tests/e2e/image tests/e2e/cluster.sh tests/e2e/policy.sh tests/e2e/steps.sh tests/e2e/arm64 manifests/render tests/monitoring/run
 
 .PHONY: help
 help: ## Show the targets

@@ -90,6 +90,7 @@ fn a_hypervisor_that_tells_of_the_restore_is_believed_before_the_rtc() {
     let since = scene.guest.save_and_restore(8 * SECOND);
     let seen = scene.stepped(since);
     println!("saved for 8 s, restored, with a vmclock: {seen}");
+    scene.guest.console.wait_for(since, &["resume: the hypervisor says", "measuring again"]);
     assert!(seen.before > 8.0, "{seen}");
     assert!(is_about(seen.after, 0.0), "{seen}");
     scene.wait_for("the step to be confirmed", |now| (now.steps("stepped") == 1).then_some(()));

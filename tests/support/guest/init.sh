@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # The first process in a guest: brings up what is needed, then runs the commands that come in by the second serial line.
 /bin/busybox --install -s /bin
 export PATH=/bin HOME=/ NO_COLOR=1 LD_LIBRARY_PATH=/lib/guest
