@@ -41,7 +41,7 @@ pub(super) fn chrony(flags: raw::Chrony, file: raw::Chrony) -> Result<Chrony, Co
     let socket = Given::pick("chrony.socket", socket, file.socket, DEFAULT_CHRONY_SOCKET);
     let path = PathBuf::from(&socket.text);
     if path.is_absolute() && path.file_name().is_some() && socket.text.len() <= LONGEST_SOCKET_PATH {
-        let makestep = Given::pick("chrony.makestep", makestep, file.makestep, "");
+        let makestep = Given::pick("chrony.makestep", makestep, file.makestep, "1 3");
         let rule = Some(makestep.text.trim()).filter(|text| !text.is_empty()).map(parse_makestep).transpose();
         Ok(Chrony { socket: path, makestep: rule.map_err(|expected| makestep.wrong(&expected))? })
     } else {

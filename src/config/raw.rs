@@ -131,7 +131,7 @@ pub struct Chrony {
     /// chrony's command socket [default: /run/chrony/chronyd.sock]
     #[arg(id = "chrony-socket", long, value_name = "PATH", env = "DRIFT_AGENT_CHRONY_SOCKET")]
     pub socket: Option<Text>,
-    /// The makestep directive of chrony's own configuration, put back after a step [default: none]
+    /// The makestep directive of chrony's own configuration, put back after a step; "": none [default: 1 3]
     #[arg(
         id = "chrony-makestep",
         long = "chrony-makestep",
