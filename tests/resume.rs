@@ -196,9 +196,9 @@ fn a_pause_is_found_whatever_the_rtc_showed_before() {
         // it keeps its second, and the pause was whole seconds long.
         let whole = length.as_nanos() % 1_000_000_000;
         let is_whole = !(25_000_000..975_000_000).contains(&whole) && (-60 * MS..1_060 * MS).contains(&after);
-        let late = (gap.as_nanos().abs() / 4).clamp(50 * MS, 1_000 * MS);
+        let most = |least: i64| (gap.as_nanos().abs() / 4).clamp(least, 1_000 * MS) + 10 * MS;
         let closes =
-            (-late - 10 * MS..30 * MS).contains(&after) && after.abs() < gap.as_nanos().abs() + 10 * MS;
+            (-most(50 * MS)..most(20 * MS)).contains(&after) && after.abs() < gap.as_nanos().abs() + 10 * MS;
         let ambiguous = closes || (!hardware.restarts && is_whole);
         match (told.as_slice(), ambiguous) {
             ([Class::Resume] | [Class::RtcWritten, Class::Resume], _) | ([Class::RtcWritten], true) => Ok(()),
