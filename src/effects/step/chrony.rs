@@ -75,6 +75,18 @@ pub async fn step(client: &Client, plan: &Plan) -> Report {
     report
 }
 
+/// Makes chronyd forget what it measured and measure now: somebody else has stepped the clock, and has it right.
+pub async fn measure_anew(client: &Client) -> Result<(), Failure> {
+    let requests = [Request::ResetSources, Request::Burst { good: MEASUREMENTS, total: MEASUREMENTS }];
+    for request in requests {
+        match client.tell(request).await {
+            Ok(()) | Err(ChronyError::Refused(Status::NoSuchSource)) => {}
+            Err(error) => return Err(Failure::NotTaken { request, error }),
+        }
+    }
+    Ok(())
+}
+
 async fn attempt(client: &Client, plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let before = client.tracking().await.map_err(Failure::Unreadable)?;
     report.before = Some(before);

@@ -61,6 +61,9 @@ impl Hands {
     fn method(&self, daemon: Daemon, tracking: &Result<Tracking, ChronyError>) -> Result<Method, String> {
         match (self.mode, daemon, tracking) {
             (Mode::Off, ..) => Err("step.mode is off".to_owned()),
+            // Chrony measures for seconds before it steps. Where the kernel may be told as well, the clock is right at once, and
+            // chrony is told to measure anew.
+            (Mode::Auto, _, Ok(_)) if self.kernel.allowed().is_ok() => Ok(Method::Kernel),
             (Mode::Chrony | Mode::Auto, _, Ok(_)) => Ok(Method::Chrony),
             (Mode::Chrony, _, Err(error)) => Err(format!("step.mode is chrony, but {error}")),
             (Mode::Kernel | Mode::Auto, Daemon::None, _) => self.kernel.allowed().map(|()| Method::Kernel),
@@ -88,9 +91,18 @@ impl Hands {
             Method::Chrony => self.by_chrony(order.dry_run).await,
             Method::Kernel if order.dry_run => Done::DryRun(Method::Kernel),
             Method::Kernel => match self.kernel.step(order.offset) {
+                Ok(()) if tracking.is_ok() => self.tell_chrony().await,
                 Ok(()) => Done::Stepped(Method::Kernel),
                 Err(error) => Done::Failed(error),
             },
+        }
+    }
+
+    /// The clock was stepped under chrony: what it measured before is void, or it would take the step back.
+    async fn tell_chrony(&self) -> Done {
+        match chrony::measure_anew(&self.chrony).await {
+            Ok(()) => Done::Stepped(Method::Kernel),
+            Err(failure) => Done::Broken(Method::Kernel, failure.to_string()),
         }
     }
 
