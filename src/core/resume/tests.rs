@@ -98,6 +98,15 @@ fn what_follows_of_the_same_event_is_silent_and_of_another_is_not() {
     assert_eq!(desk.take(), [(Class::Resume, Signal::Vmclock); 2]);
 }
 
+/// What is `Copy` owns nothing: neither looking nor judging can allocate in here.
+#[test]
+fn nothing_of_a_tick_is_on_the_heap() {
+    fn owns_nothing<T: Copy>() {}
+    owns_nothing::<Detector>();
+    owns_nothing::<Observation>();
+    owns_nothing::<Detection>();
+}
+
 #[test]
 fn the_first_observation_is_only_a_beginning() {
     let mut node = Desk::new().node;

@@ -165,3 +165,75 @@ impl Fix {
         self.origin.widened(DRIFT.over(now.since(self.at)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: i64 = 1_000_000;
+
+    /// It showed `seconds` at `millis` of the base clock.
+    fn read(seconds: i64, millis: i64) -> RtcRead {
+        let at = Mono::from_nanos(millis * MS);
+        RtcRead { seconds, before: at, after: at, restarts: true }
+    }
+
+    /// RTC - base is 0 to the millisecond.
+    fn tracker() -> Tracker {
+        let mut tracker = Tracker::default();
+        for second in 8..=10 {
+            assert_eq!(tracker.on(read(second - 1, second * 1_000 - 1)), None);
+            assert_eq!(tracker.on(read(second, second * 1_000 + 1)), None);
+            assert!(tracker.take_checked() && !tracker.take_checked());
+        }
+        tracker
+    }
+
+    fn millis(range: Range) -> (i64, i64) {
+        (range.low.div_euclid(MS), (range.high + MS - 1).div_euclid(MS))
+    }
+
+    #[test]
+    fn two_reads_around_the_tick_bound_it_and_100_ppm_widen_it() {
+        let tracker = tracker();
+        let origin = |at: i64| tracker.origin(Mono::from_nanos(at * MS)).unwrap();
+        assert_eq!(origin(10_001), Range { low: -MS, high: MS + 200 });
+        assert_eq!(origin(20_001), Range { low: -2 * MS, high: 2 * MS + 200 });
+    }
+
+    #[test]
+    fn small_contradictions_are_not_absorbed_and_add_up() {
+        let mut tracker = tracker();
+        assert_eq!(tracker.on(read(11, 10_991)), None, "8 ms early");
+        assert_eq!(millis(tracker.origin(Mono::from_nanos(10_991 * MS)).unwrap()), (-2, 2));
+        assert_eq!(tracker.on(read(12, 11_983)), None, "16 ms early, a first time");
+        let jump = tracker.on(read(12, 11_984)).expect("16 ms early, again");
+        assert_eq!(millis(jump.expected), (-2, 2));
+        assert_eq!(millis(jump.found), (16, 1_016));
+    }
+
+    #[test]
+    fn it_reads_opposite_to_the_tick_before_it_and_after_it() {
+        let mut tracker = tracker();
+        let mut at = 10_001 * MS;
+        let times: Vec<i64> = (0..7)
+            .map(|_| {
+                at = tracker.next_read(Mono::from_nanos(at)).as_nanos() + MS / 2;
+                assert_eq!(tracker.on(read(at.div_euclid(1_000 * MS), at.div_euclid(MS))), None);
+                at.div_euclid(MS)
+            })
+            .collect();
+        assert_eq!(times, [10_015, 10_500, 10_985, 11_015, 11_500, 11_985, 12_015]);
+    }
+
+    #[test]
+    fn a_read_that_took_a_second_still_bounds() {
+        let mut tracker = tracker();
+        let held_up = RtcRead { seconds: 11, ..read(11, 10_500) };
+        let held_up = RtcRead { after: Mono::from_nanos(11_700 * MS), ..held_up };
+        assert_eq!(tracker.on(held_up), None);
+        let backward = RtcRead { before: held_up.after, after: held_up.before, ..held_up };
+        assert_eq!(tracker.on(backward), None);
+        assert_eq!(millis(tracker.origin(Mono::from_nanos(11_700 * MS)).unwrap()), (-2, 2));
+    }
+}

@@ -65,8 +65,7 @@ impl WallWatch {
             // A daemon steps by what it believes itself; a step is made only when both agree on it better than by a quarter.
             let rest = Offset::from_nanos(moved.as_nanos().saturating_sub(own.by.as_nanos()));
             let quarter = Bound::from(own.by.magnitude() / 4);
-            let same_way = moved.as_nanos().signum() == own.by.as_nanos().signum();
-            if same_way && exceeds(moved, quarter) && !exceeds(rest, slack + quarter) {
+            if exceeds(moved, quarter) && !exceeds(rest, slack + quarter) {
                 self.own = None;
                 self.ours_until = Some(at.plus(notice));
                 return None;
