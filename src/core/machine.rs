@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::combine::{Combined, combine};
 use super::daemon::DaemonReport;
 use super::effect::{Effect, Input, Note};
+use super::journal::Journal;
 use super::leeway;
 use super::line::{History, Interval, Line};
 use super::publish::{Backoff, Bucket, Publisher, WriteError};
@@ -85,6 +86,7 @@ pub struct Machine {
     stepper: Stepper,
     daemon: Option<DaemonReport>,
     leap_seen: Option<Mono>,
+    journal: Journal,
     publisher: Publisher,
     events: Bucket,
     restored: bool,
@@ -136,6 +138,7 @@ impl Machine {
             bursts: Bucket::new(now.raw),
             daemon: None,
             leap_seen: None,
+            journal: Journal::default(),
             publisher: Publisher::new(now.raw),
             events: Bucket::new(now.raw),
             restored: false,
@@ -204,6 +207,7 @@ impl Machine {
             }
         }
         self.judge(now, Occasion::Tick, &mut out);
+        self.keep_record(now);
         self.publish(now, &mut out);
         out
     }

@@ -73,6 +73,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// What the last exchange brought; `None` before the first.
     pub last: Option<Result<(), Refusal>>,
+    /// What was refused last, and when, whatever came after it.
+    pub refused: Option<(Mono, Refusal)>,
     window: Window,
     root: Option<Root>,
     polls_to_header: u8,
@@ -92,6 +94,7 @@ impl Server {
             id,
             address,
             last: None,
+            refused: None,
             window: Window::default(),
             root: None,
             polls_to_header: 0,
@@ -163,7 +166,7 @@ impl Server {
                 (self.misses, self.kisses) = (0, 0);
             }
             Answer::Refused(refusal) => {
-                self.last = Some(Err(refusal));
+                (self.last, self.refused) = (Some(Err(refusal)), Some((now, refusal)));
                 self.misses = self.misses.saturating_add(1);
                 if let Refusal::RootDistance = refusal {
                     self.root = None;
@@ -238,7 +241,8 @@ impl Server {
     pub fn reuse(&mut self, id: ServerId) {
         self.window.clear();
         (self.root, self.polls_to_header) = (None, 0);
-        (self.id, self.last, self.misses, self.burst_left) = (id, None, 0, 0);
+        (self.id, self.last, self.refused) = (id, None, None);
+        (self.misses, self.burst_left) = (0, 0);
     }
 
     /// The raw clock did not run through: what was measured is void, and so is what is on its way, hence the new name.

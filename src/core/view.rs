@@ -101,6 +101,8 @@ pub struct ServerView {
     pub measured: Option<(Offset, Bound)>,
     /// What the last exchange brought.
     pub last: Option<Result<(), Refusal>>,
+    /// What was refused last, whatever came after it, and how long ago by the raw clock.
+    pub refused: Option<(Duration, Refusal)>,
 }
 
 /// Counters since the start.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Machine;
 use crate::core::combine::majority;
+use crate::core::journal::Journal;
 use crate::core::line::{Frequency, Interval};
 use crate::core::pool::Pool;
 use crate::core::server::Server;
@@ -44,6 +45,17 @@ impl Machine {
         }
     }
 
+    /// What is remembered of the last two hours.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub(super) fn keep_record(&mut self, now: Reading) {
+        let reference = self.times.map(|line| line.reference(now));
+        let measured = self.measured(now);
+        self.journal.note(now, self.verdict.state(), measured, reference);
+    }
+
     fn pool_view(&self, pool: &Pool, now: Reading) -> PoolView {
         let frequency = self.history.frequency();
         let stale_after = self.settings.stale_after;
@@ -78,6 +90,7 @@ impl Machine {
             outvoted: leader.zip(agreed).is_some_and(|(l, a)| !l.interval.meets(a)),
             measured: leader.map(|l| offset_of(l.interval, now)),
             last: server.last,
+            refused: server.refused.map(|(at, refusal)| (now.raw.since(at), refusal)),
         }
     }
 

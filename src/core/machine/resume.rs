@@ -37,6 +37,7 @@ impl Machine {
             *count += 1;
         }
         out.push(Effect::Tell(Note::Resume(detection)));
+        self.journal.resumed(detection, now);
         if matches!(class, Class::Suspend | Class::Resume) {
             self.basis = Basis::Disruption;
             (self.times, self.agreement, self.pools_agreeing) = (None, None, 0);

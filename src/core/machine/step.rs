@@ -80,6 +80,7 @@ impl Machine {
     }
 
     fn told(&mut self, outcome: Outcome, now: Reading, out: &mut Vec<Effect>) {
+        self.journal.stepped(&outcome, now);
         if let Some(reason) = outcome.event() {
             self.raise(reason, outcome.sentence(), now);
         }
