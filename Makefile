@@ -77,6 +77,11 @@ bench-resume: ## Measure how soon a paused clock is right again; writes benches/
 	tests/tools/install guest etcd kube-apiserver kubectl
 	cargo bench --locked --bench resume
 
+.PHONY: page-shots
+page-shots: ## Take pictures of the status page, to look at (target/page-shots); fetches Chromium
+	@tests/tools/install chromium
+	cargo test --locked --test page -- --ignored --nocapture shots
+
 .PHONY: tools
 tools: ## Build or find kube-apiserver, etcd, chronyd and the rest, once
 	@tests/tools/install

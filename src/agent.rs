@@ -16,7 +16,7 @@ use crate::core::effect::{Effect, Input};
 use crate::core::machine::Machine;
 use crate::core::report::Prior;
 use crate::core::stepper::{Done, Outcome};
-use crate::core::time::Mono;
+use crate::core::time::{Mono, Reading};
 use crate::core::view::View;
 use crate::effects::api::NodeApi;
 use crate::effects::step::Hands;
@@ -34,6 +34,7 @@ const QUEUE: usize = 64;
 
 /// What the loop shares with those who only look.
 pub struct Shared {
+    settings: Settings,
     machine: Mutex<Machine>,
     clock: Arc<dyn Clock>,
     last_tick: AtomicI64,
@@ -42,9 +43,19 @@ pub struct Shared {
 impl Shared {
     /// What is known at this instant.
     pub fn view(&self) -> View {
+        self.look(Machine::view)
+    }
+
+    /// Looks at the machine at this instant.
+    pub fn look<T>(&self, look: impl FnOnce(&Machine, Reading) -> T) -> T {
         // The lock first: the clocks must be read when nothing can change any more.
         let machine = self.machine();
-        machine.view(self.clock.read())
+        look(&machine, self.clock.read())
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// How long the loop has not turned.
@@ -87,6 +98,7 @@ impl<R: Resolve> Agent<R> {
         let machine = Machine::new(settings.core.clone(), random::bits(), now);
         Self {
             shared: Arc::new(Shared {
+                settings: settings.clone(),
                 machine: Mutex::new(machine),
                 clock: Arc::clone(&clock),
                 last_tick: AtomicI64::new(now.raw.as_nanos()),

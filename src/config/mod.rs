@@ -4,6 +4,7 @@ mod groups;
 pub mod listen;
 mod nearest;
 pub mod pool;
+mod print;
 pub mod raw;
 pub mod value;
 

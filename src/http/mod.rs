@@ -1,4 +1,5 @@
-//! What the agent serves: `/metrics`, `/healthz`, `/readyz`, `/v1/clock`.
+//! What the agent serves: `/`, `/metrics`, `/healthz`, `/readyz`, `/v1/clock`.
 
 pub mod clock;
+pub mod page;
 pub mod server;

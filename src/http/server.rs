@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -18,6 +21,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use super::clock::Clock;
+use super::page::{self, Picture};
 use crate::agent::Shared;
 use crate::config::Listen;
 use crate::effects::metrics;
@@ -34,6 +38,7 @@ const LARGEST_HEAD: usize = 16 << 10;
 /// The loop ticks once a second; this long without a tick, and it is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
 
+const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
@@ -115,13 +120,33 @@ fn respond(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>
             Ok(clock) => json(StatusCode::OK, &clock),
             Err(none) => json(StatusCode::SERVICE_UNAVAILABLE, &none),
         },
-        "/" => reply(StatusCode::OK, TEXT, "drift-agent\n\n/metrics\n/v1/clock\n/healthz\n/readyz\n"),
+        "/" => status_page(request, shared),
         _ => reply(
             StatusCode::NOT_FOUND,
             TEXT,
-            "not found; there are /metrics, /v1/clock, /healthz and /readyz\n",
+            "not found; there are /, /metrics, /v1/clock, /healthz and /readyz\n",
         ),
     }
+}
+
+/// The page for browsers, a few lines for everybody else.
+fn status_page(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
+    let mut response = if page::wants_html(request.headers()) {
+        let html = shared.look(|machine, now| {
+            let view = machine.view(now);
+            let (journal, settings) = (machine.journal(), shared.settings());
+            let picture = Picture { view: &view, journal, now, settings, kernel: timex::read() };
+            page::render(&picture, request.uri().query())
+        });
+        let mut response = reply(StatusCode::OK, HTML, html);
+        let policy = HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+        response
+    } else {
+        reply(StatusCode::OK, TEXT, page::in_text(&shared.view()))
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
@@ -138,6 +163,8 @@ fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     // What is true now is not true in a second.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 

@@ -1,0 +1,66 @@
+//! The settings in force, for people: in the form of the file, so that it reads itself back.
+
+use std::time::Duration;
+
+use super::{Kubernetes, LogFormat, Settings};
+use crate::core::step_policy;
+
+impl Settings {
+    /// All of them, as YAML.
+    pub fn in_yaml(&self) -> String {
+        // Taken apart whole, so that a new setting cannot be forgotten here.
+        let Self { pools, core, chrony, listen, node_name, kubernetes, log_format, log_level, warnings: _ } =
+            self;
+        let time = |t: Duration| humantime::format_duration(t).to_string();
+        let mut lines = vec!["pools:".to_owned()];
+        lines.extend(pools.iter().map(|pool| format!("  - \"{pool}\"")));
+        lines.push(format!("interval: {}", time(core.interval)));
+        lines.push(format!("threshold: {}", time(core.threshold)));
+        lines.push(format!("staleAfter: {}", time(core.stale_after)));
+        lines.push(format!("serversPerPool: {}", core.servers_per_pool));
+        lines.push(format!("maxRoundTrip: {}", time(core.limits.max_round_trip)));
+        lines.push(format!("maxRootDistance: {}", time(core.limits.max_root_distance)));
+        let step_policy::Settings { mode, min_offset, max_offset, cooldown, dry_run, on_request } = core.step;
+        lines.push("step:".to_owned());
+        lines.push(format!("  mode: \"{}\"", mode.label()));
+        lines.push(format!("  minOffset: {}", time(min_offset)));
+        lines.push(format!("  maxOffset: {}", time(max_offset)));
+        lines.push(format!("  cooldown: {}", time(cooldown)));
+        lines.push(format!("  dryRun: {dry_run}"));
+        lines.push(format!("  onRequest: {on_request}"));
+        lines.push("chrony:".to_owned());
+        lines.push(format!("  socket: \"{}\"", chrony.socket.display()));
+        let makestep = chrony.makestep.map_or(String::new(), |rule| rule.to_string());
+        lines.push(format!("  makestep: \"{makestep}\""));
+        lines.push("leeway:".to_owned());
+        lines.push(format!("  peerAllowance: {}", time(core.leeway.peer_allowance)));
+        lines.push(format!("  minimum: {}", time(core.leeway.minimum)));
+        lines.push(format!("  maximum: {}", time(core.leeway.maximum)));
+        lines.push(format!("listen: \"{listen}\""));
+        lines.extend(node_name.iter().map(|name| format!("nodeName: \"{name}\"")));
+        let kubernetes = match kubernetes {
+            Kubernetes::Auto => "auto",
+            Kubernetes::On => "\"on\"",
+            Kubernetes::Off => "\"off\"",
+        };
+        lines.push(format!("kubernetes: {kubernetes}"));
+        lines.push(format!("logFormat: {}", if *log_format == LogFormat::Json { "json" } else { "text" }));
+        lines.push(format!("logLevel: {}", log_level.as_str().to_ascii_lowercase()));
+        lines.join("\n") + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+    use crate::config::raw::Raw;
+
+    #[test]
+    fn what_is_printed_reads_itself_back() {
+        let written = "pools: [a.example, '[2001:db8::1]:1123']\nthreshold: 250ms\nkubernetes: 'off'\nnodeName: n0\nlogFormat: json";
+        let settings = Settings::new(Raw::default(), parse(written).unwrap()).unwrap();
+        let again = Settings::new(Raw::default(), parse(&settings.in_yaml()).unwrap()).unwrap();
+        assert_eq!(again, settings);
+    }
+}

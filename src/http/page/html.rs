@@ -1,0 +1,116 @@
+//! Writes HTML that is XML at the same time: every element is closed, every text and every attribute escaped.
+
+use std::fmt::Write;
+
+/// Attributes: names are ours, values may come from anywhere.
+type Attributes<'a> = &'a [(&'static str, &'a str)];
+
+/// A document that is being written.
+#[derive(Debug)]
+pub struct Html(String);
+
+impl Html {
+    /// An empty document.
+    pub fn new() -> Self {
+        Self(String::from("<!DOCTYPE html>\n"))
+    }
+
+    /// An element and what is inside.
+    pub fn element(&mut self, name: &'static str, attributes: Attributes, inside: impl FnOnce(&mut Self)) {
+        self.open(name, attributes);
+        self.0.push('>');
+        inside(self);
+        let _ = write!(self.0, "</{name}>");
+    }
+
+    /// An element with a text and nothing else.
+    pub fn leaf(&mut self, name: &'static str, attributes: Attributes, text: &str) {
+        self.element(name, attributes, |html| html.text(text));
+    }
+
+    /// An element that holds nothing.
+    pub fn empty(&mut self, name: &'static str, attributes: Attributes) {
+        self.open(name, attributes);
+        self.0.push_str("/>");
+    }
+
+    /// A text.
+    pub fn text(&mut self, text: &str) {
+        escape(&mut self.0, text);
+    }
+
+    /// The style sheet: browsers read no entities there, so it may hold no `<` and no `&`.
+    pub fn style(&mut self, css: &'static str) {
+        self.0.push_str("<style>");
+        self.0.push_str(css);
+        self.0.push_str("</style>");
+    }
+
+    /// The document.
+    pub fn finish(self) -> String {
+        self.0
+    }
+
+    fn open(&mut self, name: &'static str, attributes: Attributes) {
+        self.0.push('<');
+        self.0.push_str(name);
+        for (key, value) in attributes {
+            let _ = write!(self.0, " {key}=\"");
+            escape(&mut self.0, value);
+            self.0.push('"');
+        }
+    }
+}
+
+/// What XML cannot hold at all becomes U+FFFD, as in browsers.
+fn escape(out: &mut String, text: &str) {
+    for letter in text.chars() {
+        match letter {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '\n' | '\t' => out.push(letter),
+            '\0'..=' ' if letter != ' ' => out.push('\u{fffd}'),
+            '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
+            // They turn the reading direction of what comes after them.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.push('\u{fffd}'),
+            _ => out.push(letter),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_comes_from_outside_stays_text() {
+        let mut html = Html::new();
+        html.element("p", &[("title", "\"><script>'")], |html| {
+            html.text("</p><script>alert(1)</script> & \0\u{1b}\u{202e}");
+            html.empty("br", &[]);
+        });
+        assert_eq!(
+            html.finish(),
+            "<!DOCTYPE html>\n<p title=\"&quot;&gt;&lt;script&gt;&#39;\">&lt;/p&gt;&lt;script&gt;alert(1)\
+             &lt;/script&gt; &amp; \u{fffd}\u{fffd}\u{fffd}<br/></p>"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_back_by_a_strict_reader(text in any::<String>()) {
+            let mut html = Html::new();
+            html.leaf("p", &[("title", &text)], &text);
+            let html = html.finish();
+            let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+            let document = roxmltree::Document::parse_with_options(&html, options).unwrap();
+            let is_ordinary = |c: char| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let expected: String = text.chars().map(|c| if is_ordinary(c) || matches!(c, '\n' | '\t') { c } else { '\u{fffd}' }).collect();
+            prop_assert_eq!(document.root_element().text().unwrap_or_default(), expected);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `/`: all that is known of this node's clock, on one page for people.
+//!
+//! It is made anew for each request, needs no script and loads nothing: one file that can be saved beside an incident's notes. Programs
+//! and terminals, which do not ask for HTML, get a few lines of text.
+
+mod history;
+mod html;
+mod plot;
+mod sections;
+
+use std::time::Duration;
+
+use hyper::header::{ACCEPT, HeaderMap};
+
+use self::html::Html;
+use crate::config::Settings;
+use crate::core::journal::Journal;
+use crate::core::time::Reading;
+use crate::core::verdict::State;
+use crate::core::view::View;
+use crate::os::timex::KernelClock;
+
+/// Nothing may be loaded or run; the one style sheet is known by its hash, which a test computes.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'sha256-1pwAx+MbOoo3Qncf9jQ6phJD9u9QtTnjzf0Jqrkdbvs='; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const STYLE: &str = include_str!("style.css");
+const SCALE: &str = "The band is the bound: the true offset is inside it. Behind is up. The scale is even near zero and \
+     logarithmic from a tenth of the threshold on.";
+/// The page loads itself anew this often, unless it is asked to stand still.
+const REFRESH: Duration = Duration::from_secs(30);
+
+/// What the page shows, at one instant.
+#[derive(Clone, Copy, Debug)]
+pub struct Picture<'a> {
+    /// What is known.
+    pub view: &'a View,
+    /// What is remembered.
+    pub journal: &'a Journal,
+    /// The clocks.
+    pub now: Reading,
+    /// The settings in force.
+    pub settings: &'a Settings,
+    /// What the kernel says of itself.
+    pub kernel: Option<KernelClock>,
+}
+
+impl Picture<'_> {
+    fn node(&self) -> &str {
+        self.settings.node_name.as_deref().unwrap_or("this node")
+    }
+}
+
+/// The page. `query` is the request's: `still` keeps it from loading itself anew.
+pub fn render(picture: &Picture, query: Option<&str>) -> String {
+    let refresh = (query != Some("still")).then_some(REFRESH);
+    let mut html = Html::new();
+    html.element("html", &[("lang", "en")], |html| {
+        html.element("head", &[], |html| {
+            html.empty("meta", &[("charset", "utf-8")]);
+            html.empty("meta", &[("name", "viewport"), ("content", "width=device-width, initial-scale=1")]);
+            if let Some(every) = refresh {
+                let every = every.as_secs().to_string();
+                html.empty("meta", &[("http-equiv", "refresh"), ("content", &every)]);
+            }
+            let title = format!("{}: the clock of {}", state_in_words(picture.view.state), picture.node());
+            html.leaf("title", &[], &title);
+            html.style(STYLE);
+        });
+        html.element("body", &[], |html| body(html, picture, refresh));
+    });
+    html.finish()
+}
+
+fn body(html: &mut Html, picture: &Picture, refresh: Option<Duration>) {
+    html.element("main", &[], |html| {
+        sections::verdict(html, picture);
+        sections::facts(html, picture);
+        html.element("section", &[], |html| {
+            let spans = history::spans(picture);
+            let summary = history::summary(picture, &spans);
+            html.leaf("h2", &[], "The last two hours");
+            html.element("figure", &[], |html| {
+                plot::plot(html, picture, &spans, &summary);
+                plot::key(html, picture, &spans);
+                html.element("figcaption", &[], |html| {
+                    html.leaf("p", &[], &summary);
+                    html.leaf("p", &[], SCALE);
+                });
+            });
+            history::events(html, picture, &spans);
+        });
+        sections::pools(html, picture);
+        html.element("div", &[("class", "columns")], |html| {
+            sections::signals(html, picture);
+            sections::keeper(html, picture);
+            sections::steps(html, picture);
+            sections::settings(html, picture);
+        });
+    });
+    sections::footer(html, picture, refresh);
+}
+
+/// The same for those who asked for no page: the verdict, the leeway, and where there is more.
+pub fn in_text(view: &View) -> String {
+    format!(
+        "{}: {}\n\nleeway for verifiers of tokens: {} s ({})\n\nmore: /metrics, /v1/clock, /healthz, /readyz; in a browser, this is a page\n",
+        view.state.label(),
+        view.message(),
+        view.leeway.seconds,
+        view.leeway.reason
+    )
+}
+
+/// Is it a browser? They name HTML; curl, wget, kubectl and probes do not.
+pub fn wants_html(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_html = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"));
+        let is_refused = parts.any(|part| {
+            part.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
+        });
+        is_html && !is_refused
+    })
+}
+
+/// The verdict, for people.
+fn state_in_words(state: State) -> &'static str {
+    match state {
+        State::Unknown => "Unknown",
+        State::InSync => "In sync",
+        State::Drifting => "Drifting",
+        State::Disagree => "Servers disagree",
+        State::Disrupted => "Disrupted",
+    }
+}
+
+#[cfg(test)]
+mod tests;
