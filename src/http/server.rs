@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 server: a handful of paths, and a limit for everything a client can waste.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use super::clock::Clock;
@@ -29,6 +31,11 @@ use crate::os::timex;
 
 /// Connections served at once; the others wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
+/// When all places are taken and none is given up for so long, who holds them is stuck: a request takes a fraction of it.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// The oldest connections that are ended then. Whoever opens connections and says nothing must not keep the kubelet's probe out:
+/// it would restart an agent that is well.
+const GIVEN_UP: usize = CONNECTIONS / 4;
 /// How long a client may take for a request's head.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long one connection may live: a client that reads slowly does not hold its place for ever.
@@ -60,8 +67,8 @@ pub async fn bind(listen: Listen) -> Result<TcpListener, String> {
 /// Serves until dropped.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut served: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -71,24 +78,38 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
                 continue;
             }
         };
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let response = respond(&request, &shared);
-                async { Ok::<_, Infallible>(response) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                // A place is held for one request: whoever keeps connections open must not keep the kubelet's probe out.
-                .keep_alive(false)
-                .header_read_timeout(HEAD_WITHIN)
-                .max_buf_size(LARGEST_HEAD)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_LIFE, connection).await {
-                debug!(%peer, %error, "a connection ended early");
+        served.retain(|task| !task.is_finished());
+        let place = loop {
+            match tokio::time::timeout(PATIENCE, Arc::clone(&places).acquire_owned()).await {
+                Ok(Ok(place)) => break place,
+                // Nobody closes it.
+                Ok(Err(_)) => return,
+                Err(_) => served.drain(..GIVEN_UP.min(served.len())).for_each(|task| task.abort()),
             }
+        };
+        let connection = connection(stream, peer, Arc::clone(&shared));
+        let task = tokio::spawn(async move {
+            connection.await;
             drop(place);
         });
+        served.push_back(task.abort_handle());
+    }
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
+    let service = service_fn(move |request| {
+        let response = respond(&request, &shared);
+        async { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // A place is held for one request: whoever keeps connections open must not keep others out.
+        .keep_alive(false)
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(LARGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_LIFE, connection).await {
+        debug!(%peer, %error, "a connection ended early");
     }
 }
 
