@@ -92,7 +92,9 @@ pub fn world(state: State) -> World {
         }
         State::Unknown => {
             live(&mut world, MINUTE * 45);
-            [0, 1].into_iter().for_each(|pool| behave(&mut world, pool, Behaviour::Silent));
+            for pool in [0, 1] {
+                behave(&mut world, pool, Behaviour::Silent);
+            }
             live(&mut world, MINUTE * 17);
         }
         State::Disrupted => {

@@ -319,15 +319,12 @@ pub fn footer(html: &mut Html, picture: &Picture, refresh: Option<Duration>) {
             html.text(", ");
             html.leaf("a", &[("href", "v1/clock")], "clock as JSON");
             html.text(". ");
-            match refresh {
-                Some(every) => {
-                    html.text(&format!("This page loads itself anew every {} s; ", every.as_secs()));
-                    html.leaf("a", &[("href", "?still")], "let it stand still");
-                }
-                None => {
-                    html.text("This page stands still; ");
-                    html.leaf("a", &[("href", "./")], "let it load itself anew");
-                }
+            if let Some(every) = refresh {
+                html.text(&format!("This page loads itself anew every {} s; ", every.as_secs()));
+                html.leaf("a", &[("href", "?still")], "let it stand still");
+            } else {
+                html.text("This page stands still; ");
+                html.leaf("a", &[("href", "./")], "let it load itself anew");
             }
             html.text(".");
         });

@@ -470,6 +470,7 @@ fn arbitrary_scene() -> impl Strategy<Value = Scene> {
         .prop_map(|(texts, walk, numbers, measured)| build(&texts, walk, numbers, measured))
 }
 
+#[expect(clippy::many_single_char_names, reason = "six numbers without a meaning")]
 fn build(
     texts: &[String],
     walk: Walk,
