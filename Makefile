@@ -61,6 +61,7 @@ guest: ## Pause, restore and step real kernels in virtual machines
 lint: tools ## Formatting, clippy, licences and origins of dependencies, shellcheck
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --manifest-path tests/guest-probe/Cargo.toml --target-dir target -- -D warnings
 	$(CACHE)/bin/cargo-deny --locked check bans licenses sources
 	$(CACHE)/bin/shellcheck -x $(SCRIPTS)
 

@@ -14,6 +14,8 @@ const FOLDERS: [&str; 7] = ["bin", "dev", "proc", "run", "sys", "tmp", "etc"];
 const USERS: &str =
     "root:x:0:0::/:/bin/sh\n_chrony:x:104:104::/:/bin/false\nsystemd-timesync:x:105:105::/:/bin/false\n";
 const GROUPS: &str = "root:x:0:\n_chrony:x:104:\nsystemd-timesync:x:105:\n";
+/// Debian's kernel for clouds is for this one.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What chrony asks for leap seconds.
 const LEAP_SECONDS: &str = "/usr/share/zoneinfo/right/UTC";
 
@@ -42,8 +44,9 @@ pub fn initramfs(kernel: &str, daemon: Daemon) -> Vec<u8> {
     archive.script("init", include_str!("init.sh"));
     archive.program("bin/busybox", &tool("busybox"), &[]);
     archive.modules(&tool(kernel).join("modules"), &MODULES);
-    archive.program("bin/drift-agent", &released("drift-agent"), &[]);
-    archive.program("bin/guest-probe", &released("examples/guest-probe"), &[]);
+    let [agent, probe] = built();
+    archive.program("bin/drift-agent", agent, &[]);
+    archive.program("bin/guest-probe", probe, &[]);
     archive.text("etc/passwd", USERS);
     archive.text("etc/group", GROUPS);
     match daemon {
@@ -86,30 +89,42 @@ fn libraries() -> Vec<PathBuf> {
     vec![machine.join("systemd"), machine]
 }
 
-/// A program of this project, static and with the release profile, built when it is not up to date.
-fn released(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
+/// The agent, and the program that is not the agent: static, with the release profile, built when they are not up to date.
+fn built() -> &'static [PathBuf; 2] {
+    static BUILT: OnceLock<[PathBuf; 2]> = OnceLock::new();
+    BUILT.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-        let mut cargo = Command::new(env!("CARGO"));
-        // What cargo tells the tests about themselves would make it build half of the dependencies anew.
-        let theirs = std::env::vars_os().map(|(key, _)| key).filter(|key| {
-            let key = key.to_string_lossy();
-            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"].iter().any(|p| key.starts_with(p))
-        });
-        theirs.for_each(|key| {
-            cargo.env_remove(key);
-        });
-        // With a target named, build scripts and macros are built as usual, as in the Dockerfile.
-        let build = cargo
-            .args(["build", "--release", "--locked", "--bin", "drift-agent", "--example", "guest-probe"])
-            .args(["--target", &target, "--target-dir", "target/static"])
-            .env("RUSTFLAGS", "-C target-feature=+crt-static")
-            .current_dir(root)
-            .status();
-        assert!(build.is_ok_and(|status| status.success()), "the static agent does not build");
-        root.join("target/static").join(target).join("release")
+        [("Cargo.toml", "drift-agent"), ("tests/guest-probe/Cargo.toml", "guest-probe")].map(
+            |(manifest, name)| {
+                build(&root.join(manifest), name);
+                static_folder().join(TARGET).join("release").join(name)
+            },
+        )
+    })
+}
+
+fn build(manifest: &Path, name: &str) {
+    let mut cargo = Command::new(env!("CARGO"));
+    // What cargo tells the tests about themselves would make it build half of the dependencies anew.
+    let theirs = std::env::vars_os().map(|(key, _)| key).filter(|key| {
+        let key = key.to_string_lossy();
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"].iter().any(|p| key.starts_with(p))
     });
-    folder.join(name)
+    for key in theirs {
+        cargo.env_remove(key);
+    }
+    // With a target named, build scripts and macros are built as usual, as in the Dockerfile.
+    let built = cargo
+        .args(["build", "--release", "--locked", "--bin", name, "--target", TARGET, "--manifest-path"])
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(static_folder())
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "{name} does not build");
+}
+
+/// Beside the tests' own files, which are built otherwise.
+fn static_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/static")
 }
