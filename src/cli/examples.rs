@@ -37,6 +37,12 @@ Examples:
   drift-agent check-config --config config.yaml --interval 32s
                                                        a flag wins over the file";
 
+pub(super) const STEP: &str = "\
+Examples:
+  drift-agent step --dry-run                           would it step, and if not, why?
+  drift-agent step                                     step now, if both pools bear it out
+  drift-agent step --step-mode chrony                  leave it to chrony";
+
 #[cfg(test)]
 mod tests {
     use clap::{Command, CommandFactory, Parser};

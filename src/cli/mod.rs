@@ -72,6 +72,7 @@ enum Command {
     ///
     /// Measures both pools first. Steps through chrony where it answers, else by the kernel where nobody disciplines the
     /// clock. Exits with 0 stepped or nothing to step, 1 refused, 3 nothing measured, 70 failed.
+    #[command(after_help = examples::STEP)]
     Step(step::StepArgs),
     /// Explain a JSON Web Token's times, and say which clock it is that refuses it
     ///
