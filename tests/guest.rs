@@ -276,6 +276,23 @@ fn a_chrony_is_put_right_over_its_socket_and_both_agree_ever_after() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
+fn a_chrony_that_is_left_to_step_by_itself_is_told_how() {
+    let mut scene = Scene::new(Spec { daemon: Daemon::Chrony, ..Spec::new("by-chrony") }, "--step-mode off");
+    let [port, _] = scene.pools.ports();
+    scene.guest.start_chrony(port);
+    scene.guest.settle_chrony();
+    scene.restart_agent("--step-mode chrony");
+    let since = scene.guest.pause(20 * SECOND);
+    let seen = scene.stepped(since);
+    println!("chrony with Debian's configuration, stop 20 s, cont, mode chrony: {seen}");
+    assert_put_right(&seen, 20.0);
+    scene.wait_for("the step to be confirmed", |now| {
+        (now.count("steps_total", &["method=\"chrony\"", "result=\"stepped\""]) == 1).then_some(())
+    });
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
 fn a_person_asks_for_a_step_by_annotation_through_a_real_api_server() {
     let node = node::Scene::new(Cluster::shared(), "guest", 0);
     node.allow_watching();

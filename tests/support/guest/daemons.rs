@@ -27,7 +27,8 @@ impl Guest {
         self.run("chronyd -F 1");
     }
 
-    /// Waits until chronyd has made its first updates, with more samples at once than it would ask for by itself.
+    /// Waits until chronyd has made its first updates, with more samples at once than it would ask for by itself, and asks for
+    /// no more.
     pub fn settle_chrony(&mut self) {
         let mut updates: Vec<String> = Vec::new();
         wait_for("chrony to settle", || {
@@ -37,6 +38,9 @@ impl Guest {
                 self.run("chronyc burst 4/4");
             }
             (updates.len() > UPDATES).then_some(())
+        });
+        wait_for("the last burst to end", || {
+            self.run("chronyc activity").contains("\n0 sources doing burst (return to online)").then_some(())
         });
     }
 
