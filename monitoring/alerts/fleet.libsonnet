@@ -35,11 +35,13 @@ local text = import '../lib/text.libsonnet';
         lib.alert(
           'ClockPairwiseSkewHigh',
           'warning',
-          'two clocks of a cluster are more than %(pairwiseSkewSeconds)s s apart: what a token of one node meets on another' % thresholds,
+          'two clocks of a cluster are more than %(pairwiseSkewSeconds)s s apart: what a token of one node meets on another' %
+          thresholds,
           'cluster:drift_agent_pairwise_skew_seconds:max > %(pairwiseSkewSeconds)s' % thresholds,
           'Two clocks' + text.inCluster + ' are {{ humanizeDuration $value }} apart.',
           'Furthest ahead is node ' + text.extreme('bottomk') + ', furthest behind is node ' + text.extreme('topk') +
-          '. A token that the first issues is not yet valid on the second; one that the second issues expires too early on the first.',
+          '. A token that the first issues is not yet valid on the second; one that the second issues expires too early on ' +
+          'the first.',
         ),
         lib.alert(
           'ClockPoolUnreachable',

@@ -28,13 +28,14 @@ local text = import '../lib/text.libsonnet';
             ) > 0
           ||| % thresholds,
           'Clock of ' + text.node + ' is ' + text.offset + ' after the machine was resumed.',
-          'Within the last %(resumeWithin)s the machine did not run for a while, and neither its time daemon nor the agent has corrected its clock since.' %
-          thresholds,
+          'Within the last %(resumeWithin)s the machine did not run for a while, ' % thresholds +
+          'and neither its time daemon nor the agent has corrected its clock since.',
         ),
         lib.alert(
           'TimeDaemonDeceived',
           'warning',
-          "a node's time daemon believes that it is within the threshold, and certainly it is not: chrony, for ten minutes after a resume",
+          "a node's time daemon believes that it is within the threshold, and certainly it is not: " +
+          'chrony, for ten minutes after a resume',
           |||
             0 * (
               max by (cluster, node, daemon) (abs(drift_agent_daemon_offset_seconds))

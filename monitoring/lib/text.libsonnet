@@ -1,5 +1,6 @@
 // Pieces of the alerts' text, in Prometheus' template language.
-local howMuch(offset) = '{{ reReplaceAll "^-" "" (humanizeDuration %s) }} {{ if lt %s 0.0 }}ahead{{ else }}behind{{ end }}' % [offset, offset];
+local howMuch(offset) = '{{ reReplaceAll "^-" "" (humanizeDuration %s) }} ' % offset +
+                        '{{ if lt %s 0.0 }}ahead{{ else }}behind{{ end }}' % offset;
 // The alert's labels as a selector, and what a query with it finds first.
 local ofNode = '{cluster=%q,node=%q}" $labels.cluster $labels.node) }}';
 local found = '(. | first | value)';

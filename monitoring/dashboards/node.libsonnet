@@ -1,0 +1,86 @@
+// One node, in full.
+local panel = import '../lib/panel.libsonnet';
+local query = import '../lib/query.libsonnet';
+
+local edge(sign) = 'max by (cluster, node) (drift_agent_offset_seconds{%s} %s drift_agent_offset_bound_seconds{%s})' %
+                   [query.node, sign, query.node];
+
+// Looks of one series.
+local looks(name, properties) = {
+  matcher: { id: 'byName', options: name },
+  properties: [{ id: id, value: properties[id] } for id in std.objectFields(properties)],
+};
+local blue = { color: { mode: 'fixed', fixedColor: 'blue' } };
+local dashedRed = {
+  color: { mode: 'fixed', fixedColor: 'red' },
+  'custom.lineStyle': { fill: 'dash', dash: [8, 8] },
+};
+
+{
+  title: 'Node $node',
+  panels: [
+    panel.lines('Offset with its bound', 'The true offset is inside the band. ' + query.sign, 's', [
+      panel.range(query.ofNodes('offset_seconds', query.node), 'offset'),
+      panel.range(edge('+'), 'latest'),
+      panel.range(edge('-'), 'earliest'),
+      panel.range(query.ofNodes('threshold_seconds', query.node), 'threshold'),
+      panel.range('-' + query.ofNodes('threshold_seconds', query.node), '-threshold'),
+    ]) + {
+      fieldConfig+: { overrides: [
+        looks('offset', blue { 'custom.lineWidth': 2 }),
+        looks('latest', blue { 'custom.lineWidth': 0, 'custom.fillBelowTo': 'earliest', 'custom.fillOpacity': 20 }),
+        looks('earliest', blue { 'custom.lineWidth': 0 }),
+        looks('threshold', dashedRed),
+        looks('-threshold', dashedRed),
+      ] },
+    } + panel.size(16, 9),
+    panel.states('State', 'What the agent says about this clock.', [
+      panel.range('max by (state) (drift_agent_state{%s})' % query.node, '{{state}}'),
+    ]) + panel.size(8, 9),
+    panel.lines('By pool', 'What each pool says of this clock. ' + query.sign, 's', [
+      panel.range('max by (pool) (drift_agent_pool_offset_seconds{%s, pool=~"$pool"})' % query.node, '{{pool}}'),
+    ]) + panel.size(8, 8),
+    panel.lines(
+      'Time daemon',
+      'What the daemon believes, and what is measured: after a pause it may be wrong for minutes.',
+      's',
+      [
+        panel.range('max by (daemon) (drift_agent_daemon_offset_seconds{%s})' % query.node, '{{daemon}} believes'),
+        panel.range(query.ofNodes('offset_seconds', query.node), 'measured'),
+      ],
+    ) + panel.size(8, 8),
+    panel.lines(
+      'Frequency',
+      'Error of the oscillator itself, and what the kernel corrects. Above 0 it is too slow.',
+      'ppm',
+      [
+        panel.range('1e6 * ' + query.ofNodes('frequency_error_ratio', query.node), 'oscillator'),
+        panel.range('1e6 * ' + query.ofNodes('kernel_frequency_ratio', query.node), 'corrected by the kernel'),
+      ],
+    ) + panel.size(8, 8),
+    panel.lines(
+      'Resumes and clocks set',
+      'Signs that the machine stood still, or that somebody set a clock.',
+      'short',
+      [panel.range(
+        'sum by (class) (increase(drift_agent_resume_signals_total{%s}[$__rate_interval]))' % query.node,
+        '{{class}}'
+      )],
+    ) + panel.size(8, 7),
+    panel.lines('Steps', 'Reasons to step the clock, by who stepped it and what came of it.', 'short', [
+      panel.range(
+        'sum by (method, result) (increase(drift_agent_steps_total{%s}[$__rate_interval]))' % query.node,
+        '{{method}} {{result}}'
+      ),
+    ]) + panel.size(8, 7),
+    panel.states(
+      'Daemon, kernel and signals',
+      'Who disciplines the clock, whether the kernel says so, and which signals of a resume there are.',
+      [
+        panel.range('max by (daemon) (drift_agent_time_daemon_info{%s})' % query.node, 'daemon: {{daemon}}'),
+        panel.range(query.ofNodes('kernel_synchronized', query.node), 'kernel synchronised'),
+        panel.range('max by (signal) (drift_agent_resume_signal_available{%s})' % query.node, 'signal: {{signal}}'),
+      ],
+    ) + panel.size(8, 7),
+  ],
+}
