@@ -57,6 +57,10 @@ guest: ## Pause, restore and step real kernels in virtual machines
 	tests/tools/install guest etcd kube-apiserver kubectl
 	cargo test --locked --test guest -- --ignored --show-output --test-threads 2
 
+.PHONY: e2e-alerts
+e2e-alerts: tools ## From a clock to the person on call: agents, Prometheus, Alertmanager, a webhook
+	cargo test --locked --test alerts -- --include-ignored
+
 .PHONY: lint
 lint: tools ## Formatting, clippy, licences and origins of dependencies, shellcheck
 	cargo fmt --check
