@@ -106,6 +106,9 @@ def add(cases):
         "for one minute": {**DRIFTING, OFFSET: "0.15+0x1 0.001+0x90"},
     }, [OFFSET, BOUND, THRESHOLD])
     cases.fires(
+        "ClockDriftExceeded", "barely certain", agent("n1", {**DRIFTING, OFFSET: 0.12011}),
+        drift("warning", "120.1ms behind", EXCESS.format("110us")))
+    cases.fires(
         "ClockDriftExceeded", "critical from 1 s on", agent("n1", {**DRIFTING, OFFSET: -1}),
         drift("warning", "1s ahead", EXCESS.format("880ms")), drift("critical", "1s ahead", SECOND))
     cases.fires(
