@@ -29,7 +29,7 @@ fn bash_completes_commands_flags_and_values() {
         ended.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(complete(&["drift-agent", "chec"]), ["check", "check-config"]);
-    assert_eq!(complete(&["drift-agent", "jwt", "--le"]), ["--leeway"]);
+    assert_eq!(complete(&["drift-agent", "jwt", "--thr"]), ["--threshold"]);
     assert_eq!(complete(&["drift-agent", "jwt", "--kind", "re"]), ["refresh"]);
     assert_eq!(complete(&["drift-agent", "check", "--output", ""]), ["table", "json"]);
 }
