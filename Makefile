@@ -22,7 +22,7 @@ test: tools lint chart rules ## Install what the tests need, then run all of the
 
 .PHONY: chart
 chart: tools ## Check the chart without a cluster: lint, schema against the agent, nothing stale
-	cargo build --quiet --locked
+	cargo build --quiet --locked --profile test
 	tests/chart/run
 
 .PHONY: rules
