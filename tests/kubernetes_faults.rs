@@ -152,8 +152,10 @@ fn an_api_server_that_dies_and_comes_back_gets_the_newest_state() {
     assert_eq!(lines("events are not sent: the API server does not answer"), 1, "{log}");
     assert_eq!(lines("ERROR"), 0, "{log}");
     let event = scene.wait_for_event("ClockDriftExceeded");
+    // A busy machine measures it as 251 ms now and then; the second drift was one of 300 ms.
+    let note = event["note"].as_str().unwrap();
     assert!(
-        event["note"].as_str().unwrap().contains("250 ms behind"),
+        note.starts_with("The clock is 25") && note.contains(" ms behind"),
         "the first drift was not lost: {event}"
     );
     scene.requests();
