@@ -13,6 +13,7 @@
 //! | [`effects`] | metrics, the Node's annotations and condition, events                                            |
 //! | [`http`]    | `/metrics`, `/healthz`, `/readyz`, `/v1/clock`                                                   |
 //! | [`agent`]   | the loop that carries inputs and effects between the core and the world                          |
+//! | [`nodes`]   | what the Nodes of a whole cluster say of their clocks: `kubectl clock-drift`                     |
 //! | [`config`]  | from what a person wrote to settings that are right                                              |
 //! | [`cli`]     | one file per command                                                                             |
 //! | [`jwt`]     | what a token says about time, and which clock it is that refuses it; pure                        |
@@ -32,6 +33,7 @@ pub mod core;
 pub mod effects;
 pub mod http;
 pub mod jwt;
+pub mod nodes;
 pub mod os;
 pub mod sim;
 pub mod sources;

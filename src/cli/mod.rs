@@ -6,9 +6,10 @@ mod demo;
 mod examples;
 mod jwt;
 mod jwt_report;
+mod nodes;
 mod run;
 mod step;
-mod style;
+pub(crate) mod style;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -29,11 +30,11 @@ use crate::config::{ConfigError, LogFormat, Settings, read_file};
 enum Exit {
     /// All is well; for `check`: in sync; for `jwt`: valid in time.
     Ok = 0,
-    /// `check`: drifting; `step`: refused; `jwt`: not valid in time.
+    /// `check`: drifting; `nodes`: one drifts; `step`: refused; `jwt`: not valid in time.
     Drifting = 1,
     /// `check`: the servers contradict each other; `jwt`: suspicious.
     Disagree = 2,
-    /// `check`: nothing measured.
+    /// `check`, `nodes`: nothing measured.
     NothingMeasured = 3,
     /// The command line is wrong (`EX_USAGE` of sysexits.h).
     Usage = 64,
@@ -78,6 +79,10 @@ enum Command {
     ///
     /// The signature is not verified. Exits with 0 valid in time, 1 not, 2 suspicious, 65 not a token.
     Jwt(jwt::JwtArgs),
+    /// Show how far the clocks of a cluster's Nodes are off, as their agents have annotated them
+    ///
+    /// The same as `kubectl clock-drift`, when this program is in PATH under the name kubectl-clock_drift.
+    Nodes(nodes::NodesArgs),
     /// Check a configuration and print the settings it leads to
     #[command(after_help = examples::CHECK_CONFIG)]
     CheckConfig(ConfigArgs),
@@ -123,8 +128,11 @@ pub fn command() -> clap::Command {
 
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let is_plugin = nodes::is_plugin();
+    let parsed =
+        if is_plugin { nodes::plugin().map(Command::Nodes) } else { Cli::try_parse().map(|cli| cli.command) };
+    let command = match parsed {
+        Ok(command) => command,
         Err(error) => {
             // Help and version come this way too, and are no errors.
             if !error.use_stderr() {
@@ -135,16 +143,18 @@ pub fn main() -> ExitCode {
             return ExitCode::from(Exit::Usage as u8);
         }
     };
-    let done = match cli.command {
+    let done = match command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Step(args) => step::run(args),
         Command::Jwt(args) => jwt::run(args),
+        Command::Nodes(args) => nodes::run(args),
         Command::CheckConfig(args) => check_config::run(args),
     };
     let exit = done.unwrap_or_else(|Failure(exit, message)| {
-        eprintln!("drift-agent: {}", fit_to_print(message));
+        let name = if is_plugin { "kubectl clock-drift" } else { "drift-agent" };
+        eprintln!("{name}: {}", fit_to_print(message));
         exit
     });
     ExitCode::from(exit as u8)

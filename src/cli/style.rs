@@ -24,6 +24,12 @@ impl Style {
         Self { colour: wanted && std::io::stdout().is_terminal() }
     }
 
+    /// Without colours.
+    pub const PLAIN: Self = Self { colour: false };
+    /// With colours, wherever the tests run.
+    #[cfg(test)]
+    pub const PAINTED: Self = Self { colour: true };
+
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
@@ -49,11 +55,28 @@ impl Style {
     }
 }
 
+/// How a cell looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paint {
+    /// As it is.
+    Plain,
+    /// Less important.
+    Faint,
+    /// In the colour of a state.
+    State(State),
+}
+
 /// Rows in columns, two spaces apart, without trailing space.
 pub fn columns(rows: &[Vec<String>]) -> String {
+    let plain = |row: &Vec<String>| row.iter().map(|cell| (Paint::Plain, cell.clone())).collect();
+    painted_columns(&rows.iter().map(plain).collect::<Vec<_>>(), Style::PLAIN)
+}
+
+/// The same with colours, which take no room.
+pub fn painted_columns(rows: &[Vec<(Paint, String)>], style: Style) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
-        for (index, cell) in row.iter().enumerate() {
+        for (index, (_, cell)) in row.iter().enumerate() {
             let width = cell.chars().count();
             match widths.get_mut(index) {
                 Some(widest) => *widest = (*widest).max(width),
@@ -63,12 +86,19 @@ pub fn columns(rows: &[Vec<String>]) -> String {
     }
     let mut text = String::new();
     for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width + 2 - cell.chars().count()));
+        let mut room = 0;
+        for ((paint, cell), width) in row.iter().zip(&widths) {
+            if !cell.is_empty() {
+                text.extend(std::iter::repeat_n(' ', room));
+                room = 0;
+                text.push_str(&match paint {
+                    Paint::Plain => cell.clone(),
+                    Paint::Faint => style.faint(cell),
+                    Paint::State(state) => style.state(*state, cell),
+                });
+            }
+            room += width + 2 - cell.chars().count();
         }
-        text.push_str(line.trim_end());
         text.push('\n');
     }
     text
@@ -82,6 +112,23 @@ mod tests {
     fn columns_line_up_and_do_not_trail() {
         let rows = [vec!["A".into(), "LONG".into()], vec!["±12".into(), "x".into()]];
         assert_eq!(columns(&rows), "A    LONG\n±12  x\n");
+    }
+
+    #[test]
+    fn colours_take_no_room() {
+        let rows = [
+            vec![
+                (Paint::Plain, "A".into()),
+                (Paint::State(State::Drifting), "x".into()),
+                (Paint::Plain, "B".into()),
+            ],
+            vec![(Paint::Faint, "AA".into()), (Paint::Plain, String::new()), (Paint::Plain, "C".into())],
+        ];
+        assert_eq!(painted_columns(&rows, Style { colour: false }), "A   x  B\nAA     C\n");
+        assert_eq!(
+            painted_columns(&rows, Style { colour: true }),
+            "A   \x1b[1;31mx\x1b[0m  B\n\x1b[2mAA\x1b[0m     C\n"
+        );
     }
 
     #[test]

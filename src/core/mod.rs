@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod effect;
 pub mod filter;
 pub mod header;
+pub mod http_date;
 pub mod journal;
 pub mod last_step;
 pub mod leeway;

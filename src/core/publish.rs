@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::time::Mono;
 
 /// Time between heartbeats; each is moved by up to a tenth, so that a fleet spreads out.
-const HEARTBEAT: Duration = Duration::from_secs(600);
+pub const HEARTBEAT: Duration = Duration::from_secs(600);
 /// Changes that may be written one after the other.
 const BUCKET: u8 = 3;
 /// How long until one more may.

@@ -1,0 +1,123 @@
+use super::*;
+use crate::nodes::samples::{measured, node, now};
+use proptest::prelude::*;
+
+fn of(a: &Row, b: &Row) -> String {
+    text(a, b, &now()).unwrap()
+}
+
+#[test]
+fn a_node_that_is_behind_refuses_what_the_other_issues() {
+    let (slow, right) =
+        (measured("slow", "drifting", 3_000, 2, 59), measured("right", "in-sync", -12, 3, 119));
+    assert_eq!(
+        of(&right, &slow),
+        "right was 12 ms ahead (±3.0 ms), measured 119s ago; slow was 3.00 s behind (±2.0 ms), measured 59s ago.\n\
+         So right is 3.01 s ahead of slow: ±5.0 ms when measured, ±41 ms with what the clocks may have done since.\n\
+         \n\
+         A token issued on right, verified on slow:\n  \
+           It does not verify at once: there it was issued in the future (iat, nbf), for 3.01 s (±41 ms).\n  \
+           It expires there up to 3.05 s late (exp).\n  \
+           A leeway of 4 s is enough for iat and nbf, none for exp.\n\
+         \n\
+         A token issued on slow, verified on right:\n  \
+           It verifies at once, without leeway (iat, nbf).\n  \
+           It may expire there up to 3.05 s early (exp); one that lives no longer is never valid.\n  \
+           It needs no leeway for iat and nbf, 4 s for exp.\n\
+         \n\
+         Recommended leeway: 5 s.\n"
+    );
+}
+
+#[test]
+fn what_the_bounds_leave_open_is_not_claimed() {
+    let (a, b) = (measured("a", "in-sync", 10, 2, 599), measured("b", "in-sync", 12, 3, 599));
+    let text = of(&a, &b);
+    assert!(text.contains("±5.0 ms when measured, ±245 ms with"), "200 ppm of 600 s, twice: {text}");
+    let open = "It may not verify at once: there it may be issued up to 247 ms in the future (iat, nbf).";
+    assert!(text.contains(open), "{text}");
+    assert!(text.contains("It may expire there up to 243 ms early"), "{text}");
+    assert!(text.contains("whole seconds"), "{text}");
+    assert!(text.contains("A leeway of 1 s is enough for iat and nbf, 1 s for exp."), "{text}");
+}
+
+#[test]
+fn less_than_a_second_ahead_is_hidden_by_whole_seconds_now_and_then() {
+    let fresh = |millis| {
+        let (a, b) = (measured("a", "in-sync", 0, 1, 0), measured("b", "in-sync", millis, 1, 0));
+        Skew::between(&a, &b, &now()).unwrap().fresh()
+    };
+    assert_eq!(
+        (fresh(500), fresh(1_001), fresh(1_003), fresh(-4)),
+        (Fresh::Open, Fresh::Open, Fresh::NotYet, Fresh::Valid)
+    );
+}
+
+#[test]
+fn no_leeway_is_recommended_that_would_be_a_hole() {
+    let (a, b) = (measured("a", "drifting", 40_000, 2, 0), measured("b", "in-sync", 0, 3, 0));
+    assert!(of(&a, &b).contains("Recommended leeway: 30 s, which is too little here"));
+}
+
+#[test]
+fn without_a_recent_measurement_nobody_can_say() {
+    let good = measured("good", "in-sync", 1, 1, 0);
+    for (other, why) in [
+        (node("x", &[]), "x has no measured offset (no-agent)"),
+        (node("x", &[("clock-state", "disagree")]), "x has no measured offset (disagree)"),
+        (measured("x", "in-sync", 1, 1, 7_200), "x was last measured 120m ago"),
+        (
+            node("x", &[("clock-state", "in-sync"), ("offset-seconds", "0"), ("offset-bound-seconds", "0")]),
+            "when x was measured is not known",
+        ),
+    ] {
+        for said in [text(&good, &other, &now()), text(&other, &good, &now())] {
+            let said = said.unwrap_err();
+            assert!(said.starts_with(&format!("Nobody can say: {why}")), "{said}");
+        }
+    }
+    let both = text(&node("x", &[]), &node("y", &[]), &now()).unwrap_err();
+    assert!(both.contains("x has no") && both.contains("y has no"), "{both}");
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    (-5_000i64..5_000, 0i64..2_000, 0i64..1_300)
+        .prop_map(|(offset, bound, ago)| measured("n", "in-sync", offset, bound, ago))
+}
+
+proptest! {
+    #[test]
+    fn both_ways_are_mirrored(a in row(), b in row()) {
+        let (there, back) = (Skew::between(&a, &b, &now()).unwrap(), Skew::between(&b, &a, &now()).unwrap());
+        prop_assert_eq!(there.ahead.as_nanos(), -back.ahead.as_nanos());
+        prop_assert_eq!((there.measured, there.now), (back.measured, back.now));
+        prop_assert!(there.now > there.measured);
+        prop_assert_eq!(there.most_ahead(), back.most_behind());
+    }
+
+    /// Whatever the clocks really are within what was measured and have done since at 200 ppm: what is claimed holds.
+    #[test]
+    fn every_claim_holds_for_every_clock_within_the_bounds(
+        a in row(), b in row(),
+        parts in proptest::array::uniform2(-1.0f64..=1.0), drifts in proptest::array::uniform2(-0.000_2f64..=0.000_2),
+    ) {
+        let skew = Skew::between(&a, &b, &now()).unwrap();
+        let truth = |row: &Row, part: f64, drift: f64| {
+            let (offset, bound, age) = row.current(&now()).unwrap();
+            offset.as_secs_f64() + bound.as_secs_f64() * part + f64::from(u32::try_from(age.as_secs()).unwrap()) * drift
+        };
+        // Both clocks at the moment the token is issued: node time is true time minus offset.
+        let (issued, seen) = (-truth(&a, parts[0], drifts[0]), -truth(&b, parts[1], drifts[1]));
+        let ahead = issued - seen;
+        match skew.fresh() {
+            Fresh::Valid => prop_assert!(seen >= issued),
+            // iat is cut off to the second, which is less than a second before.
+            Fresh::NotYet => prop_assert!(seen <= issued - 1.0),
+            Fresh::Open => {}
+        }
+        prop_assert!(ahead <= skew.most_ahead().as_secs_f64() + 1e-9);
+        prop_assert!(-ahead <= skew.most_behind().as_secs_f64() + 1e-9);
+        let leeway = Leeway::covering(skew.ahead.magnitude(), skew.now);
+        prop_assert!(ahead.abs() <= f64::from(u32::try_from(leeway.seconds).unwrap()) || leeway.is_too_little);
+    }
+}

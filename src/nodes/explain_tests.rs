@@ -1,0 +1,107 @@
+use super::*;
+use crate::nodes::samples::{measured, node, now};
+
+const STATES: [&str; 5] = ["in-sync", "drifting", "unknown", "disagree", "disrupted"];
+
+#[test]
+fn a_node_that_drifts_is_explained_word_for_word() {
+    let mut row = measured("n1", "drifting", 3_000, 2, 59);
+    row.exceeded_since = Field::Value(now().at.plus(Offset::from_nanos(-720_000_000_000)));
+    row.message = Some("The clock is 3.00 s behind (±2.0 ms), over the threshold of 100 ms.".into());
+    row.pools = Some("a.example=+3.0001 b.example=unknown".into());
+    let last =
+        "2026-11-22T07:00:00Z before=+20.0013 method=kernel trigger=resume in-hour=1 total=20.0013 latched";
+    row.last_step = Field::Value(last.parse().unwrap());
+    row.step_result = Some("7 refused: cool-down".into());
+    assert_eq!(
+        text(&row, &now()),
+        "\
+What    n1's clock is off: 3.00 s behind (±2.0 ms).
+        Measured 59s ago.
+Since   2026-11-22T09:48:00Z, 12m ago.
+Why     The agent says: The clock is 3.00 s behind (±2.0 ms), over the threshold of 100 ms.
+        By a.example the clock is 3.00 s behind.
+        b.example says nothing.
+Tokens  Issued elsewhere, verified here: 3.00 s in the future when new (iat, nbf), and accepted 3.00 s too long (exp).
+        Issued here, verified elsewhere: expired 3.00 s early.
+        A leeway of 5 s covers it.
+Steps   3h ago by kernel (trigger: resume): 20.0 s behind before, not measured afterwards.
+        It did not help: the agent steps no more until a person asks.
+        Answer to the last request: 7 refused: cool-down
+To do   On the node: is there a time daemon, and does it reach its servers (chronyc tracking, timedatectl)?
+        To have the agent step it, where step.mode and step.onRequest allow:
+          kubectl annotate node n1 --overwrite drift-agent.io/step-request=$(date +%s)
+        Until then, keep what issues or verifies tokens away: kubectl cordon does for new pods.
+"
+    );
+}
+
+#[test]
+fn every_state_says_what_it_is_and_what_to_do() {
+    let part = |row: &Row, heading: &str| {
+        let text = text(row, &now());
+        let lines = text.lines().skip_while(|line| !line.starts_with(heading)).enumerate();
+        lines
+            .take_while(|(n, line)| *n == 0 || line.starts_with(' '))
+            .map(|(_, line)| line[8..].to_owned())
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for state in STATES {
+        let row = node("n1", &[("clock-state", state)]);
+        assert!(seen.insert(part(&row, "What")) && seen.insert(part(&row, "To do")), "{state}");
+        assert!(part(&row, "Tokens").contains("cannot be said"), "{state}");
+    }
+    for row in
+        [node("n1", &[]), node("n1", &[("clock-state", "fine")]), measured("n1", "in-sync", 1, 1, 7_200)]
+    {
+        assert!(seen.insert(part(&row, "What")), "{row:?}");
+        assert!(part(&row, "To do").contains("--field-selector spec.nodeName=n1"), "{row:?}");
+    }
+    assert!(part(&node("n1", &[("pools", "a=1")]), "What").contains("but not its verdict"));
+}
+
+#[test]
+fn what_it_does_to_tokens_has_the_right_direction() {
+    let of = |offset, bound| text(&measured("n1", "drifting", offset, bound, 0), &now());
+    assert!(of(-2_000, 1).contains("Issued elsewhere, verified here: expired 2.00 s early."));
+    assert!(of(-2_000, 1).contains("Issued here, verified elsewhere: 2.00 s in the future when new"));
+    assert!(of(2_000, 1).contains("Issued here, verified elsewhere: expired 2.00 s early."));
+    assert!(
+        of(2, 5).contains("Nothing that is certain: the clock is right to within 7.2 ms."),
+        "{}",
+        of(2, 5)
+    );
+    assert!(of(40_000, 1).contains("Not even a leeway of 30 s is enough"));
+}
+
+#[test]
+fn what_others_wrote_cannot_move_the_cursor() {
+    let evil = "\u{1b}[2J\u{202e}\r\n";
+    let step = "2026-11-22T09:00:00Z before=+1.0 in-hour=1 total=1.0 method=\u{1b}[2J trigger=\u{9b}1m";
+    for key in [
+        "clock-state",
+        "offset-seconds",
+        "offset-bound-seconds",
+        "observed-at",
+        "exceeded-since",
+        "pools",
+        "last-step",
+        "step-result",
+    ] {
+        for value in [evil, step, &format!("a={evil}"), &format!("{evil}=+1")] {
+            let said = text(&node("n1", &[(key, value)]), &now());
+            assert!(
+                said.chars().all(|c| c == '\n' || matches!(c, ' '..='~' | '±' | 'µ' | '…')),
+                "{key}: {said:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_time_in_the_future_is_not_believed() {
+    let said = text(&measured("n1", "in-sync", 1, 1, -60), &now());
+    assert!(said.contains("It was measured in the future (in 60s)"), "{said}");
+}
