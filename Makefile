@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 # Built once, outside the tree; see tests/tools/install.
 CACHE := $(or $(DRIFT_AGENT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drift-agent)
-SCRIPTS := .ci/run tests/tools/install tests/tools/guest.sh tests/support/guest/init.sh tests/chart/run tests/e2e/run \
+SCRIPTS := .ci/run packaging/krew/release tests/tools/install tests/tools/guest.sh tests/support/guest/init.sh tests/chart/run tests/e2e/run \
 	tests/e2e/image tests/e2e/cluster.sh tests/e2e/policy.sh tests/e2e/steps.sh tests/e2e/arm64 manifests/render tests/monitoring/run
 
 .PHONY: help
@@ -86,6 +86,18 @@ bench-resume: ## Measure how soon a paused clock is right again; writes benches/
 page-shots: ## Take pictures of the status page, to look at (target/page-shots); fetches Chromium
 	@tests/tools/install chromium
 	cargo test --locked --test page -- --ignored --nocapture shots
+
+.PHONY: bench-nodes
+bench-nodes: tools ## Measure what kubectl clock-drift costs on 5,000 Nodes; writes benches/NODES.md
+	cargo bench --locked --bench nodes
+
+# Where kubectl finds it: any folder in PATH.
+PLUGIN_DIR ?= $(HOME)/.local/bin
+
+.PHONY: plugin
+plugin: ## Install kubectl clock-drift into PLUGIN_DIR (default ~/.local/bin)
+	cargo build --release --locked
+	install -D target/release/drift-agent $(PLUGIN_DIR)/kubectl-clock_drift
 
 .PHONY: tools
 tools: ## Build or find kube-apiserver, etcd, chronyd and the rest, once
