@@ -2,17 +2,32 @@
 
 use std::time::Duration;
 
+use crate::core::header::Leap;
 use crate::core::time::Ppb;
 
+/// What `timedatectl` (systemd's `ntp_synced`) takes for a clock that nobody keeps.
+const TIMEDATECTL_LIMIT: Duration = Duration::from_secs(16);
+
 /// The kernel's clock state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct KernelClock {
     /// `STA_UNSYNC` is clear: somebody disciplines the clock, or did. It says nothing of the offset.
     pub synchronized: bool,
     /// `maxerror`: what the daemon, or the kernel ageing its word, says is the largest error.
     pub max_error: Duration,
+    /// `esterror`: what it takes for the likely error.
+    pub estimated_error: Duration,
+    /// `STA_INS`, `STA_DEL`: what the kernel will do at the end of the day.
+    pub leap: Leap,
     /// `freq`: the correction in force. Positive: the clock is made to run faster.
     pub frequency: Ppb,
+}
+
+impl KernelClock {
+    /// What `timedatectl` prints as "System clock synchronized": it goes by the largest error alone.
+    pub fn timedatectl_says_synchronized(&self) -> bool {
+        self.max_error < TIMEDATECTL_LIMIT
+    }
 }
 
 /// Reads the kernel's state; `None` where that is forbidden.
@@ -24,9 +39,26 @@ pub fn read() -> Option<KernelClock> {
     let state = unsafe { libc::adjtimex(&raw mut timex) };
     (state >= 0).then(|| KernelClock {
         synchronized: timex.status & libc::STA_UNSYNC == 0,
-        max_error: Duration::from_micros(u64::try_from(timex.maxerror).unwrap_or(0)),
+        max_error: micros(timex.maxerror),
+        estimated_error: micros(timex.esterror),
+        leap: leap(timex.status),
         frequency: from_scaled_ppm(timex.freq),
     })
+}
+
+/// The kernel's errors are in microseconds and never negative.
+fn micros(count: libc::c_long) -> Duration {
+    Duration::from_micros(u64::try_from(count).unwrap_or(0))
+}
+
+fn leap(status: libc::c_int) -> Leap {
+    if status & libc::STA_INS != 0 {
+        Leap::Insert
+    } else if status & libc::STA_DEL != 0 {
+        Leap::Delete
+    } else {
+        Leap::None
+    }
 }
 
 /// The kernel counts in 2^-16 ppm.
@@ -42,6 +74,20 @@ mod tests {
     fn the_kernels_unit_is_two_to_the_minus_sixteen_ppm() {
         assert_eq!(from_scaled_ppm(65_536 * 12), Ppb::from_ppm(12));
         assert_eq!(from_scaled_ppm(-65_536 / 2), Ppb(-500));
+    }
+
+    #[test]
+    fn a_leap_second_is_read_from_the_status_and_nothing_else_is_one() {
+        assert_eq!(leap(libc::STA_INS | libc::STA_UNSYNC), Leap::Insert);
+        assert_eq!(leap(libc::STA_DEL | libc::STA_PLL), Leap::Delete);
+        assert_eq!(leap(libc::STA_PLL | libc::STA_UNSYNC), Leap::None);
+    }
+
+    #[test]
+    fn timedatectl_goes_by_the_largest_error_alone() {
+        let with = |max_error| KernelClock { max_error, ..KernelClock::default() };
+        assert!(with(Duration::from_micros(15_999_999)).timedatectl_says_synchronized());
+        assert!(!with(Duration::from_secs(16)).timedatectl_says_synchronized());
     }
 
     #[test]

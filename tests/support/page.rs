@@ -117,8 +117,12 @@ pub fn page(world: &World) -> String {
     let raw = Raw { node_name: text("node-7.example"), ..Raw::default() };
     let mut settings = Settings::new(raw, Raw::default()).unwrap();
     settings.core = world.machine.settings().clone();
-    let kernel =
-        KernelClock { synchronized: true, max_error: Duration::from_micros(4_211), frequency: Ppb(-12_043) };
+    let kernel = KernelClock {
+        synchronized: true,
+        max_error: Duration::from_micros(4_211),
+        frequency: Ppb(-12_043),
+        ..KernelClock::default()
+    };
     let picture = Picture {
         view: &view,
         journal: world.machine.journal(),

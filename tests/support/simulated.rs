@@ -97,6 +97,7 @@ impl SimulatedAgent {
             synchronized: true,
             max_error: Duration::from_millis(1),
             frequency: Ppb::from_ppm(-20),
+            ..KernelClock::default()
         };
         metrics::render(&view, Some(kernel))
     }

@@ -59,9 +59,9 @@ impl Scene {
             now: world.reading(),
             settings: Settings::new(Raw::default(), Raw::default()).unwrap(),
             kernel: Some(KernelClock {
-                synchronized: false,
                 max_error: Duration::from_millis(16_000),
                 frequency: Ppb(-12_345),
+                ..KernelClock::default()
             }),
         }
     }
@@ -531,7 +531,13 @@ fn build(
         is_latched: yes[0],
     });
     settings.node_name = Some(texts[8].clone());
-    *kernel = yes[1].then(|| KernelClock { synchronized: yes[0], max_error: a, frequency: Ppb(offsets[0]) });
+    let frequency = Ppb(offsets[0]);
+    *kernel = yes[1].then(|| KernelClock {
+        synchronized: yes[0],
+        max_error: a,
+        frequency,
+        ..KernelClock::default()
+    });
     scene
 }
 

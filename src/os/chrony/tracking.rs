@@ -1,5 +1,6 @@
 //! What chronyd says of the clock.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::codec::{Fields, ReplyError};
@@ -16,6 +17,8 @@ const NO_HIGH_SECONDS: u32 = 0x7fff_ffff;
 pub struct Tracking {
     /// Its present source: the IPv4 address, a hash of the IPv6 address, or a reference clock's name.
     pub reference_id: [u8; 4],
+    /// That source's address; `None` when there is none, or a reference clock.
+    pub source: Option<IpAddr>,
     /// One more than the source's; 0 when there is none.
     pub stratum: u16,
     /// Whether a leap second is due; [`Leap::Alarm`]: not synchronised.
@@ -44,6 +47,19 @@ impl Tracking {
     /// The reference of a chronyd that has no source and serves its own time (`local` in chrony.conf).
     const LOCAL: [u8; 4] = [127, 127, 1, 1];
 
+    /// Whom it follows, for people: an address, or the name of a reference clock.
+    pub fn reference_in_words(&self) -> String {
+        if let Some(source) = self.source {
+            return source.to_string();
+        }
+        let name: Vec<u8> = self.reference_id.into_iter().take_while(|byte| *byte != 0).collect();
+        match String::from_utf8(name) {
+            _ if self.reference_id == Self::LOCAL => "its own clock".to_owned(),
+            Ok(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic()) => name,
+            _ => self.reference_id.map(|byte| format!("{byte:02X}")).concat(),
+        }
+    }
+
     /// Is the clock held to a source, as far as chronyd knows?
     pub fn is_synchronised(&self) -> bool {
         self.leap != Leap::Alarm && self.reference_id != Self::LOCAL
@@ -58,7 +74,7 @@ impl Tracking {
     /// Reads the data of a reply to [`Request::Tracking`](super::codec::Request::Tracking).
     pub fn read(fields: &mut Fields<'_>) -> Result<Self, ReplyError> {
         let reference_id = fields.take()?;
-        fields.take::<20>()?; // the source's address, which the reference identifier stands for
+        let source = fields.address()?;
         let stratum = fields.u16()?;
         let leap = match fields.u16()? {
             0 => Leap::None,
@@ -74,6 +90,7 @@ impl Tracking {
         fields.take::<4>()?; // what the last update left of the frequency's error
         Ok(Self {
             reference_id,
+            source,
             stratum,
             leap,
             reference_time,
@@ -90,6 +107,18 @@ impl Tracking {
 }
 
 impl Fields<'_> {
+    /// 16 bytes, the family, and padding.
+    fn address(&mut self) -> Result<Option<IpAddr>, ReplyError> {
+        let (bytes, family) = (self.take::<16>()?, self.u16()?);
+        self.take::<2>()?; // padding
+        let [a, b, c, d, ..] = bytes;
+        Ok(match family {
+            1 => Some(Ipv4Addr::new(a, b, c, d).into()),
+            2 => Some(Ipv6Addr::from(bytes).into()),
+            _ => None,
+        })
+    }
+
     fn offset(&mut self, name: &'static str) -> Result<Offset, ReplyError> {
         Offset::from_secs_f64(self.float()?).ok_or(ReplyError::OutOfRange(name))
     }
@@ -119,6 +148,7 @@ impl Tracking {
     /// As of a chronyd that has just been started.
     pub const NEVER: Self = Self {
         reference_id: [0; 4],
+        source: None,
         stratum: 0,
         leap: Leap::Alarm,
         reference_time: Wall::from_nanos(0),
@@ -144,7 +174,9 @@ mod tests {
     /// Of a chronyd on 192.0.2.7; the floats are those of the protocol, in its order.
     fn data(leap: u16, time: [u32; 3], floats: [f64; 9]) -> Vec<u8> {
         let mut bytes = vec![192, 0, 2, 7];
-        bytes.extend([0; 20]);
+        bytes.extend([192, 0, 2, 7]);
+        bytes.extend([0; 12]);
+        bytes.extend([0, 1, 0, 0]); // IPv4
         bytes.extend(2_u16.to_be_bytes());
         bytes.extend(leap.to_be_bytes());
         bytes.extend(time.into_iter().chain(floats.map(encode)).flat_map(u32::to_be_bytes));
@@ -166,6 +198,7 @@ mod tests {
             tracking,
             Tracking {
                 reference_id: [192, 0, 2, 7],
+                source: Some([192, 0, 2, 7].into()),
                 stratum: 2,
                 leap: Leap::Insert,
                 reference_time: Wall::from_nanos(1_795_341_600_250_000_001),
@@ -192,6 +225,28 @@ mod tests {
         assert_eq!(with(1, -1e15), Err(ReplyError::OutOfRange("last offset")));
         assert_eq!(with(6, -1e-9).unwrap().root_delay, Duration::ZERO);
         assert_eq!(read(&data(0, [0, 0, 0], FLOATS)[..75]), Err(ReplyError::Truncated(103)));
+    }
+
+    #[test]
+    fn whom_it_follows_is_said_by_address_or_by_name() {
+        let of =
+            |source, reference_id| Tracking { reference_id, source, ..Tracking::NEVER }.reference_in_words();
+        assert_eq!(of(Some([192, 0, 2, 7].into()), [192, 0, 2, 7]), "192.0.2.7");
+        assert_eq!(of("2001:db8::7".parse().ok(), *b"\x1b\x02ab"), "2001:db8::7");
+        assert_eq!(of(None, *b"PPS\0"), "PPS");
+        assert_eq!(of(None, *b"\x1b[2J"), "1B5B324A", "nothing that a terminal would heed");
+        assert_eq!(of(None, Tracking::LOCAL), "its own clock");
+        assert_eq!(of(None, [0; 4]), "00000000");
+    }
+
+    #[test]
+    fn an_ipv6_source_is_read_whole() {
+        let mut bytes = data(0, [0, 0, 0], FLOATS);
+        bytes[4..20].copy_from_slice(&"2001:db8::7".parse::<Ipv6Addr>().unwrap().octets());
+        bytes[21] = 2;
+        assert_eq!(read(&bytes).unwrap().source, "2001:db8::7".parse().ok());
+        bytes[21] = 0;
+        assert_eq!(read(&bytes).unwrap().source, None);
     }
 
     #[test]
