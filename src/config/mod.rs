@@ -1,6 +1,7 @@
 //! From what a person wrote to settings that are right: flags before environment before file before default.
 
 mod groups;
+pub mod http_url;
 pub mod listen;
 mod nearest;
 pub mod pool;

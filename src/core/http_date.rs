@@ -1,6 +1,9 @@
 //! What the `Date` header of an HTTP answer (RFC 9110 section 6.6.1) tells of the time: whole seconds, cut off, so that one
 //! answer is never better than ±0.5 s.
 
+pub mod coarse;
+pub mod search;
+
 use super::time::{Bound, NANOS_PER_SEC, Offset, Wall};
 
 /// Everything that the offset can be: it lies between the two.

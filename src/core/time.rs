@@ -86,6 +86,9 @@ impl Offset {
 }
 
 impl Bound {
+    /// Half a second.
+    pub const HALF_SECOND: Self = Self(NANOS_PER_SEC / 2);
+
     /// From nanoseconds; a negative number counts as 0.
     pub fn from_nanos(nanos: i64) -> Self {
         Self(nanos.max(0))

@@ -1,6 +1,6 @@
 //! What is known at one instant: computed when somebody asks, never stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -127,6 +127,28 @@ impl View {
     /// Pools that no live server speaks for.
     pub fn silent_pools(&self) -> impl Iterator<Item = &PoolView> {
         self.pools.iter().filter(|p| p.live_servers() == 0)
+    }
+
+    /// That names did resolve, and none of the servers answered: UDP may be blocked. Only what was seen is claimed.
+    pub fn blocked(&self) -> Option<String> {
+        let servers: Vec<&ServerView> = self.pools.iter().flat_map(|p| &p.servers).collect();
+        let is_silent =
+            |s: &&ServerView| matches!(s.last, Some(Err(Refusal::Timeout | Refusal::Unreachable)));
+        if servers.is_empty()
+            || !servers.iter().all(is_silent)
+            || servers.iter().any(|s| s.measured.is_some())
+        {
+            return None;
+        }
+        let ports: BTreeSet<u16> = servers.iter().map(|s| s.address.port()).collect();
+        let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" and ");
+        let none = format!("one of {} servers answered on UDP port {ports}", servers.len());
+        // Silence is what a firewall makes. A message from the network says that the host is there, or that there is no way to it.
+        Some(if servers.iter().any(|s| s.last == Some(Err(Refusal::Timeout))) {
+            format!("UDP {ports} looks blocked: n{none}; something between here and them may drop it.")
+        } else {
+            format!("N{none}: the port is closed, or there is no route to them.")
+        })
     }
 
     /// The verdict in a sentence or two: what, how sure, and what is missing.

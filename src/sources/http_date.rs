@@ -1,0 +1,156 @@
+//! The `Date` header of one HTTP answer; [`crate::core::http_date`] judges.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{HeaderMap, Method, Request, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use super::dns::Resolve;
+use crate::config::http_url::HttpUrl;
+use crate::core::http_date::coarse::{Refused, Said};
+use crate::core::http_date::parse;
+use crate::core::http_date::search::{Aim, Search};
+use crate::core::time::{Mono, Wall};
+use crate::os::clock::Clock;
+
+/// How long a connection may take, and then an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A head that is longer is refused; hyper takes no smaller limit.
+const LONGEST_HEAD: usize = 8 * 1_024;
+/// After so many answers half of what is still open is a 64th of a second: far less than a header may be old.
+const ANSWERS: u32 = 6;
+
+/// Asks servers for their `Date`.
+#[derive(Clone)]
+pub struct HttpDate<R> {
+    clock: Arc<dyn Clock>,
+    resolver: R,
+}
+
+/// One answer: what it says, and the raw clock before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dated {
+    /// The header.
+    pub date: Wall,
+    /// When the request was sent.
+    pub sent: Mono,
+    /// When the answer's head was there.
+    pub received: Mono,
+}
+
+impl<R: Resolve> HttpDate<R> {
+    /// With this clock and this resolver.
+    pub fn new(clock: Arc<dyn Clock>, resolver: R) -> Self {
+        Self { clock, resolver }
+    }
+
+    /// One request, sent when `aim` says.
+    pub async fn ask(&self, url: &HttpUrl, aim: Option<Aim>) -> Result<Dated, Refused> {
+        self.ask_at(&self.resolve(url).await?, url, aim).await
+    }
+
+    async fn resolve(&self, url: &HttpUrl) -> Result<Vec<SocketAddr>, Refused> {
+        let resolved = self.resolver.resolve(url.target().clone()).await;
+        resolved.map(|resolved| resolved.addresses).map_err(Refused::Unresolved)
+    }
+
+    /// It is never redirected, and brings no body.
+    async fn ask_at(&self, at: &[SocketAddr], url: &HttpUrl, aim: Option<Aim>) -> Result<Dated, Refused> {
+        let connected = in_time(TcpStream::connect(at)).await?;
+        let stream = connected.map_err(|error| Refused::Unreachable(error.to_string()))?;
+        // The connection first, so that the request leaves when it should.
+        if let Some(aim) = aim {
+            sleep(aim.wait(self.clock.read().raw)).await;
+        }
+        let request = request(url)?;
+        let sent = self.clock.read().raw;
+        let headers = in_time(exchange(stream, request)).await??;
+        let received = self.clock.read().raw;
+        Ok(Dated { date: date(&headers)?, sent, received })
+    }
+
+    /// Several requests, each where it halves what is still open; whatever there is when `until` has passed.
+    pub async fn narrow(&self, url: &HttpUrl, until: Duration) -> Said {
+        let mut search = Search::default();
+        let asking = async {
+            let at = self.resolve(url).await?;
+            while search.answers() < ANSWERS {
+                let told = self.ask_at(&at, url, search.aim()).await?;
+                search.on(told.date, told.sent, told.received).map_err(|_| Refused::Contradiction)?;
+            }
+            Ok(())
+        };
+        let refused = timeout(until, asking).await.unwrap_or(Err(Refused::TimedOut)).err();
+        let measured = search.measured(self.clock.read());
+        // That there was no time for one more is no fault of the server.
+        let refused = refused.filter(|why| measured.is_none() || *why != Refused::TimedOut);
+        Said {
+            url: url.to_string(),
+            host: url.host().to_owned(),
+            measured,
+            answers: search.answers(),
+            refused,
+        }
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = T>) -> Result<T, Refused> {
+    timeout(PATIENCE, work).await.map_err(|_| Refused::TimedOut)
+}
+
+fn request(url: &HttpUrl) -> Result<Request<Empty<Bytes>>, Refused> {
+    Request::builder()
+        .method(Method::HEAD)
+        .uri(url.path())
+        .header(header::HOST, url.host())
+        .header(header::USER_AGENT, concat!("drift-agent/", env!("CARGO_PKG_VERSION")))
+        .header(header::CACHE_CONTROL, "no-cache")
+        .header(header::CONNECTION, "close")
+        .body(Empty::new())
+        .map_err(|_| Refused::NotHttp)
+}
+
+/// The head of the answer, whatever its status: a redirect and an error have a date too.
+async fn exchange(stream: TcpStream, request: Request<Empty<Bytes>>) -> Result<HeaderMap, Refused> {
+    // What is written is one small head; waiting for more would only make it late.
+    let _ = stream.set_nodelay(true);
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(LONGEST_HEAD);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| reason(&e))?;
+    let answer = Box::pin(sender.send_request(request));
+    let answer = match select(answer, Box::pin(connection)).await {
+        Either::Left((answer, _)) => answer,
+        // The connection is over, and with it the answer: it is there, or will not come.
+        Either::Right((_, answer)) => answer.await,
+    };
+    answer.map(|answer| answer.headers().clone()).map_err(|e| reason(&e))
+}
+
+fn reason(error: &hyper::Error) -> Refused {
+    if error.is_parse_too_large() {
+        Refused::HeadTooLong
+    } else if error.is_parse() {
+        Refused::NotHttp
+    } else {
+        Refused::Unreachable("it was closed without an answer".to_owned())
+    }
+}
+
+fn date(headers: &HeaderMap) -> Result<Wall, Refused> {
+    if headers.contains_key(header::AGE) {
+        return Err(Refused::FromACache);
+    }
+    let mut dates = headers.get_all(header::DATE).iter();
+    let first = dates.next().ok_or(Refused::NoDate)?;
+    let read = first.to_str().ok().and_then(parse).filter(|_| dates.next().is_none());
+    read.ok_or(Refused::UnreadableDate)
+}
