@@ -23,6 +23,7 @@ pub(super) const CHECK: &str = "\
 Examples:
   drift-agent check                                    against time.google.com and time.cloudflare.com
   drift-agent check --pool 10.0.0.1 --pool 10.0.0.2    against time servers of your own
+  drift-agent check --http-date http://10.0.0.1        coarsely by HTTP too, where UDP 123 is blocked
   drift-agent check --threshold 500ms --output json    for programs
   drift-agent check > /dev/null || echo \"not in sync\"";
 

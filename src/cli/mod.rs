@@ -2,6 +2,8 @@
 
 mod check;
 mod check_config;
+mod check_node;
+mod check_report;
 mod demo;
 mod examples;
 mod jwt;
@@ -63,6 +65,7 @@ enum Command {
     Run(ConfigArgs),
     /// Measure once and say how the clock is
     ///
+    /// Also says what the kernel and the time daemon believe of it.
     /// Exits with 0 in sync, 1 drifting, 2 the servers contradict each other, 3 nothing measured.
     #[command(after_help = examples::CHECK)]
     Check(check::CheckArgs),
