@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::config::Settings;
+use crate::config::http_url::HttpUrl;
 use crate::config::pool::PoolName;
 use crate::core::effect::{Effect, Input};
 use crate::core::machine::Machine;
@@ -25,6 +26,7 @@ use crate::os::random;
 use crate::os::signals::Signals;
 use crate::os::signals::waker::Waker;
 use crate::sources::dns::Resolve;
+use crate::sources::http_date::HttpDate;
 use crate::sources::ntp::Ntp;
 
 /// The machine is looked at this often at least, so that a step of the wall clock shows.
@@ -83,8 +85,10 @@ struct Watched {
 pub struct Agent<R> {
     shared: Arc<Shared>,
     ntp: Ntp,
+    dates: HttpDate<R>,
     resolver: R,
     pools: Vec<PoolName>,
+    last_resort: Vec<HttpUrl>,
     api: Option<NodeApi>,
     hands: Option<Hands>,
     signals: Option<Watched>,
@@ -103,9 +107,11 @@ impl<R: Resolve> Agent<R> {
                 clock: Arc::clone(&clock),
                 last_tick: AtomicI64::new(now.raw.as_nanos()),
             }),
-            ntp: Ntp::new(clock, settings.core.limits),
+            ntp: Ntp::new(Arc::clone(&clock), settings.core.limits),
+            dates: HttpDate::new(clock, resolver.clone()),
             resolver,
             pools: settings.pools.clone(),
+            last_resort: settings.last_resort.clone(),
             api,
             hands: None,
             signals: None,
@@ -225,6 +231,13 @@ impl<R: Resolve> Agent<R> {
             Effect::Query { server, address, ask } => {
                 let ntp = self.ntp.clone();
                 self.spawn(async move { Input::Answered { server, answer: ntp.ask(address, ask).await } });
+            }
+            Effect::AskDate { source, request, aim } => {
+                let Some(url) = self.last_resort.get(source).cloned() else { return };
+                let dates = self.dates.clone();
+                self.spawn(
+                    async move { Input::Dated { source, request, answer: dates.ask(&url, aim).await } },
+                );
             }
             Effect::ReadNode => self
                 .write(Input::Read(Ok(Prior::default())), |api| async move { Input::Read(api.read().await) }),

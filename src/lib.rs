@@ -8,7 +8,7 @@
 //! | module      | what it is                                                                                    |
 //! |-------------|-----------------------------------------------------------------------------------------------|
 //! | [`core`]    | pure: every decision. Inputs in, effects out; no socket, no clock, no runtime                    |
-//! | [`sources`] | NTP exchanges through rsntp, names through hickory-resolver                                      |
+//! | [`sources`] | NTP through rsntp, names through hickory-resolver, HTTP `Date` headers through hyper                  |
 //! | [`os`]      | the kernel's clocks and their state; the only `unsafe`                                           |
 //! | [`effects`] | metrics, the Node's annotations and condition, events                                            |
 //! | [`http`]    | `/metrics`, `/healthz`, `/readyz`, `/v1/clock`                                                   |

@@ -161,7 +161,9 @@ fn a_network_that_drops_udp_is_suspected_only_where_nobody_answered() {
     );
     let one_answers = [silent[0].clone(), honest[1].clone()];
     let nameless = ["a.invalid.", "b.invalid."].map(str::to_owned);
-    for pools in [&one_answers, &nameless] {
+    let garbage = backstage.server(&TimeScale::new(Offset::ZERO), Behaviour::Garbage(48));
+    let one_speaks = [silent[0].clone(), pool(&garbage)];
+    for pools in [&one_answers, &one_speaks, &nameless] {
         let (_, report) = report(pools, &NO_CHRONY);
         assert!(report["hint"].is_null(), "{report}");
     }

@@ -81,7 +81,7 @@ fn diagnose(settings: &Settings, urls: Vec<HttpUrl>) -> Result<Diagnosis, Failur
         for one in asked {
             said.push(one.await.map_err(|e| Failure::software("cannot ask for the time by HTTP", e))?);
         }
-        Ok(Diagnosis { view, node, coarse: Coarse(said) })
+        Ok(Diagnosis::new(view, node, Coarse(said)))
     })
 }
 
@@ -91,7 +91,10 @@ pub(super) fn measure(settings: &Settings) -> Result<View, Failure> {
 }
 
 async fn burst(settings: &Settings) -> View {
-    let mut agent = Agent::new(settings, Arc::new(LinuxClock), Dns::default(), None);
+    let mut settings = settings.clone();
+    // There is one burst and no more; who wants to know by HTTP says so.
+    settings.core.last_resort.clear();
+    let mut agent = Agent::new(&settings, Arc::new(LinuxClock), Dns::default(), None);
     let mut progress = Progress::start();
     agent.measure_once(DEADLINE, |effect| progress.show(effect)).await;
     progress.clear();

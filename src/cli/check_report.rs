@@ -13,36 +13,40 @@ use crate::core::view::{PoolView, ServerView, View};
 
 /// Everything that was found.
 pub(super) struct Diagnosis {
-    pub view: View,
-    pub node: Node,
-    pub coarse: Coarse,
+    view: View,
+    node: Node,
+    /// What was asked for, whether it counts or not.
+    coarse: Coarse,
 }
 
 impl Diagnosis {
     /// NTP alone decides. Where no server answers, the `Date` headers may say that the clock drifts, and nothing else.
+    pub fn new(mut view: View, node: Node, coarse: Coarse) -> Self {
+        let is_without_ntp = view.state == State::Unknown && view.silent_pools().count() == view.pools.len();
+        if is_without_ntp {
+            view.coarse = coarse.clone();
+            if coarse.certainly_over(view.threshold).is_some() {
+                view.state = State::Drifting;
+            }
+        }
+        Self { view, node, coarse }
+    }
+
+    /// The verdict.
     pub fn state(&self) -> State {
-        if self.by_headers().is_some() { State::Drifting } else { self.view.state }
+        self.view.state
     }
 
+    /// The offset that the verdict rests on where NTP says nothing.
     fn by_headers(&self) -> Option<(Offset, Bound)> {
-        self.coarse.certainly_over(self.view.threshold).filter(|_| self.is_without_ntp())
-    }
-
-    fn is_without_ntp(&self) -> bool {
-        self.view.state == State::Unknown && self.view.silent_pools().count() == self.view.pools.len()
+        self.view.coarse.certainly_over(self.view.threshold)
     }
 
     fn sentence(&self) -> String {
-        let ntp = self.view.sentence();
-        if self.is_without_ntp() {
-            return match self.coarse.sentence(self.view.threshold) {
-                Some(coarse) => format!("{coarse} {ntp}"),
-                None => ntp,
-            };
-        }
+        let sentence = self.view.sentence();
         match self.view.measured.and_then(|measured| self.coarse.against(measured)) {
-            Some(against) => format!("{ntp} {against}"),
-            None => ntp,
+            Some(against) => format!("{sentence} {against}"),
+            None => sentence,
         }
     }
 
@@ -121,7 +125,7 @@ fn said_row(said: &Said) -> Vec<String> {
         Some(refused) => refused.to_string(),
         None => answers,
     };
-    vec![said.url.clone(), words(said.measured.map(|(offset, _)| offset)), bound(said.measured), result]
+    vec![said.site.url.clone(), words(said.measured.map(|(offset, _)| offset)), bound(said.measured), result]
 }
 
 fn words(offset: Option<Offset>) -> String {
@@ -228,7 +232,7 @@ impl SaidReport {
     fn new(said: &Said, ntp: Option<(Offset, Bound)>) -> Self {
         let (offset_seconds, bound_seconds) = seconds(said.measured);
         Self {
-            url: said.url.clone(),
+            url: said.site.url.clone(),
             coarse: true,
             offset_seconds,
             bound_seconds,

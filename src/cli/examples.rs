@@ -15,6 +15,8 @@ Examples:
   drift-agent run --kubernetes off                     without a cluster: metrics on :10123, the log on standard error
   drift-agent run --pool ntp-a.example --pool ntp-b.example --interval 16s
                                                        against time servers of your own
+  drift-agent run --last-resort-http-date http://10.0.0.1
+                                                       coarsely by HTTP while no NTP server answers
   drift-agent run --config /etc/drift-agent/config.yaml --log-format json
 
 In a cluster it is installed by the chart, one on each node.";

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::value::Given;
+use super::http_url::HttpUrl;
+use super::raw::{HTTP_DATE, LastResort};
+use super::value::{Given, Origin};
 use super::{Chrony, ConfigError, DEFAULT_CHRONY_SOCKET, MILLI, SECOND, raw};
 use crate::core::leeway;
 use crate::core::step_policy::{self, Mode};
@@ -47,6 +49,25 @@ pub(super) fn chrony(flags: raw::Chrony, file: raw::Chrony) -> Result<Chrony, Co
     } else {
         Err(socket.wrong("the absolute path of chrony's command socket, of at most 80 characters"))
     }
+}
+
+/// A source that is named on the command line replaces those of the file, as a pool does.
+pub(super) fn last_resort(
+    flags: Option<Vec<LastResort>>,
+    file: Option<Vec<LastResort>>,
+) -> Result<Vec<HttpUrl>, ConfigError> {
+    let origin = if flags.is_some() { Origin::CommandLine } else { Origin::File };
+    let mut urls: Vec<HttpUrl> = Vec::new();
+    for LastResort { kind, url } in flags.or(file).unwrap_or_default() {
+        Given { key: "lastResort.kind", text: kind.0, origin }.one_of(&[(HTTP_DATE, ())])?;
+        let given = Given { key: "lastResort.url", text: url.0, origin };
+        let url = HttpUrl::parse(&given.text).map_err(|expected| given.wrong(expected))?;
+        if urls.iter().any(|other| other.is_same_as(&url)) {
+            return Err(given.wrong("each URL once: a server cannot confirm itself"));
+        }
+        urls.push(url);
+    }
+    Ok(urls)
 }
 
 pub(super) fn leeway(

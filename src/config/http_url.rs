@@ -5,6 +5,7 @@ use std::fmt;
 use hyper::Uri;
 
 use super::pool::PoolName;
+use crate::core::http_date::coarse::Site;
 
 const HTTP_PORT: u16 = 80;
 
@@ -25,7 +26,10 @@ pub struct HttpUrl {
 impl HttpUrl {
     /// Reads it; if it is none, what would be right.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let uri: Uri = text.parse().map_err(|_| EXPECTED)?;
+        // What RFC 3986 has no place for; a quotation mark would end the value where it is printed.
+        let is_right = |b: u8| b.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&b);
+        let uri: Uri =
+            Some(text).filter(|t| t.bytes().all(is_right)).and_then(|t| t.parse().ok()).ok_or(EXPECTED)?;
         match uri.scheme_str() {
             Some("https") => return Err(NOT_HTTPS),
             Some("http") => {}
@@ -39,7 +43,8 @@ impl HttpUrl {
         };
         let target = PoolName::parse(&format!("{}:{port}", authority.host())).ok_or(EXPECTED)?;
         let host = if port == HTTP_PORT { authority.host().to_owned() } else { target.to_string() };
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let path = format!("{}{path}", if path.starts_with('/') { "" } else { "/" });
         Ok(Self { text: text.to_owned(), host, target, path })
     }
 
@@ -48,9 +53,19 @@ impl HttpUrl {
         &self.host
     }
 
+    /// What the core calls it.
+    pub fn site(&self) -> Site {
+        Site { url: self.text.clone(), host: self.host.clone() }
+    }
+
     /// What to resolve, and the port.
     pub fn target(&self) -> &PoolName {
         &self.target
+    }
+
+    /// Do both mean the same?
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.target.is_same_as(&other.target) && self.path == other.path
     }
 
     /// What to ask for.
@@ -80,6 +95,7 @@ mod tests {
         assert_eq!(read("http://www.example.com"), of("www.example.com", "www.example.com:80", "/"));
         assert_eq!(read("http://10.0.0.1:8080/a?b=c"), of("10.0.0.1:8080", "10.0.0.1:8080", "/a?b=c"));
         assert_eq!(read("HTTP://[::1]/x#part"), of("[::1]", "[::1]:80", "/x"));
+        assert_eq!(read("http://a.example?b").2, "/?b");
         assert_eq!(read("http://a.example:80"), of("a.example", "a.example:80", "/"));
     }
 
@@ -100,6 +116,9 @@ mod tests {
             "http://a b/",
             "http://10.0.0.256/",
             "http://a.example/\r\nX: y",
+            "http://a.example/\"x",
+            "http://a.example/\\x",
+            "http://b\u{fc}cher.example/",
         ] {
             assert_eq!(HttpUrl::parse(wrong), Err(EXPECTED), "{wrong:?}");
         }
@@ -111,6 +130,14 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in "(http://)?.{0,300}") {
             let _ = HttpUrl::parse(&text);
+        }
+
+        #[test]
+        fn the_path_is_one_that_a_request_can_have(path in "[!-~]{0,40}") {
+            if let Ok(url) = HttpUrl::parse(&format!("http://a.example{path}")) {
+                prop_assert!(url.path().starts_with('/'), "{}", url.path());
+                prop_assert!(url.path().parse::<Uri>().is_ok(), "{}", url.path());
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::core::machine;
 use crate::core::sample::Limits;
 use crate::os::chrony::Makestep;
+use http_url::HttpUrl;
 pub use listen::Listen;
 use pool::PoolName;
 use raw::{Raw, Region, Text};
@@ -41,6 +42,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// The pools, at least two.
     pub pools: Vec<PoolName>,
+    /// Asked by HTTP while no NTP server gives an estimate.
+    pub last_resort: Vec<HttpUrl>,
     /// What the core needs.
     pub core: machine::Settings,
     /// How to reach chrony.
@@ -137,6 +140,7 @@ impl Settings {
             servers_per_pool,
             max_round_trip,
             max_root_distance,
+            last_resort,
             step,
             chrony,
             leeway,
@@ -168,6 +172,7 @@ impl Settings {
             servers_per_pool.ok_or_else(|| servers.wrong("a whole number from 1 to 16"))?;
         let limits =
             limits((max_round_trip, file.max_round_trip), (max_root_distance, file.max_root_distance))?;
+        let last_resort = groups::last_resort(last_resort, file.last_resort)?;
         let step = groups::step(step, file.step)?;
         let chrony = groups::chrony(chrony, file.chrony)?;
         let leeway = groups::leeway(leeway, file.leeway, threshold)?;
@@ -197,11 +202,13 @@ impl Settings {
                 stale_after,
                 servers_per_pool,
                 limits,
+                last_resort: last_resort.iter().map(HttpUrl::site).collect(),
                 step,
                 leeway,
             },
             chrony,
             pools,
+            last_resort,
             listen: listen_address(&Given::pick("listen", listen, file.listen, ":10123"))?,
             node_name,
             kubernetes: Given::pick("kubernetes", kubernetes, file.kubernetes, "auto").one_of(&[
@@ -351,6 +358,29 @@ mod tests {
             ("regions: {eu: {pools: [a.example, 'b:0']}}", "regions: \"b:0\"", "port from 1 to 65535"),
             ("regions: {eu: {pool: [a.example, b.example]}}", "pool", "; did you mean pools?"),
             ("regions: {eu: {}}", "regions", "pools"),
+            (
+                "lastResort: [{kind: http-date, url: 'https://a.example'}]",
+                "lastResort.url",
+                "no certificate is valid",
+            ),
+            (
+                "lastResort: [{kind: http-date, url: a.example}]",
+                "lastResort.url: \"a.example\"",
+                "http://HOST",
+            ),
+            (
+                "lastResort: [{kind: http-dat, url: 'http://a.example'}]",
+                "lastResort.kind",
+                "; did you mean http-date?",
+            ),
+            ("lastResort: [{kind: http-date}]", "lastResort", "url"),
+            ("lastResort: [{kind: http-date, uri: 'http://a.example'}]", "uri", "; did you mean url?"),
+            ("lastResort: ['http://a.example']", "lastResort", ""),
+            (
+                "lastResort: [{kind: http-date, url: 'http://a.example'}, {kind: http-date, url: 'http://A.example:80/'}]",
+                "lastResort.url: \"http://A.example:80/\"",
+                "each URL once",
+            ),
             ("listen: localhost", "listen", "[ADDRESS]:PORT"),
             ("step: {mode: always}", "step.mode", "one of off, chrony, kernel, auto"),
             ("step: {minOffset: 1ms}", "step.minOffset", "from 10ms to 1h"),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::raw::HTTP_DATE;
 use super::{Kubernetes, LogFormat, Settings};
 use crate::core::step_policy;
 
@@ -9,8 +10,18 @@ impl Settings {
     /// All of them, as YAML.
     pub fn in_yaml(&self) -> String {
         // Taken apart whole, so that a new setting cannot be forgotten here.
-        let Self { pools, core, chrony, listen, node_name, kubernetes, log_format, log_level, warnings: _ } =
-            self;
+        let Self {
+            pools,
+            last_resort,
+            core,
+            chrony,
+            listen,
+            node_name,
+            kubernetes,
+            log_format,
+            log_level,
+            warnings: _,
+        } = self;
         let time = |t: Duration| humantime::format_duration(t).to_string();
         let mut lines = vec!["pools:".to_owned()];
         lines.extend(pools.iter().map(|pool| format!("  - \"{pool}\"")));
@@ -20,6 +31,10 @@ impl Settings {
         lines.push(format!("serversPerPool: {}", core.servers_per_pool));
         lines.push(format!("maxRoundTrip: {}", time(core.limits.max_round_trip)));
         lines.push(format!("maxRootDistance: {}", time(core.limits.max_root_distance)));
+        lines.push(format!("lastResort:{}", if last_resort.is_empty() { " []" } else { "" }));
+        for url in last_resort {
+            lines.extend([format!("  - kind: {HTTP_DATE}"), format!("    url: \"{url}\"")]);
+        }
         let step_policy::Settings { mode, min_offset, max_offset, cooldown, dry_run, on_request } = core.step;
         lines.push("step:".to_owned());
         lines.push(format!("  mode: \"{}\"", mode.label()));
@@ -58,7 +73,7 @@ mod tests {
 
     #[test]
     fn what_is_printed_reads_itself_back() {
-        let written = "pools: [a.example, '[2001:db8::1]:1123']\nthreshold: 250ms\nkubernetes: 'off'\nnodeName: n0\nlogFormat: json";
+        let written = "pools: [a.example, '[2001:db8::1]:1123']\nthreshold: 250ms\nkubernetes: 'off'\nnodeName: n0\nlogFormat: json\nlastResort: [{kind: http-date, url: 'http://[::1]:8080/a?b=%22c'}]";
         let settings = Settings::new(Raw::default(), parse(written).unwrap()).unwrap();
         let again = Settings::new(Raw::default(), parse(&settings.in_yaml()).unwrap()).unwrap();
         assert_eq!(again, settings);

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::de::{Deserialize, Deserializer};
 
+/// The one kind of source of last resort.
+pub const HTTP_DATE: &str = "http-date";
+
 /// What a person wrote: everything optional, nothing checked yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -36,6 +39,14 @@ pub struct Raw {
     /// Largest root distance a server may have [default: 1s]
     #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_MAX_ROOT_DISTANCE", allow_hyphen_values = true)]
     pub max_root_distance: Option<Text>,
+    /// URL whose HTTP Date header is asked for while no NTP server answers, every 64s: coarse, http:// only. Repeat it [default: none]
+    #[arg(
+        long = "last-resort-http-date",
+        value_name = "URL",
+        env = "DRIFT_AGENT_LAST_RESORT_HTTP_DATE",
+        value_delimiter = ','
+    )]
+    pub last_resort: Option<Vec<LastResort>>,
     /// Whether and how the clock may be stepped.
     #[command(flatten)]
     pub step: Step,
@@ -173,6 +184,23 @@ pub struct Leeway {
         allow_hyphen_values = true
     )]
     pub maximum: Option<Text>,
+}
+
+/// A source that is asked only while no NTP server gives an estimate.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastResort {
+    /// What kind of source it is.
+    pub kind: Text,
+    /// Where it is.
+    pub url: Text,
+}
+
+impl std::str::FromStr for LastResort {
+    type Err = std::convert::Infallible;
+    fn from_str(url: &str) -> Result<Self, Self::Err> {
+        Ok(Self { kind: Text(HTTP_DATE.to_owned()), url: Text(url.to_owned()) })
+    }
 }
 
 /// What is different in one region.

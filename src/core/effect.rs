@@ -4,6 +4,9 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::daemon::DaemonReport;
+use super::http_date::Dated;
+use super::http_date::coarse::Refused;
+use super::http_date::search::Aim;
 use super::pool::Resolution;
 use super::publish::WriteError;
 use super::report::{NodeEvent, NodeReport, Prior};
@@ -31,6 +34,15 @@ pub enum Input {
         server: ServerId,
         /// What came of it.
         answer: Answer,
+    },
+    /// A source of last resort was asked after [`Effect::AskDate`].
+    Dated {
+        /// Index in the settings.
+        source: usize,
+        /// Which request.
+        request: u32,
+        /// What came of it.
+        answer: Result<Dated, Refused>,
     },
     /// The Node was read back after [`Effect::ReadNode`].
     Read(Result<Prior, WriteError>),
@@ -72,6 +84,15 @@ pub enum Effect {
         address: SocketAddr,
         /// What to ask.
         ask: Ask,
+    },
+    /// Ask a source of last resort for its date; answer with [`Input::Dated`].
+    AskDate {
+        /// Index in the settings.
+        source: usize,
+        /// Which request.
+        request: u32,
+        /// When to send it.
+        aim: Option<Aim>,
     },
     /// Read what an earlier run left on the Node; answer with [`Input::Read`].
     ReadNode,
@@ -122,6 +143,13 @@ pub enum Note {
         /// What it gives now.
         result: Result<(), Refusal>,
     },
+    /// A source of last resort gives another result than the last time.
+    HttpDate {
+        /// Its name.
+        host: String,
+        /// What it gives now.
+        result: Result<(), Refused>,
+    },
     /// The machine did not run all the time, or somebody set a clock.
     Resume(Detection),
     /// Signals of a resume that this machine does not have, and what that means.
@@ -146,6 +174,7 @@ impl Note {
         match self {
             Self::Verdict { state, .. } => *state != State::InSync,
             Self::Server { result, .. } => result.is_err(),
+            Self::HttpDate { result, .. } => result.is_err(),
             Self::Unresolved { .. }
             | Self::WritesFail(_)
             | Self::EventsFail(_)
@@ -167,6 +196,12 @@ impl fmt::Display for Note {
             Self::Server { pool, address, result: Ok(()) } => write!(f, "{pool}: {address} answers"),
             Self::Server { pool, address, result: Err(refusal) } => {
                 write!(f, "{pool}: {address}: {}", refusal.in_words())
+            }
+            Self::HttpDate { host, result: Ok(()) } => {
+                write!(f, "{host}: no NTP server answers, and its HTTP Date header is of use, coarse")
+            }
+            Self::HttpDate { host, result: Err(refused) } => {
+                write!(f, "{host}: its HTTP Date header is of no use: {refused}")
             }
             Self::Resume(detection) => write!(f, "{}: {detection}; measuring again", detection.class.label()),
             Self::Blind => f.write_str(

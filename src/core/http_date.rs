@@ -4,13 +4,24 @@
 pub mod coarse;
 pub mod search;
 
-use super::time::{Bound, NANOS_PER_SEC, Offset, Wall};
+use super::time::{Bound, Mono, NANOS_PER_SEC, Offset, Wall};
 
 /// Everything that the offset can be: it lies between the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
     low: Offset,
     high: Offset,
+}
+
+/// One answer: what it says, and the raw clock before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dated {
+    /// The header.
+    pub date: Wall,
+    /// When the request was sent.
+    pub sent: Mono,
+    /// When the answer's head was there.
+    pub received: Mono,
 }
 
 /// Reads `Sun, 22 Nov 2026 10:00:00 GMT`; `None` when it is anything else.

@@ -10,7 +10,9 @@ use std::time::Duration;
 use super::combine::{Combined, combine};
 use super::daemon::DaemonReport;
 use super::effect::{Effect, Input, Note};
+use super::http_date::coarse::{Coarse, Site};
 use super::journal::Journal;
+use super::last_resort::LastResort;
 use super::leeway;
 use super::line::{History, Interval, Line};
 use super::publish::{Backoff, Bucket, Publisher, WriteError};
@@ -49,6 +51,8 @@ pub struct Settings {
     pub servers_per_pool: usize,
     /// What counts as a sample.
     pub limits: Limits,
+    /// Who is asked for the time by HTTP while no NTP server gives an estimate.
+    pub last_resort: Vec<Site>,
     /// Whether and how the clock may be stepped.
     pub step: step_policy::Settings,
     /// What to recommend to verifiers of tokens.
@@ -76,6 +80,7 @@ pub struct Machine {
     /// What the live servers agreed on in the last round, to tell who is outvoted.
     agreement: Option<(Mono, Interval)>,
     pools_agreeing: usize,
+    last_resort: LastResort,
     verdict: Verdict,
     ready: bool,
     last_confirmation: Option<Mono>,
@@ -92,7 +97,7 @@ pub struct Machine {
     restored: bool,
     writes_fail: Option<WriteError>,
     events_fail: Option<WriteError>,
-    told: Option<(State, usize, u64, bool)>,
+    told: Option<(State, usize, u64, bool, bool)>,
     transition: Option<(Status, Wall)>,
     exceeded_since: Option<Wall>,
     /// Events that wait for the API server; and those that still want a time, when they happened.
@@ -115,6 +120,8 @@ impl Machine {
             seed,
             now.raw,
         );
+        let Settings { interval, stale_after, .. } = settings;
+        let last_resort = LastResort::new(&settings.last_resort, interval, stale_after, seed, now.raw);
         let results = std::iter::once(ACCEPTED).chain(Refusal::LABELS).map(|l| (l, 0)).collect();
         let counts = Counts {
             samples: vec![results; settings.pools.len()],
@@ -131,6 +138,7 @@ impl Machine {
             times: None,
             agreement: None,
             pools_agreeing: 0,
+            last_resort,
             ready: false,
             last_confirmation: None,
             begun: false,
@@ -181,6 +189,9 @@ impl Machine {
                 }
             }
             Input::Answered { server, answer } => self.answered(server, answer, now, &mut out),
+            Input::Dated { source, request, answer } => {
+                self.last_resort.answered(source, request, answer, now.raw, &mut out);
+            }
             Input::Read(Ok(prior)) => {
                 self.publisher.done_reading(now.raw);
                 self.restore(&prior, now);
@@ -206,7 +217,12 @@ impl Machine {
                 self.end_round(now, &mut out);
             }
         }
+        if self.rounds.has_settled(now.raw) {
+            self.last_resort.ntp_was_heard_out();
+        }
         self.judge(now, Occasion::Tick, &mut out);
+        let is_wanted = self.is_without_ntp(now);
+        self.last_resort.tick(is_wanted, now.raw, &mut out);
         self.keep_record(now);
         self.publish(now, &mut out);
         out
@@ -214,7 +230,8 @@ impl Machine {
 
     /// How long nothing happens of its own accord. A tick is due by then, and once a second anyhow.
     pub fn next(&self, now: Mono) -> Duration {
-        self.rounds.next(now).min(self.publisher.next(now)).min(self.detector.next(now))
+        let ours = self.publisher.next(now).min(self.detector.next(now)).min(self.last_resort.next(now));
+        self.rounds.next(now).min(ours)
     }
 
     fn answered(&mut self, server: ServerId, answer: Answer, now: Reading, out: &mut Vec<Effect>) {
@@ -275,11 +292,22 @@ impl Machine {
         }
     }
 
+    /// NTP was heard out, and gives nothing: no estimate that is young enough, and no contradiction.
+    fn is_without_ntp(&self, now: Reading) -> bool {
+        self.last_resort.may_speak() && self.basis != Basis::Contradiction && self.measured(now).is_none()
+    }
+
+    /// What the sources of last resort say; empty as long as NTP says something.
+    fn coarse(&self, now: Reading) -> Coarse {
+        if self.is_without_ntp(now) { self.last_resort.says(now) } else { Coarse::default() }
+    }
+
     fn judge(&mut self, now: Reading, occasion: Occasion, out: &mut Vec<Effect>) {
         let finding = match (self.basis, self.measured(now)) {
             (Basis::Contradiction, _) => Finding::Contradiction,
-            (Basis::Disruption, _) => Finding::Disruption,
             (_, Some((offset, bound))) => Finding::Measured(offset, bound),
+            _ if self.coarse(now).certainly_over(self.settings.threshold).is_some() => Finding::CertainlyOver,
+            (Basis::Disruption, None) => Finding::Disruption,
             (_, None) => Finding::Nothing,
         };
         let before = self.verdict.state();
@@ -383,7 +411,9 @@ impl Machine {
             return;
         }
         let can_step = self.daemon.as_ref().is_none_or(|d| d.ready.is_ok());
-        let telling = (self.verdict.state(), self.pools_agreeing, self.stepper.version(), can_step);
+        let is_coarse = self.coarse(now).offset().is_some();
+        let telling =
+            (self.verdict.state(), self.pools_agreeing, self.stepper.version(), can_step, is_coarse);
         if self.told.replace(telling) != Some(telling) {
             self.publisher.changed();
         }

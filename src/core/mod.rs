@@ -7,6 +7,7 @@ pub mod filter;
 pub mod header;
 pub mod http_date;
 pub mod journal;
+pub mod last_resort;
 pub mod last_step;
 pub mod leeway;
 pub mod line;

@@ -4,6 +4,9 @@ use super::time::{Bound, Offset, Wall};
 use super::verdict::State;
 use super::view::View;
 
+/// Before the name of a source of last resort.
+pub const COARSE: &str = "http-date:";
+
 /// The reason of the condition `ClockDrift`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -49,7 +52,8 @@ pub struct NodeReport {
     pub transition: Wall,
     /// Since when the node drifts; only while it does.
     pub exceeded_since: Option<Wall>,
-    /// Each pool's name and offset.
+    /// Each pool's name and offset; while they are all there is, also those of the sources of last resort, with [`COARSE`] before
+    /// their names.
     pub pools: Vec<(String, Option<Offset>)>,
     /// The last step, in the words of [`super::last_step::LastStep`].
     pub last_step: Option<String>,
@@ -181,6 +185,10 @@ impl NodeReport {
 
     /// From what is known now.
     pub fn new(view: &View, transition: Wall, exceeded_since: Option<Wall>) -> Self {
+        let pools = view.pools.iter().map(|p| (p.name.clone(), p.measured.map(|(offset, _)| offset)));
+        let coarse = view.coarse.0.iter();
+        let coarse =
+            coarse.map(|s| (format!("{COARSE}{}", s.site.host), s.measured.map(|(offset, _)| offset)));
         Self {
             state: view.state,
             reason: Reason::of(view.state),
@@ -191,7 +199,7 @@ impl NodeReport {
             heartbeat: view.reference.unwrap_or(view.node_time),
             transition,
             exceeded_since: exceeded_since.filter(|_| view.state == State::Drifting),
-            pools: view.pools.iter().map(|p| (p.name.clone(), p.measured.map(|(o, _)| o))).collect(),
+            pools: pools.chain(coarse).collect(),
             last_step: view.step.last_text.clone(),
             step_result: view.step.answer.clone(),
         }

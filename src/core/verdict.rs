@@ -34,6 +34,8 @@ pub enum Finding {
     Disruption,
     /// The offset, give or take.
     Measured(Offset, Bound),
+    /// No estimate, but a coarse source by which the offset is over the threshold beyond doubt. It can say nothing else.
+    CertainlyOver,
 }
 
 /// When it is looked: uncertain changes count only when something new was measured.
@@ -102,6 +104,7 @@ impl Verdict {
             Finding::Nothing => return self.become_state(State::Unknown),
             Finding::Contradiction => return self.become_state(State::Disagree),
             Finding::Disruption => return self.become_state(State::Disrupted),
+            Finding::CertainlyOver => return self.become_state(State::Drifting),
             Finding::Measured(offset, bound) => (offset, bound),
         };
         // What was measured refutes both; whether it drifts is another question, and may take more rounds.
@@ -227,6 +230,14 @@ mod tests {
     fn contradiction_disruption_and_silence_are_said_at_once() {
         let all = [measured(1, 1), Finding::Contradiction, Finding::Nothing, Finding::Disruption];
         assert_eq!(states(&all), [InSync, Disagree, Unknown, Disrupted]);
+    }
+
+    #[test]
+    fn a_coarse_excess_is_drifting_at_once_and_its_end_is_unknown() {
+        assert_eq!(
+            states(&[Finding::Nothing, Finding::CertainlyOver, Finding::Nothing]),
+            [Unknown, Drifting, Unknown]
+        );
     }
 
     #[test]

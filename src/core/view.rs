@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::daemon::DaemonReport;
+use super::http_date::coarse::Coarse;
 use super::last_step::LastStep;
 use super::leeway::Leeway;
 use super::resume::{Class, Signal};
@@ -38,6 +39,8 @@ pub struct View {
     pub threshold: Duration,
     /// Each pool, in the order of the settings.
     pub pools: Vec<PoolView>,
+    /// What the sources of last resort say; empty as long as NTP says something.
+    pub coarse: Coarse,
     /// What to recommend to verifiers of tokens on this node.
     pub leeway: Leeway,
     /// Stepping.
@@ -153,6 +156,17 @@ impl View {
 
     /// The verdict in a sentence or two: what, how sure, and what is missing.
     pub fn sentence(&self) -> String {
+        match self.coarse.sentence(self.threshold) {
+            // Without NTP only the `Date` headers can have said so.
+            Some(coarse) if self.state == State::Drifting && self.measured.is_none() => {
+                coarse + &self.silence()
+            }
+            Some(coarse) => format!("{} {coarse}", self.by_ntp()),
+            None => self.by_ntp(),
+        }
+    }
+
+    fn by_ntp(&self) -> String {
         let threshold = span_in_words(self.threshold);
         match (self.state, self.measured) {
             (State::InSync | State::Drifting, Some((offset, bound))) => {

@@ -125,6 +125,7 @@ fn estimate(out: &mut Exposition, view: &View) {
         "Age of the newest sample behind the offset.",
         view.measured.and(view.estimate_age).map(|age| age.as_secs_f64()),
     );
+    coarse(out, view);
     #[expect(clippy::cast_precision_loss, reason = "two minutes at most")]
     let leeway = view.leeway.seconds as f64;
     out.plain(
@@ -144,6 +145,26 @@ fn estimate(out: &mut Exposition, view: &View) {
         "pool_disagreement_seconds",
         "Largest minus smallest offset of a pool.",
         view.disagreement().map(|d| d.as_secs_f64()),
+    );
+}
+
+/// Under names of its own: nobody who reads `offset_seconds` shall take a header for a measurement.
+fn coarse(out: &mut Exposition, view: &View) {
+    let offset = view.coarse.offset();
+    out.plain(
+        "coarse",
+        "1 while all that is known of the offset is what HTTP Date headers say.",
+        Some(f64::from(u8::from(offset.is_some()))),
+    );
+    out.plain(
+        "coarse_offset_seconds",
+        "The offset by HTTP Date headers; the sign is that of offset_seconds.",
+        offset.map(|(offset, _)| offset.as_secs_f64()),
+    );
+    out.plain(
+        "coarse_offset_bound_seconds",
+        "The true offset is inside coarse_offset_seconds plus or minus this, if the headers are right.",
+        offset.map(|(_, bound)| bound.as_secs_f64()),
     );
 }
 

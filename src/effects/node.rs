@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
 
-use crate::core::report::{NodeReport, Prior, Status};
+use crate::core::report::{COARSE, NodeReport, Prior, Status};
 use crate::core::time::Wall;
 
 /// Who owns the fields that we apply.
@@ -68,9 +68,13 @@ pub fn patch(node: &str, report: &NodeReport) -> Value {
     })
 }
 
-/// `time.google.com=+0.1322 time.cloudflare.com=+0.1317`; a pool that says nothing is `unknown`.
+/// `time.google.com=+0.1322 time.cloudflare.com=+0.1317`; a pool that says nothing is `unknown`. A source of last resort is
+/// `http-date:HOST=+12.3`: it is no better than that.
 fn pools(report: &NodeReport) -> String {
     let each = report.pools.iter().map(|(name, offset)| match offset {
+        Some(offset) if name.starts_with(COARSE) => {
+            format!("{name}={:+.1}", (offset.as_secs_f64() * 10.0).round() / 10.0 + 0.0)
+        }
         // Adding zero after rounding turns -0.0000 into +0.0000.
         Some(offset) => format!("{name}={:+.4}", (offset.as_secs_f64() * 1e4).round() / 1e4 + 0.0),
         None => format!("{name}=unknown"),
@@ -147,6 +151,21 @@ mod tests {
                     "lastTransitionTime": "2026-11-22T10:00:00Z",
                 }]},
             })
+        );
+    }
+
+    #[test]
+    fn a_source_of_last_resort_is_named_as_one_and_is_no_better_than_a_tenth_of_a_second() {
+        let of = |name: &str, nanos| (name.to_owned(), Some(Offset::from_nanos(nanos)));
+        let all = vec![
+            ("a.example".to_owned(), None),
+            of("http-date:b.example:8080", -12_345_678_901),
+            of("http-date:c.example", -1),
+            ("http-date:[::1]".to_owned(), None),
+        ];
+        assert_eq!(
+            pools(&NodeReport { pools: all, ..drifting() }),
+            "a.example=unknown http-date:b.example:8080=-12.3 http-date:c.example=+0.0 http-date:[::1]=unknown"
         );
     }
 

@@ -11,6 +11,8 @@ use crate::core::view::View;
 pub struct Clock {
     /// The verdict.
     state: &'static str,
+    /// Not by HTTP `Date` headers alone.
+    coarse: bool,
     /// Reference time - node time; positive is behind.
     offset_seconds: f64,
     /// The true offset is inside offset +- bound.
@@ -35,13 +37,23 @@ struct Recommended {
     leeway_reason: String,
 }
 
-/// The answer while it is not.
+/// The answer while it is not. What HTTP `Date` headers say is no offset to reckon with: anybody on the way can forge them, so a
+/// program that does not look for it must not come by it.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct NoClock {
     /// The verdict.
     state: &'static str,
     /// Why, in a sentence.
     reason: String,
+    /// There is an offset by HTTP `Date` headers.
+    coarse: bool,
+    /// That offset; positive is behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coarse_offset_seconds: Option<f64>,
+    /// The true offset is inside the offset +- this, if the headers are right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coarse_bound_seconds: Option<f64>,
     #[serde(flatten)]
     leeway: Recommended,
 }
@@ -58,12 +70,21 @@ impl Clock {
         let state = view.state.label();
         let known = view.measured.zip(view.estimate_age).filter(|_| view.state.has_offset());
         let Some(((offset, bound), age)) = known else {
-            return Err(NoClock { state, reason: view.sentence(), leeway: Recommended::new(view) });
+            let coarse = view.coarse.offset();
+            return Err(NoClock {
+                state,
+                reason: view.sentence(),
+                coarse: coarse.is_some(),
+                coarse_offset_seconds: coarse.map(|(offset, _)| offset.as_secs_f64()),
+                coarse_bound_seconds: coarse.map(|(_, bound)| bound.as_secs_f64()),
+                leeway: Recommended::new(view),
+            });
         };
         let reference = view.node_time.plus(offset);
         let half = bound.as_nanos();
         Ok(Self {
             state,
+            coarse: false,
             offset_seconds: offset.as_secs_f64(),
             bound_seconds: bound.as_secs_f64(),
             earliest: reference.plus(Offset::from_nanos(-half)).rfc3339(9),

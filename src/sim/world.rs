@@ -12,6 +12,8 @@ use super::client;
 use crate::core::daemon::{Daemon, DaemonReport};
 use crate::core::effect::{Effect, Input};
 use crate::core::header::{NtpTimestamp, read_answer, request};
+use crate::core::http_date::Dated;
+use crate::core::http_date::coarse::Refused;
 use crate::core::leeway;
 use crate::core::machine::{Machine, Settings};
 use crate::core::pool::Resolution;
@@ -58,6 +60,17 @@ pub struct Host {
     pub path: Path,
 }
 
+/// An HTTP server that is asked for its `Date`, and the way to it.
+#[derive(Clone, Copy, Debug)]
+pub struct DateHost {
+    /// How far its clock is ahead.
+    pub ahead: Offset,
+    /// How old its header is.
+    pub kept: Duration,
+    /// The way.
+    pub path: Path,
+}
+
 /// What a world is made of.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -89,6 +102,7 @@ pub fn default_settings() -> Settings {
         stale_after: Duration::from_secs(600),
         servers_per_pool: 4,
         limits,
+        last_resort: Vec::new(),
         step: step_policy::Settings {
             mode: Mode::Off,
             min_offset: Duration::from_millis(100),
@@ -118,6 +132,10 @@ pub struct World {
     /// Somebody has set the wall clock since the last observation.
     clock_was_set: bool,
     hosts: BTreeMap<SocketAddr, (Host, u64)>,
+    /// Who answers by HTTP, in the order of the settings.
+    pub dates: Vec<DateHost>,
+    /// When each request by HTTP left, and to whom.
+    pub dates_asked: Vec<(Duration, usize)>,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
     inputs: BTreeMap<u64, Pending>,
     next_id: u64,
@@ -141,7 +159,24 @@ struct WallClock {
 #[derive(Clone, Debug)]
 enum Pending {
     Ready(Input),
-    Arrival { server: ServerId, ask: Ask, before: Reading, sent: Vec<u8>, bytes: Option<Vec<u8>> },
+    /// A request by HTTP that waits for its instant, and one whose answer is on its way.
+    AskDate {
+        source: usize,
+        request: u32,
+    },
+    Date {
+        source: usize,
+        request: u32,
+        date: Wall,
+        sent: Mono,
+    },
+    Arrival {
+        server: ServerId,
+        ask: Ask,
+        before: Reading,
+        sent: Vec<u8>,
+        bytes: Option<Vec<u8>>,
+    },
 }
 
 impl WallClock {
@@ -189,6 +224,8 @@ impl World {
             paused: Duration::ZERO,
             clock_was_set: false,
             hosts,
+            dates: Vec::new(),
+            dates_asked: Vec::new(),
             queue: BinaryHeap::new(),
             inputs: BTreeMap::new(),
             next_id: 0,
@@ -329,6 +366,10 @@ impl World {
                 self.after(Duration::from_millis(12), Pending::Ready(Input::Resolved { pool, answer }));
             }
             Effect::Query { server, address, ask } => self.send(server, address, ask),
+            Effect::AskDate { source, request, aim } => {
+                let wait = aim.map_or(Duration::ZERO, |aim| aim.wait(self.reading().raw));
+                self.after(wait, Pending::AskDate { source, request });
+            }
             Effect::ReadNode => {
                 self.after(Duration::from_millis(8), Pending::Ready(Input::Read(Ok(Prior::default()))));
             }
@@ -388,6 +429,22 @@ impl World {
         }
     }
 
+    /// A request by HTTP leaves; whoever is not there gives no answer.
+    fn send_date(&mut self, source: usize, request: u32) -> Option<Input> {
+        let sent = self.reading().raw;
+        self.dates_asked.push((self.elapsed, source));
+        let Some(DateHost { ahead, kept, path }) = self.dates.get(source).copied() else {
+            return Some(Input::Dated { source, request, answer: Err(Refused::TimedOut) });
+        };
+        let there = path.there + self.jitter(path);
+        let shift = nanos(there).saturating_sub(nanos(kept)).saturating_add(ahead.as_nanos());
+        let written = self.reference().plus(Offset::from_nanos(shift));
+        let date = Wall::from_secs(written.as_nanos().div_euclid(NANOS_PER_SEC));
+        let back = path.back + self.jitter(path);
+        self.after(there + back, Pending::Date { source, request, date, sent });
+        None
+    }
+
     fn jitter(&mut self, path: Path) -> Duration {
         path.jitter.mul_f64(-(1.0 - self.rng.f64()).ln())
     }
@@ -404,6 +461,10 @@ impl World {
         let limits = self.plan.settings.limits;
         Some(match self.inputs.remove(&id)? {
             Pending::Ready(input) => input,
+            Pending::AskDate { source, request } => return self.send_date(source, request),
+            Pending::Date { source, request, date, sent } => {
+                Input::Dated { source, request, answer: Ok(Dated { date, sent, received: after.raw }) }
+            }
             Pending::Arrival { server, ask, before, sent, bytes } => {
                 let answer = bytes.ok_or(Refusal::Timeout).and_then(|bytes| match ask {
                     Ask::Header => {

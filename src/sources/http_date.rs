@@ -17,9 +17,9 @@ use tokio::time::{sleep, timeout};
 use super::dns::Resolve;
 use crate::config::http_url::HttpUrl;
 use crate::core::http_date::coarse::{Refused, Said};
-use crate::core::http_date::parse;
 use crate::core::http_date::search::{Aim, Search};
-use crate::core::time::{Mono, Wall};
+use crate::core::http_date::{Dated, parse};
+use crate::core::time::Wall;
 use crate::os::clock::Clock;
 
 /// How long a connection may take, and then an answer.
@@ -34,17 +34,6 @@ const ANSWERS: u32 = 6;
 pub struct HttpDate<R> {
     clock: Arc<dyn Clock>,
     resolver: R,
-}
-
-/// One answer: what it says, and the raw clock before and after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dated {
-    /// The header.
-    pub date: Wall,
-    /// When the request was sent.
-    pub sent: Mono,
-    /// When the answer's head was there.
-    pub received: Mono,
 }
 
 impl<R: Resolve> HttpDate<R> {
@@ -93,13 +82,7 @@ impl<R: Resolve> HttpDate<R> {
         let measured = search.measured(self.clock.read());
         // That there was no time for one more is no fault of the server.
         let refused = refused.filter(|why| measured.is_none() || *why != Refused::TimedOut);
-        Said {
-            url: url.to_string(),
-            host: url.host().to_owned(),
-            measured,
-            answers: search.answers(),
-            refused,
-        }
+        Said { site: url.site(), measured, answers: search.answers(), refused }
     }
 }
 

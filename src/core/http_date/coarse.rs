@@ -38,13 +38,20 @@ pub enum Refused {
     Contradiction,
 }
 
+/// Who is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The URL as it was given.
+    pub url: String,
+    /// Its host, with the port when it is not 80: its name in every output.
+    pub host: String,
+}
+
 /// What one URL says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
-    /// The URL as it was given.
-    pub url: String,
-    /// Its host, with the port when it is not 80.
-    pub host: String,
+    /// Who says it.
+    pub site: Site,
     /// Offset and bound, from the answers that were good.
     pub measured: Option<(Offset, Bound)>,
     /// Good answers.
@@ -90,6 +97,14 @@ impl Coarse {
         }
     }
 
+    /// What they all allow, if they do not contradict each other.
+    pub fn offset(&self) -> Option<(Offset, Bound)> {
+        match self.together() {
+            Together::Agree(offset, bound) => Some((offset, bound)),
+            Together::Nothing | Together::Contradiction => None,
+        }
+    }
+
     /// The offset that every URL with an offset puts over the threshold, beyond doubt; the only case in which these headers alone
     /// lead to a verdict.
     pub fn certainly_over(&self, threshold: Duration) -> Option<(Offset, Bound)> {
@@ -129,7 +144,7 @@ impl Coarse {
             .map(|(said, (offset, bound))| {
                 format!(
                     "the HTTP Date header of {} says {} (±{})",
-                    said.host,
+                    said.site.host,
                     offset.in_words(),
                     bound.in_words()
                 )
@@ -146,7 +161,7 @@ impl Coarse {
     /// Those that had a word in it.
     fn hosts(&self) -> String {
         let spoke = |said: &&Said| said.measured.is_some() || said.refused == Some(Refused::Contradiction);
-        self.0.iter().filter(spoke).map(|said| said.host.as_str()).collect::<Vec<_>>().join(" and ")
+        self.0.iter().filter(spoke).map(|said| said.site.host.as_str()).collect::<Vec<_>>().join(" and ")
     }
 }
 
@@ -169,8 +184,7 @@ mod tests {
             |(offset, bound): (i64, i64)| (Offset::from_nanos(offset * MS), Bound::from_nanos(bound * MS));
         let refused = measured.is_none().then_some(Refused::NoDate);
         Said {
-            url: format!("http://{host}/"),
-            host: host.to_owned(),
+            site: Site { url: format!("http://{host}/"), host: host.to_owned() },
             measured: measured.map(of),
             answers: 1,
             refused,

@@ -15,6 +15,12 @@ impl Machine {
     /// Everything that is known at `now`.
     pub fn view(&self, now: Reading) -> View {
         let measured = self.measured(now);
+        let coarse = self.coarse(now);
+        let known = measured.filter(|_| self.verdict.state().has_offset());
+        let mut leeway = self.settings.leeway.recommend(known.or(coarse.offset()));
+        if known.is_none() && coarse.offset().is_some() {
+            leeway.reason.push_str("; coarse, by HTTP Date headers alone");
+        }
         View {
             state: self.verdict.state(),
             ready: self.ready,
@@ -26,7 +32,8 @@ impl Machine {
             frequency: Some(self.history.frequency()).filter(|f| f.is_precise()).map(Frequency::middle),
             threshold: self.settings.threshold,
             pools: self.rounds.pools.iter().map(|p| self.pool_view(p, now)).collect(),
-            leeway: self.settings.leeway.recommend(measured.filter(|_| self.verdict.state().has_offset())),
+            coarse,
+            leeway,
             step: StepView {
                 mode: self.settings.step.mode,
                 last_text: self.stepper.last_text(),

@@ -43,6 +43,7 @@ impl Machine {
             (self.times, self.agreement, self.pools_agreeing) = (None, None, 0);
             self.history.clear();
             self.rounds.forget_samples();
+            self.last_resort.forget();
             self.raise(EventReason::VMResumeDetected, in_a_sentence(detection), now);
         }
         self.stepper.trigger(Trigger::Resume(class), now.raw);

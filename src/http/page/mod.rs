@@ -90,6 +90,7 @@ fn body(html: &mut Html, picture: &Picture, refresh: Option<Duration>) {
             history::events(html, picture, &spans);
         });
         sections::pools(html, picture);
+        sections::last_resort(html, picture);
         html.element("div", &[("class", "columns")], |html| {
             sections::signals(html, picture);
             sections::keeper(html, picture);

@@ -42,13 +42,16 @@ pub fn facts(html: &mut Html, picture: &Picture) {
         });
     };
     let measured = view.measured.zip(view.estimate_age);
-    let (offset, bound) = measured.map_or_else(
-        || (UNKNOWN.to_owned(), String::new()),
-        |((offset, bound), age)| {
-            let more = format!("±{}, measured {}", bound.in_words(), ago(age));
-            (offset.in_words(), more)
-        },
-    );
+    let coarse = || match view.coarse.offset() {
+        Some((offset, bound)) => {
+            (offset.in_words(), format!("±{}, coarse: by HTTP Date headers", bound.in_words()))
+        }
+        None => (UNKNOWN.to_owned(), String::new()),
+    };
+    let (offset, bound) = measured.map_or_else(coarse, |((offset, bound), age)| {
+        let more = format!("±{}, measured {}", bound.in_words(), ago(age));
+        (offset.in_words(), more)
+    });
     let frequency = view.frequency.map_or_else(|| UNKNOWN.to_owned(), oscillator);
     let agreeing = format!("{} of {}", view.pools_agreeing, view.pools.len());
     let apart = view.disagreement().map_or_else(String::new, |d| format!("{} apart", span_in_words(d)));
@@ -89,6 +92,36 @@ pub fn pools(html: &mut Html, picture: &Picture) {
                 });
             });
         }
+    });
+}
+
+/// The sources of last resort, while they are all there is.
+pub fn last_resort(html: &mut Html, picture: &Picture) {
+    let said = &picture.view.coarse.0;
+    if said.is_empty() {
+        return;
+    }
+    html.element("section", &[], |html| {
+        html.leaf("h2", &[("id", "last-resort")], "The last resort: HTTP Date headers, coarse");
+        html.element("div", &[("class", "scroll")], |html| {
+            html.element("table", &[("aria-labelledby", "last-resort")], |html| {
+                head(html, &["URL", "Offset", "Last request"]);
+                html.element("tbody", &[], |html| {
+                    for said in said {
+                        html.element("tr", &[], |html| {
+                            html.leaf("th", &[("scope", "row")], &said.site.url);
+                            html.leaf("td", &[], &offset_in_words(said.measured));
+                            let last = match &said.refused {
+                                Some(refused) => refused.to_string(),
+                                None if said.answers == 0 => "none yet".to_owned(),
+                                None => "answered".to_owned(),
+                            };
+                            html.leaf("td", &[], &last);
+                        });
+                    }
+                });
+            });
+        });
     });
 }
 
