@@ -17,6 +17,18 @@
 {{- if lt (include "drift-agent.milliseconds" .Values.config.leeway.maximum | int64) (include "drift-agent.milliseconds" .Values.config.leeway.minimum | int64) }}
 {{- fail (printf "config.leeway.maximum: %s is not right: not below config.leeway.minimum (%s)" .Values.config.leeway.maximum .Values.config.leeway.minimum) }}
 {{- end }}
+{{- $seen := dict }}
+{{- range .Values.config.lastResort }}
+{{- $target := include "drift-agent.httpTarget" .url }}
+{{- $path := regexReplaceAll "^http://[^/]*/?([^#]*).*$" .url "${1}" }}
+{{- if ne (include "drift-agent.isPool" $target) "yes" }}
+{{- fail (printf "config.lastResort: %s is not right: http://HOST, with :PORT if not 80 and a path if need be" .url) }}
+{{- end }}
+{{- if hasKey $seen (print $target "/" $path) }}
+{{- fail (printf "config.lastResort: %s is not right: each URL once: a server cannot confirm itself" .url) }}
+{{- end }}
+{{- $_ := set $seen (print $target "/" $path) true }}
+{{- end }}
 {{- include "drift-agent.checkPools" (list "config.pools" .Values.config.pools) }}
 {{- range $region, $own := .Values.config.regions }}
 {{- include "drift-agent.checkPools" (list (printf "config.regions.%s.pools" $region) $own.pools) }}
@@ -69,6 +81,20 @@
 {{- $isHost = and (le (len $host) 253) (regexMatch (printf "^%s(\\.%s)*\\.?$" $label $label) $host) }}
 {{- end }}
 {{- if and $isHost (ge $port 1) (le $port 65535) }}yes{{ end }}
+{{- end }}
+
+{{- /* Of an http:// URL: HOST:PORT, in small letters. */ -}}
+{{- define "drift-agent.httpTarget" -}}
+{{- $authority := regexReplaceAll "^http://([^/]*).*$" . "${1}" | lower }}
+{{- if regexMatch ":[0-9]+$" $authority }}{{ $authority }}{{ else }}{{ $authority }}:80{{ end }}
+{{- end }}
+
+{{- define "drift-agent.httpPorts" -}}
+{{- $ports := list }}
+{{- range .Values.config.lastResort }}
+{{- $ports = append $ports (regexFind "[0-9]+$" (include "drift-agent.httpTarget" .url)) }}
+{{- end }}
+{{- $ports | uniq | toJson }}
 {{- end }}
 
 {{- define "drift-agent.poolPorts" -}}
