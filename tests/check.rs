@@ -147,7 +147,7 @@ fn a_network_that_drops_udp_is_suspected_only_where_nobody_answered() {
     };
     let ended = check(&silent, &NO_CHRONY);
     let said = format!(
-        "UDP {0} looks blocked: none of 2 servers answered on UDP port {0}; something between here and them may drop it.",
+        "UDP {0} looks blocked: none of 2 servers answered on UDP ports {0}; something between here and them may drop it.",
         ports(&silent)
     );
     assert_eq!(ended.code, 3, "{ended:?}");
@@ -156,7 +156,7 @@ fn a_network_that_drops_udp_is_suspected_only_where_nobody_answered() {
     let (_, report_of_closed) = report(&closed, &NO_CHRONY);
     let hint = report_of_closed["hint"].as_str().unwrap();
     assert!(
-        hint.starts_with("None of 2 servers answered on UDP port ") && !hint.contains("blocked"),
+        hint.starts_with("None of 2 servers answered on UDP ports ") && !hint.contains("blocked"),
         "{hint}"
     );
     let one_answers = [silent[0].clone(), honest[1].clone()];

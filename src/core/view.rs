@@ -144,8 +144,9 @@ impl View {
             return None;
         }
         let ports: BTreeSet<u16> = servers.iter().map(|s| s.address.port()).collect();
+        let plural = if ports.len() > 1 { "s" } else { "" };
         let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" and ");
-        let none = format!("one of {} servers answered on UDP port {ports}", servers.len());
+        let none = format!("one of {} servers answered on UDP port{plural} {ports}", servers.len());
         // Silence is what a firewall makes. A message from the network says that the host is there, or that there is no way to it.
         Some(if servers.iter().any(|s| s.last == Some(Err(Refusal::Timeout))) {
             format!("UDP {ports} looks blocked: n{none}; something between here and them may drop it.")
