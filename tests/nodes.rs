@@ -8,6 +8,8 @@
     reason = "a test has a real clock, and panics to fail"
 )]
 
+#[path = "support/api_stub.rs"]
+mod api_stub;
 #[path = "support/cluster.rs"]
 mod cluster;
 #[path = "support/fleet.rs"]
@@ -22,6 +24,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use api_stub::{Answer, Stub};
 use cluster::{AGENTS, Cluster, STRANGERS};
 use drift_agent::core::report::{NodeReport, Reason};
 use drift_agent::core::time::{Bound, Offset, Wall};
@@ -505,6 +508,27 @@ fn a_proxy_is_used_where_kubectl_would() {
     assert!(
         asked.recv_timeout(DEADLINE).unwrap().starts_with("CONNECT "),
         "the kubeconfig's own proxy has no exceptions"
+    );
+}
+
+/// A Node that was measured at 10:00 on some day in the past.
+const MEASURED_AT_TEN: &str = r#"{"metadata": {}, "items": [{"metadata": {"name": "n0", "annotations": {
+    "drift-agent.io/clock-state": "in-sync", "drift-agent.io/offset-seconds": "0.001000",
+    "drift-agent.io/offset-bound-seconds": "0.001000", "drift-agent.io/observed-at": "2024-05-01T10:00:00Z"}}}]}"#;
+
+#[test]
+fn ages_are_counted_by_the_api_servers_clock_and_only_metadata_is_asked_for() {
+    let folder = Folder::new("nodes-date");
+    let stub = Stub::start(|_, _| Answer::Dated("Wed, 01 May 2024 10:07:30 GMT", MEASURED_AT_TEN));
+    let ended = finish(&mut nodes(&stub.kubeconfig(folder.path()), &["--no-headers"]), "");
+    // This machine's clock is years later; by it the Node would be stale, and nothing measured.
+    assert_eq!(ended.code, OK, "{ended:?}");
+    assert!(ended.stdout.starts_with("n0  in-sync  1.0 ms behind  ±1.0 ms  -  7m"), "{ended:?}");
+    // Whole Nodes are ten times as large.
+    let asked = stub.requests();
+    assert!(
+        !asked.is_empty() && asked.iter().all(|r| r.accept.contains("as=PartialObjectMetadataList")),
+        "{asked:?}"
     );
 }
 

@@ -23,6 +23,7 @@ pub struct Request {
     pub method: String,
     pub path: String,
     pub content_type: String,
+    pub accept: String,
     pub body: Value,
 }
 
@@ -35,6 +36,8 @@ pub enum Answer {
     Status(u16, Option<u64>),
     /// With these bytes instead of an object.
     Raw(&'static str),
+    /// With the text of a `Date` header, and these bytes.
+    Dated(&'static str, &'static str),
     /// Never.
     Hang,
     /// By closing the connection.
@@ -131,6 +134,7 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &dyn Fn(&Req
             respond(&mut stream, status, &header, &body.to_string());
         }
         Answer::Raw(body) => respond(&mut stream, 200, "", body),
+        Answer::Dated(date, body) => respond(&mut stream, 200, &format!("Date: {date}\r\n"), body),
         // Until the agent gives up.
         Answer::Hang => drop(stream.read(&mut [0])),
         Answer::HangUp => {}
@@ -149,7 +153,7 @@ fn read(stream: &TcpStream) -> Option<Request> {
     let mut words = first.split(' ');
     let (method, uri) = (words.next()?.to_owned(), words.next()?);
     let path = uri.split('?').next()?.to_owned();
-    let (mut length, mut content_type) = (0, String::new());
+    let (mut length, mut content_type, mut accept) = (0, String::new(), String::new());
     loop {
         let header = line()?;
         if header.is_empty() {
@@ -159,11 +163,12 @@ fn read(stream: &TcpStream) -> Option<Request> {
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.parse().ok()?,
             "content-type" => value.clone_into(&mut content_type),
+            "accept" => value.clone_into(&mut accept),
             _ => {}
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    Some(Request { at, method, path, content_type, body })
+    Some(Request { at, method, path, content_type, accept, body })
 }
