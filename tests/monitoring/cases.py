@@ -39,7 +39,7 @@ class Cases:
         """It fires after its `for`, not earlier. `since`: the minute from which on its condition holds."""
         pending = self.pending[alert]
         expected = {since + pending + 1: list(says)}
-        if pending > 1:
+        if pending:
             expected[since + pending - 1] = []
         self.add(way, alert, what, agents, expected)
 

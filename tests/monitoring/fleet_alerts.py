@@ -41,6 +41,9 @@ def budget(cases):
     for others, share in (332, "0.3003%"), (333, None):
         cases.add_fleet(f"one of {others + 1} for six hours", agent("n1", OFF) + fleet(others, FEW), 365, {
             alert: [burn(*day, share, "3")] if share else []})
+    # A sample is five minutes here: three hours off, and then three hours right.
+    over = {**OFF, OFFSET: "-0.15+0x36 0.001+0x90"}
+    cases.add_fleet("one of four, no longer", agent("n1", over) + fleet(3, FEW), 365, {alert: []})
     east = agent("n1", OFF, cluster="east") + agent("n2", FEW, cluster="east") + agent("n1", FEW, cluster="west")
     cases.fires(alert, "one of two clusters", east, burn(*hour, "50%", "14.4", cluster="east"), since=15)
     # Ten minutes are 1.5% of an hour of eleven nodes; six minutes later the short window has forgotten them.
@@ -57,8 +60,8 @@ def budget(cases):
 
 def pairwise(cases):
     alert = "ClockPairwiseSkewHigh"
-    two = agent("n1", {OFFSET: -0.6}) + agent("n2", {OFFSET: 0.45}) + agent("n3", {OFFSET: 0.2})
-    cases.fires(alert, "each is within a second, both are not", two, skew("1.05s", "n1", "n2"))
+    two = agent("n1", {OFFSET: -0.6}) + agent("n2", {OFFSET: 0.401}) + agent("n3", {OFFSET: 0.2})
+    cases.fires(alert, "each is within a second, both are not", two, skew("1.001s", "n1", "n2"))
     cases.fires(alert, "one of two clusters", agent("n1", {OFFSET: -0.6}, cluster="east")
                 + agent("n2", {OFFSET: 0.45}, cluster="east") + agent("n3", {OFFSET: 2}, cluster="west"),
                 skew("1.05s", "n1", "n2", cluster="east"))
@@ -79,6 +82,9 @@ def pools(cases):
                 unreachable("b.example", "100%", cluster="east"))
     both = {B_LIVE: 0, 'drift_agent_pool_servers{pool="a.example",state="live"}': 0, OFFSET: None}
     cases.fires(alert, "both pools", fleet(2, both), unreachable("a.example", "100%"), unreachable("b.example", "100%"))
+    bare = dict.fromkeys(HEALTHY)
+    cases.fires(alert, "26 of 51", fleet(26, {**bare, B_LIVE: 0}) + [
+        one for number in range(25) for one in agent(f"g{number}", {**bare, B_LIVE: 4})], unreachable("b.example", "51%"))
     cases.silent("below", alert, "half of them", fleet(2, lost) + agent("n1") + agent("n2"))
     cases.silent("below", alert, "for nine minutes", fleet(4, {B_LIVE: "0+0x9 4+0x90"}))
     cases.silent("restart", alert, "all at once", [

@@ -52,16 +52,16 @@ def down(node="n1", where=""):
         "Prometheus knows the agent and cannot scrape it: a drift of this node would not be seen.", node=node)
 
 
-def uncorrected(node="n1", where=""):
+def uncorrected(node="n1", where="", offset="20.5s"):
     return says(
-        "VMResumeUncorrected", "critical", f"Clock of node {node}{where} is 20.5s behind after the machine was resumed.",
+        "VMResumeUncorrected", "critical", f"Clock of node {node}{where} is {offset} behind after the machine was resumed.",
         "Within the last 1h the machine did not run for a while, and neither its time daemon nor the agent has corrected its "
         "clock since.", node=node)
 
 
-def deceived(node="n1", where=""):
+def deceived(node="n1", where="", offset="150ms"):
     return says(
-        "TimeDaemonDeceived", "warning", f"Clock of node {node}{where} is 150ms behind, and chrony does not know it.",
+        "TimeDaemonDeceived", "warning", f"Clock of node {node}{where} is {offset} behind, and chrony does not know it.",
         "The time daemon reports an offset within the threshold: it will not correct the clock soon, and what watches the "
         "daemon alone sees nothing.", node=node, daemon="chrony")
 
@@ -104,6 +104,7 @@ def add(cases):
         "within the threshold": {**DRIFTING, OFFSET: 0.0999, BOUND: 0},
         "ahead, within a threshold of its own": {**DRIFTING, OFFSET: -0.15, THRESHOLD: 0.2},
         "for one minute": {**DRIFTING, OFFSET: "0.15+0x1 0.001+0x90"},
+        "more than a second, but not certainly": {**DRIFTING, OFFSET: 1.5, BOUND: 1.4001},
     }, [OFFSET, BOUND, THRESHOLD])
     cases.fires(
         "ClockDriftExceeded", "barely certain", agent("n1", {**DRIFTING, OFFSET: 0.12011}),
@@ -111,6 +112,9 @@ def add(cases):
     cases.fires(
         "ClockDriftExceeded", "critical from 1 s on", agent("n1", {**DRIFTING, OFFSET: -1}),
         drift("warning", "1s ahead", EXCESS.format("880ms")), drift("critical", "1s ahead", SECOND))
+    cases.fires(
+        "ClockDriftExceeded", "critical and barely certain", agent("n1", {**DRIFTING, OFFSET: 1.5, BOUND: 1.3999}),
+        drift("warning", "1.5s behind", EXCESS.format("100us")), drift("critical", "1.5s behind", SECOND))
     cases.fires(
         "ClockDriftExceeded", "a warning only, below 1 s", agent("n1", {**DRIFTING, OFFSET: -0.9999}),
         drift("warning", "999.9ms ahead", EXCESS.format("879.9ms")))
@@ -142,6 +146,11 @@ def add(cases):
         "ClockNotMeasured", "half of the nodes have lost a pool", agent("n1", {**UNMEASURED, **deaf}) + fleet(1), unmeasured())
     cases.silent(
         "below", "ClockNotMeasured", "a whole pool is down", agent("n1", {**UNMEASURED, **deaf}) + fleet(3, deaf))
+    bare = dict.fromkeys(HEALTHY)
+    cases.silent(
+        "below", "ClockNotMeasured", "26 of 51 nodes have lost a pool",
+        agent("n1", {**UNMEASURED, **deaf}) + fleet(25, {**bare, B_LIVE: 0})
+        + [one for number in range(25) for one in agent(f"g{number}", {**bare, B_LIVE: 4})])
     cases.silent(
         "missing", "ClockNotMeasured", "the node is gone",
         [{**one, "values": f"{one['values'].split('+')[0]}+0x10 stale"} for one in agent("n1", UNMEASURED)] + fleet(3))
@@ -157,6 +166,7 @@ def add(cases):
         "-199 ppm": {FREQUENCY: -0.000199},
         "for 59 minutes": {FREQUENCY: "0.00025+0x59 0.00001+0x90"},
     }, [FREQUENCY])
+    cases.fires("ClockFrequencyHigh", "201 ppm", agent("n1", {FREQUENCY: 0.000201}), frequency(runs="201 ppm too slow"))
     cases.fires(
         "ClockFrequencyHigh", "too fast, and not measured", agent("n1", {**UNMEASURED, FREQUENCY: -0.0003}),
         frequency(runs="300 ppm too fast", now=""))
@@ -167,12 +177,14 @@ def add(cases):
 
     proved("VMResumeUncorrected", {**RESUMED, resumed("resume"): "0 1+0x100"}, uncorrected, {
         "corrected within a minute": {**RESUMED, OFFSET: "0.001 20.5 0.001+0x90"},
-        "not certainly over the threshold": {**RESUMED, OFFSET: 0.119},
+        "not certainly over the threshold": {**RESUMED, OFFSET: 0.1199},
         "only the clock was set": {**RESUMED, resumed("resume"): 0, resumed("clock-set"): "0 1+0x100"},
         "only the RTC was written": {**RESUMED, resumed("resume"): 0, resumed("rtc-written"): "0 1+0x100"},
         "resumed long before the drift": {
             OFFSET: "0.001+0x65 20.5+0x90", BOUND: 0.02, resumed("resume"): "0 1+0x100"},
     }, [OFFSET, BOUND, THRESHOLD, resumed("resume")], before={**RESUMED, resumed("resume"): "0 1 stale"})
+    cases.fires("VMResumeUncorrected", "barely certain", agent("n1", {**RESUMED, OFFSET: 0.12011}),
+                uncorrected(offset="120.1ms"), since=1)
     for kind in "suspend", "stall":
         cases.fires(
             "VMResumeUncorrected", kind, agent("n1", {**RESUMED, resumed("resume"): 0, resumed(kind): "0 1+0x100"}),
@@ -184,6 +196,9 @@ def add(cases):
         "we are not certain": {**DECEIVED, BOUND: 0.0501},
         "nothing is wrong": {},
     }, [DAEMON, OFFSET, BOUND, THRESHOLD])
+
+    cases.fires("TimeDaemonDeceived", "barely certain, and the daemon within the threshold",
+                agent("n1", {**DECEIVED, OFFSET: 0.12011, DAEMON: 0.0999}), deceived(offset="120.1ms"))
 
     proved("ClockStepped", {STEPPED: "0 1+0x100"}, stepped, {
         "refused": {REFUSED: "0 1+0x100"},
