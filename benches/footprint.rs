@@ -11,6 +11,8 @@
 
 #[path = "../tests/support/cluster.rs"]
 mod cluster;
+#[path = "../tests/support/process.rs"]
+mod process;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -22,6 +24,7 @@ use drift_agent::core::time::{Offset, Ppb, Wall};
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::server::TimeScale;
 use drift_agent::sim::world::{Host, Oscillator, Path as Way, Plan, World, default_settings};
+use process::{cpu, memory};
 use serde_json::json;
 use support::{Backstage, Folder, Process, drift_agent, free_tcp_port, get, pool, wait_for};
 
@@ -113,23 +116,6 @@ fn running_agent() -> Vec<Row> {
         ),
         ("Start to first verdict", format!("{:.2} s", verdict.as_secs_f64()), "under 3 s"),
     ]
-}
-
-/// CPU time of all threads, by the scheduler's own count.
-fn cpu(process: u32) -> Duration {
-    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("a running agent");
-    let nanos = tasks.filter_map(|task| {
-        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(nanos.sum())
-}
-
-/// Resident memory in bytes.
-fn memory(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a running agent");
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("kilobytes") * 1_024
 }
 
 /// How much this process grows while the machine lives through a day.

@@ -8,6 +8,9 @@
     reason = "a test has a real clock, and panics to fail"
 )]
 
+#[path = "support/process.rs"]
+#[allow(dead_code, reason = "the benches take the rest")]
+mod process;
 mod support;
 
 use std::io::{Read, Write};
@@ -17,6 +20,7 @@ use std::time::Duration;
 use drift_agent::core::time::Offset;
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
+use process::memory;
 use support::{Backstage, Folder, RunningAgent, get, pool, wait_for};
 
 /// Connections of one kind: many times what is served at once, and below what a process may usually have open.
@@ -50,13 +54,6 @@ fn status(port: u16, request: &[u8]) -> Option<u16> {
     }
     let answer = String::from_utf8_lossy(&answer);
     answer.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()
-}
-
-/// Resident memory in bytes.
-fn memory(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
 }
 
 #[test]
@@ -96,6 +93,26 @@ fn requests_that_are_no_requests_are_refused_and_nothing_else_happens() {
     );
     assert_eq!(agent.process.exit_code(), None);
     assert!(!agent.process.output().contains("panicked"), "{}", agent.process.output());
+}
+
+/// Has the other side ended it?
+fn is_closed(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    match { stream }.read(&mut [0]) {
+        Ok(n) => n == 0,
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+    }
+}
+
+#[test]
+fn who_was_stuck_the_longest_makes_room_and_the_others_may_stay() {
+    let (backstage, folder) = (Backstage::new(), Folder::new("http-room"));
+    let (agent, _servers) = agent(&backstage, &folder);
+    // As many as are served at once.
+    let stuck: Vec<TcpStream> = (0..64).map(|_| connect(agent.port)).collect();
+    assert_eq!(get(agent.port, "/healthz").map(|(code, _)| code), Some(200));
+    assert!(is_closed(&stuck[0]), "nobody made room");
+    assert!(!is_closed(&stuck[63]), "it was waited until all had had their time");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use hyper::header::{
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -36,9 +36,7 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// The oldest connections that are ended then. Whoever opens connections and says nothing must not keep the kubelet's probe out:
 /// it would restart an agent that is well.
 const GIVEN_UP: usize = CONNECTIONS / 4;
-/// How long a client may take for a request's head.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// How long one connection may live: a client that reads slowly does not hold its place for ever.
+/// How long one connection may live: a client that writes or reads slowly does not hold its place for ever.
 const CONNECTION_LIFE: Duration = Duration::from_secs(15);
 /// The largest head of a request.
 const LARGEST_HEAD: usize = 16 << 10;
@@ -102,10 +100,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
         async { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
         // A place is held for one request: whoever keeps connections open must not keep others out.
         .keep_alive(false)
-        .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_LIFE, connection).await {
