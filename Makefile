@@ -5,8 +5,9 @@ SHELL := /bin/bash
 
 # Built once, outside the tree; see tests/tools/install.
 CACHE := $(or $(DRIFT_AGENT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drift-agent)
-SCRIPTS := .ci/run packaging/krew/release tests/tools/install tests/tools/guest.sh tests/support/guest/init.sh tests/chart/run tests/e2e/run \
-	tests/e2e/image tests/e2e/cluster.sh tests/e2e/policy.sh tests/e2e/steps.sh tests/e2e/arm64 manifests/render tests/monitoring/run
+SCRIPTS := .ci/run packaging/krew/release tests/tools/install tests/tools/guest.sh tests/support/guest/init.sh tests/chart/run \
+	tests/e2e/run tests/e2e/image tests/e2e/cluster.sh tests/e2e/policy.sh tests/e2e/steps.sh tests/e2e/arm64 manifests/render \
+	tests/monitoring/run docs/examples/leeway/run
 
 .PHONY: help
 help: ## Show the targets
@@ -76,6 +77,10 @@ bench: tools ## Measure memory, CPU, size and start time; writes benches/README.
 .PHONY: bench-fleet
 bench-fleet: tools ## Measure what a thousand agents cost the API server; writes benches/FLEET.md
 	cargo bench --locked --bench fleet
+
+.PHONY: bench-load
+bench-load: tools ## Measure what the endpoint bears: requests, stuck clients; writes benches/LOAD.md
+	ulimit -n 12000; cargo bench --locked --bench load
 
 .PHONY: bench-resume
 bench-resume: ## Measure how soon a paused clock is right again; writes benches/RESUME.md (20 minutes)
