@@ -32,8 +32,6 @@ use support::wait_for;
 const SECOND: Duration = Duration::from_secs(1);
 /// A step leaves less than this, in seconds, and a clock that is left alone stays as near to where it was.
 const CLOSE: f64 = 0.03;
-/// Three ticks of the RTC, and one more.
-const RTC_KNOWN_AFTER: Duration = Duration::from_secs(4);
 /// How long chrony and the agent are watched after a step.
 const CALM: Duration = Duration::from_secs(180);
 
@@ -66,8 +64,7 @@ fn a_pause_of_20_seconds_and_of_2_and_of_half_a_second_is_put_right_by_the_kerne
         scene.wait_for("the step to be confirmed", |now| (now.steps("stepped") == nth).then_some(()));
         scene.wait_for("a verdict", |now| now.is_state("in-sync").then_some(()));
         assert_eq!(scene.metrics().unwrap().signals("resume"), nth);
-        // No state to wait on: so long it takes to know the RTC to the millisecond again, and to tell half a second from a write.
-        std::thread::sleep(RTC_KNOWN_AFTER);
+        scene.rtc_is_known();
     }
     let metrics = scene.metrics().unwrap();
     assert_eq!(metrics.count("steps_total", &["method=\"kernel\""]), 3);

@@ -49,6 +49,8 @@ pub struct View {
     pub daemon: Option<DaemonReport>,
     /// Which signals of a resume this machine has; `None` where nobody looks for them.
     pub signals: Option<[(Signal, bool); 6]>,
+    /// How exactly the hardware clock is known; `None` where there is none.
+    pub rtc_uncertainty: Option<Duration>,
     /// What was counted since the start.
     pub counts: Counts,
 }
@@ -144,12 +146,12 @@ impl View {
             return None;
         }
         let ports: BTreeSet<u16> = servers.iter().map(|s| s.address.port()).collect();
-        let plural = if ports.len() > 1 { "s" } else { "" };
+        let (plural, look) = if ports.len() > 1 { ("s", "look") } else { ("", "looks") };
         let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" and ");
         let none = format!("one of {} servers answered on UDP port{plural} {ports}", servers.len());
         // Silence is what a firewall makes. A message from the network says that the host is there, or that there is no way to it.
         Some(if servers.iter().any(|s| s.last == Some(Err(Refusal::Timeout))) {
-            format!("UDP {ports} looks blocked: n{none}; something between here and them may drop it.")
+            format!("UDP {ports} {look} blocked: n{none}; something between here and them may drop it.")
         } else {
             format!("N{none}: the port is closed, or there is no route to them.")
         })

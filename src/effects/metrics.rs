@@ -84,6 +84,11 @@ pub fn render(view: &View, kernel: Option<KernelClock>) -> String {
     pools(&mut out, &view.pools);
     counts(&mut out, view);
     signals(&mut out, view.signals);
+    out.plain(
+        "resume_rtc_uncertainty_seconds",
+        "How exactly the hardware clock is known: a shorter pause does not show there.",
+        view.rtc_uncertainty.map(|width| width.as_secs_f64()),
+    );
     steps(&mut out, &view.step);
     daemon(&mut out, view.daemon.as_ref());
     kernel_clock(&mut out, kernel);

@@ -48,6 +48,7 @@ impl Machine {
             },
             daemon: self.daemon.clone(),
             signals: self.detector.available(),
+            rtc_uncertainty: self.detector.rtc_uncertainty(now),
             counts: self.counts.clone(),
         }
     }

@@ -216,6 +216,12 @@ impl Detector {
         ])
     }
 
+    /// How exactly the RTC is known at `now`: a pause shorter than this does not show there. `None` without a read of it.
+    pub fn rtc_uncertainty(&self, now: Reading) -> Option<Duration> {
+        let width = self.tracker.origin(now.base())?.width();
+        Some(Duration::from_nanos(u64::try_from(width).unwrap_or(0)))
+    }
+
     /// Can a pause that the kernel does not notice be seen at all? If not, only NTP shows it.
     pub fn sees_pauses(&self) -> bool {
         self.available()

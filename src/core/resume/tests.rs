@@ -202,6 +202,19 @@ fn an_rtc_that_stands_still_is_soon_no_clock() {
 }
 
 #[test]
+fn the_rtc_is_known_to_a_second_at_first_and_soon_to_milliseconds() {
+    let mut desk = Desk::new();
+    desk.detector = Detector::new();
+    let known = |desk: &Desk| desk.detector.rtc_uncertainty(desk.node.reading());
+    assert_eq!(known(&desk), None);
+    let seen = desk.look();
+    desk.tell(&seen);
+    assert!(known(&desk) >= Some(SEC), "{:?}", known(&desk));
+    desk.run(SEC * 12);
+    assert!(known(&desk).is_some_and(|width| width < MS * 10), "{:?}", known(&desk));
+}
+
+#[test]
 fn without_anything_there_is_a_tick_a_second_and_no_sight_of_pauses() {
     let mut desk = Desk::new();
     assert!(desk.detector.sees_pauses());

@@ -130,6 +130,13 @@ impl Scene {
         wait_for(what, || look(&self.metrics()?))
     }
 
+    /// Waits until the hardware clock is known so well that half a second cannot be a write.
+    pub fn rtc_is_known(&self) {
+        self.wait_for("the RTC to be known", |now| {
+            now.value("resume_rtc_uncertainty_seconds").filter(|seconds| *seconds < 0.01)
+        });
+    }
+
     /// What the agent says now; `None` while nothing can be heard.
     pub fn metrics(&self) -> Option<Metrics> {
         let (status, text) = get(self.guest.http, "/metrics")?;
