@@ -35,7 +35,12 @@ pub fn tool(name: &str) -> PathBuf {
 
 /// The binary under test.
 pub fn drift_agent() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_drift-agent"));
+    clean(Path::new(env!("CARGO_BIN_EXE_drift-agent")))
+}
+
+/// An agent that this machine's environment tells nothing.
+pub fn clean(program: &Path) -> Command {
+    let mut command = Command::new(program);
     // The machine's own settings are not the test's.
     let theirs = ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "NODE_NAME"];
     let ours = std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("DRIFT_AGENT_"));

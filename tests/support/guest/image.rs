@@ -1,10 +1,10 @@
 //! What a guest consists of: Debian's kernel for clouds, busybox, the agent as it is released, and a time daemon if wanted.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use super::archive::Archive;
+use super::release::static_build;
 use crate::support::tool;
 
 /// The network card's driver, and what it stands on.
@@ -14,8 +14,6 @@ const FOLDERS: [&str; 7] = ["bin", "dev", "proc", "run", "sys", "tmp", "etc"];
 const USERS: &str =
     "root:x:0:0::/:/bin/sh\n_chrony:x:104:104::/:/bin/false\nsystemd-timesync:x:105:105::/:/bin/false\n";
 const GROUPS: &str = "root:x:0:\n_chrony:x:104:\nsystemd-timesync:x:105:\n";
-/// Debian's kernel for clouds is for this one.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What chrony asks for leap seconds.
 const LEAP_SECONDS: &str = "/usr/share/zoneinfo/right/UTC";
 
@@ -89,42 +87,11 @@ fn libraries() -> Vec<PathBuf> {
     vec![machine.join("systemd"), machine]
 }
 
-/// The agent, and the program that is not the agent: static, with the release profile, built when they are not up to date.
+/// The agent, and the program that is not the agent.
 fn built() -> &'static [PathBuf; 2] {
     static BUILT: OnceLock<[PathBuf; 2]> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        [("Cargo.toml", "drift-agent"), ("tests/guest-probe/Cargo.toml", "guest-probe")].map(
-            |(manifest, name)| {
-                build(&root.join(manifest), name);
-                static_folder().join(TARGET).join("release").join(name)
-            },
-        )
+        [("Cargo.toml", "drift-agent"), ("tests/guest-probe/Cargo.toml", "guest-probe")]
+            .map(|(manifest, name)| static_build(manifest, name))
     })
-}
-
-fn build(manifest: &Path, name: &str) {
-    let mut cargo = Command::new(env!("CARGO"));
-    // What cargo tells the tests about themselves would make it build half of the dependencies anew.
-    let theirs = std::env::vars_os().map(|(key, _)| key).filter(|key| {
-        let key = key.to_string_lossy();
-        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"].iter().any(|p| key.starts_with(p))
-    });
-    for key in theirs {
-        cargo.env_remove(key);
-    }
-    // With a target named, build scripts and macros are built as usual, as in the Dockerfile.
-    let built = cargo
-        .args(["build", "--release", "--locked", "--bin", name, "--target", TARGET, "--manifest-path"])
-        .arg(manifest)
-        .arg("--target-dir")
-        .arg(static_folder())
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .status();
-    assert!(built.is_ok_and(|status| status.success()), "{name} does not build");
-}
-
-/// Beside the tests' own files, which are built otherwise.
-fn static_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/static")
 }

@@ -11,6 +11,8 @@ mod archive;
 mod daemons;
 mod image;
 mod qemu;
+#[path = "../release.rs"]
+mod release;
 pub mod scene;
 mod serial;
 mod truth;
