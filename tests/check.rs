@@ -147,7 +147,7 @@ fn a_network_that_drops_udp_is_suspected_only_where_nobody_answered() {
     };
     let ended = check(&silent, &NO_CHRONY);
     let said = format!(
-        "UDP {0} looks blocked: none of 2 servers answered on UDP ports {0}; something between here and them may drop it.",
+        "UDP {0} look blocked: none of 2 servers answered on UDP ports {0}; something between here and them may drop it.",
         ports(&silent)
     );
     assert_eq!(ended.code, 3, "{ended:?}");
