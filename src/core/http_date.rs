@@ -26,6 +26,10 @@ pub struct Dated {
 
 /// Reads `Sun, 22 Nov 2026 10:00:00 GMT`; `None` when it is anything else.
 pub fn parse(text: &str) -> Option<Wall> {
+    // The form that RFC 9110 prescribes: the parser would take CET for GMT.
+    if text.len() != "Sun, 22 Nov 2026 10:00:00 GMT".len() || !text.ends_with(" GMT") {
+        return None;
+    }
     let stamp = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     i64::try_from(stamp.as_nanosecond()).ok().map(Wall::from_nanos)
 }
@@ -56,9 +60,15 @@ mod tests {
     fn the_header_is_read_and_nothing_else() {
         let ten = Wall::parse_rfc3339("2026-11-22T10:00:00Z");
         assert_eq!(parse("Sun, 22 Nov 2026 10:00:00 GMT"), ten);
-        for wrong in
-            ["", "Sun, 22 Nov 2026", "2026-11-22T10:00:00Z", "Sun, 31 Nov 2026 10:00:00 GMT", "\u{1b}[2J"]
-        {
+        for wrong in [
+            "",
+            "Sun, 22 Nov 2026 10:00:00 CET",
+            "Sun, 22 Nov 2026 10:00:00 +0100",
+            "Sun, 22 Nov 2026",
+            "2026-11-22T10:00:00Z",
+            "Sun, 31 Nov 2026 10:00:00 GMT",
+            "\u{1b}[2J",
+        ] {
             assert_eq!(parse(wrong), None, "{wrong:?}");
         }
     }

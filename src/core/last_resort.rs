@@ -115,19 +115,28 @@ impl LastResort {
     pub fn forget(&mut self) {
         self.ntp_was_heard_out = false;
         for source in &mut self.sources {
-            (source.search, source.heard, source.pending) = (Search::default(), None, None);
+            (source.search, source.heard, source.pending, source.last) =
+                (Search::default(), None, None, None);
         }
     }
 
     /// What they say now. What is too old is not said any more.
     pub fn says(&self, now: Reading) -> Coarse {
+        // Nobody is believed alone just for being faster: each has had its turn.
+        let all_turned = self.sources.iter().all(|source| source.last.is_some());
         let says = self.sources.iter().map(|source| {
-            let young = source.heard.filter(|at| now.raw.since(*at) < self.stale_after);
+            let young = source.heard.filter(|at| all_turned && now.raw.since(*at) < self.stale_after);
+            // A contradiction is not taken back by silence.
+            let is_contradicted = young.is_some() && source.search.is_contradicted();
             Said {
                 site: source.site.clone(),
                 measured: young.and_then(|_| source.search.measured(now)),
                 answers: source.search.answers(),
-                refused: source.last.clone().and_then(Result::err),
+                refused: if is_contradicted {
+                    Some(Refused::Contradiction)
+                } else {
+                    source.last.clone().and_then(Result::err)
+                },
             }
         });
         Coarse(says.collect())

@@ -1,4 +1,4 @@
-//! Whether to step the clock: one pure function, and every rule of the contract's section 9 in it.
+//! Whether to step the clock: one pure function with every rule in it.
 //!
 //! When in doubt it refuses and says why. It judges by what each pool says by itself, not only by what they say together:
 //! whichever of them is honest, a step that passes brings the clock nearer to the truth.

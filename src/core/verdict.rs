@@ -54,10 +54,12 @@ pub struct Verdict {
     state: State,
     over: u8,
     under: u8,
+    /// The state is a coarse source's word, and nobody has measured since.
+    is_coarse: bool,
 }
 
 impl State {
-    /// Every state, in the order of the contract.
+    /// Every state, in the order of the README.
     pub const ALL: [Self; 5] = [Self::Unknown, Self::InSync, Self::Drifting, Self::Disagree, Self::Disrupted];
 
     /// The word in metrics, annotations and JSON.
@@ -85,7 +87,7 @@ impl State {
 impl Verdict {
     /// Nothing is known yet.
     pub const fn new(threshold: Duration) -> Self {
-        Self { threshold, state: State::Unknown, over: 0, under: 0 }
+        Self { threshold, state: State::Unknown, over: 0, under: 0, is_coarse: false }
     }
 
     /// The verdict in force.
@@ -104,11 +106,16 @@ impl Verdict {
             Finding::Nothing => return self.become_state(State::Unknown),
             Finding::Contradiction => return self.become_state(State::Disagree),
             Finding::Disruption => return self.become_state(State::Disrupted),
-            Finding::CertainlyOver => return self.become_state(State::Drifting),
+            Finding::CertainlyOver => {
+                let changed = self.become_state(State::Drifting);
+                self.is_coarse = true;
+                return changed;
+            }
             Finding::Measured(offset, bound) => (offset, bound),
         };
         // What was measured refutes both; whether it drifts is another question, and may take more rounds.
-        if matches!(self.state, State::Disagree | State::Disrupted) {
+        // Nor does a coarse word count for what is measured, not even by the hysteresis.
+        if matches!(self.state, State::Disagree | State::Disrupted) || self.is_coarse {
             self.become_state(State::Unknown);
         }
         let (magnitude, threshold) = (offset.magnitude(), self.threshold);
@@ -143,7 +150,7 @@ impl Verdict {
 
     /// Never `true`: what is settled asks for nothing.
     fn become_state(&mut self, state: State) -> bool {
-        (self.state, self.over, self.under) = (state, 0, 0);
+        (self.state, self.over, self.under, self.is_coarse) = (state, 0, 0, false);
         false
     }
 }
@@ -176,6 +183,12 @@ mod tests {
     fn certain_drift_is_said_at_once_in_both_directions() {
         assert_eq!(states(&[measured(103, 2), measured(-103, 2)]), [Drifting, Drifting]);
         assert_eq!(states(&[measured(1, 1), measured(102, 1)]), [InSync, Drifting]);
+    }
+
+    #[test]
+    fn what_was_said_coarsely_does_not_count_for_what_is_measured() {
+        let near = [Finding::CertainlyOver, measured(90, 20), measured(90, 20), measured(90, 20)];
+        assert_eq!(states(&near), [Drifting, Unknown, Unknown, InSync]);
     }
 
     #[test]

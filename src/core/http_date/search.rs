@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::core::line::{Frequency, Interval};
 use crate::core::time::{Bound, Mono, NANOS_PER_SEC, Offset, Reading, Wall, nanos};
 
-/// Servers make the header once and use it for a while. So much older than the answer it may be; no claim is better than that.
+/// Servers make the header once a second, at any time in it, and use it until the next: it may be a second older than the
+/// answer, and never newer. So the truth is later than it says, by half of that, give or take this; no claim is better.
 pub const KEPT_HEADER: Bound = Bound::HALF_SECOND;
 
 /// What the answers of one URL leave open.
@@ -79,11 +80,17 @@ impl Search {
         self.answers
     }
 
-    /// The offset and its bound, as long as the server's header is at most half a second old and its clock is right.
+    /// Does the newest answer contradict those before, and has none borne it out yet?
+    pub fn is_contradicted(&self) -> bool {
+        self.is_contradicted
+    }
+
+    /// The offset and its bound, as long as the server's header is at most a second old and its clock is right.
     pub fn measured(&self, now: Reading) -> Option<(Offset, Bound)> {
         let (at, open) = self.open.filter(|_| !self.is_contradicted)?;
         let open = Frequency::UNKNOWN.carry(open, at, now.raw);
-        Some((open.middle().minus(now.origin()), open.bound() + KEPT_HEADER))
+        let middle = open.middle().plus(Offset::from_nanos(KEPT_HEADER.as_nanos()));
+        Some((middle.minus(now.origin()), open.bound() + KEPT_HEADER))
     }
 }
 
@@ -176,7 +183,7 @@ mod tests {
         fn the_truth_is_inside_and_each_answer_halves_what_is_open(
             truth in -9_000_000_000_000i64..9_000_000_000_000,
             ways in proptest::collection::vec((MS..30 * MS, MS..30 * MS), 6),
-            kept in 0..500 * MS,
+            kept in 0..1_000 * MS,
         ) {
             let (mut search, mut world) = (Search::default(), World::new(truth, kept));
             for way in &ways {
