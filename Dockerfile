@@ -13,15 +13,16 @@ FROM --platform=$BUILDPLATFORM ${BUILDER} AS dependencies
 WORKDIR /src
 ARG TARGETARCH
 # What the builder lacks is fetched: for its own architecture, nothing. Build scripts and macros are built as usual; static
-# is the program only.
+# is the program only. Packed relocations take 0.4 MB less (on amd64; other linkers leave them as they are).
 RUN case "$TARGETARCH" in \
       amd64) cpu=x86_64 package=gcc-x86-64-linux-gnu ;; \
       arm64) cpu=aarch64 package=gcc-aarch64-linux-gnu ;; \
       *) echo "TARGETARCH is \"$TARGETARCH\": amd64 or arm64" >&2 && exit 1 ;; \
     esac \
  && mkdir .cargo \
- && printf '[build]\ntarget = "%s"\n[target.%s]\nlinker = "%s"\nrustflags = ["-C", "target-feature=+crt-static"]\n' \
-      "$cpu-unknown-linux-gnu" "$cpu-unknown-linux-gnu" "$cpu-linux-gnu-gcc" > .cargo/config.toml \
+ && printf '[build]\ntarget = "%s"\n[target.%s]\nlinker = "%s"\nrustflags = [%s]\n' \
+      "$cpu-unknown-linux-gnu" "$cpu-unknown-linux-gnu" "$cpu-linux-gnu-gcc" \
+      '"-Ctarget-feature=+crt-static", "-Clink-arg=-Wl,-z,pack-relative-relocs"' > .cargo/config.toml \
  && if ! [ -d "$(rustc --print target-libdir --target "$cpu-unknown-linux-gnu")" ]; then \
       rustup target add "$cpu-unknown-linux-gnu"; \
     fi \

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// As in the Dockerfile, which says why.
+const FLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
+
 /// Builds a program unless it is up to date; `manifest` is below the repository.
 pub fn static_build(manifest: &str, name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -18,13 +21,13 @@ pub fn static_build(manifest: &str, name: &str) -> PathBuf {
     for key in theirs {
         cargo.env_remove(key);
     }
-    // With a target named, build scripts and macros are built as usual, as in the Dockerfile.
+    // With a target named, build scripts and macros are built as usual.
     let built = cargo
         .args(["build", "--release", "--locked", "--bin", name, "--target", &target, "--manifest-path"])
         .arg(root.join(manifest))
         .arg("--target-dir")
         .arg(&folder)
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("RUSTFLAGS", FLAGS)
         .status();
     assert!(built.is_ok_and(|status| status.success()), "{name} does not build");
     folder.join(target).join("release").join(name)
