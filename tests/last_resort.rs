@@ -254,7 +254,11 @@ fn one_that_lies_beside_one_that_does_not_settles_nothing() {
             let view = world.view();
             has_contradicted |= view.message().contains("contradict each other: nothing is claimed");
             // Nor does the one that answers first get its way for a moment.
-            if view.state != State::Unknown { Err(format!("{:?}: {}", view.state, view.message())) } else { Ok(()) }
+            if view.state == State::Unknown {
+                Ok(())
+            } else {
+                Err(format!("{:?}: {}", view.state, view.message()))
+            }
         })?;
         if has_contradicted { Ok(()) } else { Err("no word of it".to_owned()) }
     });
