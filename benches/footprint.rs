@@ -167,16 +167,9 @@ fn table(rows: &[Row]) -> String {
 }
 
 fn document(table: &str) -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu
-        .lines()
-        .find_map(|l| l.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown", |(_, m)| m);
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let machine = process::machine();
     format!(
         "# What the agent costs\n\nWritten by `make bench` (`benches/footprint.rs`); not edited by hand. A real kube-apiserver, two NTP \
-         servers on loopback,\nthe release binary, static as in the image. Figures of one machine: {cores} cores, {model}, Linux {}.\n\n{table}",
-        kernel.trim()
+         servers on loopback,\nthe release binary, static as in the image. Figures of one machine: {machine}.\n\n{table}"
     )
 }

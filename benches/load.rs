@@ -332,19 +332,13 @@ async fn bother(port: u16, nuisance: Nuisance) {
 }
 
 fn document(measuring: &[String], costs: &[String], clients: &[String]) -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu
-        .lines()
-        .find_map(|l| l.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown", |(_, m)| m);
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let machine = process::machine();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split_whitespace().next().unwrap_or("unknown");
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
         "# What the endpoint bears\n\n\
          Written by `make bench-load` (`benches/load.rs`); not edited by hand. The release binary on one core, two real chronyd, a round of \
-         exchanges a second, all on\nloopback; each request on a connection of its own. Figures of one machine: {cores} cores, {model}, Linux {}, \
+         exchanges a second, all on\nloopback; each request on a connection of its own. Figures of one machine: {machine}, \
          load average {load} at the end.\n\n\
          ## Measuring, while `/v1/clock` is asked {RATE} times a second\n\n\
          | | Calm | Under load | Calm again |\n|---|---|---|---|\n{}\n\n\
@@ -353,7 +347,6 @@ fn document(measuring: &[String], costs: &[String], clients: &[String]) -> Strin
          ## Clients that waste what they can\n\n\
          All at once, for {} s, while `/healthz` is asked every 50 ms.\n\n\
          | Who | Memory before | At most | After | `/healthz` answered |\n|---|---|---|---|---|\n{}\n",
-        kernel.trim(),
         measuring.join("\n"),
         costs.join("\n"),
         STUCK_FOR.as_secs(),

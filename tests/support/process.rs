@@ -1,4 +1,4 @@
-//! What a process costs, by the kernel's own count.
+//! What a process costs, by the kernel's own count, and on which machine.
 
 use std::time::Duration;
 
@@ -17,4 +17,16 @@ pub fn memory(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a running agent");
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("VmRSS");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("kilobytes") * 1_024
+}
+
+/// What figures are of: `2 cores, MODEL, Linux VERSION`.
+pub fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|l| l.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown", |(_, m)| m);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{cores} cores, {model}, Linux {}", kernel.trim())
 }
