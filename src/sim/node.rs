@@ -4,7 +4,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::core::resume::{Observation, RtcRead};
+use crate::core::resume::{Observation, OnSet, RtcRead};
 use crate::core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
 use crate::os::signals::Signals;
 
@@ -17,12 +17,39 @@ pub struct Hardware {
     pub rtc: Ppb,
     /// Hardware clock - wall clock at the start.
     pub gap: Offset,
-    /// Setting the hardware clock restarts its second, as in a PC.
-    pub restarts: bool,
+    /// What setting the hardware clock does to its second.
+    pub second: Second,
     /// The longest that reading it takes.
     pub latency: Duration,
     /// Is there a hypervisor that tells of disruptions?
     pub vmclock: bool,
+}
+
+/// What setting the hardware clock does to its second.
+#[derive(Clone, Copy, Debug)]
+pub struct Second {
+    /// It begins anew.
+    pub restarts: bool,
+    /// As the agent knows: a PC's CMOS clock. The kernel writes that half a second after the second it writes, any other 5 ms before.
+    pub is_known: bool,
+}
+
+impl Second {
+    /// A PC's.
+    pub const RESTARTS: Self = Self { restarts: true, is_known: true };
+
+    fn on_set(self) -> OnSet {
+        match self {
+            Self { is_known: false, .. } => OnSet::Unknown,
+            Self { restarts: true, .. } => OnSet::Restarts,
+            Self { restarts: false, .. } => OnSet::GoesOn,
+        }
+    }
+
+    /// How long after a second's beginning the kernel writes that second, ns.
+    const fn delay(self) -> i64 {
+        if self.is_known { NANOS_PER_SEC / 2 } else { -5_000_000 }
+    }
 }
 
 /// The node. Time passes only when it is told to.
@@ -104,11 +131,10 @@ impl Node {
     pub fn write_rtc(&mut self, late: Duration) {
         let wall = self.reading().wall.as_nanos();
         let shown = self.rtc();
-        let wanted = if self.hardware.restarts {
+        let wanted = if self.hardware.second.restarts {
             wall - nanos(late)
         } else {
-            // It is written 5 ms before the second begins, and its own second stays where it is.
-            let second = (wall + NANOS_PER_SEC / 2).div_euclid(NANOS_PER_SEC);
+            let second = (wall - self.hardware.second.delay() + NANOS_PER_SEC / 2).div_euclid(NANOS_PER_SEC);
             second * NANOS_PER_SEC + shown.rem_euclid(NANOS_PER_SEC)
         };
         self.written += wanted - shown;
@@ -116,9 +142,8 @@ impl Node {
 
     /// How long until the kernel would write it: it waits for the right instant of the second.
     pub fn until_write(&self) -> Duration {
-        let instant = if self.hardware.restarts { NANOS_PER_SEC / 2 } else { NANOS_PER_SEC - 5_000_000 };
         let now = self.reading().wall.as_nanos();
-        Duration::from_nanos((instant - now).rem_euclid(NANOS_PER_SEC).unsigned_abs())
+        Duration::from_nanos((self.hardware.second.delay() - now).rem_euclid(NANOS_PER_SEC).unsigned_abs())
     }
 
     /// The hypervisor says that time was disrupted.
@@ -163,7 +188,7 @@ impl Node {
         }
         let seconds = self.rtc().div_euclid(NANOS_PER_SEC);
         self.pass(second);
-        RtcRead { seconds, before, after: self.reading().raw, restarts: self.hardware.restarts }
+        RtcRead { seconds, before, after: self.reading().raw, on_set: self.hardware.second.on_set() }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::core::machine::{Machine, Settings};
 use crate::core::pool::Resolution;
 use crate::core::publish::WriteError;
 use crate::core::report::Prior;
-use crate::core::resume::{Observation, RtcRead};
+use crate::core::resume::{Observation, OnSet, RtcRead};
 use crate::core::sample::{Limits, Refusal, Root, Sample};
 use crate::core::server::{Answer, Ask, ServerId, Standing};
 use crate::core::step_policy::{self, Mode};
@@ -301,7 +301,7 @@ impl World {
             seconds: self.plan.present.plus(Offset::from_nanos(ran)).as_nanos().div_euclid(NANOS_PER_SEC),
             before: now.raw,
             after: now.raw,
-            restarts: true,
+            on_set: OnSet::Restarts,
         };
         let clock_set = Some(std::mem::take(&mut self.clock_was_set));
         Observation { now, rtc: Some(rtc), clock_set, vmclock: None, late: Duration::ZERO }

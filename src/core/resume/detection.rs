@@ -68,9 +68,7 @@ impl fmt::Display for Detection {
             (Class::Resume, None) if self.by == Signal::Vmclock => {
                 f.write_str("the hypervisor says that the machine was restored or migrated")
             }
-            (Class::Resume, None) => {
-                f.write_str("the machine was paused: nobody can have set its hardware clock so")
-            }
+            (Class::Resume, None) => f.write_str("the machine was paused"),
             (Class::RtcWritten, Some((forward, size))) => {
                 write!(f, "the hardware clock was set {} by {size}", direction(forward))
             }

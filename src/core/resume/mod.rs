@@ -33,7 +33,7 @@ use super::time::{Bound, Mono, Offset, Reading, nanos};
 
 pub use self::classify::Class;
 pub use self::detection::{Detection, Signal};
-pub use self::tracker::RtcRead;
+pub use self::tracker::{OnSet, RtcRead};
 
 /// A sleep shorter than this is not worth a word; the clocks cannot be read at one instant either.
 const SLEPT: Duration = Duration::from_millis(50);
@@ -78,13 +78,13 @@ struct Doubt {
     expected: Range,
     /// Wall - base, wherever it was when the RTC jumped.
     wall: Range,
-    restarts: bool,
+    on_set: OnSet,
 }
 
 impl Doubt {
     /// With RTC - base as it is known now, can it have been a write?
     fn remains(&self, found: Range) -> bool {
-        may_be_written(self.expected.from(self.wall), found.from(self.wall), self.restarts)
+        may_be_written(self.expected.from(self.wall), found.from(self.wall), self.on_set)
     }
 }
 
@@ -158,10 +158,6 @@ impl Detector {
         };
         let class = classify(evidence)?;
         let signals = signals(evidence, set);
-        if rtc == RtcFinding::Jumped && jump.is_none() {
-            // About a jump that was told as a write: a better word for it, however long ago.
-            self.event = None;
-        }
         if !self.is_news(class, signals, at) {
             return None;
         }
@@ -241,7 +237,7 @@ impl Detector {
         })
     }
 
-    /// What the RTC did, and how far it jumped. A finding without a jump is about an earlier one.
+    /// What the RTC did, and how far it jumped.
     fn rtc(&mut self, read: RtcRead, now: Reading) -> (RtcFinding, Option<(Offset, Bound)>) {
         let lift = |raw: Mono| raw.plus(self.suspended);
         let read = RtcRead { before: lift(read.before), after: lift(read.after), ..read };
@@ -251,30 +247,31 @@ impl Detector {
             if self.tracker.take_checked() {
                 self.whereabouts.checked();
             }
-            return (self.settle_doubt(at), None);
+            return self
+                .settle_doubt(at)
+                .map_or((RtcFinding::Steady, None), |by| (RtcFinding::Jumped, Some(by)));
         };
         self.jumps.add(at, found.low > expected.high);
         let by = Some(found.from(expected).as_offset());
         let wall = self.whereabouts.all();
         self.whereabouts = Whereabouts::default();
-        let doubt = wall.map(|wall| Doubt { until: at.plus(DOUBT), expected, wall, restarts: read.restarts });
+        let doubt = wall.map(|wall| Doubt { until: at.plus(DOUBT), expected, wall, on_set: read.on_set });
         self.doubt = doubt.filter(|doubt| doubt.remains(found));
         (if self.doubt.is_some() { RtcFinding::Written } else { RtcFinding::Jumped }, by)
     }
 
-    /// Better known by now, can it still have been a write?
-    fn settle_doubt(&mut self, at: Mono) -> RtcFinding {
-        let Some((doubt, origin)) = self.doubt.zip(self.tracker.origin(at)) else {
-            return RtcFinding::Steady;
-        };
-        if !doubt.remains(origin) {
-            self.doubt = None;
-            return RtcFinding::Jumped;
-        }
-        if origin.width() <= nanos(NARROW) || at > doubt.until {
+    /// Better known by now, can it still have been a write? If not, how far it jumped.
+    fn settle_doubt(&mut self, at: Mono) -> Option<(Offset, Bound)> {
+        let (doubt, origin) = self.doubt.zip(self.tracker.origin(at))?;
+        let remains = doubt.remains(origin);
+        if !remains || origin.width() <= nanos(NARROW) || at > doubt.until {
             self.doubt = None;
         }
-        RtcFinding::Steady
+        (!remains).then(|| {
+            // It was told as a write: this is a better word for it, however long ago that was.
+            self.event = None;
+            origin.from(doubt.expected).as_offset()
+        })
     }
 
     /// Is it another event than the one told last, or a better word for it?

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::time::{Ppb, Wall};
 use crate::os::signals::Signals;
-use crate::sim::node::{Hardware, Node};
+use crate::sim::node::{Hardware, Node, Second};
 
 const MS: Duration = Duration::from_millis(1);
 const SEC: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ impl Desk {
             raw: Ppb::default(),
             rtc: Ppb::default(),
             gap: Offset::ZERO,
-            restarts: true,
+            second: Second::RESTARTS,
             latency: MS,
             vmclock: true,
         };
@@ -262,7 +262,8 @@ fn our_own_step_is_ours_only_once_and_only_that_way() {
 }
 
 fn anything() -> impl Strategy<Value = Observation> {
-    let rtc = proptest::option::of((any::<i64>(), any::<i64>(), any::<i64>(), any::<bool>()));
+    let on_set = proptest::sample::select(vec![OnSet::Restarts, OnSet::GoesOn, OnSet::Unknown]);
+    let rtc = proptest::option::of((any::<i64>(), any::<i64>(), any::<i64>(), on_set));
     (any::<i64>(), any::<i64>(), any::<u64>(), rtc, any::<Option<bool>>(), any::<Option<u64>>(), any::<u64>())
         .prop_map(|(wall, raw, suspended, rtc, clock_set, vmclock, late)| Observation {
             now: Reading {
@@ -270,11 +271,11 @@ fn anything() -> impl Strategy<Value = Observation> {
                 raw: Mono::from_nanos(raw),
                 suspended: Duration::from_nanos(suspended),
             },
-            rtc: rtc.map(|(seconds, before, after, restarts)| RtcRead {
+            rtc: rtc.map(|(seconds, before, after, on_set)| RtcRead {
                 seconds,
                 before: Mono::from_nanos(before),
                 after: Mono::from_nanos(after),
-                restarts,
+                on_set,
             }),
             clock_set,
             vmclock,

@@ -36,9 +36,19 @@ pub struct RtcRead {
     pub before: Mono,
     /// The clock just after. Any time may lie between: the bounds stay true.
     pub after: Mono,
-    /// A write restarts the RTC's second (a PC's CMOS clock does), so that it shows wall time to the millisecond afterwards.
-    /// If not, a write moves it by whole seconds only.
-    pub restarts: bool,
+    /// What setting it does to its second.
+    pub on_set: OnSet,
+}
+
+/// What setting an RTC does to the second that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnSet {
+    /// It begins anew, so that the RTC shows the time that was set to the millisecond: a PC's CMOS clock.
+    Restarts,
+    /// It goes on, so that the RTC moves by whole seconds only: a PC's CMOS clock on a processor by AMD.
+    GoesOn,
+    /// One of the two.
+    Unknown,
 }
 
 /// RTC - base in nanoseconds, as known when the base clock read `at`.
@@ -175,7 +185,7 @@ mod tests {
     /// It showed `seconds` at `millis` of the base clock.
     fn read(seconds: i64, millis: i64) -> RtcRead {
         let at = Mono::from_nanos(millis * MS);
-        RtcRead { seconds, before: at, after: at, restarts: true }
+        RtcRead { seconds, before: at, after: at, on_set: OnSet::Restarts }
     }
 
     /// RTC - base is 0 to the millisecond.

@@ -1,14 +1,18 @@
 //! The hardware clock by sysfs: readable by everybody, also in a pod.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::core::resume::RtcRead;
+use crate::core::resume::{OnSet, RtcRead};
 use crate::os::clock::Clock;
 
-/// The driver of a PC's CMOS clock. Other drivers' names only say that we do not know better.
-const RESTARTS: &str = "rtc_cmos";
+/// The driver of a PC's CMOS clock.
+const CMOS: &str = "rtc_cmos";
+/// On processors of these makers the kernel sets a CMOS clock without resetting its divider: the bit that does so has another meaning
+/// there (`drivers/rtc/rtc-mc146818-lib.c`, `apply_amd_register_a_behavior`, Linux 5.18 and the stable kernels since 5.4).
+const WITHOUT_RESET: [&str; 2] = ["AuthenticAMD", "HygonGenuine"];
 /// `i64::MIN` and a line feed.
 const LONGEST: usize = 21;
 
@@ -16,20 +20,22 @@ const LONGEST: usize = 21;
 #[derive(Debug)]
 pub struct Rtc {
     since_epoch: File,
-    restarts: bool,
+    on_set: OnSet,
 }
 
 impl Rtc {
-    /// The clock in `folder` (`/sys/class/rtc`) that the system takes its time from when it starts, or else the first.
-    pub fn open(folder: &Path) -> Option<Self> {
+    /// The clock in `folder` (`/sys/class/rtc`) that the system takes its time from when it starts, or else the first. `cpuinfo` is
+    /// `/proc/cpuinfo`.
+    pub fn open(folder: &Path, cpuinfo: &Path) -> Option<Self> {
         let is_system =
             |rtc: &Path| fs::read_to_string(rtc.join("hctosys")).is_ok_and(|text| text.trim() == "1");
         let system =
             fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).find(|rtc| is_system(rtc));
         let rtc = system.unwrap_or_else(|| folder.join("rtc0"));
         let since_epoch = File::open(rtc.join("since_epoch")).ok()?;
-        let restarts = fs::read_to_string(rtc.join("name")).is_ok_and(|name| name.starts_with(RESTARTS));
-        Some(Self { since_epoch, restarts })
+        let is_cmos = fs::read_to_string(rtc.join("name")).is_ok_and(|name| name.starts_with(CMOS));
+        let on_set = if is_cmos { cmos_on_set(cpuinfo) } else { OnSet::Unknown };
+        Some(Self { since_epoch, on_set })
     }
 
     /// Reads it between two readings of the raw clock. It may take milliseconds: a CMOS clock that is just ticking over is waited for.
@@ -39,7 +45,22 @@ impl Rtc {
         let length = self.since_epoch.read_at(&mut text, 0).ok()?;
         let after = clock.read().raw;
         let seconds = std::str::from_utf8(text.get(..length)?).ok()?.trim_ascii_end().parse().ok()?;
-        Some(RtcRead { seconds, before, after, restarts: self.restarts })
+        Some(RtcRead { seconds, before, after, on_set: self.on_set })
+    }
+}
+
+fn cmos_on_set(cpuinfo: &Path) -> OnSet {
+    // It lists the processors one after the other: of a big machine it is long, and the first line of this name says it.
+    let lines =
+        File::open(cpuinfo).map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(Result::ok);
+    let vendor = lines.filter(|line| line.starts_with("vendor_id")).find_map(|line| {
+        let (_, vendor) = line.split_once(':')?;
+        Some(WITHOUT_RESET.contains(&vendor.trim()))
+    });
+    match vendor {
+        Some(true) => OnSet::GoesOn,
+        Some(false) => OnSet::Restarts,
+        None => OnSet::Unknown,
     }
 }
 
@@ -60,6 +81,17 @@ mod tests {
             Self(folder)
         }
 
+        /// Of a processor by this maker.
+        fn of(self, vendor: &str) -> Self {
+            let text = format!("processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: 25\n\nprocessor\t: 1\n");
+            fs::write(self.0.join("cpuinfo"), text).unwrap();
+            self
+        }
+
+        fn open(&self) -> Option<Rtc> {
+            Rtc::open(&self.0, &self.0.join("cpuinfo"))
+        }
+
         fn clock(self, name: &str, files: &[(&str, &str)]) -> Self {
             fs::create_dir_all(self.0.join(name)).unwrap();
             for (file, text) in files {
@@ -78,14 +110,15 @@ mod tests {
     #[test]
     fn it_reads_the_systems_clock_again_and_again() {
         let sysfs = Sysfs::new("again")
+            .of("GenuineIntel")
             .clock("rtc0", &[("since_epoch", "1\n"), ("hctosys", "0\n"), ("name", "rtc-ds1307 1-0068\n")])
             .clock(
                 "rtc1",
                 &[("since_epoch", "1795341600\n"), ("hctosys", "1\n"), ("name", "rtc_cmos 00:04\n")],
             );
-        let rtc = Rtc::open(&sysfs.0).unwrap();
+        let rtc = sysfs.open().unwrap();
         let first = rtc.read(&LinuxClock).unwrap();
-        assert_eq!((first.seconds, first.restarts), (1_795_341_600, true));
+        assert_eq!((first.seconds, first.on_set), (1_795_341_600, OnSet::Restarts));
         assert!(first.before <= first.after);
         fs::write(sysfs.0.join("rtc1/since_epoch"), "1795341601\n").unwrap();
         assert_eq!(rtc.read(&LinuxClock).map(|r| r.seconds), Some(1_795_341_601));
@@ -96,17 +129,31 @@ mod tests {
         let sysfs = Sysfs::new("first")
             .clock("rtc0", &[("since_epoch", "-5\n"), ("name", "rtc-pl031 9010000.pl031\n")])
             .clock("rtc1", &[("since_epoch", "7\n"), ("hctosys", "0\n")]);
-        let read = Rtc::open(&sysfs.0).unwrap().read(&LinuxClock).unwrap();
-        assert_eq!((read.seconds, read.restarts), (-5, false));
+        let read = sysfs.open().unwrap().read(&LinuxClock).unwrap();
+        assert_eq!((read.seconds, read.on_set), (-5, OnSet::Unknown));
+    }
+
+    #[test]
+    fn what_setting_a_cmos_clock_does_to_its_second_depends_on_the_processor() {
+        let on_set = |vendor: &str, driver: &str| {
+            let sysfs = Sysfs::new("vendor").clock("rtc0", &[("since_epoch", "7\n"), ("name", driver)]);
+            sysfs.of(vendor).open().unwrap().on_set
+        };
+        assert_eq!(on_set("GenuineIntel", "rtc_cmos 00:04\n"), OnSet::Restarts);
+        assert_eq!(on_set("AuthenticAMD", "rtc_cmos 00:04\n"), OnSet::GoesOn);
+        assert_eq!(on_set("HygonGenuine", "rtc_cmos rtc_cmos\n"), OnSet::GoesOn);
+        assert_eq!(on_set("AuthenticAMD", "rtc-ds1307 1-0068\n"), OnSet::Unknown);
+        let no_vendor = Sysfs::new("arm").clock("rtc0", &[("since_epoch", "7\n"), ("name", "rtc_cmos\n")]);
+        assert_eq!(no_vendor.open().unwrap().on_set, OnSet::Unknown);
     }
 
     #[test]
     fn what_is_no_clock_is_none() {
-        assert!(Rtc::open(Path::new("/nonexistent")).is_none());
-        assert!(Rtc::open(&Sysfs::new("empty").0).is_none());
+        assert!(Rtc::open(Path::new("/nonexistent"), Path::new("/nonexistent")).is_none());
+        assert!(Sysfs::new("empty").open().is_none());
         for text in ["", "\n", "now\n", "12 34\n", "99999999999999999999\n", "\u{fc}\n"] {
             let sysfs = Sysfs::new("garbage").clock("rtc0", &[("since_epoch", text)]);
-            assert_eq!(Rtc::open(&sysfs.0).unwrap().read(&LinuxClock), None, "{text:?}");
+            assert_eq!(sysfs.open().unwrap().read(&LinuxClock), None, "{text:?}");
         }
     }
 }
