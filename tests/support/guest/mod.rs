@@ -38,6 +38,11 @@ const HTTP_PORT: u16 = 10_123;
 /// The guest's clock counts as right within this many seconds.
 pub const RIGHT: f64 = 0.005;
 
+/// Setting the hardware clock restarts its second.
+pub const INTEL: &str = "GenuineIntel";
+/// It does not.
+pub const AMD: &str = "AuthenticAMD";
+
 /// What to boot.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -49,6 +54,8 @@ pub struct Spec {
     pub kernel: &'static str,
     /// The program of the cache that is QEMU.
     pub qemu: &'static str,
+    /// Who has made the processor: what setting the hardware clock does to its second depends on it.
+    pub vendor: &'static str,
     /// Added to QEMU's command line.
     pub devices: &'static [&'static str],
 }
@@ -61,6 +68,7 @@ impl Spec {
             kernel_options: "",
             kernel: "guest-kernel",
             qemu: "qemu-system-x86_64",
+            vendor: INTEL,
             devices: &[],
         }
     }
@@ -245,6 +253,7 @@ fn start_qemu(spec: &Spec, folder: &Folder, more: &[String]) -> Started {
     let options = format!("{always} {}", spec.kernel_options);
     let mut arguments: Vec<String> = [
         ["-machine", "pc"],
+        ["-cpu", &format!("qemu64,vendor={}", spec.vendor)],
         ["-m", "192"],
         ["-netdev", &network],
         ["-device", "virtio-net-pci,netdev=net,romfile="],
