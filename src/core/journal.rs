@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn detection(class: Class) -> Detection {
-        Detection { class, by: Signal::Rtc, amount: None }
+        Detection { class, by: Signal::Rtc, amount: None, again: false }
     }
 
     fn outcome(result: StepResult, reason: &str) -> Outcome {

@@ -7,6 +7,7 @@ mod step;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use self::resume::Bursts;
 use super::combine::{Combined, combine};
 use super::daemon::DaemonReport;
 use super::effect::{Effect, Input, Note};
@@ -86,8 +87,7 @@ pub struct Machine {
     last_confirmation: Option<Mono>,
     begun: bool,
     detector: Detector,
-    /// Bursts that signals may ask for: a signal that will not end must not make us ask fast for ever.
-    bursts: Bucket,
+    bursts: Bursts,
     stepper: Stepper,
     daemon: Option<DaemonReport>,
     leap_seen: Option<Mono>,
@@ -143,7 +143,7 @@ impl Machine {
             last_confirmation: None,
             begun: false,
             detector: Detector::new(),
-            bursts: Bucket::new(now.raw),
+            bursts: Bursts::new(now.raw),
             daemon: None,
             leap_seen: None,
             journal: Journal::default(),

@@ -4,13 +4,35 @@ use std::time::Duration;
 
 use super::{Basis, Machine};
 use crate::core::effect::{Effect, Input, Note};
+use crate::core::publish::Bucket;
 use crate::core::report::EventReason;
 use crate::core::resume::{Class, Detection};
 use crate::core::step_policy::Trigger;
-use crate::core::time::Reading;
+use crate::core::time::{Mono, Reading};
 
 /// How often the pools are asked on a machine that nothing else would tell of a pause.
 const BLIND_INTERVAL: Duration = Duration::from_secs(16);
+
+/// The bursts that signals may ask for: one that will not end must not make us ask fast for ever.
+#[derive(Debug)]
+pub(super) struct Bursts {
+    bucket: Bucket,
+    /// The last one was granted.
+    granted: bool,
+}
+
+impl Bursts {
+    pub(super) fn new(now: Mono) -> Self {
+        Self { bucket: Bucket::new(now), granted: false }
+    }
+
+    /// May it be sent? The better word for an event throws away what the burst for the first word has brought: that one is sent `again`,
+    /// and counts once.
+    fn take(&mut self, again: bool, now: Mono) -> bool {
+        self.granted = (again && self.granted) || self.bucket.take(now);
+        self.granted
+    }
+}
 
 impl Machine {
     /// Every input brings a reading of the clocks, and with it a look at what they say.
@@ -48,7 +70,7 @@ impl Machine {
         }
         self.stepper.trigger(Trigger::Resume(class), now.raw);
         // Only the pools say how wrong the clock is. Without a burst the next round does.
-        if self.bursts.take(now.raw) {
+        if self.bursts.take(detection.again, now.raw) {
             self.rounds.request_burst();
         }
     }
@@ -60,4 +82,22 @@ fn in_a_sentence(detection: Detection) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|c| c.to_ascii_uppercase());
     first.into_iter().chain(letters).chain(['.']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_events_have_their_burst_at_once_in_however_many_words() {
+        let now = Mono::from_nanos(1_000_000_000_000);
+        let mut bursts = Bursts::new(now);
+        for nth in 1..=3 {
+            assert!(bursts.take(false, now), "{nth}");
+            assert!(bursts.take(true, now), "{nth}: a better word");
+        }
+        assert!(!bursts.take(false, now) && !bursts.take(true, now), "the fourth, by either word");
+        let later = now.plus(Duration::from_secs(61));
+        assert!(bursts.take(true, later), "a minute gives another one");
+    }
 }

@@ -81,6 +81,20 @@ struct Doubt {
     on_set: OnSet,
 }
 
+/// What a read of the RTC shows.
+#[derive(Clone, Copy, Debug)]
+struct RtcSeen {
+    finding: RtcFinding,
+    /// How far it jumped; positive: forward.
+    by: Option<(Offset, Bound)>,
+    /// That is about a jump which was told as a write.
+    again: bool,
+}
+
+impl RtcSeen {
+    const STEADY: Self = Self { finding: RtcFinding::Steady, by: None, again: false };
+}
+
 impl Doubt {
     /// With RTC - base as it is known now, can it have been a write?
     fn remains(&self, found: Range) -> bool {
@@ -146,21 +160,23 @@ impl Detector {
             self.doubt = None;
         }
         let read = seen.rtc.filter(|_| !is_new_start && self.jumps.is_trusted());
-        let (rtc, jump) = read.map_or((RtcFinding::Steady, None), |read| self.rtc(read, now));
+        let rtc = read.map_or(RtcSeen::STEADY, |read| self.rtc(read, now));
         let late = (seen.late > LATE).then_some(seen.late);
 
         let evidence = Evidence {
             slept: slept.is_some(),
             disrupted,
-            rtc,
+            rtc: rtc.finding,
             clock_set: set.is_some(),
             late: late.is_some(),
         };
         let class = classify(evidence)?;
         let signals = signals(evidence, set);
-        if !self.is_news(class, signals, at) {
-            return None;
+        if rtc.again {
+            // However long ago the first word was.
+            self.event = None;
         }
+        let again = self.is_news(class, signals, at)? || rtc.again;
         if matches!(class, Class::Suspend | Class::Resume) {
             self.doubt = None;
         }
@@ -168,12 +184,12 @@ impl Detector {
         let (by, amount) = match class {
             Class::Suspend => (Signal::Suspend, slept.map(exactly)),
             Class::Resume if disrupted => (Signal::Vmclock, None),
-            Class::Resume | Class::RtcWritten => (Signal::Rtc, jump),
+            Class::Resume | Class::RtcWritten => (Signal::Rtc, rtc.by),
             Class::ClockSet if set.is_some_and(|s| s.cancelled) => (Signal::ClockSet, set.map(|s| s.by)),
             Class::ClockSet => (Signal::Wall, set.map(|s| s.by)),
             Class::Stall => (Signal::LateTick, late.map(exactly)),
         };
-        Some(Detection { class, by, amount })
+        Some(Detection { class, by, amount, again })
     }
 
     /// When the next observation is due.
@@ -237,8 +253,7 @@ impl Detector {
         })
     }
 
-    /// What the RTC did, and how far it jumped.
-    fn rtc(&mut self, read: RtcRead, now: Reading) -> (RtcFinding, Option<(Offset, Bound)>) {
+    fn rtc(&mut self, read: RtcRead, now: Reading) -> RtcSeen {
         let lift = |raw: Mono| raw.plus(self.suspended);
         let read = RtcRead { before: lift(read.before), after: lift(read.after), ..read };
         let at = now.base();
@@ -247,39 +262,35 @@ impl Detector {
             if self.tracker.take_checked() {
                 self.whereabouts.checked();
             }
-            return self
-                .settle_doubt(at)
-                .map_or((RtcFinding::Steady, None), |by| (RtcFinding::Jumped, Some(by)));
+            let jumped =
+                |by: Range| RtcSeen { finding: RtcFinding::Jumped, by: Some(by.as_offset()), again: true };
+            return self.settle_doubt(at).map_or(RtcSeen::STEADY, jumped);
         };
         self.jumps.add(at, found.low > expected.high);
-        let by = Some(found.from(expected).as_offset());
         let wall = self.whereabouts.all();
         self.whereabouts = Whereabouts::default();
         let doubt = wall.map(|wall| Doubt { until: at.plus(DOUBT), expected, wall, on_set: read.on_set });
         self.doubt = doubt.filter(|doubt| doubt.remains(found));
-        (if self.doubt.is_some() { RtcFinding::Written } else { RtcFinding::Jumped }, by)
+        let finding = if self.doubt.is_some() { RtcFinding::Written } else { RtcFinding::Jumped };
+        RtcSeen { finding, by: Some(found.from(expected).as_offset()), again: false }
     }
 
-    /// Better known by now, can it still have been a write? If not, how far it jumped.
-    fn settle_doubt(&mut self, at: Mono) -> Option<(Offset, Bound)> {
+    /// Better known by now, can it still have been a write? If not, how far the RTC jumped, in ns.
+    fn settle_doubt(&mut self, at: Mono) -> Option<Range> {
         let (doubt, origin) = self.doubt.zip(self.tracker.origin(at))?;
         let remains = doubt.remains(origin);
         if !remains || origin.width() <= nanos(NARROW) || at > doubt.until {
             self.doubt = None;
         }
-        (!remains).then(|| {
-            // It was told as a write: this is a better word for it, however long ago that was.
-            self.event = None;
-            origin.from(doubt.expected).as_offset()
-        })
+        (!remains).then(|| origin.from(doubt.expected))
     }
 
-    /// Is it another event than the one told last, or a better word for it?
-    fn is_news(&mut self, class: Class, signals: u8, at: Mono) -> bool {
+    /// `Some(false)`: it is another event than the one told last. `Some(true)`: a better word for that one.
+    fn is_news(&mut self, class: Class, signals: u8, at: Mono) -> Option<bool> {
         match &mut self.event {
             // A sleep shows whole in the second reading at the latest; the first may have been held up between its clocks.
             Some(event) if at <= event.until && event.told == Class::Suspend && class == Class::Suspend => {
-                false
+                None
             }
             Some(event) if at <= event.until && event.signals & signals == 0 => {
                 event.signals |= signals;
@@ -287,11 +298,11 @@ impl Detector {
                 if upgrades {
                     event.told = class;
                 }
-                upgrades
+                upgrades.then_some(true)
             }
             event => {
                 *event = Some(Event { until: at.plus(SAME_EVENT), signals, told: class });
-                true
+                Some(false)
             }
         }
     }

@@ -13,6 +13,8 @@ struct Desk {
     node: Node,
     detector: Detector,
     told: Vec<(Class, Signal)>,
+    /// Of each, is it a better word for the one before?
+    again: Vec<bool>,
 }
 
 impl Desk {
@@ -25,7 +27,12 @@ impl Desk {
             latency: MS,
             vmclock: true,
         };
-        let mut desk = Self { node: Node::new(hardware, 1), detector: Detector::new(), told: Vec::new() };
+        let mut desk = Self {
+            node: Node::new(hardware, 1),
+            detector: Detector::new(),
+            told: Vec::new(),
+            again: Vec::new(),
+        };
         desk.run(SEC * 12);
         desk
     }
@@ -36,7 +43,9 @@ impl Desk {
     }
 
     fn tell(&mut self, seen: &Observation) {
-        self.told.extend(self.detector.on(seen).map(|d| (d.class, d.by)));
+        let told = self.detector.on(seen);
+        self.told.extend(told.map(|d| (d.class, d.by)));
+        self.again.extend(told.map(|d| d.again));
     }
 
     fn run(&mut self, span: Duration) {
@@ -73,6 +82,7 @@ fn the_weaker_word_first_and_the_stronger_after_it() {
     desk.node.disrupt();
     desk.run(SEC * 5);
     assert_eq!(desk.take(), [(Class::ClockSet, Signal::ClockSet), (Class::Resume, Signal::Vmclock)]);
+    assert_eq!(desk.again, [false, false, false, true], "the notice that came twice tells of two events");
 }
 
 #[test]
@@ -96,6 +106,7 @@ fn what_follows_of_the_same_event_is_silent_and_of_another_is_not() {
     desk.node.disrupt();
     desk.run(SEC * 5);
     assert_eq!(desk.take(), [(Class::Resume, Signal::Vmclock); 2]);
+    assert!(!desk.again.contains(&true), "they are all events of their own");
 }
 
 /// What is `Copy` owns nothing: neither looking nor judging can allocate in here.

@@ -280,7 +280,9 @@ fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
     let mut scene = Scene::new();
     let lost = Offset::from_nanos(20 * NANOS_PER_SEC);
     let amount = Some((lost, Bound::default()));
-    scene.journal.resumed(Detection { class: Class::Resume, by: Signal::Rtc, amount }, scene.now);
+    scene
+        .journal
+        .resumed(Detection { class: Class::Resume, by: Signal::Rtc, amount, again: false }, scene.now);
     let later = |secs| Reading { raw: scene.now.raw.plus(Duration::from_secs(secs)), ..scene.now };
     scene.journal.note(later(0), State::Disrupted, None, None);
     let outcome = Outcome {
@@ -323,9 +325,10 @@ fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
 fn a_long_list_is_cut_and_counted() {
     let mut scene = Scene::new();
     for _ in 0..40 {
-        scene
-            .journal
-            .resumed(Detection { class: Class::Stall, by: Signal::LateTick, amount: None }, scene.now);
+        scene.journal.resumed(
+            Detection { class: Class::Stall, by: Signal::LateTick, amount: None, again: false },
+            scene.now,
+        );
     }
     let words = section(&scene.page(), "The last two hours");
     assert_eq!(words.matches("Stall: the agent did not run for a while").count(), 30);
@@ -484,7 +487,10 @@ fn build(
         now.raw = now.raw.plus(Duration::from_millis(u64::from(seconds) / 1_000));
         match (Class::ALL.get(class), class) {
             (Some(class), _) => {
-                journal.resumed(Detection { class: *class, by: Signal::Rtc, amount: measured }, *now);
+                journal.resumed(
+                    Detection { class: *class, by: Signal::Rtc, amount: measured, again: false },
+                    *now,
+                );
             }
             (None, 5) => journal.stepped(
                 &Outcome {
