@@ -33,6 +33,7 @@ const MS: i64 = 1_000_000;
 const SEC: i64 = 1_000 * MS;
 const MINUTE: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_secs(64);
+const PRESENT: Wall = Wall::from_secs(1_795_341_600);
 const BURST: Duration = Duration::from_secs(10);
 
 fn path(rng: &mut fastrand::Rng, most: u64) -> Path {
@@ -53,7 +54,7 @@ fn world(seed: u64, offset: Offset, behaviour: Behaviour, change: impl FnOnce(&m
     let mut host = || Host { model: ServerModel::new(behaviour), path: path(&mut rng, 20) };
     let mut plan = Plan {
         seed,
-        present: Wall::from_secs(1_795_341_600),
+        present: PRESENT,
         offset,
         oscillator: Oscillator { error: Ppb(0), swing: Ppb(0), period: MINUTE * 600 },
         pools: vec![vec![host(), host()], vec![host(), host()]],
@@ -88,6 +89,26 @@ fn was_asked_seldom(world: &World) -> Result<(), String> {
         };
         if times.windows(2).any(is_fast) {
             return Err(format!("too often: {times:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Times in reports and events of a drift are true to the coarse bound.
+fn no_time_of_a_drifted_clock_is_written_down(world: &World) -> Result<(), String> {
+    let slack = Offset::from_nanos(2 * SEC);
+    for (at, effect) in &world.effects {
+        let now = PRESENT.plus(Offset::from_nanos(i64::try_from(at.as_nanos()).unwrap_or(0)));
+        let times = match effect {
+            Effect::WriteNode(report) if report.state == State::Drifting => {
+                vec![report.heartbeat, report.transition, report.exceeded_since.unwrap_or(report.heartbeat)]
+            }
+            Effect::SendEvent(event) => vec![event.at],
+            _ => vec![],
+        };
+        let is_so = |time: &Wall| now.plus(slack) >= *time && time.plus(slack) >= PRESENT;
+        if !times.iter().all(is_so) {
+            return Err(format!("at {at:?} {effect:?}"));
         }
     }
     Ok(())
@@ -130,6 +151,7 @@ fn without_ntp_it_says_drifting_where_that_is_true_and_never_in_sync() {
         if view.coarse.offset().is_none() || !message.contains("by the HTTP Date header of ") {
             return Err(format!("nothing is said: {message}"));
         }
+        no_time_of_a_drifted_clock_is_written_down(&world)?;
         let steps = world.effects.iter().filter(|(_, e)| matches!(e, Effect::Step(_))).count();
         if steps > 0 { Err("stepped".to_owned()) } else { Ok(()) }
     });

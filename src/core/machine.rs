@@ -336,7 +336,7 @@ impl Machine {
         out.push(Effect::Tell(Note::Verdict { state, sentence: view.sentence() }));
         match state {
             State::Drifting if self.exceeded_since.is_none() => {
-                self.exceeded_since = Some(view.reference.unwrap_or(now.wall));
+                self.exceeded_since = Some(view.best_time());
                 self.raise(EventReason::ClockDriftExceeded, view.sentence(), now);
             }
             State::InSync if self.exceeded_since.take().is_some() => {
@@ -347,9 +347,8 @@ impl Machine {
     }
 
     fn raise(&mut self, reason: EventReason, note: String, now: Reading) {
-        let known = self.times.map(|line| line.reference(now));
-        let wants_time = known.is_none().then_some(now.raw);
-        self.waiting.push_back((wants_time, NodeEvent { reason, note, at: known.unwrap_or(now.wall) }));
+        let wants_time = self.times.is_none().then_some(now.raw);
+        self.waiting.push_back((wants_time, NodeEvent { reason, note, at: self.view(now).best_time() }));
         // Only the newest matter when the API server is away.
         if self.waiting.len() > EVENTS_KEPT {
             self.waiting.pop_front();
@@ -440,7 +439,7 @@ impl Machine {
     fn report(&mut self, now: Reading) -> NodeReport {
         let view = self.view(now);
         let status = Status::of(view.state);
-        let time = view.reference.unwrap_or(now.wall);
+        let time = view.best_time();
         let transition = match self.transition {
             Some((before, since)) if before == status => since,
             _ => time,

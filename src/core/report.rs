@@ -196,7 +196,7 @@ impl NodeReport {
             measured: view.measured,
             // Nothing known is nothing observed; a contradiction is.
             observed_at: view.reference.filter(|_| view.measured.is_some() || view.state == State::Disagree),
-            heartbeat: view.reference.unwrap_or(view.node_time),
+            heartbeat: view.best_time(),
             transition,
             exceeded_since: exceeded_since.filter(|_| view.state == State::Drifting),
             pools: pools.chain(coarse).collect(),

@@ -122,6 +122,12 @@ pub struct Counts {
 }
 
 impl View {
+    /// The best time to write down: reference time; where NTP was never heard, what the sources of last resort make of the node's; or that.
+    pub fn best_time(&self) -> Wall {
+        let coarse = || self.coarse.offset().map(|(offset, _)| self.node_time.plus(offset));
+        self.reference.or_else(coarse).unwrap_or(self.node_time)
+    }
+
     /// The largest offset of a pool minus the smallest, when two pools or more have one.
     pub fn disagreement(&self) -> Option<Duration> {
         let offsets: Vec<Offset> = self.pools.iter().filter_map(|p| p.measured.map(|(o, _)| o)).collect();
