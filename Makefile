@@ -56,7 +56,7 @@ image-arm64: ## Build the images for arm64 on an amd64 machine, and run the prog
 .PHONY: guest
 guest: ## Pause, restore and step real kernels in virtual machines
 	tests/tools/install guest etcd kube-apiserver kubectl
-	cargo test --locked --test guest -- --ignored --show-output --test-threads 2
+	cargo test --locked --test guest -- --ignored --show-output --test-threads 4
 
 .PHONY: e2e-alerts
 e2e-alerts: tools ## From a clock to the person on call: agents, Prometheus, Alertmanager, a webhook

@@ -1,5 +1,5 @@
 //! In virtual machines, whose clocks may be paused, restored and stepped: what the agent notices, and what it does about it.
-//! `make guest` runs them, two at a time; a plain `cargo test` does not. Figures are printed, and asserted only where they are
+//! `make guest` runs them, four at a time, since they mostly wait; a plain `cargo test` does not. Figures are printed, and asserted only where they are
 //! states; `make bench-resume` measures them.
 #![allow(
     clippy::disallowed_methods,
