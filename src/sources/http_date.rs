@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LONGEST_HEAD: usize = 8 * 1_024;
 /// After so many answers half of what is still open is a 64th of a second: far less than a header may be old.
 const ANSWERS: u32 = 6;
+/// Addresses of one name that are tried.
+const MOST_ADDRESSES: usize = 4;
 
 /// Asks servers for their `Date`.
 #[derive(Clone)]
@@ -54,8 +56,7 @@ impl<R: Resolve> HttpDate<R> {
 
     /// It is never redirected, and brings no body.
     async fn ask_at(&self, at: &[SocketAddr], url: &HttpUrl, aim: Option<Aim>) -> Result<Dated, Refused> {
-        let connected = in_time(TcpStream::connect(at)).await?;
-        let stream = connected.map_err(|error| Refused::Unreachable(error.to_string()))?;
+        let stream = connect(at).await?;
         // The connection first, so that the request leaves when it should.
         if let Some(aim) = aim {
             sleep(aim.wait(self.clock.read().raw)).await;
@@ -84,6 +85,21 @@ impl<R: Resolve> HttpDate<R> {
         let refused = refused.filter(|why| measured.is_none() || *why != Refused::TimedOut);
         Said { site: url.site(), measured, answers: search.answers(), refused }
     }
+}
+
+/// To the first address that answers. Each has its share of the time, so that one that is dead does not hide the others.
+async fn connect(at: &[SocketAddr]) -> Result<TcpStream, Refused> {
+    let at = at.get(..MOST_ADDRESSES).unwrap_or(at);
+    let share = PATIENCE / u32::try_from(at.len()).unwrap_or(1).max(1);
+    let mut why = Refused::Unreachable("the name has no address".to_owned());
+    for address in at {
+        why = match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => Refused::Unreachable(error.to_string()),
+            Err(_) => Refused::TimedOut,
+        };
+    }
+    Err(why)
 }
 
 async fn in_time<T>(work: impl Future<Output = T>) -> Result<T, Refused> {
@@ -136,4 +152,36 @@ fn date(headers: &HeaderMap) -> Result<Wall, Refused> {
     let first = dates.next().ok_or(Refused::NoDate)?;
     let read = first.to_str().ok().and_then(parse).filter(|_| dates.next().is_none());
     read.ok_or(Refused::UnreadableDate)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    #[tokio::test]
+    async fn an_address_that_is_dead_does_not_hide_the_others() {
+        // A queue of one that is full: the kernel drops whoever comes next, as a firewall does.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(ANY).unwrap();
+        let dead = socket.listen(0).unwrap();
+        let dead_at = dead.local_addr().unwrap();
+        let _first = TcpStream::connect(dead_at).await.unwrap();
+
+        let live = TcpListener::bind(ANY).await.unwrap();
+        let live_at = live.local_addr().unwrap();
+        let connected = connect(&[dead_at, live_at]).await.unwrap();
+        assert_eq!(connected.peer_addr().unwrap(), live_at);
+        assert_eq!(connect(&[dead_at]).await.err(), Some(Refused::TimedOut), "it is dead");
+
+        drop(live);
+        let refused = connect(&[live_at]).await.err();
+        assert!(matches!(refused, Some(Refused::Unreachable(_))), "{refused:?}");
+        assert!(matches!(connect(&[]).await.err(), Some(Refused::Unreachable(_))));
+    }
 }
