@@ -264,6 +264,29 @@ fn after_a_resume_it_neither_remembers_nor_steps() {
 }
 
 #[test]
+fn after_a_resume_ntp_comes_first_even_without_a_burst() {
+    for_seeds("after_a_resume_ntp_comes_first", 60, |seed| {
+        let mut world = world(seed, Offset::ZERO, Behaviour::Honest, |_| {});
+        world.run_until(MINUTE * 2, |_| Ok(()))?;
+        // More than there are bursts for.
+        for _ in 0..5 {
+            world.pause(Duration::from_secs(60));
+            let resumed = world.elapsed();
+            world.run_until(resumed + Duration::from_secs(6), |_| Ok(()))?;
+        }
+        if world.view().state != State::Disrupted {
+            return Err(format!("{:?}: there was a burst", world.view().state));
+        }
+        let then = world.elapsed();
+        world.run_until(then + MINUTE * 3, |_| Ok(()))?;
+        match (world.view().state, world.dates_asked.as_slice()) {
+            (State::Drifting, []) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+}
+
+#[test]
 fn one_that_lies_beside_one_that_does_not_settles_nothing() {
     for_seeds("one_that_lies", 40, |seed| {
         let mut world = world(seed, Offset::ZERO, Behaviour::Silent, |plan| {

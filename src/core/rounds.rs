@@ -126,9 +126,12 @@ impl Rounds {
         self.next_of_burst(now).is_some()
     }
 
-    /// Is nothing left to come of the first burst?
+    /// Was everybody heard out who was asked at the start, and after a resume?
     pub fn has_settled(&self, now: Mono) -> bool {
-        self.unanswered.is_empty() && self.pending.is_empty() && !self.in_burst(now)
+        !self.servers().any(|server| server.is_owing(now))
+            && self.unanswered.is_empty()
+            && self.pending.is_empty()
+            && !self.in_burst(now)
     }
 
     /// A name was looked up.

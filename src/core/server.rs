@@ -83,6 +83,8 @@ pub struct Server {
     slowdown: u8,
     resting_until: Option<Mono>,
     burst_left: u8,
+    /// No exchange has ended since the machine was disrupted.
+    is_owing: bool,
     asked: Option<Mono>,
     told: Option<Result<(), Refusal>>,
 }
@@ -103,6 +105,7 @@ impl Server {
             slowdown: 0,
             resting_until: None,
             burst_left: 0,
+            is_owing: false,
             asked: None,
             told: None,
         }
@@ -123,6 +126,11 @@ impl Server {
     /// Is a burst under way?
     pub fn in_burst(&self, now: Mono) -> bool {
         self.burst_left > 0 && !self.is_resting(now)
+    }
+
+    /// Is a first exchange since the machine was disrupted still to come, and soon?
+    pub fn is_owing(&self, now: Mono) -> bool {
+        self.is_owing && self.slowdown == 0 && !self.is_resting(now)
     }
 
     /// What to ask in a round that starts now, if anything. `interval` is `None` in the rounds of a burst.
@@ -162,11 +170,12 @@ impl Server {
             }
             Answer::Sample(sample) => {
                 self.window.push(sample, frequency);
-                self.last = Some(Ok(()));
+                (self.last, self.is_owing) = (Some(Ok(())), false);
                 (self.misses, self.kisses) = (0, 0);
             }
             Answer::Refused(refusal) => {
                 (self.last, self.refused) = (Some(Err(refusal)), Some((now, refusal)));
+                self.is_owing = false;
                 self.misses = self.misses.saturating_add(1);
                 if let Refusal::RootDistance = refusal {
                     self.root = None;
@@ -251,6 +260,7 @@ impl Server {
     pub fn disrupted(&mut self, id: ServerId) {
         self.window.clear();
         self.id = id;
+        self.is_owing = true;
         self.polls_to_header = self.polls_to_header.min(BURST);
     }
 
