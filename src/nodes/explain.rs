@@ -188,6 +188,11 @@ fn to_do(row: &Row, now: &Now) -> Vec<String> {
         Says::State(State::InSync) => vec![
             "Nothing. If a token is refused here, this clock is not why, as far as it was measured.".to_owned(),
         ],
+        Says::State(State::Drifting) if row.measured().is_none() => vec![
+            "On the node: is there a time daemon, and does it reach its servers (chronyc tracking, timedatectl)?".to_owned(),
+            "NTP measured nothing, so the agent would refuse to step: see whether UDP port 123 gets out of this node (drift-agent check).".to_owned(),
+            "Until then, keep what issues or verifies tokens away: kubectl cordon does for new pods.".to_owned(),
+        ],
         Says::State(State::Drifting) => vec![
             "On the node: is there a time daemon, and does it reach its servers (chronyc tracking, timedatectl)?".to_owned(),
             "To have the agent step it, where step.mode and step.onRequest allow:".to_owned(),

@@ -37,6 +37,15 @@ To do   On the node: is there a time daemon, and does it reach its servers (chro
 }
 
 #[test]
+fn who_drifts_by_a_coarse_word_is_not_told_to_ask_for_a_step() {
+    let coarse = text(&node("n1", &[("clock-state", "drifting")]), &now());
+    assert!(
+        coarse.contains("the agent would refuse to step") && !coarse.contains("step-request"),
+        "{coarse}"
+    );
+}
+
+#[test]
 fn every_state_says_what_it_is_and_what_to_do() {
     let part = |row: &Row, heading: &str| {
         let text = text(row, &now());
