@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use drift_agent::core::time::Offset;
 use drift_agent::sim::behaviour::Behaviour;
 use guest::scene::{NEAR, Pools, Scene, Seen};
-use guest::{Daemon, Guest, Spec};
+use guest::{AMD, Daemon, Guest, Spec};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Runs of the first row.
@@ -65,10 +65,13 @@ fn others() -> Vec<Row> {
     let spec = || Spec::new("bench");
     let hpet = Spec { kernel_options: "clocksource=hpet", ..spec() };
     let chrony = Spec { daemon: Daemon::Chrony, ..spec() };
+    let amd = || Spec { vendor: AMD, ..spec() };
     let lie = Behaviour::Offset(Offset::from_nanos(10_000_000_000));
     vec![
         put_right("`stop` 2 s, `cont`", spec(), KERNEL, |guest| guest.pause(2 * SECOND)),
         put_right("`stop` 0.5 s, `cont`", spec(), KERNEL, |guest| guest.pause(SECOND / 2)),
+        put_right("`stop` 20 s, `cont`; a processor by AMD", amd(), KERNEL, |guest| guest.pause(20 * SECOND)),
+        put_right("`stop` 0.5 s, `cont`; a processor by AMD", amd(), KERNEL, |guest| guest.pause(SECOND / 2)),
         put_right("saved, restored 8 s later in a new QEMU", spec(), KERNEL, |guest| {
             guest.save_and_restore(8 * SECOND)
         }),
@@ -230,7 +233,7 @@ fn rows(all: &[Row]) -> String {
 
 fn document(agent: &str, alone: &str) -> String {
     format!(
-        "# After a pause\n\nWritten by `make bench-resume` (`benches/resume.rs`); not edited by hand. Virtual machines (QEMU without KVM, Debian's kernel), the \
+        "# After a pause\n\nWritten by `make bench-resume` (`benches/resume.rs`); not edited by hand. Virtual machines (QEMU without KVM, a processor by Intel unless said, Debian's kernel), the \
          static\nrelease binary in them, two chronyd on the host as the pools, the default interval of 64 s. All times are the host's, counted from the moment \
          the\nmachine went on; the guest's clock is read by a program of its own every 20 ms, not taken from the agent. Detected: the agent's line in the log.\nStepped: \
          the clock is within 100 ms. An offset is positive when the guest is behind; of several runs, the worst one afterwards is shown.\n\n\
