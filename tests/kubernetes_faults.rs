@@ -201,7 +201,7 @@ impl Stubbed {
 }
 
 #[test]
-fn the_requests_are_those_of_the_contract() {
+fn the_requests_are_those_that_are_documented() {
     let run = Stubbed::start("stub-well", |_, _| Answer::Well);
     wait_for_writes(&run.agent, "ok", 2.0);
     let all = run.stub.requests();

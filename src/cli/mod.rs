@@ -74,8 +74,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Step the clock now, if every rule for a step holds but those about who may ask
     ///
-    /// Measures both pools first. Steps through chrony where it answers, else by the kernel where nobody disciplines the
-    /// clock. Exits with 0 stepped or nothing to step, 1 refused, 3 nothing measured, 70 failed.
+    /// Measures both pools first. Steps as step.mode says; where that is off, as auto does: by the kernel, and chrony, if its
+    /// command socket answers, is told to measure anew, so that it does not take the step back. Beside a time daemon that
+    /// cannot be told nothing is stepped. Exits with 0 stepped or nothing to step, 1 refused, 3 nothing measured, 70 failed.
     #[command(after_help = examples::STEP)]
     Step(step::StepArgs),
     /// Explain a JSON Web Token's times, and say which clock it is that refuses it

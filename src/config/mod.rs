@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_written_is_the_contract() {
+    fn nothing_written_is_the_documented_default() {
         for yaml in ["", "---\n# nothing\n", "{}"] {
             let settings = from_file(yaml).unwrap();
             assert_eq!(settings.core.pools, DEFAULT_POOLS);

@@ -12,7 +12,7 @@ pub const HTTP_DATE: &str = "http-date";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Raw {
-    /// NTP pool to measure against: a name, an IPv4 address or [IPv6], with :PORT if not 123. Repeat it: at least two
+    /// NTP pool to measure against: a name or an address (IPv6 in brackets), with :PORT if not 123. Repeat it: at least two
     #[arg(long = "pool", value_name = "HOST[:PORT]", env = "DRIFT_AGENT_POOLS", value_delimiter = ',')]
     pub pools: Option<Vec<Text>>,
     /// Pools for the nodes of one region each; only in the file.
@@ -56,7 +56,7 @@ pub struct Raw {
     /// What to recommend to verifiers of tokens.
     #[command(flatten)]
     pub leeway: Leeway,
-    /// Address for /metrics, /healthz, /readyz and /v1/clock [default: :10123]
+    /// Address for / (a page), /metrics, /healthz, /readyz and /v1/clock [default: :10123]
     #[arg(long, value_name = "[HOST]:PORT", env = "DRIFT_AGENT_LISTEN", allow_hyphen_values = true)]
     pub listen: Option<Text>,
     /// Name of this Node object [default: the host name, where no API server is used]

@@ -77,7 +77,7 @@ pub struct Prior {
 /// An event about the Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeEvent {
-    /// One of the reasons of the contract.
+    /// Why: the word that `kubectl` shows and filters by.
     pub reason: EventReason,
     /// For people.
     pub note: String,

@@ -1,4 +1,4 @@
-//! What counts as a sample: the rules that stand between an answer and a measurement (contract: rsntp decides nothing).
+//! What counts as a sample: the rules that stand between an answer and a measurement. rsntp decides nothing.
 
 use std::time::Duration;
 

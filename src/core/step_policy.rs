@@ -30,7 +30,7 @@ pub enum Mode {
     Chrony,
     /// By the kernel (`clock_adjtime`, `ADJ_SETOFFSET`).
     Kernel,
-    /// By chrony where it answers, by the kernel where nobody disciplines the clock.
+    /// By the kernel, where nobody disciplines the clock, or chrony does and can be told to measure anew.
     Auto,
 }
 

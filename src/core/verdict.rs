@@ -1,4 +1,4 @@
-//! The verdict and its hysteresis (contract section 5): slow to cry, quick when certain.
+//! The verdict and its hysteresis: slow to cry, quick when certain.
 
 use std::time::Duration;
 
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_the_contract() {
+    fn labels_are_the_readmes() {
         assert_eq!(State::ALL.map(State::label), ["unknown", "in-sync", "drifting", "disagree", "disrupted"]);
         assert!(State::ALL.into_iter().all(|s| State::from_label(s.label()) == Some(s)));
     }

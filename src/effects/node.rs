@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_patch_is_the_contract_word_for_word() {
+    fn the_patch_is_as_documented_word_for_word() {
         assert_eq!(
             patch("n0", &drifting()),
             json!({

@@ -47,7 +47,7 @@ struct Labels {
     zone: Option<String>,
 }
 
-/// Ours, by the names of the contract.
+/// Ours, by the names in the README.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 struct Annotations {
     #[serde(rename = "drift-agent.io/clock-state")]

@@ -92,7 +92,7 @@ pub struct Plan {
     pub steps_work: bool,
 }
 
-/// The settings of the contract, for pools that [`World::new`] names.
+/// The default settings, for pools that [`World::new`] names.
 pub fn default_settings() -> Settings {
     let limits = Limits { max_round_trip: Duration::from_secs(1), max_root_distance: Duration::from_secs(1) };
     Settings {

@@ -6,7 +6,7 @@ use super::range::Range;
 use super::tracker::OnSet;
 use crate::core::time::{NANOS_PER_SEC, nanos};
 
-/// What happened to the machine's time. In the order of the contract: the first that the evidence allows is told.
+/// What happened to the machine's time. In their order: the first that the evidence allows is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// It slept, and the kernel knows.
@@ -147,7 +147,7 @@ mod tests {
             (0..16).map(|n| (bools[n & 1], bools[n >> 1 & 1], bools[n >> 2 & 1], bools[n >> 3]))
         {
             for rtc in findings {
-                // Said the other way round: each piece of evidence by itself, and the first in the contract's order.
+                // Said the other way round: each piece of evidence by itself, and the first in the order of the classes.
                 let alone = [
                     slept.then_some(Class::Suspend),
                     disrupted.then_some(Class::Resume),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_and_rights_are_the_contracts() {
+    fn labels_and_rights_are_the_readmes() {
         assert_eq!(Class::ALL.map(Class::label), ["suspend", "resume", "rtc-written", "clock-set", "stall"]);
         assert_eq!(Class::ALL.map(Class::may_step), [true, true, false, false, true]);
     }
