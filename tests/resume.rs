@@ -203,6 +203,37 @@ fn where_the_rtcs_second_goes_on_a_pause_is_found_within_two() {
     });
 }
 
+/// A backup that freezes the machine twice; and somebody has stepped the wall clock just before.
+#[test]
+fn where_the_rtcs_second_goes_on_two_pauses_at_once_are_a_resume() {
+    for_seeds("where_the_rtcs_second_goes_on_two_pauses_at_once_are_a_resume", 2_000, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let second = Second { restarts: false, is_known: true };
+        let mut watch = Watch::settled(seed, Hardware { second, ..hardware(&mut rng, -500..500) });
+        if rng.bool() {
+            watch.node.step(Offset::from_nanos(rng.i64(-450 * MS..450 * MS)));
+            watch.run(Duration::from_millis(2_500));
+        }
+        let (first, between) = (millis(&mut rng, 50..900), millis(&mut rng, 300..3_000));
+        let next = millis(&mut rng, 50..900);
+        let sum = (first + next).subsec_millis();
+        if !(50..950).contains(&sum) {
+            // Together they are whole seconds.
+            return Ok(());
+        }
+        watch.take();
+        watch.run_then(Duration::from_millis(300), |node| node.pause(first));
+        watch.run_then(between, |node| node.pause(next));
+        watch.run(Duration::from_secs(8));
+        let told = watch.take();
+        if told.iter().any(|(_, d)| d.class == Class::Resume) {
+            Ok(())
+        } else {
+            Err(format!("pauses of {first:?} and, {between:?} later, of {next:?}: {told:?}"))
+        }
+    });
+}
+
 #[test]
 fn a_pause_is_found_whatever_the_rtc_showed_before() {
     for_seeds("a_pause_is_found_whatever_the_rtc_showed_before", 1_000, |seed| {

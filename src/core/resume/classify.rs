@@ -103,12 +103,15 @@ const EARLY: Duration = Duration::from_millis(20);
 /// Back by less than this nothing is restored: it is a write that came late, or the host's own clock.
 const BACK: Duration = Duration::from_millis(100);
 
-/// Can the jump of RTC - wall clock from `before` to `after` (ns) be a write of the RTC?
+/// Can the jump of the RTC from `expected` to `found` be a write of it, while the wall clock was at `wall` (all against the base clock, ns)?
 ///
 /// A write takes the wall clock's time: after it the two agree. A pause takes them apart by its length, whatever they were. So they
 /// look alike only when the RTC had been behind the wall clock by as much as the pause was long. There the answer is yes: a
 /// write taken for a pause could undo what a person did to the clock, the other way round only costs a step.
-pub fn may_be_written(before: Range, after: Range, on_set: OnSet) -> bool {
+pub fn may_be_written(expected: Range, found: Range, wall: Range, on_set: OnSet) -> bool {
+    // The jump itself has nothing to do with the wall clock, which may have been moved meanwhile.
+    let jump = found.from(expected);
+    let (before, after) = (expected.from(wall), found.from(wall));
     let farthest = before.farthest();
     // A writer that was held up misses by more, and one that does not know how the RTC starts its second by half of one: still they
     // close most of a gap.
@@ -116,19 +119,19 @@ pub fn may_be_written(before: Range, after: Range, on_set: OnSet) -> bool {
     let agrees = after.distance(Range { low: -most(LATE), high: most(EARLY) }) == 0;
     let closer = after.nearest() < farthest;
     // Forward, from agreement into disagreement, goes only a pause. Back goes none that loses time.
-    let forward = after.low > before.high;
-    let a_little_back = !forward && after.from(before).nearest() <= nanos(BACK);
+    let forward = jump.low > 0;
+    let a_little_back = !forward && jump.nearest() <= nanos(BACK);
     let to_the_millisecond = on_set != OnSet::GoesOn && agrees && (closer || !forward);
-    let to_the_second = on_set != OnSet::Restarts && whole_seconds(before, after);
+    let to_the_second = on_set != OnSet::Restarts && moves_whole_seconds(jump, after);
     a_little_back || to_the_millisecond || to_the_second
 }
 
 /// An RTC whose second goes on moves by whole ones, to where it shows the second that the wall clock is in, has left or comes to: which
 /// of them depends on the instant at which its writer writes.
-fn whole_seconds(before: Range, after: Range) -> bool {
+fn moves_whole_seconds(jump: Range, after: Range) -> bool {
     let most = NANOS_PER_SEC + nanos(LATE);
     after.distance(Range { low: -most, high: most }) == 0
-        && after.from(before).widened(nanos(super::tracker::JUMP)).has_whole_seconds()
+        && jump.widened(nanos(super::tracker::JUMP)).has_whole_seconds()
 }
 
 #[cfg(test)]
@@ -195,6 +198,20 @@ mod tests {
                 (Stall, ClockSet),
             ]
         );
+    }
+
+    /// The same where the wall clock stays where the base clock has its zero.
+    fn may_be_written(before: Range, after: Range, on_set: OnSet) -> bool {
+        super::may_be_written(before, after, Range { low: 0, high: 0 }, on_set)
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_moved_hides_no_pause_of_a_part_of_a_second() {
+        let (expected, found) = (known(0, 2 * MS, 4 * MS), known(700 * MS, 2 * MS, 4 * MS));
+        for by in (-600..=600).step_by(20) {
+            let wall = Range { low: (by * MS).min(0), high: (by * MS).max(0) };
+            assert!(!super::may_be_written(expected, found, wall, OnSet::GoesOn), "{by} ms");
+        }
     }
 
     /// Known to `width`, and the truth anywhere inside.

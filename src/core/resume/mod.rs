@@ -27,7 +27,7 @@ use std::time::Duration;
 use self::classify::{Evidence, RtcFinding, classify, may_be_written};
 use self::jumps::Jumps;
 use self::range::Range;
-use self::tracker::{Jump, NARROW, Tracker};
+use self::tracker::{DRIFT, Jump, NARROW, Tracker};
 use self::wall::{ClockWasSet, WallWatch, Whereabouts};
 use super::time::{Bound, Mono, Offset, Reading, nanos};
 
@@ -73,7 +73,7 @@ struct Event {
 /// A jump that was told as a write, until the RTC is known well enough.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
-    until: Mono,
+    at: Mono,
     /// RTC - base, had nothing happened.
     expected: Range,
     /// Wall - base, wherever it was when the RTC jumped.
@@ -96,9 +96,20 @@ impl RtcSeen {
 }
 
 impl Doubt {
-    /// With RTC - base as it is known now, can it have been a write?
-    fn remains(&self, found: Range) -> bool {
-        may_be_written(self.expected.from(self.wall), found.from(self.wall), self.on_set)
+    /// With RTC - base as it is known at `now`, can it have been a write?
+    fn remains(&self, found: Range, now: Mono) -> bool {
+        may_be_written(self.expected_at(now), found, self.wall, self.on_set)
+    }
+
+    fn expected_at(&self, now: Mono) -> Range {
+        self.expected.widened(DRIFT.over(now.since(self.at)))
+    }
+
+    /// Another jump while this one is in doubt. What each of them did shows in their sum, too: one that began from a second that is not
+    /// known yet would hide the first.
+    fn joined_by(self, next: Self) -> Self {
+        let wall = self.wall.joined(next.wall);
+        Self { expected: self.expected_at(next.at), wall, ..next }
     }
 }
 
@@ -156,7 +167,7 @@ impl Detector {
         }
         let set = self.wall.on(now, seen.clock_set == Some(true), SAME_EVENT);
         if set.is_some() {
-            // What comes now of a write may be another one.
+            // Whoever sets the wall clock may have the RTC written too: what is read of it now may be of that write.
             self.doubt = None;
         }
         let read = seen.rtc.filter(|_| !is_new_start && self.jumps.is_trusted());
@@ -269,8 +280,9 @@ impl Detector {
         self.jumps.add(at, found.low > expected.high);
         let wall = self.whereabouts.all();
         self.whereabouts = Whereabouts::default();
-        let doubt = wall.map(|wall| Doubt { until: at.plus(DOUBT), expected, wall, on_set: read.on_set });
-        self.doubt = doubt.filter(|doubt| doubt.remains(found));
+        let next = wall.map(|wall| Doubt { at, expected, wall, on_set: read.on_set });
+        let next = next.filter(|doubt| doubt.remains(found, at));
+        self.doubt = next.map(|next| self.doubt.map_or(next, |doubt| doubt.joined_by(next)));
         let finding = if self.doubt.is_some() { RtcFinding::Written } else { RtcFinding::Jumped };
         RtcSeen { finding, by: Some(found.from(expected).as_offset()), again: false }
     }
@@ -278,11 +290,11 @@ impl Detector {
     /// Better known by now, can it still have been a write? If not, how far the RTC jumped, in ns.
     fn settle_doubt(&mut self, at: Mono) -> Option<Range> {
         let (doubt, origin) = self.doubt.zip(self.tracker.origin(at))?;
-        let remains = doubt.remains(origin);
-        if !remains || origin.width() <= nanos(NARROW) || at > doubt.until {
+        let remains = doubt.remains(origin, at);
+        if !remains || origin.width() <= nanos(NARROW) || at.since(doubt.at) > DOUBT {
             self.doubt = None;
         }
-        (!remains).then(|| origin.from(doubt.expected))
+        (!remains).then(|| origin.from(doubt.expected_at(at)))
     }
 
     /// `Some(false)`: it is another event than the one told last. `Some(true)`: a better word for that one.

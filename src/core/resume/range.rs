@@ -27,6 +27,11 @@ impl Range {
         other.low.saturating_sub(self.high).max(self.low.saturating_sub(other.high)).max(0)
     }
 
+    /// The least that has both inside.
+    pub fn joined(self, other: Self) -> Self {
+        Self { low: self.low.min(other.low), high: self.high.max(other.high) }
+    }
+
     /// The part that `other` allows. Where the two share no point, the end next to it.
     pub fn narrowed_by(self, other: Self) -> Self {
         Self { low: other.low.clamp(self.low, self.high), high: other.high.clamp(self.low, self.high) }
@@ -80,6 +85,7 @@ mod tests {
         assert_eq!([range(3, 9), range(-9, -3), range(-3, 9)].map(Range::nearest), [3, 3, 0]);
         assert_eq!([range(3, 9), range(-9, -3), range(-3, 9)].map(Range::farthest), [9, 9, 9]);
         assert_eq!(range(5, 8).from(range(1, 2)), range(3, 7));
+        assert_eq!(range(5, 8).joined(range(1, 6)), range(1, 8));
     }
 
     #[test]

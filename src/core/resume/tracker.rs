@@ -13,7 +13,7 @@ use super::range::Range;
 use crate::core::time::{Mono, NANOS_PER_SEC, Ppb, nanos};
 
 /// What the two clocks may drift apart: two oscillators, neither disciplined by the kernel.
-const DRIFT: Ppb = Ppb::from_ppm(100);
+pub const DRIFT: Ppb = Ppb::from_ppm(100);
 /// A contradiction beyond this is a jump.
 pub const JUMP: Duration = Duration::from_millis(10);
 /// How long before the RTC's tick it is read. An RTC that ticks early by more than this and the width of the interval shows it

@@ -98,7 +98,7 @@ impl Whereabouts {
     pub fn add(&mut self, now: Reading) {
         let here = origin(now).as_nanos();
         let seen = self.since.unwrap_or(Range { low: here, high: here });
-        self.since = Some(Range { low: seen.low.min(here), high: seen.high.max(here) });
+        self.since = Some(seen.joined(Range { low: here, high: here }));
     }
 
     /// The RTC was checked by now: what jumped before it was checked the last time is out.
@@ -109,7 +109,7 @@ impl Whereabouts {
     /// Everywhere.
     pub fn all(&self) -> Option<Range> {
         let both = self.before.into_iter().chain(self.since);
-        both.reduce(|a, b| Range { low: a.low.min(b.low), high: a.high.max(b.high) })
+        both.reduce(Range::joined)
     }
 }
 
