@@ -101,6 +101,9 @@ impl Journal {
             self.stop(seen);
             self.pause.get_or_insert(seen);
         }
+        if detection.again && matches!(self.marks.back(), Some((_, Mark::Resume(_)))) {
+            self.marks.pop_back();
+        }
         self.marks.push_back((at, Mark::Resume(detection)));
         forget(&mut self.marks, at, MARKS);
     }
@@ -236,6 +239,17 @@ mod tests {
         let points = points(&journal, at(10_000));
         assert_eq!((points.len(), points[0].0), (240, 7_179));
         assert_eq!(journal.marks(at(10_000)).count(), 0);
+    }
+
+    #[test]
+    fn the_better_word_for_an_event_takes_the_place_of_the_first() {
+        let mut journal = Journal::default();
+        let again = Detection { again: true, ..detection(Class::Resume) };
+        for told in [detection(Class::Stall), detection(Class::RtcWritten), again] {
+            journal.resumed(told, at(1));
+        }
+        let marks: Vec<&Mark> = journal.marks(at(2)).map(|(_, mark)| mark).collect();
+        assert_eq!(marks, [&Mark::Resume(detection(Class::Stall)), &Mark::Resume(again)]);
     }
 
     #[test]

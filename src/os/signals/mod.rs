@@ -32,8 +32,8 @@ pub trait Signals: Send + Sync {
 pub struct Paths {
     /// The folder of the hardware clocks.
     pub rtc: PathBuf,
-    /// What the kernel says about the processor.
-    pub cpuinfo: PathBuf,
+    /// Where the kernel says what it is, and what it runs on.
+    pub proc: PathBuf,
     /// The hypervisor's page, as a device.
     pub vmclock: PathBuf,
     /// The shared memory of `ClockBound` 2, which passes the marker on to those who may not read the device.
@@ -52,7 +52,7 @@ impl Default for Paths {
     fn default() -> Self {
         Self {
             rtc: "/sys/class/rtc".into(),
-            cpuinfo: "/proc/cpuinfo".into(),
+            proc: "/proc".into(),
             vmclock: "/dev/vmclock0".into(),
             clockbound: "/var/run/clockbound/shm0".into(),
         }
@@ -64,7 +64,7 @@ impl LinuxSignals {
     pub fn open(clock: Arc<dyn Clock>, paths: &Paths) -> Self {
         Self {
             clock,
-            rtc: Rtc::open(&paths.rtc, &paths.cpuinfo),
+            rtc: Rtc::open(&paths.rtc, &paths.proc),
             clock_set: ClockSet::new(),
             vmclock: Vmclock::open(&paths.vmclock, &paths.clockbound),
         }
@@ -95,7 +95,7 @@ mod tests {
 
     fn nowhere() -> Paths {
         let none = PathBuf::from("/nonexistent");
-        Paths { rtc: none.clone(), cpuinfo: none.clone(), vmclock: none.clone(), clockbound: none }
+        Paths { rtc: none.clone(), proc: none.clone(), vmclock: none.clone(), clockbound: none }
     }
 
     #[test]

@@ -11,8 +11,10 @@ use crate::os::clock::Clock;
 /// The driver of a PC's CMOS clock.
 const CMOS: &str = "rtc_cmos";
 /// On processors of these makers the kernel sets a CMOS clock without resetting its divider: the bit that does so has another meaning
-/// there (`drivers/rtc/rtc-mc146818-lib.c`, `apply_amd_register_a_behavior`, Linux 5.18 and the stable kernels since 5.4).
+/// there (`drivers/rtc/rtc-mc146818-lib.c`, `apply_amd_register_a_behavior`).
 const WITHOUT_RESET: [&str; 2] = ["AuthenticAMD", "HygonGenuine"];
+/// Since this version of Linux. Some older ones have it, too.
+const SINCE: (u32, u32) = (5, 18);
 /// `i64::MIN` and a line feed.
 const LONGEST: usize = 21;
 
@@ -24,9 +26,9 @@ pub struct Rtc {
 }
 
 impl Rtc {
-    /// The clock in `folder` (`/sys/class/rtc`) that the system takes its time from when it starts, or else the first. `cpuinfo` is
-    /// `/proc/cpuinfo`.
-    pub fn open(folder: &Path, cpuinfo: &Path) -> Option<Self> {
+    /// The clock in `folder` (`/sys/class/rtc`) that the system takes its time from when it starts, or else the first. `proc` is
+    /// `/proc`, which says what setting the clock does.
+    pub fn open(folder: &Path, proc: &Path) -> Option<Self> {
         let is_system =
             |rtc: &Path| fs::read_to_string(rtc.join("hctosys")).is_ok_and(|text| text.trim() == "1");
         let system =
@@ -34,7 +36,7 @@ impl Rtc {
         let rtc = system.unwrap_or_else(|| folder.join("rtc0"));
         let since_epoch = File::open(rtc.join("since_epoch")).ok()?;
         let is_cmos = fs::read_to_string(rtc.join("name")).is_ok_and(|name| name.starts_with(CMOS));
-        let on_set = if is_cmos { cmos_on_set(cpuinfo) } else { OnSet::Unknown };
+        let on_set = if is_cmos { cmos_on_set(proc) } else { OnSet::Unknown };
         Some(Self { since_epoch, on_set })
     }
 
@@ -49,19 +51,29 @@ impl Rtc {
     }
 }
 
-fn cmos_on_set(cpuinfo: &Path) -> OnSet {
+fn cmos_on_set(proc: &Path) -> OnSet {
     // It lists the processors one after the other: of a big machine it is long, and the first line of this name says it.
-    let lines =
-        File::open(cpuinfo).map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(Result::ok);
+    let lines = File::open(proc.join("cpuinfo"))
+        .map(BufReader::new)
+        .into_iter()
+        .flat_map(BufRead::lines)
+        .map_while(Result::ok);
     let vendor = lines.filter(|line| line.starts_with("vendor_id")).find_map(|line| {
         let (_, vendor) = line.split_once(':')?;
         Some(WITHOUT_RESET.contains(&vendor.trim()))
     });
     match vendor {
-        Some(true) => OnSet::GoesOn,
+        Some(true) if is_since(proc) => OnSet::GoesOn,
         Some(false) => OnSet::Restarts,
-        None => OnSet::Unknown,
+        Some(true) | None => OnSet::Unknown,
     }
+}
+
+/// Is the kernel no older than [`SINCE`]?
+fn is_since(proc: &Path) -> bool {
+    let release = fs::read_to_string(proc.join("sys/kernel/osrelease")).unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= SINCE)
 }
 
 #[cfg(test)]
@@ -85,11 +97,18 @@ mod tests {
         fn of(self, vendor: &str) -> Self {
             let text = format!("processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: 25\n\nprocessor\t: 1\n");
             fs::write(self.0.join("cpuinfo"), text).unwrap();
+            self.under("6.1.0-56-cloud-amd64")
+        }
+
+        /// Under this kernel.
+        fn under(self, release: &str) -> Self {
+            fs::create_dir_all(self.0.join("sys/kernel")).unwrap();
+            fs::write(self.0.join("sys/kernel/osrelease"), format!("{release}\n")).unwrap();
             self
         }
 
         fn open(&self) -> Option<Rtc> {
-            Rtc::open(&self.0, &self.0.join("cpuinfo"))
+            Rtc::open(&self.0, &self.0)
         }
 
         fn clock(self, name: &str, files: &[(&str, &str)]) -> Self {
@@ -143,6 +162,19 @@ mod tests {
         assert_eq!(on_set("AuthenticAMD", "rtc_cmos 00:04\n"), OnSet::GoesOn);
         assert_eq!(on_set("HygonGenuine", "rtc_cmos rtc_cmos\n"), OnSet::GoesOn);
         assert_eq!(on_set("AuthenticAMD", "rtc-ds1307 1-0068\n"), OnSet::Unknown);
+        for (release, wanted) in [
+            ("5.18.0", OnSet::GoesOn),
+            ("7.3.4+deb13-cloud-amd64", OnSet::GoesOn),
+            ("5.17.15-76051715-generic", OnSet::Unknown),
+            ("4.18.0-553.el8_10.x86_64", OnSet::Unknown),
+            ("6", OnSet::Unknown),
+            ("", OnSet::Unknown),
+        ] {
+            let sysfs =
+                Sysfs::new("release").clock("rtc0", &[("since_epoch", "7\n"), ("name", "rtc_cmos\n")]);
+            let found = sysfs.of("AuthenticAMD").under(release).open().unwrap().on_set;
+            assert_eq!(found, wanted, "{release:?}");
+        }
         let no_vendor = Sysfs::new("arm").clock("rtc0", &[("since_epoch", "7\n"), ("name", "rtc_cmos\n")]);
         assert_eq!(no_vendor.open().unwrap().on_set, OnSet::Unknown);
     }

@@ -8,6 +8,7 @@ use drift_agent::core::time::Offset;
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
 
+use super::serial::Line;
 use super::{Guest, HOST, Spec};
 use crate::support::{Backstage, Exposition, Process, finish, free_udp_port, get, tool, wait_for};
 
@@ -164,7 +165,10 @@ impl Scene {
     }
 
     fn wait_for_detection(&self, since: Instant) -> Instant {
-        self.guest.console.wait_for(since, &["; measuring again"]).0
+        // A pause may be taken for a write of the hardware clock at the first look.
+        let is_told =
+            |line: &Line| line.1.contains("; measuring again") && !line.1.contains(" rtc-written: ");
+        wait_for("what happened to be told", || self.guest.console.since(since).into_iter().find(is_told)).0
     }
 
     fn seen(&self, since: Instant, detected: Option<Instant>, stepped: Option<Instant>) -> Seen {
