@@ -429,10 +429,15 @@ impl Machine {
     /// Right after a resume nobody knows what time it is: an event waits a moment for that, so that it does not carry the
     /// time of a clock that stood still.
     fn has_time_for_events(&mut self, now: Reading) -> bool {
-        let Some((wants_time, event)) = self.waiting.front_mut() else { return false };
+        let Some((wants_time, _)) = self.waiting.front() else { return false };
         let Some(ago) = wants_time.map(|happened| now.raw.since(happened)) else { return true };
-        let Some(line) = self.times else { return ago >= EVENTS_WAIT || self.basis != Basis::Disruption };
-        (event.at, *wants_time) = (line.reference(now).plus(Offset::from_nanos(-nanos(ago))), None);
+        if self.times.is_none() && self.basis == Basis::Disruption && ago < EVENTS_WAIT {
+            return false;
+        }
+        let at = self.view(now).best_time().plus(Offset::from_nanos(-nanos(ago)));
+        if let Some((wants_time, event)) = self.waiting.front_mut() {
+            (event.at, *wants_time) = (at, None);
+        }
         true
     }
 

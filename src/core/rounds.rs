@@ -128,7 +128,7 @@ impl Rounds {
 
     /// Was everybody heard out who was asked at the start, and after a resume?
     pub fn has_settled(&self, now: Mono) -> bool {
-        !self.servers().any(|server| server.is_owing(now))
+        !self.servers().any(Server::is_owing)
             && self.unanswered.is_empty()
             && self.pending.is_empty()
             && !self.in_burst(now)

@@ -113,9 +113,14 @@ impl Server {
 
     /// Asks for a burst; a server that asked for less is spared.
     pub fn request_burst(&mut self) {
-        if self.slowdown == 0 && self.kisses == 0 && self.resting_until.is_none() {
+        if !self.is_spared() {
             self.burst_left = BURST;
         }
+    }
+
+    /// It asked for less, and has not shown since that it is well.
+    fn is_spared(&self) -> bool {
+        self.slowdown > 0 || self.kisses > 0 || self.resting_until.is_some()
     }
 
     /// Ends a burst before its time.
@@ -129,8 +134,8 @@ impl Server {
     }
 
     /// Is a first exchange since the machine was disrupted still to come, and soon?
-    pub fn is_owing(&self, now: Mono) -> bool {
-        self.is_owing && self.slowdown == 0 && !self.is_resting(now)
+    pub fn is_owing(&self) -> bool {
+        self.is_owing && !self.is_spared()
     }
 
     /// What to ask in a round that starts now, if anything. `interval` is `None` in the rounds of a burst.

@@ -122,7 +122,7 @@ pub struct Counts {
 }
 
 impl View {
-    /// The best time to write down: reference time; where NTP was never heard, what the sources of last resort make of the node's; or that.
+    /// The best time to write down: reference time; where NTP was not heard yet, or not since a resume, what the sources of last resort make of the node's; or that.
     pub fn best_time(&self) -> Wall {
         let coarse = || self.coarse.offset().map(|(offset, _)| self.node_time.plus(offset));
         self.reference.or_else(coarse).unwrap_or(self.node_time)

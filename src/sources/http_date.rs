@@ -46,7 +46,7 @@ impl<R: Resolve> HttpDate<R> {
 
     /// One request, sent when `aim` says.
     pub async fn ask(&self, url: &HttpUrl, aim: Option<Aim>) -> Result<Dated, Refused> {
-        self.ask_at(&self.resolve(url).await?, url, aim).await
+        self.ask_at(&mut self.resolve(url).await?, url, aim).await
     }
 
     async fn resolve(&self, url: &HttpUrl) -> Result<Vec<SocketAddr>, Refused> {
@@ -55,7 +55,12 @@ impl<R: Resolve> HttpDate<R> {
     }
 
     /// It is never redirected, and brings no body.
-    async fn ask_at(&self, at: &[SocketAddr], url: &HttpUrl, aim: Option<Aim>) -> Result<Dated, Refused> {
+    async fn ask_at(
+        &self,
+        at: &mut Vec<SocketAddr>,
+        url: &HttpUrl,
+        aim: Option<Aim>,
+    ) -> Result<Dated, Refused> {
         let stream = connect(at).await?;
         // The connection first, so that the request leaves when it should.
         if let Some(aim) = aim {
@@ -72,9 +77,9 @@ impl<R: Resolve> HttpDate<R> {
     pub async fn narrow(&self, url: &HttpUrl, until: Duration) -> Said {
         let mut search = Search::default();
         let asking = async {
-            let at = self.resolve(url).await?;
+            let mut at = self.resolve(url).await?;
             while search.answers() < ANSWERS {
-                let told = self.ask_at(&at, url, search.aim()).await?;
+                let told = self.ask_at(&mut at, url, search.aim()).await?;
                 search.on(told.date, told.sent, told.received).map_err(|_| Refused::Contradiction)?;
             }
             Ok(())
@@ -87,14 +92,18 @@ impl<R: Resolve> HttpDate<R> {
     }
 }
 
-/// To the first address that answers. Each has its share of the time, so that one that is dead does not hide the others.
-async fn connect(at: &[SocketAddr]) -> Result<TcpStream, Refused> {
-    let at = at.get(..MOST_ADDRESSES).unwrap_or(at);
+/// To the first address that answers, which is the first to be tried from then on. Each has its share of the time, so that one that is
+/// dead does not hide the others.
+async fn connect(at: &mut Vec<SocketAddr>) -> Result<TcpStream, Refused> {
+    at.truncate(MOST_ADDRESSES);
     let share = PATIENCE / u32::try_from(at.len()).unwrap_or(1).max(1);
     let mut why = Refused::Unreachable("the name has no address".to_owned());
-    for address in at {
+    for (index, address) in at.iter().enumerate() {
         why = match timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Ok(stream)) => {
+                at.swap(0, index);
+                return Ok(stream);
+            }
             Ok(Err(error)) => Refused::Unreachable(error.to_string()),
             Err(_) => Refused::TimedOut,
         };
@@ -175,13 +184,15 @@ mod tests {
 
         let live = TcpListener::bind(ANY).await.unwrap();
         let live_at = live.local_addr().unwrap();
-        let connected = connect(&[dead_at, live_at]).await.unwrap();
+        let mut both = vec![dead_at, live_at];
+        let connected = connect(&mut both).await.unwrap();
         assert_eq!(connected.peer_addr().unwrap(), live_at);
-        assert_eq!(connect(&[dead_at]).await.err(), Some(Refused::TimedOut), "it is dead");
+        assert_eq!(both, [live_at, dead_at], "the next time it is the first");
+        assert_eq!(connect(&mut vec![dead_at]).await.err(), Some(Refused::TimedOut), "it is dead");
 
         drop(live);
-        let refused = connect(&[live_at]).await.err();
+        let refused = connect(&mut vec![live_at]).await.err();
         assert!(matches!(refused, Some(Refused::Unreachable(_))), "{refused:?}");
-        assert!(matches!(connect(&[]).await.err(), Some(Refused::Unreachable(_))));
+        assert!(matches!(connect(&mut vec![]).await.err(), Some(Refused::Unreachable(_))));
     }
 }
