@@ -6,7 +6,7 @@ use super::range::Range;
 use super::tracker::OnSet;
 use crate::core::time::{NANOS_PER_SEC, nanos};
 
-/// What happened to the machine's time. In their order: the first that the evidence allows is told.
+/// What happened to the machine's time. Strongest first: the first that the evidence allows is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// It slept, and the kernel knows.
