@@ -58,7 +58,7 @@ fn first_row() -> Vec<Row> {
         let since = scene.guest.pause(20 * SECOND);
         scene.stepped(since)
     });
-    vec![("`stop` 20 s, `cont`", runs.collect())]
+    vec![(AGENT, runs.collect())]
 }
 
 fn others() -> Vec<Row> {
@@ -126,6 +126,7 @@ fn others() -> Vec<Row> {
     ]
 }
 
+const AGENT: &str = "`stop` 20 s, `cont`";
 const CHRONY_AND_AGENT: &str = "`stop` 20 s, `cont`; chrony keeps the clock, `step.mode: auto`";
 
 fn put_right(
@@ -188,8 +189,7 @@ fn daemon_alone(daemon: Daemon) -> String {
 }
 
 fn side_by_side(agent: &[Row]) -> String {
-    let lines =
-        agent.iter().filter(|(what, _)| *what == CHRONY_AND_AGENT || what.starts_with("`stop` 20 s, `cont`"));
+    let lines = agent.iter().filter(|(what, _)| [AGENT, CHRONY_AND_AGENT].contains(what));
     let line = |(what, seen): &Row| {
         let name = if *what == CHRONY_AND_AGENT {
             "chrony and the agent (`auto`)"
