@@ -10,7 +10,7 @@
 //! told. What follows within [`SAME_EVENT`] from *other* signals belongs to it, and is told only if its class is stronger, or may step
 //! where the told one may not. The same signal twice is two events.
 //!
-//! A jump of the RTC that may be a write (see [`may_be_written`]) is told as one. It takes up to three seconds to know the RTC to the
+//! A jump of the RTC that may be a write (see [`may_be_written`]) is told as one. It takes up to five seconds to know the RTC to the
 //! millisecond again; if it turns out then that no write can have made it, `resume` is told after all.
 
 mod classify;
