@@ -122,6 +122,11 @@ fn hardware(rng: &mut fastrand::Rng, gap: std::ops::Range<i64>) -> Hardware {
     }
 }
 
+/// The RTC within half a second of the wall clock, as the kernel has written it.
+fn where_the_second_goes_on(seed: u64, rng: &mut fastrand::Rng) -> Watch {
+    Watch::settled(seed, Hardware { second: Second::GOES_ON, ..hardware(rng, -500..500) })
+}
+
 fn any_second(rng: &mut fastrand::Rng) -> Second {
     Second { restarts: rng.bool(), is_known: rng.bool() }
 }
@@ -196,9 +201,7 @@ fn every_pause_from_20_ms_is_found_within_a_second() {
 fn where_the_rtcs_second_goes_on_a_pause_is_found_within_two() {
     for_seeds("where_the_rtcs_second_goes_on_a_pause_is_found_within_two", 2_000, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
-        // Half a second around the wall clock: as the kernel has written it.
-        let second = Second { restarts: false, is_known: true };
-        let mut watch = Watch::settled(seed, Hardware { second, ..hardware(&mut rng, -500..500) });
+        let mut watch = where_the_second_goes_on(seed, &mut rng);
         // A pause of whole seconds may be a write.
         let length = length(&mut rng);
         let part = Duration::from_nanos(u64::from(length.subsec_nanos()).clamp(30_000_000, 970_000_000));
@@ -211,8 +214,7 @@ fn where_the_rtcs_second_goes_on_a_pause_is_found_within_two() {
 fn where_the_rtcs_second_goes_on_two_pauses_at_once_are_a_resume() {
     for_seeds("where_the_rtcs_second_goes_on_two_pauses_at_once_are_a_resume", 2_000, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let second = Second { restarts: false, is_known: true };
-        let mut watch = Watch::settled(seed, Hardware { second, ..hardware(&mut rng, -500..500) });
+        let mut watch = where_the_second_goes_on(seed, &mut rng);
         if rng.bool() {
             watch.node.step(Offset::from_nanos(rng.i64(-450 * MS..450 * MS)));
             watch.run(Duration::from_millis(2_500));

@@ -37,6 +37,8 @@ pub struct Second {
 impl Second {
     /// A PC's.
     pub const RESTARTS: Self = Self { restarts: true, is_known: true };
+    /// A PC's with a processor by AMD.
+    pub const GOES_ON: Self = Self { restarts: false, is_known: true };
 
     fn on_set(self) -> OnSet {
         match self {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::range::Range;
-use super::tracker::OnSet;
+use super::tracker::{JUMP, OnSet};
 use crate::core::time::{NANOS_PER_SEC, nanos};
 
 /// What happened to the machine's time. Strongest first: the first that the evidence allows is told.
@@ -130,8 +130,7 @@ pub fn may_be_written(expected: Range, found: Range, wall: Range, on_set: OnSet)
 /// of them depends on the instant at which its writer writes.
 fn moves_whole_seconds(jump: Range, after: Range) -> bool {
     let most = NANOS_PER_SEC + nanos(LATE);
-    after.distance(Range { low: -most, high: most }) == 0
-        && jump.widened(nanos(super::tracker::JUMP)).has_whole_seconds()
+    after.distance(Range { low: -most, high: most }) == 0 && jump.widened(nanos(JUMP)).has_whole_seconds()
 }
 
 #[cfg(test)]

@@ -73,6 +73,7 @@ struct Event {
 /// A jump that was told as a write, until the RTC is known well enough.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
+    /// When the jump was found.
     at: Mono,
     /// RTC - base, had nothing happened.
     expected: Range,
