@@ -35,12 +35,14 @@ impl Guest {
             let tracking = self.tracking();
             if tracking.leap == "Normal" && updates.last() != Some(&tracking.updated) {
                 updates.push(tracking.updated);
-                self.run("chronyc burst 4/4");
             }
-            (updates.len() > UPDATES).then_some(())
-        });
-        wait_for("the last burst to end", || {
-            self.run("chronyc activity").contains("\n0 sources doing burst (return to online)").then_some(())
+            let is_settled = updates.len() > UPDATES;
+            // A burst need not lead to an update: its samples may be worse than those before.
+            let is_idle = self.run("chronyc activity").contains("\n0 sources doing burst (return to online)");
+            if is_idle && !is_settled {
+                self.run("chronyc burst 2/4");
+            }
+            (is_idle && is_settled).then_some(())
         });
     }
 
