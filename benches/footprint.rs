@@ -143,6 +143,7 @@ fn simulated_day() -> Row {
             swing: Ppb::from_ppm(1),
             period: Duration::from_secs(86_400),
         },
+        rtc_ahead: Offset::ZERO,
         pools: vec![vec![host(4_000); 4], vec![host(7_000); 4]],
         settings: default_settings(),
         api_errors: 0.0,

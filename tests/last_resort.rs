@@ -57,6 +57,7 @@ fn world(seed: u64, offset: Offset, behaviour: Behaviour, change: impl FnOnce(&m
         present: PRESENT,
         offset,
         oscillator: Oscillator { error: Ppb(0), swing: Ppb(0), period: MINUTE * 600 },
+        rtc_ahead: Offset::ZERO,
         pools: vec![vec![host(), host()], vec![host(), host()]],
         settings,
         api_errors: 0.0,

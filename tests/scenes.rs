@@ -33,6 +33,7 @@ fn settled() -> World {
         present: Wall::from_secs(1_795_341_600),
         offset: Offset::from_nanos(30_000_000),
         oscillator: Oscillator { error: Ppb(0), swing: Ppb(0), period: MINUTE * 600 },
+        rtc_ahead: Offset::ZERO,
         pools: vec![vec![host; 2]; 2],
         settings: default_settings(),
         api_errors: 0.0,

@@ -99,6 +99,7 @@ fn plan(rng: &mut fastrand::Rng, seed: u64, offset: Offset, pools: Vec<Vec<Host>
             swing: Ppb(rng.i64(0..2_000)),
             period: Duration::from_secs(rng.u64(3_600..86_400)),
         },
+        rtc_ahead: Offset::from_nanos(rng.i64(-3 * SEC..3 * SEC)),
         pools,
         settings: default_settings(),
         api_errors: 0.0,
@@ -341,6 +342,12 @@ fn dishonest_pool(rng: &mut fastrand::Rng, most: u64) -> Vec<Host> {
     (0..rng.usize(1..5)).map(|_| Host { model: ServerModel::new(lie), ..honest(rng, most) }).collect()
 }
 
+/// The machine is paused for as long as its hardware clock was behind: it shows what a write would have made it show.
+fn pause_like_a_write(world: &mut World) {
+    let behind = world.rtc_ahead().as_nanos().min(0);
+    world.pause(Duration::from_nanos(behind.unsigned_abs()));
+}
+
 #[test]
 fn with_one_dishonest_pool_no_step_leads_away_from_the_truth_and_budgets_hold() {
     for_seeds("with_one_dishonest_pool", 600, |seed| {
@@ -360,13 +367,15 @@ fn with_one_dishonest_pool_no_step_leads_away_from_the_truth_and_budgets_hold() 
         let mut world = World::new(plan);
         let mut steps: Vec<(Duration, Duration)> = Vec::new();
         for _ in 0..8 {
-            match rng.u8(0..6) {
+            match rng.u8(0..8) {
                 0 | 1 => world.pause(Duration::from_millis(rng.u64(20..40_000))),
                 2 => world.pause(Duration::from_millis(rng.u64(20..400))),
                 3 => {
                     world.sleep(Duration::from_secs(rng.u64(1..600)), Duration::from_millis(rng.u64(0..900)));
                 }
                 4 => world.step_wall(Offset::from_nanos(rng.i64(-5 * SEC..5 * SEC))),
+                5 => world.write_rtc(),
+                6 => pause_like_a_write(&mut world),
                 _ => {}
             }
             let end = world.elapsed() + Duration::from_secs(rng.u64(2..1_200));
@@ -411,7 +420,11 @@ fn with_honest_pools_a_pause_is_stepped_to_within_a_few_milliseconds() {
         plan.oscillator.error = Ppb(0);
         let mut world = World::new(plan);
         world.run_until(MINUTE * rng.u32(1..30), |_| Ok(()))?;
-        world.pause(Duration::from_millis(rng.u64(300..100_000)));
+        if world.rtc_ahead().as_nanos() < -300 * MS && rng.bool() {
+            pause_like_a_write(&mut world);
+        } else {
+            world.pause(Duration::from_millis(rng.u64(300..100_000)));
+        }
         let (begin, mut stepped) = (world.elapsed(), None);
         world.run_until(begin + MINUTE, |world| {
             let is_step = |e: &(Duration, Effect)| matches!(e.1, Effect::Step(_));

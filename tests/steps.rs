@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use drift_agent::core::effect::Effect;
+use drift_agent::core::journal::Mark;
 use drift_agent::core::report::{EventReason, NodeEvent};
 use drift_agent::core::resume::Class;
 use drift_agent::core::step_policy::{self, Mode};
@@ -40,6 +41,7 @@ fn settled(change: impl FnOnce(&mut Plan)) -> World {
         present: Wall::from_secs(1_795_341_600),
         offset: Offset::ZERO,
         oscillator: Oscillator { error: Ppb(0), swing: Ppb(0), period: MINUTE * 600 },
+        rtc_ahead: Offset::ZERO,
         pools: vec![vec![host()]; 2],
         settings,
         api_errors: 0.0,
@@ -128,6 +130,117 @@ fn a_pause_is_seen_within_half_a_second_and_the_clock_is_right_again_within_one(
     );
     assert_eq!(events(&world, EventReason::ClockStepped).len(), 1);
     assert_eq!(view.step.last.unwrap().in_hour, 1);
+}
+
+/// A machine whose hardware clock is half a second behind.
+fn with_an_rtc_behind(change: impl FnOnce(&mut Plan)) -> World {
+    settled(|plan| {
+        plan.rtc_ahead = Offset::from_nanos(-500_000_000);
+        change(plan);
+    })
+}
+
+fn signs(world: &World, class: Class) -> u64 {
+    world.view().counts.resumes.get(class.index()).copied().unwrap_or_default()
+}
+
+#[test]
+fn a_pause_that_looks_like_a_write_of_the_rtc_is_told_and_stepped_when_the_pools_miss_the_time() {
+    // The second half of them turn out to be no write when the RTC is known better, which is no news any more.
+    for lost in [490, 500, 510, 530, 600, 700] {
+        let mut world = with_an_rtc_behind(|_| {});
+        world.pause(Duration::from_millis(lost));
+        run(&mut world, SECOND * 3);
+        assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume)), (1, 1), "{lost} ms");
+        assert!(world.truth().magnitude() < Duration::from_millis(3), "{:?}", world.truth());
+        run(&mut world, MINUTE * 10);
+        assert_eq!((steps(&world), outcomes(&world)[0].result), (1, StepResult::Stepped));
+        let noticed = events(&world, EventReason::VMResumeDetected);
+        let note = &noticed[0].note;
+        assert!(
+            note.contains(&format!("by its hardware clock and by its pools it lost {lost} ms ±")),
+            "{note}"
+        );
+        assert_eq!((noticed.len(), world.view().counts.resumes.iter().sum::<u64>()), (1, 2), "told once");
+        let marks = world.machine.journal().marks(world.reading());
+        let signs = marks.filter(|(_, mark)| matches!(mark, Mark::Resume(_))).count();
+        assert_eq!(signs, 1, "the better word takes the first one's place on the page");
+    }
+}
+
+#[test]
+fn the_pools_may_miss_the_time_before_the_rtc_shows_it() {
+    let mut before = 0;
+    for n in 0..10 {
+        let mut world = with_an_rtc_behind(|plan| plan.settings.interval = SECOND);
+        run(&mut world, SECOND / 10 * n);
+        world.pause(SECOND / 2);
+        let (begin, mut missed) = (world.elapsed(), false);
+        let look = |world: &World| {
+            missed |= world.view().state == State::Drifting && signs(world, Class::RtcWritten) == 0;
+            Ok(())
+        };
+        world.run_until(begin + SECOND * 4, look).unwrap();
+        before += u32::from(missed);
+        assert_eq!((signs(&world, Class::Resume), steps(&world)), (1, 1), "{n}: {missed}");
+    }
+    assert!(before > 0, "the scene has not happened");
+}
+
+#[test]
+fn a_write_of_the_rtc_is_no_pause_whatever_the_clock_does_later() {
+    let mut world = with_an_rtc_behind(|_| {});
+    world.write_rtc();
+    run(&mut world, MINUTE * 5);
+    assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume), steps(&world)), (1, 0, 0));
+    // Long after it both pools move by as much: that is not the RTC's.
+    let moved = ServerModel::new(Behaviour::Offset(Offset::from_nanos(500_000_000)));
+    for pool in 0..2 {
+        world.change(pool, 0, moved);
+    }
+    run(&mut world, MINUTE * 10);
+    assert_eq!((signs(&world, Class::Resume), steps(&world)), (0, 0));
+    assert_eq!(world.view().state, State::Drifting);
+}
+
+#[test]
+fn one_pool_that_lies_while_the_rtc_is_written_makes_no_pause_of_it() {
+    let liar = ServerModel::new(Behaviour::Offset(Offset::from_nanos(500_000_000)));
+    for silent in [false, true] {
+        let mut world = with_an_rtc_behind(|_| {});
+        if silent {
+            world.change(0, 0, ServerModel::new(Behaviour::Silent));
+            run(&mut world, MINUTE * 12);
+            assert_eq!(world.view().pools_agreeing, 1);
+        }
+        world.write_rtc();
+        world.change(1, 0, liar);
+        run(&mut world, MINUTE * 10);
+        assert_eq!(world.view().state, if silent { State::Drifting } else { State::Disagree });
+        assert_eq!(
+            (signs(&world, Class::RtcWritten), signs(&world, Class::Resume), steps(&world)),
+            (1, 0, 0)
+        );
+    }
+}
+
+#[test]
+fn a_clock_that_somebody_sets_before_the_pools_are_heard_is_left_to_them() {
+    let mut world = with_an_rtc_behind(|_| {});
+    for pool in 0..2 {
+        world.change(pool, 0, ServerModel::new(Behaviour::Silent));
+    }
+    world.pause(SECOND / 2);
+    run(&mut world, SECOND * 2);
+    assert_eq!(signs(&world, Class::RtcWritten), 1);
+    world.step_wall(Offset::from_nanos(200_000_000));
+    run(&mut world, SECOND);
+    for pool in 0..2 {
+        world.change(pool, 0, ServerModel::new(Behaviour::Honest));
+    }
+    run(&mut world, MINUTE * 10);
+    assert_eq!((signs(&world, Class::ClockSet), signs(&world, Class::Resume), steps(&world)), (1, 0, 0));
+    assert_eq!(world.view().state, State::Drifting);
 }
 
 #[test]

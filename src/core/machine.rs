@@ -18,7 +18,7 @@ use super::leeway;
 use super::line::{History, Interval, Line};
 use super::publish::{Backoff, Bucket, Publisher, WriteError};
 use super::report::{EventReason, NodeEvent, NodeReport, Prior, Status};
-use super::resume::{Class, Detector};
+use super::resume::{Class, Detector, LostTime};
 use super::rounds::Rounds;
 use super::sample::{Limits, Refusal};
 use super::server::{Answer, ServerId};
@@ -87,6 +87,7 @@ pub struct Machine {
     last_confirmation: Option<Mono>,
     begun: bool,
     detector: Detector,
+    lost_time: LostTime,
     bursts: Bursts,
     stepper: Stepper,
     daemon: Option<DaemonReport>,
@@ -143,6 +144,7 @@ impl Machine {
             last_confirmation: None,
             begun: false,
             detector: Detector::new(),
+            lost_time: LostTime::default(),
             bursts: Bursts::new(now.raw),
             daemon: None,
             leap_seen: None,
@@ -264,6 +266,9 @@ impl Machine {
             Combined::Agree { interval: agreed, pools } => {
                 self.history.push(now.raw, agreed, interval);
                 let line = Line::new(now.raw, agreed, self.history.frequency(), newest.unwrap_or(now.raw));
+                if let Some(before) = self.times.filter(|_| pools > 1) {
+                    self.lost_time.shown_by_the_pools(line.lost_since(&before, now), now.raw);
+                }
                 (self.basis, self.times) = (Basis::Line(line), Some(line));
                 (self.agreement, self.pools_agreeing) = (Some((now.raw, agreed)), pools);
             }
@@ -279,6 +284,7 @@ impl Machine {
                 (self.agreement, self.pools_agreeing) = (None, 0);
             }
         }
+        self.bear_out(now, out);
         self.judge(now, Occasion::Round, out);
         self.consider_step(now, out);
         out.push(Effect::LookAtDaemon);

@@ -82,6 +82,8 @@ pub struct Plan {
     pub offset: Offset,
     /// The node's oscillator.
     pub oscillator: Oscillator,
+    /// How far its hardware clock is ahead of its wall clock at the start.
+    pub rtc_ahead: Offset,
     /// The pools' servers.
     pub pools: Vec<Vec<Host>>,
     /// The agent's settings; the names of the pools are made from `pools`.
@@ -129,6 +131,8 @@ pub struct World {
     suspended: Duration,
     /// Time in which the machine stood still without knowing.
     paused: Duration,
+    /// What was done to the hardware clock, ns.
+    rtc_written: i64,
     /// Somebody has set the wall clock since the last observation.
     clock_was_set: bool,
     hosts: BTreeMap<SocketAddr, (Host, u64)>,
@@ -222,6 +226,7 @@ impl World {
             wall: WallClock::default(),
             suspended: Duration::ZERO,
             paused: Duration::ZERO,
+            rtc_written: 0,
             clock_was_set: false,
             hosts,
             dates: Vec::new(),
@@ -249,7 +254,7 @@ impl World {
         // The raw clock does not count while the machine sleeps, and the wall clock is set again by the kernel.
         let awake = self.elapsed.saturating_sub(self.suspended + self.paused);
         let raw = RAW_START.plus(Duration::from_nanos(self.plan.oscillator.counts(awake).unsigned_abs()));
-        let start = self.plan.present.plus(Offset::from_nanos(-self.plan.offset.as_nanos()));
+        let start = self.wall_at_start();
         let counted = nanos(raw.since(RAW_START)).saturating_add(nanos(self.suspended));
         let wall = start.plus(Offset::from_nanos(counted.saturating_add(self.wall.at(self.elapsed))));
         Reading { wall, raw, suspended: self.suspended }
@@ -293,12 +298,32 @@ impl World {
         self.elapsed += span;
     }
 
-    /// What the signals show. The hardware clock is as fast as the raw one, and read in no time; `sim::node` has worse ones.
+    /// The kernel writes the wall clock's time into the hardware clock.
+    pub fn write_rtc(&mut self) {
+        self.rtc_written -= self.rtc_ahead().as_nanos();
+    }
+
+    /// How far the hardware clock is ahead of the wall clock.
+    pub fn rtc_ahead(&self) -> Offset {
+        self.rtc().minus(self.reading().wall)
+    }
+
+    /// What the hardware clock holds. It is as fast as the raw one, and read in no time; `sim::node` has worse ones.
+    fn rtc(&self) -> Wall {
+        let ran = nanos(self.reading().raw.since(RAW_START)) + nanos(self.suspended + self.paused);
+        let start = self.wall_at_start().plus(self.plan.rtc_ahead);
+        start.plus(Offset::from_nanos(ran.saturating_add(self.rtc_written)))
+    }
+
+    fn wall_at_start(&self) -> Wall {
+        self.plan.present.plus(Offset::from_nanos(-self.plan.offset.as_nanos()))
+    }
+
+    /// What the signals show.
     fn observe(&mut self) -> Observation {
         let now = self.reading();
-        let ran = nanos(now.raw.since(RAW_START)).saturating_add(nanos(self.suspended + self.paused));
         let rtc = RtcRead {
-            seconds: self.plan.present.plus(Offset::from_nanos(ran)).as_nanos().div_euclid(NANOS_PER_SEC),
+            seconds: self.rtc().as_nanos().div_euclid(NANOS_PER_SEC),
             before: now.raw,
             after: now.raw,
             on_set: OnSet::Restarts,

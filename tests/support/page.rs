@@ -44,6 +44,7 @@ fn node() -> World {
         present: Wall::from_secs(1_795_341_600),
         offset: Offset::ZERO,
         oscillator: Oscillator { error: Ppb::from_ppm(12), swing: Ppb(900), period: MINUTE * 90 },
+        rtc_ahead: Offset::ZERO,
         pools,
         settings,
         api_errors: 0.0,

@@ -48,6 +48,7 @@ impl SimulatedAgent {
             present: Wall::from_secs(1_795_341_600),
             offset,
             oscillator: Oscillator { error, swing: Ppb(0), period: Duration::from_secs(3_600) },
+            rtc_ahead: Offset::ZERO,
             pools: vec![vec![host(Behaviour::Honest); 2], vec![host(second_pool); 2]],
             settings,
             api_errors: 0.0,

@@ -6,7 +6,7 @@ use super::{Basis, Machine};
 use crate::core::effect::{Effect, Input, Note};
 use crate::core::publish::Bucket;
 use crate::core::report::EventReason;
-use crate::core::resume::{Class, Detection};
+use crate::core::resume::{Class, Detection, Signal};
 use crate::core::step_policy::Trigger;
 use crate::core::time::{Mono, Reading};
 
@@ -53,6 +53,15 @@ impl Machine {
         }
     }
 
+    /// A round has ended. If the RTC jumped to where a write would have put it: do the pools say that time was lost?
+    pub(super) fn bear_out(&mut self, now: Reading, out: &mut Vec<Effect>) {
+        if let Some(lost) = self.lost_time.take(self.settings.interval * 2) {
+            self.detector.was_borne_out();
+            let (class, by) = (Class::Resume, Signal::Pools);
+            self.resumed(Detection { class, by, amount: Some(lost), again: true }, now, out);
+        }
+    }
+
     fn resumed(&mut self, detection: Detection, now: Reading, out: &mut Vec<Effect>) {
         let class = detection.class;
         if let Some(count) = self.counts.resumes.get_mut(class.index()) {
@@ -60,6 +69,12 @@ impl Machine {
         }
         out.push(Effect::Tell(Note::Resume(detection)));
         self.journal.resumed(detection, now);
+        match (class, detection.amount) {
+            (Class::RtcWritten, Some(by)) => self.lost_time.shown_by_the_rtc(by, now.raw),
+            // A clock that somebody has set meanwhile is left to them.
+            (Class::Suspend | Class::Resume | Class::ClockSet, _) => self.lost_time.clear(),
+            (Class::RtcWritten | Class::Stall, _) => {}
+        }
         if matches!(class, Class::Suspend | Class::Resume) {
             self.basis = Basis::Disruption;
             (self.times, self.agreement, self.pools_agreeing) = (None, None, 0);

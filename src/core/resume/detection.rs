@@ -20,6 +20,8 @@ pub enum Signal {
     Wall,
     /// The agent's own lateness.
     LateTick,
+    /// The pools. They are not watched for pauses, but bear out what the hardware clock shows.
+    Pools,
 }
 
 /// What happened.
@@ -46,6 +48,7 @@ impl Signal {
             Self::ClockSet => "clock-set",
             Self::Wall => "wall",
             Self::LateTick => "late-tick",
+            Self::Pools => "pools",
         }
     }
 }
@@ -61,6 +64,9 @@ impl fmt::Display for Detection {
         match (self.class, amount) {
             (Class::Suspend, Some((_, size))) => write!(f, "the machine slept for {size}"),
             (Class::Suspend, None) => f.write_str("the machine slept"),
+            (Class::Resume, Some((_, size))) if self.by == Signal::Pools => {
+                write!(f, "the machine was paused: by its hardware clock and by its pools it lost {size}")
+            }
             (Class::Resume, Some((true, size))) => {
                 write!(f, "the machine was paused: by its hardware clock it lost {size}")
             }
@@ -111,6 +117,10 @@ mod tests {
             "the hardware clock lost 3.00 s ±500 ms: the machine was paused or restored"
         );
         assert_eq!(
+            words(Class::Resume, Signal::Pools, Some((501, 1))),
+            "the machine was paused: by its hardware clock and by its pools it lost 501 ms ±1.0 ms"
+        );
+        assert_eq!(
             words(Class::Resume, Signal::Vmclock, None),
             "the hypervisor says that the machine was restored or migrated"
         );
@@ -130,8 +140,8 @@ mod tests {
 
     #[test]
     fn labels_are_the_metrics() {
-        use Signal::{ClockSet, LateTick, Rtc, Suspend, Vmclock, Wall};
-        let labels = [Suspend, Vmclock, Rtc, ClockSet, Wall, LateTick].map(Signal::label);
-        assert_eq!(labels, ["suspend", "vmclock", "rtc", "clock-set", "wall", "late-tick"]);
+        use Signal::{ClockSet, LateTick, Pools, Rtc, Suspend, Vmclock, Wall};
+        let labels = [Suspend, Vmclock, Rtc, ClockSet, Wall, LateTick, Pools].map(Signal::label);
+        assert_eq!(labels, ["suspend", "vmclock", "rtc", "clock-set", "wall", "late-tick", "pools"]);
     }
 }

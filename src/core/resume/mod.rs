@@ -11,11 +11,13 @@
 //! where the told one may not. The same signal twice is two events.
 //!
 //! A jump of the RTC that may be a write (see [`may_be_written`]) is told as one. It takes up to five seconds to know the RTC to the
-//! millisecond again; if it turns out then that no write can have made it, `resume` is told after all.
+//! millisecond again; if it turns out then that no write can have made it, `resume` is told after all. So it is when the pools say that
+//! time was lost with it: see [`LostTime`].
 
 mod classify;
 mod detection;
 mod jumps;
+mod lost_time;
 mod range;
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,7 @@ use super::time::{Bound, Mono, Offset, Reading, nanos};
 
 pub use self::classify::Class;
 pub use self::detection::{Detection, Signal};
+pub use self::lost_time::LostTime;
 pub use self::tracker::{OnSet, RtcRead};
 
 /// A sleep shorter than this is not worth a word; the clocks cannot be read at one instant either.
@@ -224,6 +227,15 @@ impl Detector {
     /// The step was not made.
     pub fn own_step_failed(&mut self) {
         self.wall.own_step_failed();
+    }
+
+    /// What was told as a write of the RTC was a pause: the pools have borne it out, and it is told. What the RTC has still to show of it
+    /// is no news.
+    pub fn was_borne_out(&mut self) {
+        self.doubt = None;
+        if let Some(event) = &mut self.event {
+            event.told = event.told.min(Class::Resume);
+        }
     }
 
     /// Which signals this node has; `None` before the first observation.

@@ -47,6 +47,7 @@ impl Scene {
             present: Wall::from_secs(1_795_341_600),
             offset: Offset::ZERO,
             oscillator: Oscillator { error: Ppb(0), swing: Ppb(0), period: Duration::from_secs(60) },
+            rtc_ahead: Offset::ZERO,
             pools: vec![vec![host]; 2],
             settings: default_settings(),
             api_errors: 0.0,

@@ -155,6 +155,14 @@ impl Guest {
         self.shell.run(&format!("guest-probe step {nanos}"));
     }
 
+    /// Has the kernel set the hardware clock to a time so many seconds before the wall clock's. Where its second goes on, it may end up
+    /// half a second off that.
+    pub fn leave_rtc_behind(&mut self, seconds: f64) {
+        self.step(-seconds);
+        self.run("hwclock --systohc --utc");
+        self.step(seconds);
+    }
+
     /// Stops the machine for so long (QMP `stop` and `cont`); when it went on.
     pub fn pause(&mut self, span: Duration) -> Instant {
         self.qemu.execute("stop", &json!({}));
