@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::last_step::LastStep;
 use super::report::EventReason;
 use super::step_policy::{self, Decision, Evidence, HOUR, Mode, Past, Settings, Trigger, Why};
-use super::time::{Mono, Offset, Reading, Wall};
+use super::time::{Mono, Offset, Reading, Wall, nanos};
 
 /// Who steps the clock; the label `method` of `drift_agent_steps_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,6 +97,8 @@ struct Pending {
 struct Begun {
     trigger: Trigger,
     order: Order,
+    /// When it was decided, and the reference time then.
+    decided: (Mono, Wall),
     /// Who did it, and since when it wants to be confirmed; `None` while it is under way.
     stepped: Option<(Method, Mono, Option<String>)>,
 }
@@ -311,7 +313,8 @@ impl Stepper {
                 Ok(()) => {
                     self.pending = None;
                     let order = Order { offset, origin: now.origin(), dry_run: self.settings.dry_run };
-                    self.begun = Some(Begun { trigger, order: order.clone(), stepped: None });
+                    let decided = (now.raw, now.wall.plus(offset));
+                    self.begun = Some(Begun { trigger, order: order.clone(), decided, stepped: None });
                     return Some(Next::Order(order));
                 }
                 Err(missing) => (StepResult::Refused, missing.to_owned()),
@@ -331,9 +334,9 @@ impl Stepper {
         matches!(why, Why::NothingMeasured | Why::NotAllPools) && now.since(since) < self.patience
     }
 
-    /// What came of an order, at `reference`; `true` when a burst is wanted, to confirm it.
-    pub fn done(&mut self, done: Done, reference: Option<Wall>, now: Mono) -> (bool, Option<Outcome>) {
-        let Some(Begun { trigger, order, .. }) = self.begun.take() else { return (false, None) };
+    /// What came of an order; `true` when a burst is wanted, to confirm it.
+    pub fn done(&mut self, done: Done, now: Mono) -> (bool, Option<Outcome>) {
+        let Some(Begun { trigger, order, decided, .. }) = self.begun.take() else { return (false, None) };
         let before = Some(order.offset);
         let outcome = |result, method, reason| Outcome {
             result,
@@ -355,14 +358,14 @@ impl Stepper {
             Done::Stepped(method) => (method, None),
             Done::Broken(method, reason) => (method, Some(reason)),
         };
-        self.remember(&order, &trigger, method, reference);
-        self.begun = Some(Begun { trigger, order, stepped: Some((method, now, trouble)) });
+        // By what was measured then: what is known now may be nothing, after another resume.
+        let (then, reference) = decided;
+        self.remember(&order, &trigger, method, reference.plus(Offset::from_nanos(nanos(now.since(then)))));
+        self.begun = Some(Begun { trigger, order, decided, stepped: Some((method, now, trouble)) });
         (true, None)
     }
 
-    fn remember(&mut self, order: &Order, trigger: &Trigger, method: Method, reference: Option<Wall>) {
-        // Without a reference there was no order; the wall clock's origin only keeps this total.
-        let at = reference.unwrap_or(order.origin);
+    fn remember(&mut self, order: &Order, trigger: &Trigger, method: Method, at: Wall) {
         if trigger.is_person() {
             self.past = Past::default();
         }
@@ -387,7 +390,8 @@ impl Stepper {
 
     /// Did the step help? Only what was measured after it counts; who cannot be measured was not helped.
     fn confirm(&mut self, evidence: &Evidence, more: bool, now: Reading) -> Option<Next> {
-        let Begun { stepped: Some((method, since, trouble)), order, trigger } = self.begun.clone()? else {
+        let Begun { stepped: Some((method, since, trouble)), order, trigger, .. } = self.begun.clone()?
+        else {
             return None;
         };
         let after = evidence.agreed.filter(|_| !evidence.contradiction).map(|(offset, _)| offset);
@@ -507,8 +511,7 @@ mod tests {
         assert!(stepper.trigger(trigger, at(secs).raw));
         let order = order(stepper.consider(&measured(before, at(secs)), true, Ok(()), at(secs)));
         assert_eq!(order.offset, Offset::from_nanos(before));
-        let reference = Some(at(secs).wall.plus(order.offset));
-        assert_eq!(stepper.done(Done::Stepped(Method::Kernel), reference, at(secs).raw), (true, None));
+        assert_eq!(stepper.done(Done::Stepped(Method::Kernel), at(secs).raw), (true, None));
         outcome(stepper.consider(&measured(after, at(secs + 1)), true, Ok(()), at(secs + 1)))
     }
 
@@ -555,7 +558,9 @@ mod tests {
         let mut stepper = restored(settings());
         stepper.trigger(RESUME, at(10).raw);
         order(stepper.consider(&measured(20 * SECOND, at(10)), true, Ok(()), at(10)));
-        stepper.done(Done::Stepped(Method::Chrony), Some(at(30).wall), at(11).raw);
+        stepper.done(Done::Stepped(Method::Chrony), at(11).raw);
+        let when = stepper.last().map(|last| last.at);
+        assert_eq!(when, Some(at(31).wall), "a second after it was decided, whatever the wall clock says");
         let nothing = Evidence::default();
         assert_eq!(stepper.consider(&nothing, true, Ok(()), at(12)), None, "the burst goes on");
         assert_eq!(stepper.consider(&nothing, false, Ok(()), at(13)), None, "the network may come back");
@@ -671,12 +676,12 @@ mod tests {
         assert!(order(stepper.consider(&measured(SECOND, at(10)), true, Ok(()), at(10))).dry_run);
         stepper.trigger(RESUME, at(11).raw);
         assert_eq!(stepper.wants(), None);
-        let (confirm, told) = stepper.done(Done::DryRun(Method::Chrony), Some(at(12).wall), at(12).raw);
+        let (confirm, told) = stepper.done(Done::DryRun(Method::Chrony), at(12).raw);
         assert!(!confirm && told.unwrap().result == StepResult::DryRun);
         assert_eq!(stepper.wants(), Some(at(11).raw), "the next one's turn");
         assert_eq!(stepper.last(), None);
         order(stepper.consider(&measured(SECOND, at(13)), true, Ok(()), at(13)));
-        let (_, told) = stepper.done(Done::Failed("no socket".into()), None, at(14).raw);
+        let (_, told) = stepper.done(Done::Failed("no socket".into()), at(14).raw);
         let told = told.unwrap();
         assert_eq!((told.result, told.event()), (StepResult::Failed, Some(EventReason::ClockStepFailed)));
         assert_eq!(stepper.last(), None, "nothing was changed");

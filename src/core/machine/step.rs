@@ -69,8 +69,7 @@ impl Machine {
         if matches!(done, Done::DryRun(_) | Done::Failed(_)) {
             self.detector.own_step_failed();
         }
-        let reference = self.times.map(|line| line.reference(now));
-        let (confirm, outcome) = self.stepper.done(done, reference, now.raw);
+        let (confirm, outcome) = self.stepper.done(done, now.raw);
         if confirm {
             self.rounds.request_burst();
         }
