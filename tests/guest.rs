@@ -57,7 +57,8 @@ fn pauses_are_put_right_by_the_kernel(spec: Spec, behind: f64, pauses: [f64; 3])
     let vendor = spec.vendor;
     let mut scene = Scene::prepared(spec, |guest| {
         guest.leave_rtc_behind(behind);
-        "--step-mode kernel --step-cooldown 1s".to_owned()
+        // A slow host may cost bursts; then a round must be soon.
+        "--step-mode kernel --step-cooldown 1s --interval 4s".to_owned()
     });
     scene.rtc_is_known();
     for (nth, lost) in (1..).zip(pauses) {
@@ -72,7 +73,9 @@ fn pauses_are_put_right_by_the_kernel(spec: Spec, behind: f64, pauses: [f64; 3])
     }
     let metrics = scene.metrics().unwrap();
     assert_eq!(metrics.count("steps_total", &["method=\"kernel\""]), 3);
-    assert!(metrics.signals("rtc-written") > 0, "none has looked like a write");
+    let by_the_pools =
+        scene.guest.console.all().matches("by its hardware clock and by its pools it lost").count();
+    assert!(by_the_pools > 0, "none has looked like a write");
     assert_eq!(metrics.signals("clock-set"), 0, "its own step is not somebody else's");
 }
 

@@ -136,13 +136,18 @@ impl Drop for Folder {
 }
 
 /// Polls until there is something. Panics after [`DEADLINE`]: a state that does not come is a failure, not a delay.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_as_long(DEADLINE, what, look)
+}
+
+/// The same for what takes long by itself.
+pub fn wait_as_long<T>(span: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + span;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain for {what}");
+        assert!(Instant::now() < deadline, "waited {span:?} in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

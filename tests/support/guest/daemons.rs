@@ -1,10 +1,14 @@
 //! The time daemons of a guest, started as Debian starts them.
 
+use std::time::Duration;
+
 use super::{Guest, HOST};
-use crate::support::wait_for;
+use crate::support::wait_as_long;
 
 /// Updates of the clock after which chrony with Debian's `makestep 1 3` never steps again by itself.
 const UPDATES: usize = 4;
+/// A dozen exchanges, two seconds apart, on a slow host.
+const SETTLES: Duration = Duration::from_secs(150);
 
 /// What chrony says of itself: `chronyc -c tracking`.
 #[derive(Clone, Debug)]
@@ -31,7 +35,7 @@ impl Guest {
     /// no more.
     pub fn settle_chrony(&mut self) {
         let mut updates: Vec<String> = Vec::new();
-        wait_for("chrony to settle", || {
+        wait_as_long(SETTLES, "chrony to settle", || {
             let tracking = self.tracking();
             if tracking.leap == "Normal" && updates.last() != Some(&tracking.updated) {
                 updates.push(tracking.updated);
