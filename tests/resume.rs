@@ -155,7 +155,7 @@ fn pause_is_found(watch: &mut Watch, length: Duration, found: Duration, doubt: b
     watch.run(Duration::from_secs(6));
     let mut told = watch.take();
     if let ([_, (_, second)], true) = (told.as_slice(), doubt) {
-        if !second.again {
+        if second.replaces != Some(Class::RtcWritten) {
             return Err(format!("two events in one pause of {length:?}: {told:?}"));
         }
         expect(&classes(&told.drain(..1).collect::<Told>()), &[Class::RtcWritten], "the first look")?;

@@ -12,7 +12,8 @@ mod seeds;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use drift_agent::core::effect::Effect;
+use drift_agent::core::effect::{Effect, Note};
+use drift_agent::core::resume::Class;
 use drift_agent::core::step_policy::Mode;
 use drift_agent::core::time::{Offset, Ppb, Wall};
 use drift_agent::core::verdict::State;
@@ -342,6 +343,10 @@ fn dishonest_pool(rng: &mut fastrand::Rng, most: u64) -> Vec<Host> {
     (0..rng.usize(1..5)).map(|_| Host { model: ServerModel::new(lie), ..honest(rng, most) }).collect()
 }
 
+fn told_resumes(world: &World) -> Vec<&(Duration, Effect)> {
+    world.effects.iter().filter(|(_, e)| matches!(e, Effect::Tell(Note::Resume(_)))).collect()
+}
+
 /// The machine is paused for as long as its hardware clock was behind: it shows what a write would have made it show.
 fn pause_like_a_write(world: &mut World) {
     let behind = world.rtc_ahead().as_nanos().min(0);
@@ -366,15 +371,18 @@ fn with_one_dishonest_pool_no_step_leads_away_from_the_truth_and_budgets_hold() 
         plan.settings.step.cooldown = Duration::from_secs(rng.u64(1..600));
         let mut world = World::new(plan);
         let mut steps: Vec<(Duration, Duration)> = Vec::new();
+        let mut pauses = 0;
         for _ in 0..8 {
-            match rng.u8(0..8) {
+            let what = rng.u8(0..8);
+            pauses += u64::from(matches!(what, 0..=2 | 6));
+            match what {
                 0 | 1 => world.pause(Duration::from_millis(rng.u64(20..40_000))),
                 2 => world.pause(Duration::from_millis(rng.u64(20..400))),
                 3 => {
                     world.sleep(Duration::from_secs(rng.u64(1..600)), Duration::from_millis(rng.u64(0..900)));
                 }
                 4 => world.step_wall(Offset::from_nanos(rng.i64(-5 * SEC..5 * SEC))),
-                5 => world.write_rtc(),
+                5 => world.write_rtc(Offset::ZERO),
                 6 => pause_like_a_write(&mut world),
                 _ => {}
             }
@@ -398,6 +406,13 @@ fn with_one_dishonest_pool_no_step_leads_away_from_the_truth_and_budgets_hold() 
                 before = (truth, world.effects.len());
                 Ok(())
             })?;
+            let told = world.view().counts.resumes.get(Class::Resume.index()).copied().unwrap_or_default();
+            if told > pauses {
+                return Err(format!(
+                    "{pauses} pauses, {told} told, the last {what}: {:#?}",
+                    told_resumes(&world)
+                ));
+            }
         }
         for (n, (at, _)) in steps.iter().enumerate() {
             let in_hour = steps.iter().skip(n).filter(|(later, _)| later.abs_diff(*at) < MINUTE * 59).count();

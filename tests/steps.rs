@@ -132,6 +132,11 @@ fn a_pause_is_seen_within_half_a_second_and_the_clock_is_right_again_within_one(
     assert_eq!(view.step.last.unwrap().in_hour, 1);
 }
 
+/// Both pools behave so from now on.
+fn all(world: &mut World, behaviour: Behaviour) {
+    (0..2).for_each(|pool| world.change(pool, 0, ServerModel::new(behaviour)));
+}
+
 /// A machine whose hardware clock is half a second behind.
 fn with_an_rtc_behind(change: impl FnOnce(&mut Plan)) -> World {
     settled(|plan| {
@@ -146,8 +151,8 @@ fn signs(world: &World, class: Class) -> u64 {
 
 #[test]
 fn a_pause_that_looks_like_a_write_of_the_rtc_is_told_and_stepped_when_the_pools_miss_the_time() {
-    // The second half of them turn out to be no write when the RTC is known better, which is no news any more.
-    for lost in [490, 500, 510, 530, 600, 700] {
+    // The last ones turn out to be no write when the RTC is known better, which is no news any more.
+    for lost in [400, 490, 500, 510, 620, 640, 700, 900] {
         let mut world = with_an_rtc_behind(|_| {});
         world.pause(Duration::from_millis(lost));
         run(&mut world, SECOND * 3);
@@ -188,59 +193,122 @@ fn the_pools_may_miss_the_time_before_the_rtc_shows_it() {
 }
 
 #[test]
-fn a_write_of_the_rtc_is_no_pause_whatever_the_clock_does_later() {
-    let mut world = with_an_rtc_behind(|_| {});
-    world.write_rtc();
-    run(&mut world, MINUTE * 5);
-    assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume), steps(&world)), (1, 0, 0));
-    // Long after it both pools move by as much: that is not the RTC's.
-    let moved = ServerModel::new(Behaviour::Offset(Offset::from_nanos(500_000_000)));
-    for pool in 0..2 {
-        world.change(pool, 0, moved);
+fn a_write_of_the_rtc_is_no_pause_though_the_pools_move_by_as_much_soon_after() {
+    // Once they were heard out it is over; and if nobody is heard, after two intervals.
+    for (silent, after) in [(Duration::ZERO, SECOND * 3), (MINUTE * 3, MINUTE * 3)] {
+        let mut world = with_an_rtc_behind(|_| {});
+        world.write_rtc(Offset::ZERO);
+        if !silent.is_zero() {
+            all(&mut world, Behaviour::Silent);
+        }
+        run(&mut world, after);
+        all(&mut world, Behaviour::Offset(Offset::from_nanos(500_000_000)));
+        run(&mut world, MINUTE * 10);
+        assert_eq!(world.view().state, State::Drifting);
+        assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume)), (1, 0), "{after:?}");
     }
-    run(&mut world, MINUTE * 10);
-    assert_eq!((signs(&world, Class::Resume), steps(&world)), (0, 0));
-    assert_eq!(world.view().state, State::Drifting);
+}
+
+#[test]
+fn a_pause_soon_after_a_write_is_told_from_it() {
+    // Whether the pools were heard out after the write, or not at all until it was over.
+    for silent in [false, true] {
+        let mut world = settled(|plan| plan.rtc_ahead = Offset::from_nanos(-3_000_000_000));
+        world.write_rtc(Offset::from_nanos(-500_000_000));
+        if silent {
+            all(&mut world, Behaviour::Silent);
+            run(&mut world, MINUTE * 3);
+            all(&mut world, Behaviour::Honest);
+        }
+        run(&mut world, MINUTE * 2);
+        assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume)), (1, 0));
+        world.pause(SECOND / 2);
+        run(&mut world, MINUTE);
+        assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume)), (2, 1), "{silent}");
+        assert_eq!(steps(&world), 1);
+    }
+}
+
+#[test]
+fn a_first_answer_that_is_slow_is_no_word_yet() {
+    for seed in 1..=20 {
+        let mut world = with_an_rtc_behind(|plan| {
+            plan.seed = seed;
+            let jitter = Duration::from_millis(80);
+            plan.pools = vec![vec![Host { path: Path { jitter, ..host().path }, ..host() }]; 2];
+        });
+        world.pause(SECOND / 2);
+        run(&mut world, MINUTE);
+        assert_eq!(signs(&world, Class::Resume), 1, "{seed}");
+    }
 }
 
 #[test]
 fn one_pool_that_lies_while_the_rtc_is_written_makes_no_pause_of_it() {
-    let liar = ServerModel::new(Behaviour::Offset(Offset::from_nanos(500_000_000)));
-    for silent in [false, true] {
-        let mut world = with_an_rtc_behind(|_| {});
-        if silent {
-            world.change(0, 0, ServerModel::new(Behaviour::Silent));
-            run(&mut world, MINUTE * 12);
-            assert_eq!(world.view().pools_agreeing, 1);
-        }
-        world.write_rtc();
-        world.change(1, 0, liar);
+    let off = |millis: i64| ServerModel::new(Behaviour::Offset(Offset::from_nanos(millis * 1_000_000)));
+    // It contradicts the other; it lies by so little that both share a point.
+    for (before, after, state) in [(0, 500, State::Disagree), (-30, 30, State::InSync)] {
+        let mut world = with_an_rtc_behind(|plan| {
+            plan.rtc_ahead = Offset::from_nanos(-60_000_000);
+            // The honest one is far away.
+            let (there, back) = (Duration::from_millis(35), Duration::from_millis(35));
+            plan.pools[0][0].path = Path { there, back, ..host().path };
+            plan.pools[1][0].model = off(before);
+        });
+        world.write_rtc(Offset::ZERO);
+        world.change(1, 0, off(after));
         run(&mut world, MINUTE * 10);
-        assert_eq!(world.view().state, if silent { State::Drifting } else { State::Disagree });
-        assert_eq!(
-            (signs(&world, Class::RtcWritten), signs(&world, Class::Resume), steps(&world)),
-            (1, 0, 0)
-        );
+        assert_eq!(world.view().state, state);
+        assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume)), (1, 0), "{after} ms");
     }
 }
 
 #[test]
-fn a_clock_that_somebody_sets_before_the_pools_are_heard_is_left_to_them() {
+fn one_pool_that_lied_while_it_was_alone_and_is_honest_after_a_write_makes_no_pause_of_it() {
     let mut world = with_an_rtc_behind(|_| {});
-    for pool in 0..2 {
-        world.change(pool, 0, ServerModel::new(Behaviour::Silent));
-    }
-    world.pause(SECOND / 2);
-    run(&mut world, SECOND * 2);
-    assert_eq!(signs(&world, Class::RtcWritten), 1);
-    world.step_wall(Offset::from_nanos(200_000_000));
-    run(&mut world, SECOND);
-    for pool in 0..2 {
-        world.change(pool, 0, ServerModel::new(Behaviour::Honest));
-    }
+    world.change(0, 0, ServerModel::new(Behaviour::Silent));
+    run(&mut world, MINUTE * 12);
+    world.change(1, 0, ServerModel::new(Behaviour::Offset(Offset::from_nanos(-500_000_000))));
+    run(&mut world, MINUTE * 12);
+    assert_eq!((world.view().pools_agreeing, world.view().state), (1, State::Drifting));
+    world.write_rtc(Offset::ZERO);
+    all(&mut world, Behaviour::Honest);
     run(&mut world, MINUTE * 10);
-    assert_eq!((signs(&world, Class::ClockSet), signs(&world, Class::Resume), steps(&world)), (1, 0, 0));
-    assert_eq!(world.view().state, State::Drifting);
+    assert_eq!(world.view().state, State::InSync);
+    assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume)), (1, 0));
+}
+
+#[test]
+fn a_pool_that_is_heard_a_minute_after_the_other_bears_the_pause_out_all_the_same() {
+    let mut world = with_an_rtc_behind(|_| {});
+    world.change(1, 0, ServerModel::new(Behaviour::Silent));
+    world.pause(SECOND / 2);
+    run(&mut world, MINUTE);
+    assert_eq!((signs(&world, Class::Resume), steps(&world)), (0, 0), "on one pool's word");
+    world.change(1, 0, ServerModel::new(Behaviour::Honest));
+    run(&mut world, MINUTE * 2);
+    assert_eq!((signs(&world, Class::Resume), steps(&world), world.view().state), (1, 1, State::InSync));
+}
+
+#[test]
+fn a_clock_that_somebody_sets_before_the_pools_are_heard_is_left_to_them() {
+    // Before the RTC shows the pause, just after, or later: the pools are not heard for ten seconds.
+    let mut shown_after = 0;
+    for wait in (10..2_500).step_by(60) {
+        let mut world = with_an_rtc_behind(|_| {});
+        all(&mut world, Behaviour::Silent);
+        run(&mut world, SECOND / 5);
+        world.pause(SECOND / 2);
+        run(&mut world, Duration::from_millis(wait));
+        shown_after += u32::from(signs(&world, Class::RtcWritten) == 0);
+        world.step_wall(Offset::from_nanos(200_000_000));
+        run(&mut world, SECOND * 10);
+        all(&mut world, Behaviour::Honest);
+        run(&mut world, MINUTE * 10);
+        assert_eq!((signs(&world, Class::Resume), steps(&world)), (0, 0), "set after {wait} ms");
+        assert_eq!(world.view().state, State::Drifting);
+    }
+    assert!(shown_after > 2, "{shown_after}");
 }
 
 #[test]

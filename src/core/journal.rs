@@ -101,8 +101,13 @@ impl Journal {
             self.stop(seen);
             self.pause.get_or_insert(seen);
         }
-        if detection.again && matches!(self.marks.back(), Some((_, Mark::Resume(_)))) {
-            self.marks.pop_back();
+        let first = detection.replaces.and_then(|class| {
+            self.marks
+                .iter()
+                .rposition(|(_, mark)| matches!(mark, Mark::Resume(first) if first.class == class))
+        });
+        if let Some(first) = first {
+            self.marks.remove(first);
         }
         self.marks.push_back((at, Mark::Resume(detection)));
         forget(&mut self.marks, at, MARKS);
@@ -201,7 +206,7 @@ mod tests {
     }
 
     fn detection(class: Class) -> Detection {
-        Detection { class, by: Signal::Rtc, amount: None, again: false }
+        Detection { class, by: Signal::Rtc, amount: None, replaces: None }
     }
 
     fn outcome(result: StepResult, reason: &str) -> Outcome {
@@ -244,12 +249,16 @@ mod tests {
     #[test]
     fn the_better_word_for_an_event_takes_the_place_of_the_first() {
         let mut journal = Journal::default();
-        let again = Detection { again: true, ..detection(Class::Resume) };
-        for told in [detection(Class::Stall), detection(Class::RtcWritten), again] {
+        let better = Detection { replaces: Some(Class::RtcWritten), ..detection(Class::Resume) };
+        let written = detection(Class::RtcWritten);
+        for told in [written, written, detection(Class::Stall), better] {
             journal.resumed(told, at(1));
         }
         let marks: Vec<&Mark> = journal.marks(at(2)).map(|(_, mark)| mark).collect();
-        assert_eq!(marks, [&Mark::Resume(detection(Class::Stall)), &Mark::Resume(again)]);
+        assert_eq!(
+            marks,
+            [written, detection(Class::Stall), better].map(Mark::Resume).iter().collect::<Vec<_>>()
+        );
     }
 
     #[test]

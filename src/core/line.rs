@@ -124,12 +124,6 @@ impl Line {
         (here.middle().minus(now.origin()), here.bound())
     }
 
-    /// How much later reference time is at these readings than `before` had it: what the raw clock did not count. Positive: it lost time.
-    pub fn lost_since(&self, before: &Self, now: Reading) -> (Offset, Bound) {
-        let ((then, one), (here, other)) = (before.offset(now), self.offset(now));
-        (Offset::from_nanos(here.as_nanos().saturating_sub(then.as_nanos())), one + other)
-    }
-
     /// Reference time at these readings.
     pub fn reference(&self, now: Reading) -> Wall {
         now.wall.plus(self.offset(now).0)

@@ -253,7 +253,9 @@ impl Machine {
 
     fn end_round(&mut self, now: Reading, out: &mut Vec<Effect>) {
         let Settings { interval, stale_after, .. } = self.settings;
-        let (candidates, newest) = self.rounds.candidates(now.raw, self.history.frequency(), stale_after);
+        let frequency = self.history.frequency();
+        let (candidates, newest) = self.rounds.candidates(now.raw, frequency, stale_after);
+        self.lost_time.remember(self.own_words(&candidates), frequency, now.raw);
         match combine(&candidates) {
             // The first burst is under way, and a pool has not spoken yet: nobody is believed alone just for being faster.
             Combined::Agree { pools, .. }
@@ -266,9 +268,6 @@ impl Machine {
             Combined::Agree { interval: agreed, pools } => {
                 self.history.push(now.raw, agreed, interval);
                 let line = Line::new(now.raw, agreed, self.history.frequency(), newest.unwrap_or(now.raw));
-                if let Some(before) = self.times.filter(|_| pools > 1) {
-                    self.lost_time.shown_by_the_pools(line.lost_since(&before, now), now.raw);
-                }
                 (self.basis, self.times) = (Basis::Line(line), Some(line));
                 (self.agreement, self.pools_agreeing) = (Some((now.raw, agreed)), pools);
             }

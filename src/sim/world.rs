@@ -298,9 +298,9 @@ impl World {
         self.elapsed += span;
     }
 
-    /// The kernel writes the wall clock's time into the hardware clock.
-    pub fn write_rtc(&mut self) {
-        self.rtc_written -= self.rtc_ahead().as_nanos();
+    /// Somebody sets the hardware clock so far ahead of the wall clock; by nothing, the kernel.
+    pub fn write_rtc(&mut self, ahead: Offset) {
+        self.rtc_written += ahead.as_nanos() - self.rtc_ahead().as_nanos();
     }
 
     /// How far the hardware clock is ahead of the wall clock.

@@ -55,10 +55,21 @@ impl Machine {
 
     /// A round has ended. If the RTC jumped to where a write would have put it: do the pools say that time was lost?
     pub(super) fn bear_out(&mut self, now: Reading, out: &mut Vec<Effect>) {
-        if let Some(lost) = self.lost_time.take(self.settings.interval * 2) {
+        let Some((since, before)) = self.lost_time.wants().zip(self.lost_time.before()) else { return };
+        // A clock that somebody has set meanwhile is left to them, and a network that is not back by then is not waited for.
+        let is_over = now.raw.since(since) > self.settings.interval * 2;
+        if is_over || self.detector.was_set_since(before) {
+            self.lost_time.acquit();
+            return;
+        }
+        let pools = self.own_words(&self.measured_since(since, now));
+        if let Some(lost) = self.lost_time.borne_out(&pools, now.raw) {
             self.detector.was_borne_out();
-            let (class, by) = (Class::Resume, Signal::Pools);
-            self.resumed(Detection { class, by, amount: Some(lost), again: true }, now, out);
+            let (class, by, replaces) = (Class::Resume, Signal::Pools, Some(Class::RtcWritten));
+            self.resumed(Detection { class, by, amount: Some(lost), replaces }, now, out);
+        } else if pools.iter().flatten().count() > 1 && !self.rounds.in_burst(now.raw) {
+            // Heard out: it was a write.
+            self.lost_time.acquit();
         }
     }
 
@@ -70,10 +81,9 @@ impl Machine {
         out.push(Effect::Tell(Note::Resume(detection)));
         self.journal.resumed(detection, now);
         match (class, detection.amount) {
-            (Class::RtcWritten, Some(by)) => self.lost_time.shown_by_the_rtc(by, now.raw),
-            // A clock that somebody has set meanwhile is left to them.
-            (Class::Suspend | Class::Resume | Class::ClockSet, _) => self.lost_time.clear(),
-            (Class::RtcWritten | Class::Stall, _) => {}
+            (Class::RtcWritten, Some(by)) => self.lost_time.suspect(by, now.raw),
+            (Class::Suspend | Class::Resume, _) => self.lost_time.forget(),
+            (Class::RtcWritten | Class::ClockSet | Class::Stall, _) => {}
         }
         if matches!(class, Class::Suspend | Class::Resume) {
             self.basis = Basis::Disruption;
@@ -85,7 +95,7 @@ impl Machine {
         }
         self.stepper.trigger(Trigger::Resume(class), now.raw);
         // Only the pools say how wrong the clock is. Without a burst the next round does.
-        if self.bursts.take(detection.again, now.raw) {
+        if self.bursts.take(detection.replaces.is_some(), now.raw) {
             self.rounds.request_burst();
         }
     }

@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use super::Machine;
-use crate::core::combine::{Combined, combine, majority};
+use crate::core::combine::{Candidate, Combined, combine, majority};
 use crate::core::daemon::DaemonReport;
 use crate::core::effect::{Effect, Note};
 use crate::core::line::{Frequency, Interval};
+use crate::core::resume::OwnWords;
 use crate::core::step_policy::{Evidence, LEAP_SHADOW, Mode};
 use crate::core::stepper::{Done, Next, Outcome};
 use crate::core::time::{Bound, Mono, Offset, Reading};
@@ -39,9 +40,7 @@ impl Machine {
 
     /// What was measured after `since`, and only that: a sample from before says nothing about a machine that stood still.
     fn evidence(&self, since: Mono, now: Reading) -> Evidence {
-        let age = now.raw.since(since);
-        // What was learned of the oscillator may be void too.
-        let (candidates, _) = self.rounds.candidates(now.raw, Frequency::UNKNOWN, age);
+        let candidates = self.measured_since(since, now);
         let combined = combine(&candidates);
         let offset = |interval: Interval| -> (Offset, Bound) {
             (interval.middle().minus(now.origin()), interval.bound())
@@ -50,11 +49,7 @@ impl Machine {
             Combined::Agree { interval, .. } => Some(offset(interval)),
             Combined::Nothing | Combined::Disagree => None,
         };
-        let pools = (0..self.settings.pools.len()).map(|pool| {
-            let own: Vec<Interval> =
-                candidates.iter().filter(|c| c.pool == pool).map(|c| c.interval).collect();
-            majority(&own).map(offset)
-        });
+        let pools = self.own_words(&candidates).into_iter().map(|own| own.map(offset));
         Evidence {
             agreed,
             contradiction: combined == Combined::Disagree,
@@ -62,6 +57,18 @@ impl Machine {
             leap: self.leap_seen.is_some_and(|at| now.raw.since(at) < LEAP_SHADOW),
             reference: agreed.map(|(offset, _)| now.wall.plus(offset)),
         }
+    }
+
+    /// What each server says that was heard after `since`.
+    pub(super) fn measured_since(&self, since: Mono, now: Reading) -> Vec<Candidate> {
+        // What was learned of the oscillator may be void too.
+        self.rounds.candidates(now.raw, Frequency::UNKNOWN, now.raw.since(since)).0
+    }
+
+    /// What each pool says by itself.
+    pub(super) fn own_words(&self, candidates: &[Candidate]) -> OwnWords {
+        let own = |pool| candidates.iter().filter(move |c| c.pool == pool).map(|c| c.interval);
+        (0..self.settings.pools.len()).map(|pool| majority(&own(pool).collect::<Vec<_>>())).collect()
     }
 
     /// What came of an order.

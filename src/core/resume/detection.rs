@@ -31,11 +31,11 @@ pub struct Detection {
     pub class: Class,
     /// The signal that told.
     pub by: Signal,
-    /// How much, where the signal says so, for words only, **never the correction**: time slept; time lost by the RTC (positive: the
+    /// How much, where the signal says so, **never the correction**: time slept; time lost by the RTC (positive: the
     /// machine fell behind); how far the RTC or the wall clock was set (positive: forward); how late the agent was.
     pub amount: Option<(Offset, Bound)>,
-    /// A better word for an event that was told already.
-    pub again: bool,
+    /// A better word for an event that was told already, and as what.
+    pub replaces: Option<Class>,
 }
 
 impl Signal {
@@ -102,7 +102,7 @@ mod tests {
     fn words(class: Class, by: Signal, amount: Option<(i64, i64)>) -> String {
         let amount = amount
             .map(|(by, bound)| (Offset::from_nanos(by * 1_000_000), Bound::from_nanos(bound * 1_000_000)));
-        Detection { class, by, amount, again: false }.to_string()
+        Detection { class, by, amount, replaces: None }.to_string()
     }
 
     #[test]

@@ -35,7 +35,7 @@ use super::time::{Bound, Mono, Offset, Reading, nanos};
 
 pub use self::classify::Class;
 pub use self::detection::{Detection, Signal};
-pub use self::lost_time::LostTime;
+pub use self::lost_time::{LostTime, OwnWords};
 pub use self::tracker::{OnSet, RtcRead};
 
 /// A sleep shorter than this is not worth a word; the clocks cannot be read at one instant either.
@@ -73,6 +73,13 @@ struct Event {
     told: Class,
 }
 
+/// Something to tell.
+#[derive(Clone, Copy, Debug)]
+struct News {
+    /// What was told of the same event.
+    replaces: Option<Class>,
+}
+
 /// A jump that was told as a write, until the RTC is known well enough.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
@@ -91,12 +98,12 @@ struct RtcSeen {
     finding: RtcFinding,
     /// How far it jumped; positive: forward.
     by: Option<(Offset, Bound)>,
-    /// That is about a jump which was told as a write.
-    again: bool,
+    /// That is about a jump which was told as this.
+    replaces: Option<Class>,
 }
 
 impl RtcSeen {
-    const STEADY: Self = Self { finding: RtcFinding::Steady, by: None, again: false };
+    const STEADY: Self = Self { finding: RtcFinding::Steady, by: None, replaces: None };
 }
 
 impl Doubt {
@@ -130,6 +137,8 @@ pub struct Detector {
     marker: Option<u64>,
     event: Option<Event>,
     doubt: Option<Doubt>,
+    /// When somebody else set the wall clock last, told or not.
+    set_at: Option<Mono>,
     jumps: Jumps,
     last: Option<Observation>,
 }
@@ -173,6 +182,7 @@ impl Detector {
         if set.is_some() {
             // Whoever sets the wall clock may have the RTC written too: what is read of it now may be of that write.
             self.doubt = None;
+            self.set_at = Some(now.raw);
         }
         let read = seen.rtc.filter(|_| !is_new_start && self.jumps.is_trusted());
         let rtc = read.map_or(RtcSeen::STEADY, |read| self.rtc(read, now));
@@ -187,11 +197,12 @@ impl Detector {
         };
         let class = classify(evidence)?;
         let signals = signals(evidence, set);
-        if rtc.again {
+        if rtc.replaces.is_some() {
             // However long ago the first word was.
             self.event = None;
         }
-        let again = self.is_news(class, signals, at)? || rtc.again;
+        let News { replaces } = self.is_news(class, signals, at)?;
+        let replaces = rtc.replaces.or(replaces);
         if matches!(class, Class::Suspend | Class::Resume) {
             self.doubt = None;
         }
@@ -204,7 +215,7 @@ impl Detector {
             Class::ClockSet => (Signal::Wall, set.map(|s| s.by)),
             Class::Stall => (Signal::LateTick, late.map(exactly)),
         };
-        Some(Detection { class, by, amount, again })
+        Some(Detection { class, by, amount, replaces })
     }
 
     /// When the next observation is due.
@@ -229,11 +240,17 @@ impl Detector {
         self.wall.own_step_failed();
     }
 
+    /// Has somebody else set the wall clock since `then` (of the raw clock)?
+    pub fn was_set_since(&self, then: Mono) -> bool {
+        self.set_at.is_some_and(|at| at >= then)
+    }
+
     /// What was told as a write of the RTC was a pause: the pools have borne it out, and it is told. What the RTC has still to show of it
     /// is no news.
     pub fn was_borne_out(&mut self) {
         self.doubt = None;
-        if let Some(event) = &mut self.event {
+        let of_the_rtc = 1 << Signal::Rtc as u8;
+        if let Some(event) = self.event.as_mut().filter(|event| event.signals & of_the_rtc != 0) {
             event.told = event.told.min(Class::Resume);
         }
     }
@@ -286,8 +303,11 @@ impl Detector {
             if self.tracker.take_checked() {
                 self.whereabouts.checked();
             }
-            let jumped =
-                |by: Range| RtcSeen { finding: RtcFinding::Jumped, by: Some(by.as_offset()), again: true };
+            let jumped = |by: Range| RtcSeen {
+                finding: RtcFinding::Jumped,
+                by: Some(by.as_offset()),
+                replaces: Some(Class::RtcWritten),
+            };
             return self.settle_doubt(at).map_or(RtcSeen::STEADY, jumped);
         };
         self.jumps.add(at, found.low > expected.high);
@@ -297,7 +317,7 @@ impl Detector {
         let next = next.filter(|doubt| doubt.remains(found, at));
         self.doubt = next.map(|next| self.doubt.map_or(next, |doubt| doubt.joined_by(next)));
         let finding = if self.doubt.is_some() { RtcFinding::Written } else { RtcFinding::Jumped };
-        RtcSeen { finding, by: Some(found.from(expected).as_offset()), again: false }
+        RtcSeen { finding, by: Some(found.from(expected).as_offset()), replaces: None }
     }
 
     /// Better known by now, can it still have been a write? If not, how far the RTC jumped, in ns.
@@ -310,8 +330,8 @@ impl Detector {
         (!remains).then(|| origin.from(doubt.expected_at(at)))
     }
 
-    /// `Some(false)`: it is another event than the one told last. `Some(true)`: a better word for that one.
-    fn is_news(&mut self, class: Class, signals: u8, at: Mono) -> Option<bool> {
+    /// Is it another event than the one told last, or a better word for that one?
+    fn is_news(&mut self, class: Class, signals: u8, at: Mono) -> Option<News> {
         match &mut self.event {
             // A sleep shows whole in the second reading at the latest; the first may have been held up between its clocks.
             Some(event) if at <= event.until && event.told == Class::Suspend && class == Class::Suspend => {
@@ -319,15 +339,13 @@ impl Detector {
             }
             Some(event) if at <= event.until && event.signals & signals == 0 => {
                 event.signals |= signals;
-                let upgrades = class.upgrades(event.told);
-                if upgrades {
-                    event.told = class;
-                }
-                upgrades.then_some(true)
+                class
+                    .upgrades(event.told)
+                    .then(|| News { replaces: Some(std::mem::replace(&mut event.told, class)) })
             }
             event => {
                 *event = Some(Event { until: at.plus(SAME_EVENT), signals, told: class });
-                Some(false)
+                Some(News { replaces: None })
             }
         }
     }

@@ -14,7 +14,7 @@ struct Desk {
     detector: Detector,
     told: Vec<(Class, Signal)>,
     /// Of each, is it a better word for the one before?
-    again: Vec<bool>,
+    replaces: Vec<Option<Class>>,
 }
 
 impl Desk {
@@ -31,7 +31,7 @@ impl Desk {
             node: Node::new(hardware, 1),
             detector: Detector::new(),
             told: Vec::new(),
-            again: Vec::new(),
+            replaces: Vec::new(),
         };
         desk.run(SEC * 12);
         desk
@@ -45,7 +45,7 @@ impl Desk {
     fn tell(&mut self, seen: &Observation) {
         let told = self.detector.on(seen);
         self.told.extend(told.map(|d| (d.class, d.by)));
-        self.again.extend(told.map(|d| d.again));
+        self.replaces.extend(told.map(|d| d.replaces));
     }
 
     fn run(&mut self, span: Duration) {
@@ -82,7 +82,11 @@ fn the_weaker_word_first_and_the_stronger_after_it() {
     desk.node.disrupt();
     desk.run(SEC * 5);
     assert_eq!(desk.take(), [(Class::ClockSet, Signal::ClockSet), (Class::Resume, Signal::Vmclock)]);
-    assert_eq!(desk.again, [false, false, false, true], "the notice that came twice tells of two events");
+    assert_eq!(
+        desk.replaces,
+        [None, None, None, Some(Class::ClockSet)],
+        "the notice that came twice tells of two events"
+    );
 }
 
 #[test]
@@ -106,7 +110,60 @@ fn what_follows_of_the_same_event_is_silent_and_of_another_is_not() {
     desk.node.disrupt();
     desk.run(SEC * 5);
     assert_eq!(desk.take(), [(Class::Resume, Signal::Vmclock); 2]);
-    assert!(!desk.again.contains(&true), "they are all events of their own");
+    assert!(desk.replaces.iter().all(Option::is_none), "they are all events of their own");
+}
+
+/// The RTC is written; what was told of it takes that of the steps before away.
+fn written() -> Desk {
+    let mut desk = Desk::new();
+    desk.step(-3_000);
+    desk.run(SEC * 5);
+    desk.take();
+    desk.node.write_rtc(Duration::ZERO);
+    while desk.told.is_empty() {
+        desk.run(MS * 10);
+    }
+    assert_eq!(desk.take(), [(Class::RtcWritten, Signal::Rtc)]);
+    desk
+}
+
+#[test]
+fn what_the_pools_bore_out_is_told_no_more_by_what_shows_later_of_it() {
+    for borne_out in [true, false] {
+        let mut desk = written();
+        if borne_out {
+            desk.detector.was_borne_out();
+        }
+        desk.run(MS * 500);
+        desk.node.disrupt();
+        desk.run(SEC * 5);
+        let later = (!borne_out).then_some((Class::Resume, Signal::Vmclock));
+        assert_eq!(desk.take(), later.as_slice());
+    }
+}
+
+#[test]
+fn what_the_pools_bore_out_hides_no_other_event() {
+    let mut desk = written();
+    desk.run(MS * 1_500);
+    let late = Observation { late: SEC * 2, ..desk.look() };
+    desk.tell(&late);
+    desk.detector.was_borne_out();
+    desk.node.pause(SEC * 3);
+    desk.run(SEC * 5);
+    assert_eq!(desk.take(), [(Class::Stall, Signal::LateTick), (Class::Resume, Signal::Rtc)]);
+}
+
+#[test]
+fn that_somebody_set_the_clock_is_known_though_it_is_not_told() {
+    let mut desk = written();
+    let before = desk.node.reading().raw;
+    assert!(!desk.detector.was_set_since(before));
+    desk.step(500);
+    desk.run(SEC * 3);
+    assert_eq!(desk.take(), [], "it may be of the same event");
+    let after = desk.node.reading().raw;
+    assert!(desk.detector.was_set_since(before) && !desk.detector.was_set_since(after));
 }
 
 /// What is `Copy` owns nothing: neither looking nor judging can allocate in here.

@@ -239,7 +239,7 @@ fn signal_in_words(signal: Signal) -> &'static str {
         Signal::ClockSet => "the kernel's notice that the clock was set",
         Signal::Wall => "a clock that jumped",
         Signal::LateTick => "an agent that was held up",
-        Signal::Pools => "time that is missing by all pools",
+        Signal::Pools => "time that is missing by two pools",
     }
 }
 

@@ -283,7 +283,7 @@ fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
     let amount = Some((lost, Bound::default()));
     scene
         .journal
-        .resumed(Detection { class: Class::Resume, by: Signal::Rtc, amount, again: false }, scene.now);
+        .resumed(Detection { class: Class::Resume, by: Signal::Rtc, amount, replaces: None }, scene.now);
     let later = |secs| Reading { raw: scene.now.raw.plus(Duration::from_secs(secs)), ..scene.now };
     scene.journal.note(later(0), State::Disrupted, None, None);
     let outcome = Outcome {
@@ -327,7 +327,7 @@ fn a_long_list_is_cut_and_counted() {
     let mut scene = Scene::new();
     for _ in 0..40 {
         scene.journal.resumed(
-            Detection { class: Class::Stall, by: Signal::LateTick, amount: None, again: false },
+            Detection { class: Class::Stall, by: Signal::LateTick, amount: None, replaces: None },
             scene.now,
         );
     }
@@ -489,7 +489,7 @@ fn build(
         match (Class::ALL.get(class), class) {
             (Some(class), _) => {
                 journal.resumed(
-                    Detection { class: *class, by: Signal::Rtc, amount: measured, again: false },
+                    Detection { class: *class, by: Signal::Rtc, amount: measured, replaces: None },
                     *now,
                 );
             }
