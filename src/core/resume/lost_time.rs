@@ -53,7 +53,9 @@ impl LostTime {
 
     /// The RTC has jumped by this to where a write would have put it.
     pub fn suspect(&mut self, by: (Offset, Bound), now: Mono) {
-        let words = self.words.iter().flatten().find(|words| now.since(words.at) >= SHOWS_LATE);
+        // Soon after a resume there may be none so old. Were they of after the jump, they would only show no loss.
+        let heard = || self.words.iter().flatten();
+        let words = heard().find(|words| now.since(words.at) >= SHOWS_LATE).or(heard().last());
         let (before, by) = match self.suspect.take() {
             // Nobody was heard in between: what they show is of both.
             Some(first) => {
@@ -200,6 +202,10 @@ mod tests {
         lost.forget();
         lost.suspect(of(994, 508), at(3_000));
         assert_eq!(lost.wants(), None, "there is nothing to compare with");
+        lost.remember(say(&[Some(501); 2]), Frequency::UNKNOWN, at(4_000));
+        lost.suspect(of(994, 508), at(4_700));
+        assert!(lost.borne_out(&say(&[Some(1_002); 2]), at(5_000)).is_some(), "better than nothing");
+        assert_eq!(lost.borne_out(&say(&[Some(501); 2]), at(5_000)), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! ```text
 //! guest-probe serve PORT              answers each datagram with itself, CLOCK_REALTIME and CLOCK_MONOTONIC_RAW in ns
 //! guest-probe step NANOSECONDS        sets the clock that much forward (or back)
+//! guest-probe rtc                     how far the hardware clock is ahead of CLOCK_REALTIME, in ns
 //! guest-probe relay LISTEN TARGET     carries datagrams, for a client that knows no port but 123
 //! ```
 #![allow(clippy::disallowed_methods, reason = "it is a clock")]
@@ -29,8 +30,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     match arguments[..] {
         ["serve", port] => serve(port.parse()?),
         ["step", by] => step(by.parse()?),
+        ["rtc"] => rtc(),
         ["relay", listen, target] => relay(listen.parse()?, target.parse()?),
-        _ => Err("usage: guest-probe serve PORT | step NANOSECONDS | relay LISTEN TARGET".into()),
+        _ => Err("usage: guest-probe serve PORT | step NANOSECONDS | rtc | relay LISTEN TARGET".into()),
     }
 }
 
@@ -50,6 +52,21 @@ fn step(by: i64) -> Result<(), Box<dyn Error>> {
     let to = nanos(ClockId::Realtime) + by;
     let to = Timespec { tv_sec: to.div_euclid(NANOS_PER_SEC), tv_nsec: to.rem_euclid(NANOS_PER_SEC) };
     Ok(clock_settime(ClockId::Realtime, to)?)
+}
+
+/// It shows whole seconds: how far it is shows when it comes to the next.
+fn rtc() -> Result<(), Box<dyn Error>> {
+    let shown = || -> Result<i64, Box<dyn Error>> {
+        Ok(std::fs::read_to_string("/sys/class/rtc/rtc0/since_epoch")?.trim().parse()?)
+    };
+    let first = shown()?;
+    loop {
+        let now = shown()?;
+        if now != first {
+            println!("{}", now * NANOS_PER_SEC - nanos(ClockId::Realtime));
+            return Ok(());
+        }
+    }
 }
 
 /// One client at a time, and one answer for each of its questions.

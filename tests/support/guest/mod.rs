@@ -155,12 +155,14 @@ impl Guest {
         self.shell.run(&format!("guest-probe step {nanos}"));
     }
 
-    /// Has the kernel set the hardware clock to a time so many seconds before the wall clock's. Where its second goes on, it may end up
-    /// half a second off that.
-    pub fn leave_rtc_behind(&mut self, seconds: f64) {
+    /// Has the kernel set the hardware clock to a time about so many seconds before the wall clock's: half a second more or less, by its
+    /// second and the writer's. How many it came to be.
+    pub fn leave_rtc_behind(&mut self, seconds: f64) -> f64 {
         self.step(-seconds);
         self.run("hwclock --systohc --utc");
         self.step(seconds);
+        let ahead = self.run("guest-probe rtc");
+        -ahead.trim().parse::<f64>().unwrap_or_else(|_| panic!("rtc: {ahead}")) / 1e9
     }
 
     /// Stops the machine for so long (QMP `stop` and `cont`); when it went on.
