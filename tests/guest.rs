@@ -46,15 +46,22 @@ fn assert_left_alone(seen: &Seen, lost: f64) {
     assert_eq!(seen.stepped, None);
 }
 
-/// The guest has lost about so many seconds, and was given them back.
+/// The guest has lost about so many seconds, and was given them back: sometimes before the host's first look.
 fn assert_put_right(seen: &Seen, lost: f64) {
-    assert!((seen.before - lost).abs() < 0.5, "{seen}");
+    assert!((seen.before - lost).abs() < 0.5 || seen.was_stepped_unseen(), "{seen}");
     assert!(is_about(seen.after, 0.0), "{seen}");
 }
 
-/// The hardware clock is left about so far behind, and one of the `pauses` leaves it where a write would: until the pools were heard,
-/// it looks like one.
-fn pauses_are_put_right_by_the_kernel(spec: Spec, behind: f64, pauses: impl Fn(f64) -> [f64; 3]) {
+/// Which signal has to tell of a pause.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Any,
+    /// The hardware clock looks as if it had been set, until the pools were heard.
+    Pools,
+}
+
+/// The hardware clock is left about so far behind, and one of the `pauses` leaves it where a write would.
+fn pauses_are_put_right_by_the_kernel(spec: Spec, behind: f64, pauses: impl Fn(f64) -> [(f64, By); 3]) {
     let vendor = spec.vendor;
     let mut left = behind;
     let mut scene = Scene::prepared(spec, |guest| {
@@ -63,7 +70,7 @@ fn pauses_are_put_right_by_the_kernel(spec: Spec, behind: f64, pauses: impl Fn(f
         "--step-mode kernel --step-cooldown 1s --interval 4s".to_owned()
     });
     scene.rtc_is_known();
-    for (nth, lost) in (1..).zip(pauses(left)) {
+    for (nth, (lost, by)) in (1..).zip(pauses(left)) {
         let since = scene.guest.pause(Duration::from_secs_f64(lost));
         let seen = scene.stepped(since);
         println!("{vendor}, hardware clock {left:.2} s behind: stop {lost:.2} s, cont: {seen}");
@@ -71,20 +78,23 @@ fn pauses_are_put_right_by_the_kernel(spec: Spec, behind: f64, pauses: impl Fn(f
         scene.wait_for("the step to be confirmed", |now| (now.steps("stepped") == nth).then_some(()));
         scene.wait_for("a verdict", |now| now.is_state("in-sync").then_some(()));
         assert_eq!(scene.metrics().unwrap().signals("resume"), nth);
+        let is_by_pools =
+            |(_, line): &(Instant, String)| line.contains("by its hardware clock and by its pools it lost");
+        let by_pools = scene.guest.console.since(since).iter().any(is_by_pools);
+        assert!(by_pools || by == By::Any, "it was to look like a write");
         scene.rtc_is_known();
     }
     let metrics = scene.metrics().unwrap();
     assert_eq!(metrics.count("steps_total", &["method=\"kernel\""]), 3);
-    let by_the_pools =
-        scene.guest.console.all().matches("by its hardware clock and by its pools it lost").count();
-    assert!(by_the_pools > 0, "none has looked like a write");
     assert_eq!(metrics.signals("clock-set"), 0, "its own step is not somebody else's");
 }
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
 fn pauses_are_put_right_also_one_as_long_as_the_hardware_clock_was_behind() {
-    pauses_are_put_right_by_the_kernel(Spec::new("pause"), 1.0, |behind| [20.0, 3.0, behind]);
+    pauses_are_put_right_by_the_kernel(Spec::new("pause"), 1.0, |behind| {
+        [(20.0, By::Any), (3.0, By::Any), (behind, By::Pools)]
+    });
 }
 
 #[test]
@@ -92,7 +102,7 @@ fn pauses_are_put_right_also_one_as_long_as_the_hardware_clock_was_behind() {
 fn pauses_are_put_right_where_the_hardware_clocks_second_goes_on() {
     // Only whole seconds can be a write there.
     let spec = Spec { vendor: AMD, ..Spec::new("pause-amd") };
-    pauses_are_put_right_by_the_kernel(spec, 2.0, |_| [20.0, 2.0, 0.5]);
+    pauses_are_put_right_by_the_kernel(spec, 2.0, |_| [(20.0, By::Any), (2.0, By::Pools), (0.5, By::Any)]);
 }
 
 /// chrony's rtcsync has the kernel write the hardware clock as soon as the time is known.
@@ -124,7 +134,7 @@ fn a_machine_that_is_saved_and_restored_in_a_new_process_is_put_right() {
     let since = scene.guest.save_and_restore(8 * SECOND);
     let seen = scene.stepped(since);
     println!("saved for 8 s, restored in a new QEMU: {seen}");
-    assert!(seen.before > 8.0, "{seen}");
+    assert!(seen.before > 8.0 || seen.was_stepped_unseen(), "{seen}");
     assert!(is_about(seen.after, 0.0), "{seen}");
     scene.wait_for("the step to be confirmed", |now| (now.steps("stepped") == 1).then_some(()));
 }
@@ -138,7 +148,7 @@ fn a_hypervisor_that_tells_of_the_restore_is_believed_before_the_rtc() {
     let seen = scene.stepped(since);
     println!("saved for 8 s, restored, with a vmclock: {seen}");
     scene.guest.console.wait_for(since, &["resume: the hypervisor says", "measuring again"]);
-    assert!(seen.before > 8.0, "{seen}");
+    assert!(seen.before > 8.0 || seen.was_stepped_unseen(), "{seen}");
     assert!(is_about(seen.after, 0.0), "{seen}");
     scene.wait_for("the step to be confirmed", |now| (now.steps("stepped") == 1).then_some(()));
     assert_eq!(scene.metrics().unwrap().signals("resume"), 1, "the RTC tells of the same restore");
@@ -153,7 +163,7 @@ fn a_machine_that_goes_back_to_a_snapshot_is_put_right() {
     let since = scene.guest.snapshot_and_load(12 * SECOND);
     let seen = scene.stepped(since);
     println!("loadvm 12 s after savevm: {seen}");
-    assert!(seen.before > 12.0, "{seen}");
+    assert!(seen.before > 12.0 || seen.was_stepped_unseen(), "{seen}");
     assert!(is_about(seen.after, 0.0), "{seen}");
     scene.wait_for("the step to be confirmed", |now| (now.steps("stepped") == 1).then_some(()));
 }

@@ -1,6 +1,7 @@
 //! Which servers to believe: interval intersection (Marzullo; RFC 5905 section 11.2.1).
 
 use super::line::Interval;
+use super::server::ServerId;
 use super::time::Wall;
 
 /// One live server's interval.
@@ -8,6 +9,8 @@ use super::time::Wall;
 pub struct Candidate {
     /// Which pool it belongs to.
     pub pool: usize,
+    /// Which of its servers.
+    pub server: ServerId,
     /// Where it says that the truth is.
     pub interval: Interval,
 }
@@ -83,6 +86,7 @@ mod tests {
     fn candidate(pool: usize, middle_ms: i64, half_ms: i64) -> Candidate {
         Candidate {
             pool,
+            server: ServerId(0),
             interval: Interval::around(Wall::from_nanos(middle_ms * MS), Bound::from_nanos(half_ms * MS)),
         }
     }

@@ -15,7 +15,7 @@ use super::http_date::coarse::{Coarse, Site};
 use super::journal::Journal;
 use super::last_resort::LastResort;
 use super::leeway;
-use super::line::{History, Interval, Line};
+use super::line::{Frequency, History, Interval, Line};
 use super::publish::{Backoff, Bucket, Publisher, WriteError};
 use super::report::{EventReason, NodeEvent, NodeReport, Prior, Status};
 use super::resume::{Class, Detector, LostTime};
@@ -253,9 +253,10 @@ impl Machine {
 
     fn end_round(&mut self, now: Reading, out: &mut Vec<Effect>) {
         let Settings { interval, stale_after, .. } = self.settings;
-        let frequency = self.history.frequency();
-        let (candidates, newest) = self.rounds.candidates(now.raw, frequency, stale_after);
-        self.lost_time.remember(self.own_words(&candidates), frequency, now.raw);
+        let (candidates, newest) = self.rounds.candidates(now.raw, self.history.frequency(), stale_after);
+        // What is known of the oscillator is what the servers agreed on: one of them could have made it up.
+        let (by_themselves, _) = self.rounds.candidates(now.raw, Frequency::UNKNOWN, stale_after);
+        self.lost_time.remember(by_themselves, now.raw);
         match combine(&candidates) {
             // The first burst is under way, and a pool has not spoken yet: nobody is believed alone just for being faster.
             Combined::Agree { pools, .. }

@@ -220,8 +220,9 @@ impl Rounds {
         for (index, pool) in self.pools.iter().enumerate() {
             for server in &pool.servers {
                 if let Some(leader) = server.leader(now, frequency, stale_after) {
-                    candidates.push(Candidate { pool: index, interval: leader.interval });
                     newest = newest.max(server.newest_sample());
+                    let (pool, server, interval) = (index, server.id, leader.interval);
+                    candidates.push(Candidate { pool, server, interval });
                 }
             }
         }

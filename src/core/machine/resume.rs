@@ -57,17 +57,18 @@ impl Machine {
     pub(super) fn bear_out(&mut self, now: Reading, out: &mut Vec<Effect>) {
         let Some((since, before)) = self.lost_time.wants().zip(self.lost_time.before()) else { return };
         // A clock that somebody has set meanwhile is left to them, and a network that is not back by then is not waited for.
-        let is_over = now.raw.since(since) > self.settings.interval * 2;
+        let is_over = self.lost_time.is_older(self.settings.interval * 2, now.raw);
         if is_over || self.detector.was_set_since(before) {
             self.lost_time.acquit();
             return;
         }
-        let pools = self.own_words(&self.measured_since(since, now));
-        if let Some(lost) = self.lost_time.borne_out(&pools, now.raw) {
-            self.detector.was_borne_out();
-            let (class, by, replaces) = (Class::Resume, Signal::Pools, Some(Class::RtcWritten));
+        let heard = self.measured_since(since, now);
+        if let Some(lost) = self.lost_time.borne_out(&heard, now.raw) {
+            let (class, by, replaces) = (Class::Resume, Signal::Pools, Some(self.detector.was_borne_out()));
             self.resumed(Detection { class, by, amount: Some(lost), replaces }, now, out);
-        } else if pools.iter().flatten().count() > 1 && !self.rounds.in_burst(now.raw) {
+        } else if !self.rounds.in_burst(now.raw)
+            && (0..self.settings.pools.len()).all(|pool| heard.iter().any(|c| c.pool == pool))
+        {
             // Heard out: it was a write.
             self.lost_time.acquit();
         }

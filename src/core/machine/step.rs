@@ -9,7 +9,6 @@ use crate::core::combine::{Candidate, Combined, combine, majority};
 use crate::core::daemon::DaemonReport;
 use crate::core::effect::{Effect, Note};
 use crate::core::line::{Frequency, Interval};
-use crate::core::resume::OwnWords;
 use crate::core::step_policy::{Evidence, LEAP_SHADOW, Mode};
 use crate::core::stepper::{Done, Next, Outcome};
 use crate::core::time::{Bound, Mono, Offset, Reading};
@@ -49,7 +48,11 @@ impl Machine {
             Combined::Agree { interval, .. } => Some(offset(interval)),
             Combined::Nothing | Combined::Disagree => None,
         };
-        let pools = self.own_words(&candidates).into_iter().map(|own| own.map(offset));
+        let pools = (0..self.settings.pools.len()).map(|pool| {
+            let own: Vec<Interval> =
+                candidates.iter().filter(|c| c.pool == pool).map(|c| c.interval).collect();
+            majority(&own).map(offset)
+        });
         Evidence {
             agreed,
             contradiction: combined == Combined::Disagree,
@@ -63,12 +66,6 @@ impl Machine {
     pub(super) fn measured_since(&self, since: Mono, now: Reading) -> Vec<Candidate> {
         // What was learned of the oscillator may be void too.
         self.rounds.candidates(now.raw, Frequency::UNKNOWN, now.raw.since(since)).0
-    }
-
-    /// What each pool says by itself.
-    pub(super) fn own_words(&self, candidates: &[Candidate]) -> OwnWords {
-        let own = |pool| candidates.iter().filter(move |c| c.pool == pool).map(|c| c.interval);
-        (0..self.settings.pools.len()).map(|pool| majority(&own(pool).collect::<Vec<_>>())).collect()
     }
 
     /// What came of an order.

@@ -35,7 +35,7 @@ use super::time::{Bound, Mono, Offset, Reading, nanos};
 
 pub use self::classify::Class;
 pub use self::detection::{Detection, Signal};
-pub use self::lost_time::{LostTime, OwnWords};
+pub use self::lost_time::LostTime;
 pub use self::tracker::{OnSet, RtcRead};
 
 /// A sleep shorter than this is not worth a word; the clocks cannot be read at one instant either.
@@ -80,6 +80,12 @@ struct News {
     replaces: Option<Class>,
 }
 
+impl Event {
+    fn is_of_the_rtc(&self) -> bool {
+        self.signals & 1 << Signal::Rtc as u8 != 0
+    }
+}
+
 /// A jump that was told as a write, until the RTC is known well enough.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
@@ -98,12 +104,12 @@ struct RtcSeen {
     finding: RtcFinding,
     /// How far it jumped; positive: forward.
     by: Option<(Offset, Bound)>,
-    /// That is about a jump which was told as this.
-    replaces: Option<Class>,
+    /// That is about a jump which was told as a write.
+    again: bool,
 }
 
 impl RtcSeen {
-    const STEADY: Self = Self { finding: RtcFinding::Steady, by: None, replaces: None };
+    const STEADY: Self = Self { finding: RtcFinding::Steady, by: None, again: false };
 }
 
 impl Doubt {
@@ -197,12 +203,13 @@ impl Detector {
         };
         let class = classify(evidence)?;
         let signals = signals(evidence, set);
-        if rtc.replaces.is_some() {
+        let settled = rtc.again.then(|| self.told_of_the_rtc());
+        if rtc.again {
             // However long ago the first word was.
             self.event = None;
         }
         let News { replaces } = self.is_news(class, signals, at)?;
-        let replaces = rtc.replaces.or(replaces);
+        let replaces = settled.or(replaces);
         if matches!(class, Class::Suspend | Class::Resume) {
             self.doubt = None;
         }
@@ -246,13 +253,19 @@ impl Detector {
     }
 
     /// What was told as a write of the RTC was a pause: the pools have borne it out, and it is told. What the RTC has still to show of it
-    /// is no news.
-    pub fn was_borne_out(&mut self) {
+    /// is no news. Returns the word that was told of it last.
+    pub fn was_borne_out(&mut self) -> Class {
         self.doubt = None;
-        let of_the_rtc = 1 << Signal::Rtc as u8;
-        if let Some(event) = self.event.as_mut().filter(|event| event.signals & of_the_rtc != 0) {
+        let told = self.told_of_the_rtc();
+        if let Some(event) = self.event.as_mut().filter(|event| event.is_of_the_rtc()) {
             event.told = event.told.min(Class::Resume);
         }
+        told
+    }
+
+    /// What was told of a jump that looked like a write: a stall in the same moment is the better word.
+    fn told_of_the_rtc(&self) -> Class {
+        self.event.filter(Event::is_of_the_rtc).map_or(Class::RtcWritten, |event| event.told)
     }
 
     /// Which signals this node has; `None` before the first observation.
@@ -303,11 +316,8 @@ impl Detector {
             if self.tracker.take_checked() {
                 self.whereabouts.checked();
             }
-            let jumped = |by: Range| RtcSeen {
-                finding: RtcFinding::Jumped,
-                by: Some(by.as_offset()),
-                replaces: Some(Class::RtcWritten),
-            };
+            let jumped =
+                |by: Range| RtcSeen { finding: RtcFinding::Jumped, by: Some(by.as_offset()), again: true };
             return self.settle_doubt(at).map_or(RtcSeen::STEADY, jumped);
         };
         self.jumps.add(at, found.low > expected.high);
@@ -317,7 +327,7 @@ impl Detector {
         let next = next.filter(|doubt| doubt.remains(found, at));
         self.doubt = next.map(|next| self.doubt.map_or(next, |doubt| doubt.joined_by(next)));
         let finding = if self.doubt.is_some() { RtcFinding::Written } else { RtcFinding::Jumped };
-        RtcSeen { finding, by: Some(found.from(expected).as_offset()), replaces: None }
+        RtcSeen { finding, by: Some(found.from(expected).as_offset()), again: false }
     }
 
     /// Better known by now, can it still have been a write? If not, how far the RTC jumped, in ns.

@@ -132,7 +132,7 @@ fn what_the_pools_bore_out_is_told_no_more_by_what_shows_later_of_it() {
     for borne_out in [true, false] {
         let mut desk = written();
         if borne_out {
-            desk.detector.was_borne_out();
+            assert_eq!(desk.detector.was_borne_out(), Class::RtcWritten);
         }
         desk.run(MS * 500);
         desk.node.disrupt();
@@ -148,10 +148,19 @@ fn what_the_pools_bore_out_hides_no_other_event() {
     desk.run(MS * 1_500);
     let late = Observation { late: SEC * 2, ..desk.look() };
     desk.tell(&late);
-    desk.detector.was_borne_out();
+    assert_eq!(desk.detector.was_borne_out(), Class::RtcWritten, "the stall is another event");
     desk.node.pause(SEC * 3);
     desk.run(SEC * 5);
     assert_eq!(desk.take(), [(Class::Stall, Signal::LateTick), (Class::Resume, Signal::Rtc)]);
+}
+
+#[test]
+fn what_the_pools_bore_out_replaces_the_better_word_that_there_was() {
+    let mut desk = written();
+    let late = Observation { late: SEC * 2, ..desk.look() };
+    desk.tell(&late);
+    assert_eq!(desk.take(), [(Class::Stall, Signal::LateTick)]);
+    assert_eq!(desk.detector.was_borne_out(), Class::Stall, "of the same event");
 }
 
 #[test]

@@ -202,6 +202,13 @@ pub struct Seen {
     pub gap: Duration,
 }
 
+impl Seen {
+    /// The step was made before the host read the guest's clock for the first time.
+    pub fn was_stepped_unseen(&self) -> bool {
+        self.stepped.is_some() && self.before.abs() < NEAR
+    }
+}
+
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = |seconds: Option<f64>| seconds.map_or("never".to_owned(), |s| format!("{s:.2} s"));
