@@ -17,7 +17,7 @@ const LEAST: Duration = Duration::from_millis(20);
 /// The RTC shows a jump by its next second, on a busy node by several. What was measured less long before may be of after it.
 const SHOWS_LATE: Duration = Duration::from_secs(5);
 
-/// Rounds whose words are kept: the first burst, and those of [`SHOWS_LATE`].
+/// Rounds whose words are kept: more than end within [`SHOWS_LATE`], even in a burst.
 const ROUNDS: usize = 16;
 
 /// What the servers said at the end of a round.
