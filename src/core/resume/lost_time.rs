@@ -72,13 +72,13 @@ impl LostTime {
         };
     }
 
-    /// The newest word of each server that is surely of before a jump which the RTC shows at `now`.
+    /// The newest word of each server that is surely of before a jump which the RTC shows at `now`; else the oldest.
     fn before_jump(&self, now: Mono) -> Vec<(Mono, Candidate)> {
         let sure = self.words.iter().rev().filter(|words| now.since(words.at) >= SHOWS_LATE);
         let mut words: Vec<&Words> = sure.collect();
         if words.is_empty() {
-            // Soon after a resume there may be none so old. Were they of after the jump, they would only show no loss.
-            words.extend(self.words.front());
+            // Soon after a start or a resume there are none so old. Were they of after the jump, they would only show no loss.
+            words.extend(&self.words);
         }
         let mut servers = BTreeSet::new();
         let all = words.into_iter().flat_map(|words| words.servers.iter().map(|c| (words.at, *c)));
@@ -285,7 +285,9 @@ mod tests {
             "there is nothing to compare with"
         );
         lost.forget();
-        lost.remember(say(&[Some(501); 2]), at(8_000));
+        for (millis, said) in [(7_900, [None; 2]), (8_000, [Some(501); 2]), (8_500, [Some(1_002); 2])] {
+            lost.remember(say(&said), at(millis));
+        }
         lost.suspect(of(994, 508), at(8_700));
         assert!(lost.borne_out(&say(&[Some(1_002); 2]), at(9_000)).is_some(), "better than nothing");
         assert!(lost.borne_out(&say(&[Some(501); 2]), at(9_000)).is_none());
