@@ -342,9 +342,7 @@ fn with_one_pool_ten_seconds_off_nothing_is_stepped_and_the_reason_is_told() {
 fn with_both_pools_dead_nothing_is_stepped() {
     let mut world = stepping(|_| {});
     world.pause(SECOND * 20);
-    for pool in 0..2 {
-        world.change(pool, 0, ServerModel::new(Behaviour::Silent));
-    }
+    all(&mut world, Behaviour::Silent);
     run(&mut world, MINUTE * 10);
     assert_eq!((steps(&world), outcomes(&world)[0].result), (0, StepResult::Refused));
     assert_eq!(outcomes(&world)[0].reason, "nothing was measured since");
@@ -354,13 +352,9 @@ fn with_both_pools_dead_nothing_is_stepped() {
 fn a_network_that_comes_back_a_minute_after_the_machine_is_soon_enough() {
     let mut world = stepping(|_| {});
     world.pause(SECOND * 20);
-    for pool in 0..2 {
-        world.change(pool, 0, ServerModel::new(Behaviour::Silent));
-    }
+    all(&mut world, Behaviour::Silent);
     run(&mut world, MINUTE);
-    for pool in 0..2 {
-        world.change(pool, 0, ServerModel::new(Behaviour::Honest));
-    }
+    all(&mut world, Behaviour::Honest);
     run(&mut world, MINUTE * 5);
     assert_eq!((steps(&world), world.view().state), (1, State::InSync));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::last_step::LastStep;
 use super::report::EventReason;
 use super::step_policy::{self, Decision, Evidence, HOUR, Mode, Past, Settings, Trigger, Why};
-use super::time::{Mono, Offset, Reading, Wall, nanos};
+use super::time::{Mono, Offset, Reading, Wall};
 
 /// Who steps the clock; the label `method` of `drift_agent_steps_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,8 +97,6 @@ struct Pending {
 struct Begun {
     trigger: Trigger,
     order: Order,
-    /// When it was decided, and the reference time then.
-    decided: (Mono, Wall),
     /// Who did it, and since when it wants to be confirmed; `None` while it is under way.
     stepped: Option<(Method, Mono, Option<String>)>,
 }
@@ -313,8 +311,7 @@ impl Stepper {
                 Ok(()) => {
                     self.pending = None;
                     let order = Order { offset, origin: now.origin(), dry_run: self.settings.dry_run };
-                    let decided = (now.raw, now.wall.plus(offset));
-                    self.begun = Some(Begun { trigger, order: order.clone(), decided, stepped: None });
+                    self.begun = Some(Begun { trigger, order: order.clone(), stepped: None });
                     return Some(Next::Order(order));
                 }
                 Err(missing) => (StepResult::Refused, missing.to_owned()),
@@ -336,7 +333,7 @@ impl Stepper {
 
     /// What came of an order; `true` when a burst is wanted, to confirm it.
     pub fn done(&mut self, done: Done, now: Mono) -> (bool, Option<Outcome>) {
-        let Some(Begun { trigger, order, decided, .. }) = self.begun.take() else { return (false, None) };
+        let Some(Begun { trigger, order, .. }) = self.begun.take() else { return (false, None) };
         let before = Some(order.offset);
         let outcome = |result, method, reason| Outcome {
             result,
@@ -358,10 +355,10 @@ impl Stepper {
             Done::Stepped(method) => (method, None),
             Done::Broken(method, reason) => (method, Some(reason)),
         };
-        // By what was measured then: what is known now may be nothing, after another resume.
-        let (then, reference) = decided;
-        self.remember(&order, &trigger, method, reference.plus(Offset::from_nanos(nanos(now.since(then)))));
-        self.begun = Some(Begun { trigger, order, decided, stepped: Some((method, now, trouble)) });
+        // By what the order was made from: what is known now may be nothing, after another resume.
+        let reference = order.origin.plus(order.offset).plus(Offset::from_nanos(now.as_nanos()));
+        self.remember(&order, &trigger, method, reference);
+        self.begun = Some(Begun { trigger, order, stepped: Some((method, now, trouble)) });
         (true, None)
     }
 
@@ -390,8 +387,7 @@ impl Stepper {
 
     /// Did the step help? Only what was measured after it counts; who cannot be measured was not helped.
     fn confirm(&mut self, evidence: &Evidence, more: bool, now: Reading) -> Option<Next> {
-        let Begun { stepped: Some((method, since, trouble)), order, trigger, .. } = self.begun.clone()?
-        else {
+        let Begun { stepped: Some((method, since, trouble)), order, trigger } = self.begun.clone()? else {
             return None;
         };
         let after = evidence.agreed.filter(|_| !evidence.contradiction).map(|(offset, _)| offset);

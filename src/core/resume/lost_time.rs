@@ -140,8 +140,8 @@ impl Suspect {
 }
 
 fn around((middle, bound): (Offset, Bound)) -> Range {
-    let (middle, bound) = (middle.as_nanos(), bound.as_nanos());
-    Range { low: middle.saturating_sub(bound), high: middle.saturating_add(bound) }
+    let middle = middle.as_nanos();
+    Range { low: middle, high: middle }.widened(bound.as_nanos())
 }
 
 /// How much later the one is than the other, at least and at most, in ns.
