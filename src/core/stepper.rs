@@ -236,7 +236,8 @@ impl Stepper {
                 None => self.past.is_unknown = false,
                 Some((_, Ok(step))) => {
                     self.past = Past {
-                        recent: vec![step.at; step.in_hour],
+                        // More than the policy counts changes nothing, and whoever may write to the Node chose the number.
+                        recent: vec![step.at; step.in_hour.min(step_policy::STEPS_AN_HOUR)],
                         total: step.total,
                         is_unknown: false,
                         is_latched: step.is_latched,
@@ -450,6 +451,7 @@ mod tests {
     use super::*;
     use crate::core::resume::Class;
     use crate::core::time::Bound;
+    use proptest::prelude::*;
 
     const SECOND: i64 = 1_000_000_000;
     const RESUME: Trigger = Trigger::Resume(Class::Resume);
@@ -663,6 +665,40 @@ mod tests {
         let mut stepper = Stepper::new(settings(), Duration::from_secs(64));
         stepper.restore(Some("whatever"), None, at(0).raw);
         assert_eq!(stepper.last_text().as_deref(), Some("whatever"), "nothing is lost");
+    }
+
+    #[test]
+    fn absurd_budgets_on_the_node_are_restored_in_bounded_memory_and_refuse_steps() {
+        for in_hour in ["5000000", "100000000000", "18446744073709551615", "18446744073709551616"] {
+            let text = format!("2026-11-22T10:00:00Z before=+1 in-hour={in_hour} total=1");
+            let mut stepper = Stepper::new(settings(), Duration::from_secs(64));
+            stepper.restore(Some(&text), None, at(0).raw);
+            assert!(stepper.past.recent.len() <= step_policy::STEPS_AN_HOUR, "{text}");
+            let is_spent = stepper.past.is_unknown || stepper.past.recent.len() == step_policy::STEPS_AN_HOUR;
+            assert!(is_spent, "{text}: the budget counts as spent, however large the number");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn restoring_any_annotation_never_panics_and_keeps_memory_bounded(
+            date in prop_oneof!["2026-11-22T10:00:00Z", "[0-9]{1,5}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00:00Z"],
+            (before, after) in ("[-+]?[0-9]{1,30}(\\.[0-9]{1,9})?", "[-+]?[0-9.e]{0,12}|nan|inf"),
+            in_hour in "[0-9]{1,40}|-1",
+            total in "[0-9]{1,40}(\\.[0-9]{1,9})?|1e308|inf|-0",
+            tail in ".{0,100}",
+            arbitrary in ".{0,300}",
+        ) {
+            let built = format!("{date} before={before} after={after} in-hour={in_hour} total={total} {tail}");
+            for text in [&built, &arbitrary] {
+                let mut stepper = Stepper::new(settings(), Duration::from_secs(64));
+                stepper.restore(Some(text), Some(&arbitrary), at(0).raw);
+                prop_assert!(stepper.past.recent.capacity() <= 2 * step_policy::STEPS_AN_HOUR);
+                stepper.trigger(RESUME, at(10).raw);
+                let _ = stepper.consider(&measured(SECOND, at(10)), true, Ok(()), at(10));
+                let _ = stepper.last_text();
+            }
+        }
     }
 
     #[test]
