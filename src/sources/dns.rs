@@ -7,6 +7,7 @@ use std::time::Duration;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup_ip::LookupIp;
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::time::timeout;
 
@@ -17,6 +18,8 @@ use crate::core::pool::Resolution;
 const DEADLINE: Duration = Duration::from_secs(2);
 /// One question to one name server; two fit into the deadline.
 const ONE_QUESTION: Duration = Duration::from_millis(900);
+
+const NO_ANSWER: &str = "no answer from the name servers";
 
 /// Turns names into addresses.
 pub trait Resolve: Clone + Send + Sync + 'static {
@@ -59,21 +62,25 @@ impl Dns {
 
     async fn look_up(&self, name: &str) -> Result<LookupIp, String> {
         let resolver = self.resolver()?;
-        // As an absolute name first: under Kubernetes' `ndots:5` a relative one costs ten questions before the right one.
+        // A name with a dot is absolute, whatever `ndots` says. With the search list as fall-back, a name server that fails
+        // would hand the name to whoever owns a search domain: in Kubernetes, `time.google.com.svc.cluster.local` is the
+        // Service `google` of a namespace `com`.
         let absolute = format!("{}.", name.trim_end_matches('.'));
         match resolver.lookup_ip(absolute.as_str()).await {
-            Err(_) if !name.ends_with('.') => resolver.lookup_ip(name).await.map_err(|e| in_words(&e)),
+            Err(_) if !name.contains('.') => resolver.lookup_ip(name).await.map_err(|e| in_words(&e)),
             other => other.map_err(|e| in_words(&e)),
         }
     }
 }
 
 /// The library's errors print the whole question; people want the reason.
-fn in_words(error: &hickory_resolver::net::NetError) -> String {
+fn in_words(error: &NetError) -> String {
     if error.is_nx_domain() {
         "no such name".to_owned()
     } else if error.is_no_records_found() {
         "the name has no address".to_owned()
+    } else if matches!(error, NetError::Timeout) {
+        NO_ANSWER.to_owned()
     } else {
         error.to_string()
     }
@@ -87,9 +94,7 @@ impl Resolve for Dns {
             }
             Host::Name(name) => name,
         };
-        let answer = timeout(DEADLINE, self.look_up(name))
-            .await
-            .map_err(|_| format!("no answer from the name servers within {} s", DEADLINE.as_secs()))??;
+        let answer = timeout(DEADLINE, self.look_up(name)).await.map_err(|_| NO_ANSWER)??;
         let ttl = answer.as_lookup().answers().iter().map(|r| r.ttl).min().unwrap_or(0);
         let addresses = in_order(answer.iter().collect(), has_route);
         if addresses.is_empty() {
