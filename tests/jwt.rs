@@ -62,14 +62,24 @@ fn ids(report: &Value) -> Vec<&str> {
 #[test]
 fn the_exit_code_says_what_the_first_line_says() {
     for (claims, arguments, code, first) in [
-        (claims(-60, 240), &[][..], 0, "valid in time: by the clock there is nothing against it"),
+        (
+            claims(-60, 240),
+            &[][..],
+            0,
+            "valid in time: nothing against it at the given time; no clock was read",
+        ),
         (
             claims(-60, -3),
             &[],
             1,
             "not valid in time: exp: expired 3.00 s ago; 4 s of leeway would let it pass",
         ),
-        (claims(-60, -3), &["--leeway", "5s"], 0, "valid in time: by the clock there is nothing against it"),
+        (
+            claims(-60, -3),
+            &["--leeway", "5s"],
+            0,
+            "valid in time: nothing against it at the given time; no clock was read",
+        ),
         (
             claims(2, 300),
             &[],
@@ -82,15 +92,25 @@ fn the_exit_code_says_what_the_first_line_says() {
             2,
             "suspicious: it lives for 60 min 0 s (from iat to exp), taken for an access token, whose limit is 15m",
         ),
-        (claims(0, 3_600), &["--kind", "id"], 0, "valid in time: by the clock there is nothing against it"),
+        (
+            claims(0, 3_600),
+            &["--kind", "id"],
+            0,
+            "valid in time: nothing against it at the given time; no clock was read",
+        ),
         (
             claims(0, 86_400),
             &["--kind", "refresh"],
             0,
-            "valid in time: by the clock there is nothing against it",
+            "valid in time: nothing against it at the given time; no clock was read",
         ),
         (claims(0, 300), &["--leeway", "121s"], 2, "suspicious: 2 min 1 s of leeway is asked for"),
-        (claims(0, 300), &["--leeway", "120s"], 0, "valid in time: by the clock there is nothing against it"),
+        (
+            claims(0, 300),
+            &["--leeway", "120s"],
+            0,
+            "valid in time: nothing against it at the given time; no clock was read",
+        ),
     ] {
         let ended = judge(&sign(&claims), arguments);
         assert_eq!(
@@ -244,7 +264,7 @@ fn true_time_tells_whose_clock_it_is() {
     let fresh = report(&ended);
     assert_eq!(
         (ended.code, ids(&fresh)),
-        (2, vec!["issued-in-future-by-this-clock", "time-zone-shift"]),
+        (2, vec!["issued-in-future-by-this-clock", "this-clock-is-off", "time-zone-shift"]),
         "{ended:?}"
     );
     let clock = &fresh["clock"];
@@ -264,13 +284,27 @@ fn true_time_tells_whose_clock_it_is() {
     let ended = ask(&json, -60, 600);
     assert_eq!(
         (ended.code, ids(&report(&ended))),
-        (2, vec!["expired-by-true-time", "time-zone-shift"]),
+        (2, vec!["expired-by-true-time", "this-clock-is-off", "time-zone-shift"]),
         "{ended:?}"
     );
+    // Issued a minute ago by this clock, valid by both clocks: what is wrong is the clock.
+    let ended = ask(&json, -60, 7_200);
+    assert_eq!(
+        (ended.code, ids(&report(&ended)), &report(&ended)["verdict"]),
+        (2, vec!["this-clock-is-off", "lifetime-too-long", "time-zone-shift"], &"suspicious".into()),
+        "{ended:?}"
+    );
+    let ended = ask(&[], -60, 7_200);
+    let first = "suspicious: this clock is 60 min 0 s behind (±";
+    assert!(ended.code == 2 && ended.stdout.starts_with(first), "{ended:?}");
     // By this clock alone there is nothing wrong with it.
     let ended = ask(&["--no-network"], -60, 600);
     assert!(
-        ended.code == 0 && ended.stdout.contains("True time was not measured (--no-network)."),
+        ended.code == 0
+            && ended
+                .stdout
+                .starts_with("valid by this clock: whether this machine's clock is right was not measured\n")
+            && ended.stdout.contains("True time was not measured (--no-network)."),
         "{ended:?}"
     );
     assert!(
@@ -280,8 +314,25 @@ fn true_time_tells_whose_clock_it_is() {
 }
 
 #[test]
+fn pools_that_contradict_each_other_confirm_no_clock() {
+    let backstage = Backstage::new();
+    let server = |offset| backstage.server(&TimeScale::new(Offset::from_nanos(offset)), Behaviour::Honest);
+    let servers = [server(0), server(10_000_000_000)];
+    let pools = servers.each_ref().map(pool);
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
+    let token = sign(&format!(r#"{{"iat":{},"exp":{}}}"#, now - 60, now + 600));
+    let ended = run(&["jwt", "--pool", &pools[0], "--pool", &pools[1]], &token);
+    assert!(
+        ended.code == 3
+            && ended.stdout.starts_with("valid by this clock: whether this machine's clock is right"),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn without_an_answer_it_says_so_and_judges_by_this_clock() {
-    let token = sign(&claims(-60, 240));
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
+    let token = sign(&format!(r#"{{"iat":{},"exp":{}}}"#, now - 60, now + 600));
     let nobody = ["jwt", "--output", "json", "--pool", "127.0.0.1:1", "--pool", "127.0.0.1:2"];
     let ended = run(&nobody, &token);
     let report = report(&ended);
@@ -291,6 +342,7 @@ fn without_an_answer_it_says_so_and_judges_by_this_clock() {
         "{ended:?}"
     );
     assert!(report["clock"]["message"].as_str().unwrap().contains("No pool answers"), "{ended:?}");
+    assert_eq!((ended.code, &report["verdict"]), (3, &"valid-by-this-clock".into()), "{ended:?}");
     assert!(report["claims"][0]["words"].as_str().unwrap().ends_with(" by this clock"), "{ended:?}");
 }
 

@@ -19,7 +19,7 @@ fuzz_target!(|input: (i64, i64, i64, u64, u8, &[u8])| {
         _ => Now::Here { clock: Wall::from_nanos(clock), truth: Some(truth) },
     };
     let kind = [Kind::Access, Kind::Id, Kind::Refresh][usize::from(choice / 3) % 3];
-    let question = Question { now, leeway: Duration::from_nanos(leeway), kind };
+    let question = Question { now, leeway: Duration::from_nanos(leeway), kind, threshold: Duration::from_millis(100) };
     let _ = looks_like_one(&String::from_utf8_lossy(bytes));
     let around = format!("eyJhbGciOiJIUzI1NiJ9.{}.c2ln", BASE64URL_NOPAD.encode(bytes));
     for text in [bytes, around.as_bytes()] {

@@ -114,6 +114,8 @@ pub(super) fn run(args: JwtArgs) -> Result<Exit, Failure> {
     // The token first: what is none need not wait for the network.
     let token = Token::read(&bytes(&token)?)
         .map_err(|error| Failure(Exit::NotAToken, format!("not a token that can be read: {error}")))?;
+    let settings = config.settings()?;
+    let threshold = settings.core.threshold;
     let (now, about_now) = match at {
         Some(at) => (Now::Given(at), None),
         None if no_network => {
@@ -121,7 +123,7 @@ pub(super) fn run(args: JwtArgs) -> Result<Exit, Failure> {
             (Now::Here { clock, truth: None }, Some("True time was not measured (--no-network).".to_owned()))
         }
         None => {
-            let view = measure(&config.settings()?)?;
+            let view = measure(&settings)?;
             let clock = view.node_time;
             let truth = view.measured.map(|(offset, bound)| Truth { at: clock.plus(offset), bound });
             (Now::Here { clock, truth }, Some(view.sentence()))
@@ -132,7 +134,7 @@ pub(super) fn run(args: JwtArgs) -> Result<Exit, Failure> {
         Kind::Id => judge::Kind::Id,
         Kind::Refresh => judge::Kind::Refresh,
     };
-    let question = Question { now, leeway, kind };
+    let question = Question { now, leeway, kind, threshold };
     let findings = judge(&token, &question);
     let verdict = Verdict::of(&findings);
     let asked = Asked { token, question, about_now, findings, verdict };
@@ -142,6 +144,9 @@ pub(super) fn run(args: JwtArgs) -> Result<Exit, Failure> {
     })?;
     Ok(match verdict {
         Verdict::Valid => Exit::Ok,
+        // Whoever asks for no measurement misses none.
+        Verdict::ValidByThisClock if no_network => Exit::Ok,
+        Verdict::ValidByThisClock => Exit::NothingMeasured,
         Verdict::NotValid => Exit::Drifting,
         Verdict::Suspicious => Exit::Disagree,
     })

@@ -12,7 +12,7 @@ use crate::core::verdict::State;
 use crate::jwt::cases::{Case, Key, LEEWAY};
 use crate::jwt::claims::{Name, TimeClaim, TimeValue};
 use crate::jwt::date::NumericDate;
-use crate::jwt::findings::{Finding, Severity, Verdict};
+use crate::jwt::findings::{Finding, Id, Severity, Verdict};
 use crate::jwt::judge::{self, Now, Question};
 use crate::jwt::token::Token;
 
@@ -30,13 +30,26 @@ pub(super) struct Asked {
 /// For people.
 pub(super) fn in_words(asked: &Asked, style: Style) -> String {
     let Asked { token, question, about_now, findings, verdict } = asked;
-    let (state, title) = match verdict {
-        Verdict::Valid => (State::InSync, "valid in time"),
-        Verdict::Suspicious => (State::Unknown, "suspicious"),
-        Verdict::NotValid => (State::Drifting, "not valid in time"),
+    let worst = || findings.first().map(|worst| worst.message.clone()).unwrap_or_default();
+    let (state, title, sentence) = match (verdict, question.now) {
+        (Verdict::Valid, Now::Given(_)) => (
+            State::InSync,
+            "valid in time",
+            "nothing against it at the given time; no clock was read".to_owned(),
+        ),
+        (Verdict::Valid, Now::Here { .. }) => {
+            let threshold = humantime::format_duration(question.threshold);
+            let sentence = format!("nothing against it, and this clock is within {threshold} of true time");
+            (State::InSync, "valid in time", sentence)
+        }
+        (Verdict::ValidByThisClock, _) => {
+            let unmeasured = findings.iter().find(|f| f.id == Id::TrueTimeNotMeasured);
+            let sentence = unmeasured.map(|f| f.message.clone()).unwrap_or_default();
+            (State::Unknown, "valid by this clock", sentence)
+        }
+        (Verdict::Suspicious, _) => (State::Unknown, "suspicious", worst()),
+        (Verdict::NotValid, _) => (State::Drifting, "not valid in time", worst()),
     };
-    let worst = findings.first().filter(|_| *verdict != Verdict::Valid);
-    let sentence = worst.map_or_else(|| "by the clock there is nothing against it", |worst| &worst.message);
     let mut text = format!("{}: {sentence}\n\n", style.state(state, title));
     let (Now::Here { clock, .. } | Now::Given(clock)) = question.now;
     let time = clock.rfc3339(3);

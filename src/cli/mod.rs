@@ -36,7 +36,7 @@ enum Exit {
     Drifting = 1,
     /// `check`: the servers contradict each other; `jwt`: suspicious.
     Disagree = 2,
-    /// `check`, `nodes`: nothing measured.
+    /// `check`, `nodes`: nothing measured; `jwt`: valid by this clock, and true time was not measured.
     NothingMeasured = 3,
     /// The command line is wrong (`EX_USAGE` of sysexits.h).
     Usage = 64,
@@ -81,7 +81,8 @@ enum Command {
     Step(step::StepArgs),
     /// Explain a JSON Web Token's times, and say which clock it is that refuses it
     ///
-    /// The signature is not verified. Exits with 0 valid in time, 1 not, 2 suspicious, 65 not a token.
+    /// The signature is not verified. Exits with 0 valid in time, 1 not, 2 suspicious or this clock is off,
+    /// 3 valid by this clock while true time could not be measured, 65 not a token.
     Jwt(jwt::JwtArgs),
     /// Show how far the clocks of a cluster's Nodes are off, as their agents have annotated them
     ///

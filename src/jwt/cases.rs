@@ -152,7 +152,12 @@ mod tests {
                 // A verifier gets it a moment later; only to be exact would need a clock that stands still.
                 for late in [0, NANOS_PER_SEC / 2] {
                     let now = Now::Given(Wall::from_nanos(NOW * NANOS_PER_SEC + late));
-                    let question = Question { now, leeway: Duration::from_secs(leeway), kind: Kind::Access };
+                    let question = Question {
+                        now,
+                        leeway: Duration::from_secs(leeway),
+                        kind: Kind::Access,
+                        threshold: Duration::from_millis(100),
+                    };
                     let findings = judge(&token, &question);
                     let refused = Verdict::of(&findings) == Verdict::NotValid
                         || findings.iter().any(|f| f.id == Id::MissingExp);

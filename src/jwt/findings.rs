@@ -27,6 +27,8 @@ impl Severity {
 pub enum Verdict {
     /// Nothing worse than a note.
     Valid,
+    /// The same, by this machine's clock alone: nobody measured whether that one is right.
+    ValidByThisClock,
     /// A warning, and nothing worse.
     Suspicious,
     /// An error.
@@ -39,6 +41,7 @@ impl Verdict {
         match findings.iter().map(|f| f.id.severity()).max() {
             Some(Severity::Error) => Self::NotValid,
             Some(Severity::Warning) => Self::Suspicious,
+            _ if findings.iter().any(|f| f.id == Id::TrueTimeNotMeasured) => Self::ValidByThisClock,
             Some(Severity::Note) | None => Self::Valid,
         }
     }
@@ -47,6 +50,7 @@ impl Verdict {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Valid => "valid",
+            Self::ValidByThisClock => "valid-by-this-clock",
             Self::Suspicious => "suspicious",
             Self::NotValid => "not-valid",
         }
@@ -120,6 +124,9 @@ findings! {
     ExpiredByTrueTime = "expired-by-true-time", Warning,
         "`exp` has passed by measured true time, but not by this machine's clock",
         "Set this machine's clock: it runs behind, and takes tokens that have expired.";
+    ThisClockIsOff = "this-clock-is-off", Warning,
+        "this machine's clock is measured to be off by more than the threshold",
+        "Fix this machine's clock; until then it rejects and accepts tokens at the wrong time. `drift-agent check` shows why.";
     ExpiresThisSecond = "expires-this-second", Warning,
         "`exp` (plus the leeway asked for) lies in the second that is now",
         "Renew before the last moment: by whole seconds some verifiers still take it now, and others do not.";
@@ -168,6 +175,9 @@ findings! {
     LooseBase64 = "loose-base64", Warning,
         "a part has padding or the letters of plain base64",
         "Have the issuer write base64url without padding (RFC 7515 section 2); strict verifiers refuse this.";
+    TrueTimeNotMeasured = "true-time-not-measured", Note,
+        "true time was not measured, or not well enough: the verdict is by this machine's clock alone",
+        "Run `drift-agent check` to see why the pools gave no measurement.";
     ExpiredWithinLeeway = "expired-within-leeway", Note,
         "`exp` has passed, but the leeway asked for covers it",
         "Nothing, if the leeway is there for clock skew; renew tokens earlier if it happens often.";
@@ -210,6 +220,8 @@ mod tests {
         };
         assert_eq!(verdict(&[]), Verdict::Valid);
         assert_eq!(verdict(&[Id::MissingIat]), Verdict::Valid);
+        assert_eq!(verdict(&[Id::MissingIat, Id::TrueTimeNotMeasured]), Verdict::ValidByThisClock);
+        assert_eq!(verdict(&[Id::TrueTimeNotMeasured, Id::MissingExp]), Verdict::Suspicious);
         assert_eq!(verdict(&[Id::MissingIat, Id::MissingExp]), Verdict::Suspicious);
         assert_eq!(verdict(&[Id::Expired, Id::MissingIat, Id::MissingExp]), Verdict::NotValid);
     }

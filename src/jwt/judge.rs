@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::claims::Name;
+use super::claims::{Claims, Name};
 use super::date::{NumericDate, span};
 use super::findings::{Finding, Id};
 use super::shape::{form, span_of_life, unit, zone_shift};
@@ -87,6 +87,8 @@ pub struct Question {
     pub leeway: Duration,
     /// What the token is for.
     pub kind: Kind,
+    /// From this offset on the machine's clock is a finding of its own.
+    pub threshold: Duration,
 }
 
 impl Truth {
@@ -148,6 +150,9 @@ pub fn judge(token: &Token, question: &Question) -> Vec<Finding> {
                 ),
             );
         }
+    }
+    if let Some((id, message)) = machine_clock(claims, question) {
+        find(id, message);
     }
     form(token, &mut find);
     span_of_life(claims, question, &mut find);
@@ -232,6 +237,46 @@ fn against_clocks(name: Name, date: NumericDate, question: &Question) -> Option<
         }
         (true, _) => None,
     }
+}
+
+/// This machine's clock, whatever the token's age: is it off, and what does that do to this token; or was it not measured?
+fn machine_clock(claims: &Claims, question: &Question) -> Option<(Id, String)> {
+    let Now::Here { clock, truth } = question.now else { return None };
+    let Some(truth) = truth else {
+        return Some((
+            Id::TrueTimeNotMeasured,
+            "whether this machine's clock is right was not measured".to_owned(),
+        ));
+    };
+    let offset = truth.at.minus(clock);
+    if offset.magnitude() <= question.threshold {
+        let is_wide = truth.bound.as_duration() > question.threshold;
+        return is_wide.then(|| {
+            let bound = truth.bound.in_words();
+            (Id::TrueTimeNotMeasured, format!("this machine's clock was measured to ±{bound} only"))
+        });
+    }
+    let mut message = format!("this clock is {} (±{})", offset.in_words(), truth.bound.in_words());
+    let (by, is_behind) = (span(offset.as_nanos().into()), offset.as_nanos() > 0);
+    let start = [Name::Nbf, Name::Iat].into_iter().find(|name| claims.date(*name).is_some());
+    let end = claims.date(Name::Exp).map(|_| {
+        if is_behind {
+            format!("it accepts this token for {by} after its exp")
+        } else {
+            format!("it rejects this token {by} before its exp")
+        }
+    });
+    let start = start.map(|name| match (is_behind, name) {
+        (true, Name::Nbf) => format!("rejects this token until {by} after its nbf"),
+        (true, _) => format!("this token looks issued in the future until {by} after its {}", name.as_str()),
+        (false, _) => format!("accepts this token {by} before its {}", name.as_str()),
+    });
+    match (end, start) {
+        (Some(end), Some(start)) => message.push_str(&format!(": {end}, and {start}")),
+        (Some(one), None) => message.push_str(&format!(": {one}")),
+        (None, _) => {}
+    }
+    Some((Id::ThisClockIsOff, message))
 }
 
 /// How many whole seconds of leeway let a claim pass by this machine's clock.

@@ -15,6 +15,7 @@ use crate::core::time::{Bound, NANOS_PER_SEC, Offset, Wall};
 /// 2026-11-22T10:00:00Z.
 const NOW: i64 = 1_795_341_600;
 const SECOND: i64 = NANOS_PER_SEC;
+const THRESHOLD: Duration = Duration::from_millis(100);
 
 fn token(claims: &str) -> Token {
     let token = Key::new([1, 2, 3, 4]).sign(&format!("{{{claims}}}"));
@@ -28,7 +29,7 @@ fn wall(nanos: i64) -> Wall {
 
 fn ask(claims: &str, now: Now, leeway: i64, kind: Kind) -> Vec<Finding> {
     let leeway = Duration::from_nanos(leeway.unsigned_abs());
-    judge(&token(claims), &Question { now, leeway, kind })
+    judge(&token(claims), &Question { now, leeway, kind, threshold: THRESHOLD })
 }
 
 fn ids(findings: &[Finding]) -> Vec<Id> {
@@ -125,13 +126,70 @@ fn true_time_is_called_upon_only_where_its_bound_allows() {
         (&issued, -3 * SECOND, -3 * SECOND, Id::IssuedInFuture),
         (&issued, 3 * SECOND, -bound - 1, Id::IssuedInFutureByTrueTime),
     ] {
-        assert_eq!(ids(&found_truly(claims, here, truth, bound)), [id], "{here} {truth}");
+        let found = ids(&found_truly(claims, here, truth, bound));
+        let is_off = (here - truth).abs() > SECOND;
+        let clock = is_off.then_some(Id::ThisClockIsOff);
+        let mut expected: Vec<Id> = [Some(id), clock].into_iter().flatten().collect();
+        expected.sort_by_key(|id| std::cmp::Reverse(id.severity()));
+        assert_eq!(found, expected, "{here} {truth}");
     }
     for (claims, here, truth) in
         [(&expires, -3 * SECOND, bound - 1), (&begins, 3 * SECOND, -bound), (&issued, 3 * SECOND, -bound)]
     {
-        assert_eq!(ids(&found_truly(claims, here, truth, bound)), [], "{here} {truth}");
+        assert_eq!(ids(&found_truly(claims, here, truth, bound)), [Id::ThisClockIsOff], "{here} {truth}");
     }
+}
+
+#[test]
+fn a_clock_measured_as_off_is_a_finding_whatever_the_age_of_the_token() {
+    let ms = 1_000_000;
+    let both = format!(r#""iat":{},"nbf":{},"exp":{}"#, NOW - 600, NOW - 600, NOW + 300);
+    let without_nbf = format!(r#""iat":{},"exp":{}"#, NOW - 600, NOW + 300);
+    // True time is at 0: a clock that reads more is ahead.
+    for (claims, here, message) in [
+        (
+            &both,
+            45 * SECOND,
+            "this clock is 45.0 s ahead (±2.0 ms): it rejects this token 45.0 s before its exp, and accepts this token 45.0 s before its nbf",
+        ),
+        (
+            &without_nbf,
+            45 * SECOND,
+            "this clock is 45.0 s ahead (±2.0 ms): it rejects this token 45.0 s before its exp, and accepts this token 45.0 s before its iat",
+        ),
+        (
+            &both,
+            -3 * SECOND,
+            "this clock is 3.00 s behind (±2.0 ms): it accepts this token for 3.00 s after its exp, and rejects this token until 3.00 s after its nbf",
+        ),
+        (
+            &without_nbf,
+            -3 * SECOND,
+            "this clock is 3.00 s behind (±2.0 ms): it accepts this token for 3.00 s after its exp, and this token looks issued in the future until 3.00 s after its iat",
+        ),
+    ] {
+        let found = found_truly(claims, here, 0, 2 * ms);
+        assert_eq!(ids(&found), [Id::ThisClockIsOff]);
+        assert_eq!(found[0].message, message);
+        assert_eq!(Verdict::of(&found), Verdict::Suspicious);
+    }
+    assert_eq!(ids(&found_truly(&both, 100 * ms, 0, 2 * ms)), [], "the threshold itself");
+    assert_eq!(ids(&found_truly(&both, 100 * ms + 1, 0, 2 * ms)), [Id::ThisClockIsOff]);
+    assert_eq!(ids(&found_truly(&both, -100 * ms - 1, 0, 2 * ms)), [Id::ThisClockIsOff]);
+}
+
+#[test]
+fn a_clock_that_was_not_measured_well_is_never_an_all_clear() {
+    let claims = format!(r#""iat":{},"exp":{}"#, NOW - 60, NOW + 300);
+    let unmeasured = ask(&claims, Now::Here { clock: wall(0), truth: None }, 0, Kind::Access);
+    assert_eq!(ids(&unmeasured), [Id::TrueTimeNotMeasured]);
+    assert_eq!(Verdict::of(&unmeasured), Verdict::ValidByThisClock);
+    let ms = 1_000_000;
+    assert_eq!(ids(&found_truly(&claims, 0, 0, 100 * ms)), []);
+    let wide = found_truly(&claims, 0, 0, 100 * ms + 1);
+    assert_eq!(Verdict::of(&wide), Verdict::ValidByThisClock, "a bound over the threshold hides a drift");
+    assert_eq!(wide[0].message, "this machine's clock was measured to ±100 ms only");
+    assert_eq!(Verdict::of(&ask(&claims, Now::Given(wall(0)), 0, Kind::Access)), Verdict::Valid);
 }
 
 #[test]
@@ -402,7 +460,7 @@ proptest! {
         let clock = Wall::from_nanos(clocks.0);
         let truth = Truth { at: clock.plus(Offset::from_nanos(clocks.1)), bound: Bound::from_nanos(clocks.2) };
         let now = if is_given { Now::Given(clock) } else { Now::Here { clock, truth: Some(truth) } };
-        let findings = judge(&token, &Question { now, leeway: Duration::from_nanos(leeway), kind });
+        let findings = judge(&token, &Question { now, leeway: Duration::from_nanos(leeway), kind, threshold: THRESHOLD });
         let is_there = |name: &str| claims.iter().any(|(theirs, _)| theirs.replace("\\u0065", "e") == name);
         let has = |id| findings.iter().any(|f| f.id == id);
         prop_assert_eq!(has(Id::MissingExp), !is_there("exp"));
