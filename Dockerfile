@@ -34,13 +34,19 @@ RUN case "$TARGETARCH" in \
 COPY Cargo.toml Cargo.lock ./
 # Cargo.toml names them, so cargo wants them there; they are not built.
 COPY benches/*.rs benches/
-RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs && cargo build --release --locked
+COPY crates/drift-core/Cargo.toml crates/drift-core/
+COPY crates/clock-drift/Cargo.toml crates/clock-drift/
+RUN mkdir src crates/drift-core/src crates/clock-drift/src \
+ && echo 'fn main() {}' | tee src/main.rs > crates/clock-drift/src/main.rs \
+ && touch src/lib.rs crates/drift-core/src/lib.rs crates/clock-drift/src/lib.rs \
+ && cargo build --release --locked
 
 FROM dependencies AS build
+COPY crates crates
 COPY src src
 # Shown in the log and in build_info.
 ARG REVISION=unknown
-RUN touch src/main.rs src/lib.rs \
+RUN touch src/*.rs crates/*/src/*.rs \
  && DRIFT_AGENT_REVISION="$REVISION" cargo build --release --locked \
  && install -D target/*/release/drift-agent /out/drift-agent
 

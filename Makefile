@@ -19,9 +19,9 @@ demo: ## Show the whole agent on this machine: no cluster, no network, no root
 
 .PHONY: test
 test: tools lint chart rules ## Install what the tests need, then run all of them
-	cargo test --locked --no-run
-	cargo test --locked --lib --bins
-	cargo test --locked --doc
+	cargo test --locked --workspace --no-run
+	cargo test --locked --workspace --lib --bins
+	cargo test --locked --workspace --doc
 	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 $(TESTS)
 
 # Each file by itself, two at a time: most of them wait for something. What one prints comes in one piece.
@@ -73,8 +73,8 @@ e2e-alerts: tools ## From a clock to the person on call: agents, Prometheus, Ale
 
 .PHONY: lint
 lint: tools ## Formatting, clippy, licences and origins of dependencies, shellcheck
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path tests/guest-probe/Cargo.toml --target-dir target -- -D warnings
 	$(CACHE)/bin/cargo-deny --locked check bans licenses sources
 	$(CACHE)/bin/shellcheck -x $(SCRIPTS)

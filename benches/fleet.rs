@@ -19,11 +19,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cluster::{AGENTS, Cluster};
-use drift_agent::core::publish::{Backoff, WriteError};
-use drift_agent::core::report::{EventReason, NodeEvent, NodeReport, Reason};
-use drift_agent::core::time::{Bound, Offset, Wall};
-use drift_agent::core::verdict::State;
-use drift_agent::effects::api::{Access, NodeApi};
+use drift_agent::kubernetes::api::{Access, NodeApi};
+use drift_core::report::node::{EventReason, NodeEvent, NodeReport, Reason};
+use drift_core::report::publish::WriteError;
+use drift_core::time::backoff::Backoff;
+use drift_core::time::{Bound, Offset, Wall};
+use drift_core::verdict::State;
 use serde_json::{Value, json};
 use support::get;
 
@@ -162,7 +163,7 @@ async fn until_taken<F: Future<Output = Result<(), WriteError>>>(write: impl Fn(
     for refused in 0.. {
         match write().await {
             Ok(()) => return refused,
-            Err(error) => tokio::time::sleep(backoff.wait(error, fastrand::f64())).await,
+            Err(error) => tokio::time::sleep(backoff.wait(error.retry_after(), fastrand::f64())).await,
         }
     }
     unreachable!("it tries for ever")
@@ -195,7 +196,7 @@ fn report(state: State) -> NodeReport {
 
 fn now() -> Wall {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    Wall::from_nanos(drift_agent::core::time::nanos(since))
+    Wall::from_nanos(drift_core::time::nanos(since))
 }
 
 /// What the servers have spent so far, by their own metrics.

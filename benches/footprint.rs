@@ -22,10 +22,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cluster::{AGENTS, Cluster};
-use drift_agent::core::time::{Offset, Ppb, Wall};
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::server::TimeScale;
 use drift_agent::sim::world::{Host, Oscillator, Path as Way, Plan, World, default_settings};
+use drift_core::time::{Offset, Ppb, Wall};
 use process::{cpu, memory};
 use serde_json::json;
 use support::{Backstage, Folder, Process, clean, free_tcp_port, get, pool, wait_for};

@@ -18,8 +18,8 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use drift_agent::core::time::Offset;
 use drift_agent::sim::behaviour::Behaviour;
+use drift_core::time::Offset;
 use guest::scene::{NEAR, Pools, Scene, Seen};
 use guest::{AMD, Daemon, Guest, Spec};
 

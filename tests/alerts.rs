@@ -16,9 +16,9 @@ mod support;
 use std::path::PathBuf;
 use std::process::Command;
 
-use drift_agent::core::time::Offset;
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
+use drift_core::time::Offset;
 use monitoring::{
     Alertmanager, Notification, Prometheus, Target, Webhook, blocks, chart_rules, read, repository,
 };

@@ -16,10 +16,10 @@ mod support;
 
 use chronyd::Chronyd;
 use dates::{DateServer, Manner, ahead, date};
-use drift_agent::core::time::Offset;
 use drift_agent::os::chrony::Tracking;
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
+use drift_core::time::Offset;
 use jiff::SignedDuration;
 use serde_json::Value;
 use support::{Backstage, Ended, Folder, drift_agent, finish, free_udp_port, pool};

@@ -17,13 +17,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drift_agent::core::sample::Limits;
-use drift_agent::core::server::{Answer, Ask};
-use drift_agent::core::time::Offset;
 use drift_agent::os::clock::LinuxClock;
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::TimeScale;
 use drift_agent::sources::ntp::Ntp;
+use drift_core::ntp::sample::Limits;
+use drift_core::ntp::server::{Answer, Ask};
+use drift_core::time::Offset;
 use serde_json::Value;
 use support::{Backstage, Folder, Process, drift_agent, finish, free_udp_port, pool, tool, wait_for};
 

@@ -18,11 +18,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use chronyd::{Chronyd, Peer, chronyc, command_of, names};
-use drift_agent::core::header::Leap;
-use drift_agent::core::time::{Offset, Ppb, Wall, nanos};
 use drift_agent::os::chrony::{ChronyError, Client, ReplyError, Request, Status, Tracking, parse_makestep};
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::TimeScale;
+use drift_core::ntp::packet::Leap;
+use drift_core::time::{Offset, Ppb, Wall, nanos};
 use support::{Backstage, Folder, pool, wait_for};
 
 /// For peers that do not answer.

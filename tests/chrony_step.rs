@@ -16,11 +16,11 @@ mod support;
 use std::time::Duration;
 
 use chronyd::{Chronyd, Peer, command_of, names};
-use drift_agent::core::time::Offset;
-use drift_agent::effects::step::chrony::{Failure, Plan, Report, step};
 use drift_agent::os::chrony::{ChronyError, Client, Request, Status, parse_makestep};
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
+use drift_agent::step::chrony::{Failure, Plan, Report, step};
+use drift_core::time::Offset;
 use support::{Backstage, Folder};
 
 /// The commands of the whole sequence, `tracking` once for each time in a row.

@@ -14,9 +14,9 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
-use drift_agent::core::time::Offset;
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
+use drift_core::time::Offset;
 use serde_json::Value;
 use support::{
     Backstage, Ended, Folder, Process, RunningAgent, drift_agent, finish, free_tcp_port, free_udp_port, get,

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use drift_agent::config::pool::PoolName;
-use drift_agent::core::pool::Resolution;
 use drift_agent::sources::dns::{Dns, Resolve};
+use drift_core::ntp::pool::Resolution;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };

@@ -20,8 +20,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use drift_agent::core::time::Offset;
 use drift_agent::sim::behaviour::Behaviour;
+use drift_core::time::Offset;
 use serde_json::Value;
 
 use cluster::Cluster;

@@ -17,9 +17,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use drift_agent::core::time::Offset;
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
+use drift_core::time::Offset;
 use process::memory;
 use support::{Backstage, Folder, RunningAgent, get, pool, wait_for};
 

@@ -13,11 +13,11 @@ mod support;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use drift_agent::core::time::Offset;
-use drift_agent::jwt::cases::{Key, cases};
-use drift_agent::jwt::findings::Id;
+use clock_drift::jwt::cases::{Key, cases};
+use clock_drift::jwt::findings::Id;
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::TimeScale;
+use drift_core::time::Offset;
 use serde_json::Value;
 use support::{Backstage, Ended, drift_agent, finish, pool};
 

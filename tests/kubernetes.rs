@@ -18,9 +18,9 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use drift_agent::core::time::Wall;
 use drift_agent::os::clock::{Clock, LinuxClock};
 use drift_agent::sim::behaviour::Behaviour;
+use drift_core::time::Wall;
 use serde_json::{Value, json};
 
 use cluster::Cluster;

@@ -17,13 +17,13 @@ mod support;
 use std::time::Duration;
 
 use dates::{DateServer, Manner, ahead};
-use drift_agent::core::effect::Effect;
-use drift_agent::core::http_date::coarse::Site;
-use drift_agent::core::step_policy::Mode;
-use drift_agent::core::time::{Offset, Ppb, Wall};
-use drift_agent::core::verdict::State;
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::world::{DateHost, Host, Oscillator, Path, Plan, World, default_settings};
+use drift_core::http_date::coarse::Site;
+use drift_core::io::Effect;
+use drift_core::step::policy::Mode;
+use drift_core::time::{Offset, Ppb, Wall};
+use drift_core::verdict::State;
 use jiff::SignedDuration;
 use seeds::for_seeds;
 use serde_json::Value;

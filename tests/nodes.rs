@@ -26,10 +26,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use api_stub::{Answer, Stub};
 use cluster::{AGENTS, Cluster, STRANGERS};
-use drift_agent::core::report::{NodeReport, Reason};
-use drift_agent::core::time::{Bound, Offset, Wall};
-use drift_agent::core::verdict::State;
-use drift_agent::effects::api::{Access, NodeApi};
+use drift_agent::kubernetes::api::{Access, NodeApi};
+use drift_core::report::node::{NodeReport, Reason};
+use drift_core::time::{Bound, Offset, Wall};
+use drift_core::verdict::State;
 use fleet::{account, ago, create, large, measured, node};
 use serde_json::{Value, json};
 use support::{DEADLINE, Ended, Folder, Process, drift_agent, finish, free_tcp_port, tool, wait_for};

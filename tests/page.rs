@@ -19,11 +19,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use drift_agent::core::time::Offset;
-use drift_agent::core::verdict::State;
 use drift_agent::http::page::CONTENT_SECURITY_POLICY;
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::TimeScale;
+use drift_core::time::Offset;
+use drift_core::verdict::State;
 use support::{Backstage, Folder, RunningAgent, finish, pool, tool, wait_for};
 
 /// What a browser sends along.

@@ -12,9 +12,9 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use drift_agent::core::time::Offset;
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
+use drift_core::time::Offset;
 use support::{Backstage, Exposition, Folder, RunningAgent, get, pool};
 
 const ARGUMENTS: [&str; 4] = ["--kubernetes", "off", "--max-round-trip", "800ms"];

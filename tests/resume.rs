@@ -12,10 +12,10 @@ mod seeds;
 
 use std::time::Duration;
 
-use drift_agent::core::resume::{Class, Detection, Detector, Signal};
-use drift_agent::core::time::{Offset, Ppb};
 use drift_agent::os::signals::Signals;
 use drift_agent::sim::node::{Hardware, Node, Second};
+use drift_core::resume::{Class, Detection, Detector, Signal};
+use drift_core::time::{Offset, Ppb};
 use seeds::for_seeds;
 
 const MS: i64 = 1_000_000;
@@ -88,7 +88,7 @@ impl Watch {
         }
     }
 
-    fn look(&mut self, due: drift_agent::core::time::Mono) {
+    fn look(&mut self, due: drift_core::time::Mono) {
         let seen = self.node.observe(due);
         self.reads += 1;
         if let Some(detection) = self.detector.on(&seen) {

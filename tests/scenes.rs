@@ -8,13 +8,13 @@
 
 use std::time::Duration;
 
-use drift_agent::core::effect::{Effect, Note};
-use drift_agent::core::report::EventReason;
-use drift_agent::core::resume::Class;
-use drift_agent::core::time::{Offset, Ppb, Wall};
-use drift_agent::core::verdict::State;
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
+use drift_core::io::{Effect, Note};
+use drift_core::report::node::EventReason;
+use drift_core::resume::Class;
+use drift_core::time::{Offset, Ppb, Wall};
+use drift_core::verdict::State;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -7,11 +7,11 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use drift_agent::core::resume::{Detector, Observation, RtcRead};
-use drift_agent::core::time::{Mono, NANOS_PER_SEC};
 use drift_agent::os::clock::{Clock, LinuxClock};
 use drift_agent::os::signals::waker::Waker;
 use drift_agent::os::signals::{LinuxSignals, Paths, Signals};
+use drift_core::resume::{Detector, Observation, RtcRead};
+use drift_core::time::{Mono, NANOS_PER_SEC};
 use tokio::time::{sleep, timeout};
 
 /// Where this machine has no RTC: one that shows the wall clock's second, for the price of a file that is read.

@@ -12,13 +12,13 @@ mod seeds;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use drift_agent::core::effect::{Effect, Note};
-use drift_agent::core::resume::Class;
-use drift_agent::core::step_policy::Mode;
-use drift_agent::core::time::{Offset, Ppb, Wall};
-use drift_agent::core::verdict::State;
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
+use drift_core::io::{Effect, Note};
+use drift_core::resume::Class;
+use drift_core::step::policy::Mode;
+use drift_core::time::{Offset, Ppb, Wall};
+use drift_core::verdict::State;
 use seeds::for_seeds;
 
 const MS: i64 = 1_000_000;

@@ -8,16 +8,16 @@
 
 use std::time::Duration;
 
-use drift_agent::core::effect::Effect;
-use drift_agent::core::journal::Mark;
-use drift_agent::core::report::{EventReason, NodeEvent};
-use drift_agent::core::resume::Class;
-use drift_agent::core::step_policy::{self, Mode};
-use drift_agent::core::stepper::{Outcome, StepResult};
-use drift_agent::core::time::{Offset, Ppb, Wall};
-use drift_agent::core::verdict::State;
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
+use drift_core::io::Effect;
+use drift_core::report::history::Mark;
+use drift_core::report::node::{EventReason, NodeEvent};
+use drift_core::resume::Class;
+use drift_core::step::policy::{self, Mode};
+use drift_core::step::stepper::{Outcome, StepResult};
+use drift_core::time::{Offset, Ppb, Wall};
+use drift_core::verdict::State;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -55,7 +55,7 @@ fn settled(change: impl FnOnce(&mut Plan)) -> World {
     world
 }
 
-fn stepping(change: impl FnOnce(&mut step_policy::Settings)) -> World {
+fn stepping(change: impl FnOnce(&mut policy::Settings)) -> World {
     settled(|plan| change(&mut plan.settings.step))
 }
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use drift_agent::core::header::{NtpTimestamp, read_answer};
-use drift_agent::core::sample::{Limits, Root, Sample};
-use drift_agent::core::time::{Mono, Reading, Wall};
+use drift_core::ntp::packet::{NtpTimestamp, read_answer};
+use drift_core::ntp::sample::{Limits, Root, Sample};
+use drift_core::time::{Mono, Reading, Wall};
 use drift_agent::sim::client;
 use libfuzzer_sys::fuzz_target;
 

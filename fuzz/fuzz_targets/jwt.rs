@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
-use drift_agent::core::time::{Bound, Wall};
-use drift_agent::jwt::findings::Verdict;
-use drift_agent::jwt::judge::{Kind, Now, Question, Truth, judge};
-use drift_agent::jwt::token::{Token, looks_like_one};
+use drift_core::time::{Bound, Wall};
+use clock_drift::jwt::findings::Verdict;
+use clock_drift::jwt::judge::judge;
+use clock_drift::jwt::question::{Kind, Now, Question, Truth};
+use clock_drift::jwt::token::{Token, looks_like_one};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (i64, i64, i64, u64, u8, &[u8])| {

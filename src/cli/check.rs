@@ -9,18 +9,18 @@ use tokio::task::JoinHandle;
 
 use super::check_node;
 use super::check_report::Diagnosis;
-use super::style::{Style, stderr_is_terminal};
 use super::{ConfigArgs, Exit, Failure, block_on, print};
 use crate::agent::Agent;
 use crate::config::Settings;
 use crate::config::http_url::HttpUrl;
-use crate::core::effect::Effect;
-use crate::core::http_date::coarse::{Coarse, Said};
-use crate::core::verdict::State;
-use crate::core::view::View;
 use crate::os::clock::LinuxClock;
 use crate::sources::dns::Dns;
 use crate::sources::http_date::HttpDate;
+use clock_drift::terminal::{Style, stderr_is_terminal};
+use drift_core::http_date::coarse::{Coarse, Said};
+use drift_core::io::Effect;
+use drift_core::report::snapshot::View;
+use drift_core::verdict::State;
 
 /// Longer than this nobody waits, whatever the network does.
 const DEADLINE: Duration = Duration::from_millis(4_500);

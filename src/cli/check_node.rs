@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::core::daemon::{Daemon, is_deceived};
-use crate::core::header::Leap;
-use crate::core::time::{Bound, Offset, Wall, span_in_words};
 use crate::os::chrony::{ChronyError, Client, Tracking};
 use crate::os::timex::{self, KernelClock};
+use drift_core::ntp::packet::Leap;
+use drift_core::step::time_daemon::{Daemon, is_deceived};
+use drift_core::time::{Bound, Offset, Wall, span_in_words};
 
 /// Where chrony answers everybody on the machine, unless its configuration says otherwise.
 const CHRONY_UDP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 323);
@@ -236,9 +236,9 @@ impl TrackingReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::time::Ppb;
     use crate::os::chrony::Request;
     use crate::os::chrony::codec::tests::reply;
+    use drift_core::time::Ppb;
 
     const NOW: Wall = Wall::from_secs(1_795_341_600);
 

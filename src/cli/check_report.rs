@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::check_node::{Measured, Node, NodeReport};
-use super::style::{Style, columns};
-use crate::core::http_date::coarse::{Coarse, Said, meets};
-use crate::core::time::{Bound, Offset, span_in_words};
-use crate::core::verdict::State;
-use crate::core::view::{PoolView, ServerView, View};
+use clock_drift::terminal::{Style, columns};
+use drift_core::http_date::coarse::{Coarse, Said, meets};
+use drift_core::report::snapshot::{PoolView, ServerView, View};
+use drift_core::time::{Bound, Offset, span_in_words};
+use drift_core::verdict::State;
 
 /// Everything that was found.
 pub(super) struct Diagnosis {
@@ -265,7 +265,7 @@ impl ServerReport {
             address: server.address.to_string(),
             result: match server.last {
                 None => "not_asked",
-                Some(Ok(())) => crate::core::machine::ACCEPTED,
+                Some(Ok(())) => drift_core::machine::ACCEPTED,
                 Some(Err(refusal)) => refusal.label(),
             },
             offset_seconds,

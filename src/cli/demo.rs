@@ -8,23 +8,23 @@ use clap::Args;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::style::Style;
 use super::{Exit, Failure, block_on, print};
 use crate::agent::{Agent, Shared};
 use crate::config::pool::PoolName;
 use crate::config::raw::{Raw, Text};
 use crate::config::{Listen, Settings};
-use crate::core::effect::{Effect, Note};
-use crate::core::pool::Resolution;
-use crate::core::time::{Offset, Ppb};
-use crate::core::verdict::State;
-use crate::core::view::View;
-use crate::effects::node;
 use crate::http::server;
+use crate::kubernetes::node;
 use crate::os::clock::LinuxClock;
 use crate::sim::behaviour::Behaviour;
 use crate::sim::server::{Server, TimeScale};
 use crate::sources::dns::Resolve;
+use clock_drift::terminal::Style;
+use drift_core::io::{Effect, Note};
+use drift_core::ntp::pool::Resolution;
+use drift_core::report::snapshot::View;
+use drift_core::time::{Offset, Ppb};
+use drift_core::verdict::State;
 
 /// Two pools, as in the default; `.invalid` so that nobody takes them for real.
 const POOLS: [&str; 2] = ["pool-a.invalid", "pool-b.invalid"];

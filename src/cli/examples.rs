@@ -47,38 +47,6 @@ Examples:
   drift-agent step                                     step now, if both pools bear it out
   drift-agent step --step-mode chrony                  leave it to chrony";
 
-pub(super) const NODES: &str = "\
-Examples:
-  drift-agent nodes                                    all Nodes, worst first
-  drift-agent nodes --worst 10 --watch                 the ten worst, painted anew when something changes
-  drift-agent nodes -l pool=gpu -o json                for programs
-  drift-agent nodes explain n0                         what, since when, why, what to do
-  drift-agent nodes between n0 n1                      would a token issued on n0 verify on n1 now?
-
-Exits with 0 when no Node drifts, 1 when one does, 3 when nothing is measured. Needs get, list and, with --watch, watch on nodes.";
-
-pub(super) const NODES_EXPLAIN: &str = "\
-Examples:
-  drift-agent nodes explain n0                         the Node n0 of the current context
-  drift-agent nodes explain n0 --context staging       of another";
-
-pub(super) const NODES_BETWEEN: &str = "\
-Examples:
-  drift-agent nodes between n0 n1                      issued on n0, verified on n1, and the other way round
-  drift-agent nodes between n0 n1 --context staging    in another cluster";
-
-/// The examples of `drift-agent nodes` as they are for the plugin of kubectl, whose name is two letters longer.
-pub(super) fn for_kubectl(examples: &str) -> String {
-    let mut text = String::new();
-    for line in examples.lines() {
-        let named = line.replace("drift-agent nodes", "kubectl clock-drift");
-        let kept = if named == line { named } else { named.replacen("    ", "  ", 1) };
-        text.push_str(kept.trim_end());
-        text.push('\n');
-    }
-    text.trim_end().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{Command, CommandFactory, Parser};
@@ -122,15 +90,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn the_plugins_examples_are_the_same_under_its_name() {
-        let text = super::for_kubectl(super::NODES);
-        let column = |text: &str, word: &str| text.lines().find_map(|line| line.find(word));
-        assert_eq!(column(&text, "all Nodes"), column(super::NODES, "all Nodes"), "{text}");
-        assert!(text.contains("\n  kubectl clock-drift explain n0  "), "{text}");
-        assert!(!text.contains("drift-agent"), "{text}");
     }
 
     #[test]

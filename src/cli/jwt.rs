@@ -7,16 +7,17 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::check::{Output, measure};
 use super::jwt_report::{Asked, cases_in_json, cases_in_table, in_json, in_words};
-use super::style::Style;
 use super::{ConfigArgs, Exit, Failure, print};
-use crate::core::time::{NANOS_PER_SEC, Wall};
-use crate::jwt::cases::{Key, cases};
-use crate::jwt::date::NumericDate;
-use crate::jwt::findings::Verdict;
-use crate::jwt::judge::{self, Now, Question, Truth, judge};
-use crate::jwt::token::{LONGEST, Token, looks_like_one};
 use crate::os::clock::{Clock as _, LinuxClock};
 use crate::os::random;
+use clock_drift::jwt::cases::{Key, cases};
+use clock_drift::jwt::date::NumericDate;
+use clock_drift::jwt::findings::Verdict;
+use clock_drift::jwt::judge::judge;
+use clock_drift::jwt::question::{self, Now, Question, Truth};
+use clock_drift::jwt::token::{LONGEST, Token, looks_like_one};
+use clock_drift::terminal::Style;
+use drift_core::time::{NANOS_PER_SEC, Wall};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -130,9 +131,9 @@ pub(super) fn run(args: JwtArgs) -> Result<Exit, Failure> {
         }
     };
     let kind = match kind {
-        Kind::Access => judge::Kind::Access,
-        Kind::Id => judge::Kind::Id,
-        Kind::Refresh => judge::Kind::Refresh,
+        Kind::Access => question::Kind::Access,
+        Kind::Id => question::Kind::Id,
+        Kind::Refresh => question::Kind::Refresh,
     };
     let question = Question { now, leeway, kind, threshold };
     let findings = judge(&token, &question);

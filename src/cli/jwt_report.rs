@@ -6,15 +6,16 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Failure;
-use super::style::{Style, columns};
-use crate::core::time::Wall;
-use crate::core::verdict::State;
-use crate::jwt::cases::{Case, Key, LEEWAY};
-use crate::jwt::claims::{Name, TimeClaim, TimeValue};
-use crate::jwt::date::NumericDate;
-use crate::jwt::findings::{Finding, Id, Severity, Verdict};
-use crate::jwt::judge::{self, Now, Question};
-use crate::jwt::token::Token;
+use clock_drift::jwt::cases::{Case, Key, LEEWAY};
+use clock_drift::jwt::claims::{Name, TimeClaim, TimeValue};
+use clock_drift::jwt::date::NumericDate;
+use clock_drift::jwt::findings::{Finding, Id, Verdict};
+use clock_drift::jwt::judge;
+use clock_drift::jwt::question::{Now, Question};
+use clock_drift::jwt::token::Token;
+use clock_drift::terminal::{Style, columns};
+use drift_core::time::Wall;
+use drift_core::verdict::State;
 
 /// A token, what was asked of it, and what came of it.
 pub(super) struct Asked {
@@ -157,15 +158,9 @@ struct ClaimReport<'a> {
 #[serde(rename_all = "camelCase")]
 struct FindingReport<'a> {
     id: &'static str,
-    severity: Severity,
+    severity: &'static str,
     message: &'a str,
     advice: &'static str,
-}
-
-impl Serialize for Severity {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
 }
 
 /// For programs.
@@ -187,7 +182,7 @@ pub(super) fn in_json(asked: &Asked) -> Result<String, Failure> {
     });
     let findings = findings.iter().map(|Finding { id, message }| FindingReport {
         id: id.as_str(),
-        severity: id.severity(),
+        severity: id.severity().as_str(),
         message,
         advice: id.advice(),
     });

@@ -8,14 +8,9 @@ mod demo;
 mod examples;
 mod jwt;
 mod jwt_report;
-mod nodes;
 mod run;
 mod step;
-pub(crate) mod style;
 
-use std::fmt::Display;
-use std::future::Future;
-use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,29 +19,12 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+use clock_drift::cli::{Exit, Failure, block_on, print};
+use clock_drift::{command as nodes, terminal};
+
 use crate::config::raw::Raw;
 use crate::config::{ConfigError, LogFormat, Settings, read_file};
-
-/// A command's exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exit {
-    /// All is well; for `check`: in sync; for `jwt`: valid in time.
-    Ok = 0,
-    /// `check`: drifting; `nodes`: one drifts; `step`: refused; `jwt`: not valid in time.
-    Drifting = 1,
-    /// `check`: the servers contradict each other; `jwt`: suspicious.
-    Disagree = 2,
-    /// `check`, `nodes`: nothing measured; `jwt`: valid by this clock, and true time was not measured.
-    NothingMeasured = 3,
-    /// The command line is wrong (`EX_USAGE` of sysexits.h).
-    Usage = 64,
-    /// `jwt`: what was given is no token (`EX_DATAERR`).
-    NotAToken = 65,
-    /// The program failed (`EX_SOFTWARE`).
-    Software = 70,
-    /// The configuration is wrong (`EX_CONFIG`).
-    Config = 78,
-}
+use crate::os::clock::{Clock as _, LinuxClock};
 
 /// Measures this machine's clock against two NTP pools; on Kubernetes, annotates the Node.
 ///
@@ -110,19 +88,9 @@ impl ConfigArgs {
     }
 }
 
-/// Why a command did not do its work: an exit code and a line for people.
-struct Failure(Exit, String);
-
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self(if error.is_usage() { Exit::Usage } else { Exit::Config }, error.to_string())
-    }
-}
-
-impl Failure {
-    /// The program failed at `what`.
-    fn software(what: &str, error: impl Display) -> Self {
-        Self(Exit::Software, format!("{what}: {error}"))
     }
 }
 
@@ -154,7 +122,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Step(args) => step::run(args),
         Command::Jwt(args) => jwt::run(args),
-        Command::Nodes(args) => nodes::run(args),
+        Command::Nodes(args) => nodes::run(args, || LinuxClock.read()),
         Command::CheckConfig(args) => check_config::run(args),
     };
     let exit = done.unwrap_or_else(|Failure(exit, message)| {
@@ -170,28 +138,6 @@ fn fit_to_print(message: String) -> String {
     jwt::without_tokens(message, std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()))
 }
 
-/// Prints to standard output; `false` when nobody reads it any more, as after `| head`: no failure, and no panic.
-fn print(text: &str) -> Result<bool, Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::software("cannot print", error)),
-    }
-}
-
-/// One thread is enough for everything here, and keeps the footprint small.
-fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::software("cannot start", e))?;
-    let result = runtime.block_on(work);
-    // What still waits for the network is not waited for.
-    runtime.shutdown_background();
-    result
-}
-
 /// The log goes to standard error; other crates only warn, or the network's noise would drown ours.
 fn start_log(settings: &Settings) {
     let ours = LevelFilter::from_level(settings.log_level);
@@ -201,7 +147,7 @@ fn start_log(settings: &Settings) {
         .with_default(ours.min(LevelFilter::WARN));
     let form = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     let form = match settings.log_format {
-        LogFormat::Text => form.with_ansi(style::stderr_is_terminal()).boxed(),
+        LogFormat::Text => form.with_ansi(terminal::stderr_is_terminal()).boxed(),
         LogFormat::Json => form.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry().with(form.with_filter(filter)).init();

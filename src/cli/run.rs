@@ -9,20 +9,20 @@ use tracing::{info, warn};
 
 use super::{ConfigArgs, Exit, Failure, block_on, start_log};
 use crate::agent::Agent;
+use crate::build_info::{REVISION, VERSION};
 use crate::config::{Kubernetes, Settings};
-use crate::core::effect::Effect;
-use crate::core::step_policy::Mode;
-use crate::core::stepper::{Method, Outcome, StepResult};
-use crate::core::time::Offset;
-use crate::effects::api::{Access, NodeApi};
-use crate::effects::metrics::{REVISION, VERSION};
-use crate::effects::step::Hands;
-use crate::effects::{node, requests};
 use crate::http::server;
+use crate::kubernetes::api::{Access, NodeApi};
+use crate::kubernetes::{node, requests};
 use crate::os::clock::LinuxClock;
-use crate::os::set_clock::Kernel;
 use crate::os::signals::{LinuxSignals, Paths};
+use crate::os::step_clock::Kernel;
 use crate::sources::dns::Dns;
+use crate::step::Hands;
+use drift_core::io::Effect;
+use drift_core::step::policy::Mode;
+use drift_core::step::stepper::{Method, Outcome, StepResult};
+use drift_core::time::Offset;
 
 pub(super) fn run(args: ConfigArgs) -> Result<Exit, Failure> {
     let settings = args.settings()?;

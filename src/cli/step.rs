@@ -10,12 +10,12 @@ use super::run::{audit, log_notes};
 use super::{ConfigArgs, Exit, Failure, block_on, print, start_log};
 use crate::agent::Agent;
 use crate::config::Settings;
-use crate::core::step_policy::Mode;
-use crate::core::stepper::StepResult;
-use crate::effects::step::Hands;
 use crate::os::clock::LinuxClock;
-use crate::os::set_clock::Kernel;
+use crate::os::step_clock::Kernel;
 use crate::sources::dns::Dns;
+use crate::step::Hands;
+use drift_core::step::policy::Mode;
+use drift_core::step::stepper::StepResult;
 
 /// A burst, a step through chrony and a second burst take about 15 s; a silent network, two intervals more.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -7,9 +7,9 @@ use super::http_url::HttpUrl;
 use super::raw::{HTTP_DATE, LastResort};
 use super::value::{Given, Origin};
 use super::{Chrony, ConfigError, DEFAULT_CHRONY_SOCKET, MILLI, SECOND, raw};
-use crate::core::leeway;
-use crate::core::step_policy::{self, Mode};
 use crate::os::chrony::parse_makestep;
+use drift_core::report::leeway;
+use drift_core::step::policy::{self, Mode};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// The kernel takes 107, and our own socket beside it has a longer name.
@@ -17,7 +17,7 @@ const LONGEST_SOCKET_PATH: usize = 80;
 /// A leeway keeps expired tokens alive for as long; more than two minutes is a hole, not a tolerance.
 const LARGEST_LEEWAY: Duration = Duration::from_secs(120);
 
-pub(super) fn step(flags: raw::Step, file: raw::Step) -> Result<step_policy::Settings, ConfigError> {
+pub(super) fn step(flags: raw::Step, file: raw::Step) -> Result<policy::Settings, ConfigError> {
     let raw::Step { mode, min_offset, max_offset, cooldown, dry_run, on_request } = flags;
     let yes_or_no = |given: Given| given.one_of(&[("true", true), ("false", false)]);
     let min = Given::pick("step.minOffset", min_offset, file.min_offset, "100ms");
@@ -28,7 +28,7 @@ pub(super) fn step(flags: raw::Step, file: raw::Step) -> Result<step_policy::Set
         return Err(max.wrong("not below step.minOffset, or nothing is ever stepped"));
     }
     let modes = [Mode::Off, Mode::Chrony, Mode::Kernel, Mode::Auto].map(|mode| (mode.label(), mode));
-    Ok(step_policy::Settings {
+    Ok(policy::Settings {
         mode: Given::pick("step.mode", mode, file.mode, "off").one_of(&modes)?,
         min_offset,
         max_offset,

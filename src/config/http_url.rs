@@ -5,7 +5,7 @@ use std::fmt;
 use hyper::Uri;
 
 use super::pool::PoolName;
-use crate::core::http_date::coarse::Site;
+use drift_core::http_date::coarse::Site;
 
 const HTTP_PORT: u16 = 80;
 

@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::core::machine;
-use crate::core::sample::Limits;
 use crate::os::chrony::Makestep;
+use drift_core::machine;
+use drift_core::ntp::sample::Limits;
 use http_url::HttpUrl;
 pub use listen::Listen;
 use pool::PoolName;

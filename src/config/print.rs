@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::raw::HTTP_DATE;
 use super::{Kubernetes, LogFormat, Settings};
-use crate::core::step_policy;
+use drift_core::step::policy;
 
 impl Settings {
     /// All of them, as YAML.
@@ -35,7 +35,7 @@ impl Settings {
         for url in last_resort {
             lines.extend([format!("  - kind: {HTTP_DATE}"), format!("    url: \"{url}\"")]);
         }
-        let step_policy::Settings { mode, min_offset, max_offset, cooldown, dry_run, on_request } = core.step;
+        let policy::Settings { mode, min_offset, max_offset, cooldown, dry_run, on_request } = core.step;
         lines.push("step:".to_owned());
         lines.push(format!("  mode: \"{}\"", mode.label()));
         lines.push(format!("  minOffset: {}", time(min_offset)));

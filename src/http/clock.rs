@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::core::time::Offset;
-use crate::core::view::View;
+use drift_core::report::snapshot::View;
+use drift_core::time::Offset;
 
 /// The answer while an offset is known.
 #[derive(Debug, Serialize)]

@@ -26,7 +26,7 @@ use super::clock::Clock;
 use super::page::{self, Picture};
 use crate::agent::Shared;
 use crate::config::Listen;
-use crate::effects::metrics;
+use crate::http::metrics;
 use crate::os::timex;
 
 /// Connections served at once; the others wait in the kernel's queue.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, Timespec};
 
-use crate::core::time::{Mono, NANOS_PER_SEC, Offset, Reading, Wall, nanos};
+use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Reading, Wall, nanos};
 
 /// Reads the node's clocks.
 pub trait Clock: Send + Sync {

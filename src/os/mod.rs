@@ -3,6 +3,6 @@
 pub mod chrony;
 pub mod clock;
 pub mod random;
-pub mod set_clock;
 pub mod signals;
+pub mod step_clock;
 pub mod timex;

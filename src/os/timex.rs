@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::core::header::Leap;
-use crate::core::time::Ppb;
+use drift_core::ntp::packet::Leap;
+use drift_core::time::Ppb;
 
 /// What `timedatectl` (systemd's `ntp_synced`) takes for a clock that nobody keeps.
 const TIMEDATECTL_LIMIT: Duration = Duration::from_secs(16);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::core::header::{Header, Leap, MODE_SERVER, NtpTimestamp};
-use crate::core::time::{Offset, Ppb, Wall};
+use drift_core::ntp::packet::{Header, Leap, MODE_SERVER, NtpTimestamp};
+use drift_core::time::{Offset, Ppb, Wall};
 
 /// How a server behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]

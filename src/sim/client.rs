@@ -1,8 +1,8 @@
 //! What rsntp 4.1.2 makes of an answer, faults included: so that the simulated world meets the same client as the real one.
 
-use crate::core::header::{Header, Leap, NtpTimestamp, request};
-use crate::core::sample::{Exchange, Refusal};
-use crate::core::time::{Offset, Reading, Wall};
+use drift_core::ntp::packet::{Header, Leap, NtpTimestamp, request};
+use drift_core::ntp::sample::{Exchange, Refusal};
+use drift_core::time::{Offset, Reading, Wall};
 
 /// The request that rsntp sends at this wall time.
 pub fn ask(wall: Wall) -> Vec<u8> {

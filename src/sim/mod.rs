@@ -5,3 +5,6 @@ pub mod client;
 pub mod node;
 pub mod server;
 pub mod world;
+
+#[cfg(test)]
+mod detector_tests;

@@ -4,9 +4,9 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::core::resume::{Observation, OnSet, RtcRead};
-use crate::core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
 use crate::os::signals::Signals;
+use drift_core::resume::{Observation, OnSet, RtcRead};
+use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
 
 /// What a node is made of.
 #[derive(Clone, Copy, Debug)]

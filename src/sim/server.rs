@@ -9,8 +9,8 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::behaviour::{Behaviour, ServerModel};
-use crate::core::time::{Mono, Offset, Ppb, Wall};
 use crate::os::clock::{Clock, LinuxClock};
+use drift_core::time::{Mono, Offset, Ppb, Wall};
 
 /// What a request may be; more is cut off.
 const LARGEST_REQUEST: usize = 512;

@@ -9,23 +9,23 @@ use std::time::Duration;
 
 use super::behaviour::ServerModel;
 use super::client;
-use crate::core::daemon::{Daemon, DaemonReport};
-use crate::core::effect::{Effect, Input};
-use crate::core::header::{NtpTimestamp, read_answer, request};
-use crate::core::http_date::Dated;
-use crate::core::http_date::coarse::Refused;
-use crate::core::leeway;
-use crate::core::machine::{Machine, Settings};
-use crate::core::pool::Resolution;
-use crate::core::publish::WriteError;
-use crate::core::report::Prior;
-use crate::core::resume::{Observation, OnSet, RtcRead};
-use crate::core::sample::{Limits, Refusal, Root, Sample};
-use crate::core::server::{Answer, Ask, ServerId, Standing};
-use crate::core::step_policy::{self, Mode};
-use crate::core::stepper::{Done, Method};
-use crate::core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
-use crate::core::view::View;
+use drift_core::http_date::Dated;
+use drift_core::http_date::coarse::Refused;
+use drift_core::io::{Effect, Input};
+use drift_core::machine::{Machine, Settings};
+use drift_core::ntp::packet::{NtpTimestamp, read_answer, request};
+use drift_core::ntp::pool::Resolution;
+use drift_core::ntp::sample::{Limits, Refusal, Root, Sample};
+use drift_core::ntp::server::{Answer, Ask, ServerId, Standing};
+use drift_core::report::leeway;
+use drift_core::report::node::Prior;
+use drift_core::report::publish::WriteError;
+use drift_core::report::snapshot::View;
+use drift_core::resume::{Observation, OnSet, RtcRead};
+use drift_core::step::policy::{self, Mode};
+use drift_core::step::stepper::{Done, Method};
+use drift_core::step::time_daemon::{Daemon, DaemonReport};
+use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
 
 /// The node's oscillator.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +105,7 @@ pub fn default_settings() -> Settings {
         servers_per_pool: 4,
         limits,
         last_resort: Vec::new(),
-        step: step_policy::Settings {
+        step: policy::Settings {
             mode: Mode::Off,
             min_offset: Duration::from_millis(100),
             max_offset: Duration::from_secs(86_400),
@@ -493,13 +493,13 @@ impl World {
             Pending::Arrival { server, ask, before, sent, bytes } => {
                 let answer = bytes.ok_or(Refusal::Timeout).and_then(|bytes| match ask {
                     Ask::Header => {
-                        let nonce = crate::core::header::Header::from_bytes(&sent)
+                        let nonce = drift_core::ntp::packet::Header::from_bytes(&sent)
                             .map_or(NtpTimestamp::ZERO, |h| h.transmit);
                         let header = read_answer(&bytes, nonce)?;
                         Root::from_header(&header, after.raw, limits).map(Answer::Header)
                     }
                     Ask::Exchange(root) => {
-                        crate::core::sample::clock_in_range(before)?;
+                        drift_core::ntp::sample::clock_in_range(before)?;
                         let exchange = client::judge(&bytes, &sent, before, after)?;
                         Sample::validate(&exchange, root, limits).map(Answer::Sample)
                     }

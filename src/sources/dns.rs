@@ -12,7 +12,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::time::timeout;
 
 use crate::config::pool::{Host, PoolName};
-use crate::core::pool::Resolution;
+use drift_core::ntp::pool::Resolution;
 
 /// No look-up takes longer, whatever the network does.
 const DEADLINE: Duration = Duration::from_secs(2);

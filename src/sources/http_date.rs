@@ -1,4 +1,4 @@
-//! The `Date` header of one HTTP answer; [`crate::core::http_date`] judges.
+//! The `Date` header of one HTTP answer; [`drift_core::http_date`] judges.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,11 +16,11 @@ use tokio::time::{sleep, timeout};
 
 use super::dns::Resolve;
 use crate::config::http_url::HttpUrl;
-use crate::core::http_date::coarse::{Refused, Said};
-use crate::core::http_date::search::{Aim, Search};
-use crate::core::http_date::{Dated, parse};
-use crate::core::time::Wall;
 use crate::os::clock::Clock;
+use drift_core::http_date::coarse::{Refused, Said};
+use drift_core::http_date::search::{Aim, Search};
+use drift_core::http_date::{Dated, parse};
+use drift_core::time::Wall;
 
 /// How long a connection may take, and then an answer.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! One exchange with one server: rsntp measures, [`crate::core::sample`] judges.
+//! One exchange with one server: rsntp measures, [`drift_core::ntp::sample`] judges.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,12 +12,12 @@ use rsntp::{
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::core::header::{Kiss, Leap, NtpTimestamp, read_answer, request};
-use crate::core::sample::{Exchange, Limits, Refusal, Root, Sample, clock_in_range};
-use crate::core::server::{Answer, Ask};
-use crate::core::time::Offset;
 use crate::os::clock::Clock;
 use crate::os::random;
+use drift_core::ntp::packet::{Kiss, Leap, NtpTimestamp, read_answer, request};
+use drift_core::ntp::sample::{Exchange, Limits, Refusal, Root, Sample, clock_in_range};
+use drift_core::ntp::server::{Answer, Ask};
+use drift_core::time::Offset;
 
 /// How long past its own time-out the library may take before we stop waiting for it.
 const GRACE: Duration = Duration::from_millis(250);
@@ -97,8 +97,8 @@ fn any_port(server: SocketAddr) -> SocketAddr {
 
 fn to_exchange(
     result: &SynchronizationResult,
-    before: crate::core::time::Reading,
-    after: crate::core::time::Reading,
+    before: drift_core::time::Reading,
+    after: drift_core::time::Reading,
 ) -> Result<Exchange, Refusal> {
     let span = |secs: f64| Offset::from_secs_f64(secs).ok_or(Refusal::Malformed);
     Ok(Exchange {

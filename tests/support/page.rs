@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use drift_agent::config::Settings;
 use drift_agent::config::raw::{Raw, Text};
-use drift_agent::core::step_policy::Mode;
-use drift_agent::core::time::{Offset, Ppb, Wall};
-use drift_agent::core::verdict::State;
 use drift_agent::http::page::{Picture, render};
 use drift_agent::os::timex::KernelClock;
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
+use drift_core::step::policy::Mode;
+use drift_core::time::{Offset, Ppb, Wall};
+use drift_core::verdict::State;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

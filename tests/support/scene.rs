@@ -8,9 +8,9 @@
 
 use std::path::PathBuf;
 
-use drift_agent::core::time::{Offset, Wall};
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
+use drift_core::time::{Offset, Wall};
 use serde_json::{Value, json};
 
 use super::cluster::{AGENTS, Cluster};

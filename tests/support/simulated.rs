@@ -5,14 +5,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use drift_agent::core::daemon::{Daemon, DaemonReport};
-use drift_agent::core::resume::Signal;
-use drift_agent::core::step_policy::Mode;
-use drift_agent::core::time::{Offset, Ppb, Wall};
-use drift_agent::effects::metrics;
+use drift_agent::http::metrics;
 use drift_agent::os::timex::KernelClock;
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
+use drift_core::resume::Signal;
+use drift_core::step::policy::Mode;
+use drift_core::step::time_daemon::{Daemon, DaemonReport};
+use drift_core::time::{Offset, Ppb, Wall};
 
 use crate::monitoring::Target;
 

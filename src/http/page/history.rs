@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::html::Html;
 use super::{Picture, state_in_words};
-use crate::core::journal::{KEPT, Mark};
-use crate::core::resume::Class;
-use crate::core::time::{Offset, nanos, span_in_words};
-use crate::core::verdict::State;
+use drift_core::report::history::{KEPT, Mark};
+use drift_core::resume::Class;
+use drift_core::time::{Offset, nanos, span_in_words};
+use drift_core::verdict::State;
 
 /// Rows of the table; what is older is counted only.
 const ROWS: usize = 30;

@@ -14,11 +14,11 @@ use hyper::header::{ACCEPT, HeaderMap};
 
 use self::html::Html;
 use crate::config::Settings;
-use crate::core::journal::Journal;
-use crate::core::time::Reading;
-use crate::core::verdict::State;
-use crate::core::view::View;
 use crate::os::timex::KernelClock;
+use drift_core::report::history::Journal;
+use drift_core::report::snapshot::View;
+use drift_core::time::Reading;
+use drift_core::verdict::State;
 
 /// Nothing may be loaded or run; the one style sheet is known by its hash, which a test computes.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'sha256-1pwAx+MbOoo3Qncf9jQ6phJD9u9QtTnjzf0Jqrkdbvs='; \

@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::Picture;
 use super::history::{Span, ago, mark_in_words};
 use super::html::Html;
-use crate::core::journal::Mark;
-use crate::core::resume::Class;
-use crate::core::time::{Bound, Offset};
-use crate::core::verdict::State;
+use drift_core::report::history::Mark;
+use drift_core::resume::Class;
+use drift_core::time::{Bound, Offset};
+use drift_core::verdict::State;
 
 /// Width of what stretches: seconds.
 const WIDTH: f64 = 7_200.0;

@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::history::{ago, head};
 use super::html::Html;
 use super::{Picture, state_in_words};
-use crate::core::daemon::Daemon;
-use crate::core::resume::Signal;
-use crate::core::server::Standing;
-use crate::core::step_policy::Mode;
-use crate::core::stepper::Method;
-use crate::core::time::{Bound, Offset, Ppb, span_in_words};
-use crate::core::view::{PoolView, ServerView};
-use crate::effects::metrics::{REVISION, VERSION};
+use crate::build_info::{REVISION, VERSION};
+use drift_core::ntp::server::Standing;
+use drift_core::report::snapshot::{PoolView, ServerView};
+use drift_core::resume::Signal;
+use drift_core::step::policy::Mode;
+use drift_core::step::stepper::Method;
+use drift_core::step::time_daemon::Daemon;
+use drift_core::time::{Bound, Offset, Ppb, span_in_words};
 
 const UNKNOWN: &str = "not known";
 

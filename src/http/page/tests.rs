@@ -8,18 +8,18 @@ use roxmltree::{Document, Node, ParsingOptions};
 
 use super::*;
 use crate::config::raw::Raw;
-use crate::core::daemon::{Daemon, DaemonReport};
-use crate::core::header::Kiss;
-use crate::core::last_step::LastStep;
-use crate::core::resume::{Class, Detection, Signal};
-use crate::core::sample::Refusal;
-use crate::core::server::Standing;
-use crate::core::step_policy::{Mode, Trigger};
-use crate::core::stepper::{Method, Outcome, StepResult};
-use crate::core::time::{Bound, Mono, NANOS_PER_SEC, Offset, Ppb, Wall};
-use crate::core::view::ServerView;
 use crate::sim::behaviour::{Behaviour, ServerModel};
 use crate::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
+use drift_core::ntp::packet::Kiss;
+use drift_core::ntp::sample::Refusal;
+use drift_core::ntp::server::Standing;
+use drift_core::report::snapshot::ServerView;
+use drift_core::resume::{Class, Detection, Signal};
+use drift_core::step::last_step::LastStep;
+use drift_core::step::policy::{Mode, Trigger};
+use drift_core::step::stepper::{Method, Outcome, StepResult};
+use drift_core::step::time_daemon::{Daemon, DaemonReport};
+use drift_core::time::{Bound, Mono, NANOS_PER_SEC, Offset, Ppb, Wall};
 
 const MS: i64 = 1_000_000;
 

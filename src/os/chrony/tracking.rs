@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::codec::{Fields, ReplyError};
-use crate::core::header::Leap;
-use crate::core::time::{NANOS_PER_SEC, Offset, Ppb, Wall};
+use drift_core::ntp::packet::Leap;
+use drift_core::time::{NANOS_PER_SEC, Offset, Ppb, Wall};
 
 /// A timestamp whose upper half of seconds is not used.
 const NO_HIGH_SECONDS: u32 = 0x7fff_ffff;

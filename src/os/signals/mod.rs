@@ -13,9 +13,9 @@ use std::sync::Arc;
 use self::clock_set::ClockSet;
 use self::rtc::Rtc;
 use self::vmclock::Vmclock;
-use crate::core::resume::Observation;
-use crate::core::time::Mono;
 use crate::os::clock::Clock;
+use drift_core::resume::Observation;
+use drift_core::time::Mono;
 
 /// Looks at all signals at once.
 pub trait Signals: Send + Sync {

@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::core::resume::{OnSet, RtcRead};
 use crate::os::clock::Clock;
+use drift_core::resume::{OnSet, RtcRead};
 
 /// The driver of a PC's CMOS clock.
 const CMOS: &str = "rtc_cmos";

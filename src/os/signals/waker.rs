@@ -44,8 +44,8 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::core::resume::Observation;
-    use crate::core::time::Mono;
+    use drift_core::resume::Observation;
+    use drift_core::time::Mono;
 
     #[derive(Debug)]
     struct Pipe(Option<OwnedFd>);

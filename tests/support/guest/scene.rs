@@ -4,9 +4,9 @@ use std::fmt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use drift_agent::core::time::Offset;
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
+use drift_core::time::Offset;
 
 use super::serial::Line;
 use super::{Guest, HOST, Spec};

@@ -1,0 +1,186 @@
+//! From claims and clocks to findings.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::claims::{Claims, Name};
+use super::date::{NumericDate, span};
+use super::findings::{Finding, Id};
+use super::question::{Now, Question, SECOND, leeway_nanos};
+use super::shape::{form, span_of_life, unit, zone_shift};
+use super::token::Token;
+
+/// A leeway beyond this hides a wrong clock instead of bearing with it.
+pub const WIDEST_LEEWAY: Duration = Duration::from_secs(120);
+
+/// Everything that is to be said about a token's times, the worst first.
+pub fn judge(token: &Token, question: &Question) -> Vec<Finding> {
+    let claims = &token.claims;
+    let mut findings = Vec::new();
+    let mut find = |id: Id, message: String| findings.push(Finding { id, message });
+    for name in Name::ALL {
+        if let Some(date) = claims.date(name)
+            && let Some((id, message)) = against_clocks(name, date, question)
+            // A time in milliseconds is a finding of its own; that its `iat` lies ahead says nothing more.
+            && !(name == Name::Iat && unit(date).is_some())
+        {
+            find(id, message);
+        }
+    }
+    if let Some(exp) = claims.date(Name::Exp) {
+        let edge = exp.plus(question.leeway);
+        if edge.second() == question.now.here().second() {
+            find(
+                Id::ExpiresThisSecond,
+                format!(
+                    "{} ends in this very second",
+                    if question.leeway.is_zero() { "exp" } else { "exp with its leeway" }
+                ),
+            );
+        }
+    }
+    if let Some((id, message)) = machine_clock(claims, question) {
+        find(id, message);
+    }
+    form(token, &mut find);
+    span_of_life(claims, question, &mut find);
+    if let Some(message) = zone_shift(claims, question) {
+        find(Id::TimeZoneShift, message);
+    }
+    if question.leeway > WIDEST_LEEWAY {
+        find(Id::LeewayTooWide, format!("{} of leeway is asked for", span(leeway_nanos(question))));
+    }
+    // Stable: findings of one severity stay in the order of a token's life.
+    findings.sort_by_key(|f| std::cmp::Reverse(f.id.severity()));
+    findings
+}
+
+/// A claim in words: against this machine's clock, and against true time.
+pub fn in_words(name: Name, date: NumericDate, now: &Now) -> String {
+    let here = relation(name, date.since(now.here()));
+    let Now::Here { truth, .. } = now else { return here };
+    let Some(truth) = truth else { return format!("{here} by this clock") };
+    let really = relation(name, date.since(truth.at.into()));
+    let mut text = format!("{here} by this clock; by true time {really} (±{})", truth.bound.in_words());
+    match truth.has_reached(date) {
+        None => text.push_str(", too close to call"),
+        Some(reached) if reached != (now.here() >= date) => {
+            let offset = NumericDate::from(truth.at).since(now.here());
+            let side = if offset > 0 { "behind" } else { "ahead" };
+            let _ = write!(text, ": this clock is {} {side}", span(offset));
+        }
+        Some(_) => {}
+    }
+    text
+}
+
+/// A claim that lies `ahead` nanoseconds after now, in words.
+fn relation(name: Name, ahead: i128) -> String {
+    let how_far = span(ahead);
+    match (name, ahead.signum()) {
+        (Name::Iat, 1) => format!("issued {how_far} in the future"),
+        (Name::Iat, 0) => "issued exactly now".to_owned(),
+        (Name::Iat, _) => format!("issued {how_far} ago"),
+        (Name::Nbf, 1) => format!("not valid for another {how_far}"),
+        (Name::Nbf, 0) => "valid from exactly now".to_owned(),
+        (Name::Nbf, _) => format!("valid for {how_far} already"),
+        (Name::Exp, 1) => format!("expires in {how_far}"),
+        (Name::Exp, 0) => "expires exactly now".to_owned(),
+        (Name::Exp, _) => format!("expired {how_far} ago"),
+    }
+}
+
+/// One claim against the clocks. RFC 7519: valid before `exp`, and from `nbf` on.
+fn against_clocks(name: Name, date: NumericDate, question: &Question) -> Option<(Id, String)> {
+    let Question { now, leeway, .. } = question;
+    let edge = if name == Name::Exp { date.plus(*leeway) } else { date.minus(*leeway) };
+    let passes = |reached: bool| reached != (name == Name::Exp);
+    let passes_here = passes(now.here() >= edge);
+    let passes_truly = now.truth().and_then(|truth| truth.has_reached(edge)).map(passes);
+    let passes_without_leeway = passes(now.here() >= date);
+    let [plain, by_this_clock, by_true_time, within_leeway] = match name {
+        Name::Iat => [
+            Id::IssuedInFuture,
+            Id::IssuedInFutureByThisClock,
+            Id::IssuedInFutureByTrueTime,
+            Id::IssuedInFutureWithinLeeway,
+        ],
+        Name::Nbf => [
+            Id::NotYetValid,
+            Id::NotYetValidByThisClock,
+            Id::NotYetValidByTrueTime,
+            Id::NotYetValidWithinLeeway,
+        ],
+        Name::Exp => [Id::Expired, Id::ExpiredByThisClock, Id::ExpiredByTrueTime, Id::ExpiredWithinLeeway],
+    };
+    let words = format!("{}: {}", name.as_str(), in_words(name, date, now));
+    match (passes_here, passes_truly) {
+        (false, truly) => {
+            let id = if truly == Some(true) { by_this_clock } else { plain };
+            Some((id, format!("{words}; {}", leeway_needed(name, date, now))))
+        }
+        (true, Some(false)) => Some((by_true_time, words)),
+        (true, _) if !passes_without_leeway => {
+            Some((within_leeway, format!("{words}; covered by {} of leeway", span(leeway_nanos(question)))))
+        }
+        (true, _) => None,
+    }
+}
+
+/// This machine's clock, whatever the token's age: is it off, and what does that do to this token; or was it not measured?
+fn machine_clock(claims: &Claims, question: &Question) -> Option<(Id, String)> {
+    let Now::Here { clock, truth } = question.now else { return None };
+    let Some(truth) = truth else {
+        return Some((
+            Id::TrueTimeNotMeasured,
+            "whether this machine's clock is right was not measured".to_owned(),
+        ));
+    };
+    let offset = truth.at.minus(clock);
+    if offset.magnitude() <= question.threshold {
+        let is_wide = truth.bound.as_duration() > question.threshold;
+        return is_wide.then(|| {
+            let bound = truth.bound.in_words();
+            (Id::TrueTimeNotMeasured, format!("this machine's clock was measured to ±{bound} only"))
+        });
+    }
+    let mut message = format!("this clock is {} (±{})", offset.in_words(), truth.bound.in_words());
+    let (by, is_behind) = (span(offset.as_nanos().into()), offset.as_nanos() > 0);
+    let start = [Name::Nbf, Name::Iat].into_iter().find(|name| claims.date(*name).is_some());
+    let end = claims.date(Name::Exp).map(|_| {
+        if is_behind {
+            format!("it accepts this token for {by} after its exp")
+        } else {
+            format!("it rejects this token {by} before its exp")
+        }
+    });
+    let start = start.map(|name| match (is_behind, name) {
+        (true, Name::Nbf) => format!("rejects this token until {by} after its nbf"),
+        (true, _) => format!("this token looks issued in the future until {by} after its {}", name.as_str()),
+        (false, _) => format!("accepts this token {by} before its {}", name.as_str()),
+    });
+    match (end, start) {
+        (Some(end), Some(start)) => message.push_str(&format!(": {end}, and {start}")),
+        (Some(one), None) => message.push_str(&format!(": {one}")),
+        (None, _) => {}
+    }
+    Some((Id::ThisClockIsOff, message))
+}
+
+/// How many whole seconds of leeway let a claim pass by this machine's clock.
+fn leeway_needed(name: Name, date: NumericDate, now: &Now) -> String {
+    let late = now.here().since(date);
+    let seconds = match name {
+        // The instant of `exp` itself is too late, so an even number of seconds needs one more.
+        Name::Exp => late.div_euclid(SECOND) + 1,
+        Name::Iat | Name::Nbf => -late.div_euclid(SECOND),
+    };
+    if u64::try_from(seconds).is_ok_and(|s| s <= WIDEST_LEEWAY.as_secs()) {
+        format!("{seconds} s of leeway would let it pass")
+    } else {
+        format!(
+            "no leeway that is meant for clocks ({} s at most) would let it pass",
+            WIDEST_LEEWAY.as_secs()
+        )
+    }
+}

@@ -1,0 +1,21 @@
+//! What a JSON Web Token says about time (RFC 7519), and which clock it is that refuses it.
+//!
+//! ```text
+//! bytes  ->  header and claims  ->  findings  ->  verdict
+//!           (token, claims, date)   (judge)
+//! ```
+//!
+//! Pure, as [`drift_core`] is: no clock, no network. Nothing here verifies a signature: anyone can write any claim, and what is
+//! found is about the times alone.
+
+pub mod cases;
+pub mod claims;
+pub mod date;
+pub mod findings;
+pub mod judge;
+pub mod question;
+mod shape;
+pub mod token;
+
+#[cfg(test)]
+mod tests;

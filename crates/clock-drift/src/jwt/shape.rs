@@ -1,0 +1,162 @@
+//! What can be told from the claims themselves: how they are written, whether they fit each other, and local times.
+
+use super::claims::{Claims, Name, TimeValue};
+use super::date::{NumericDate, span};
+use super::findings::Id;
+use super::question::{Question, SECOND, leeway_nanos};
+use super::token::Token;
+
+const HALF_HOUR: i128 = 1_800 * SECOND;
+/// Time zones reach from UTC-12 to UTC+14.
+const HALF_HOURS: std::ops::RangeInclusive<i128> = 1..=28;
+/// So far from a whole half hour a shift still is one: a token is not looked at in the second it is made.
+const ZONE_TOLERANCE: i128 = 60 * SECOND;
+/// From here on (seconds) a time is taken for milliseconds: 1973 in those, the year 5138 in seconds.
+const MILLISECONDS: i128 = 100_000_000_000;
+/// So many names that come twice are told.
+const TOLD: usize = 5;
+
+/// How the claims are written.
+pub(super) fn form(token: &Token, find: &mut impl FnMut(Id, String)) {
+    let claims = &token.claims;
+    for (name, claim) in &claims.times {
+        let (name, written) = (name.as_str(), &claim.written);
+        match claim.value {
+            TimeValue::Text(date) => {
+                let meant =
+                    date.map_or_else(String::new, |date| format!("; a reader sees {}", date.in_words()));
+                find(Id::TextTime, format!("{name} is the text {written}{meant}"));
+            }
+            TimeValue::Other(what) => find(Id::NonNumericTime, format!("{name} is {what}")),
+            TimeValue::Number { date, is_fractional } => {
+                if is_fractional {
+                    find(Id::FractionalTime, format!("{name} is written as {written}"));
+                }
+                if date.as_nanos() < 0 {
+                    find(Id::NegativeTime, format!("{name} is {written}: {}", date.in_words()));
+                }
+                if let Some((unit, nanos)) = unit(date) {
+                    let meant = NumericDate::from_nanos(nanos).in_words();
+                    find(
+                        Id::NotInSeconds,
+                        format!("{name} is {written}: {meant} in {unit}, {} in seconds", date.in_words()),
+                    );
+                } else if date.second() >= MILLISECONDS {
+                    find(Id::HugeTime, format!("{name} is {written}: {}", date.in_words()));
+                }
+            }
+        }
+    }
+    if !claims.times.contains_key(&Name::Exp) {
+        find(Id::MissingExp, "there is no exp".to_owned());
+    }
+    if !claims.times.contains_key(&Name::Iat) {
+        find(Id::MissingIat, "there is no iat".to_owned());
+    }
+    for (place, names) in [("claims", &claims.duplicates), ("header", &token.duplicate_header)] {
+        if !names.is_empty() {
+            let told: Vec<String> = names.iter().take(TOLD).map(|name| format!("{name:?}")).collect();
+            let rest = names.len().saturating_sub(TOLD);
+            let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+            find(
+                Id::DuplicateClaim,
+                format!(
+                    "twice or more in the {place}: {}{more}; the last one is judged here",
+                    told.join(", ")
+                ),
+            );
+        }
+    }
+    if token.is_loosely_encoded {
+        find(Id::LooseBase64, "padding, or '+' and '/' in place of '-' and '_'".to_owned());
+    }
+}
+
+/// The unit that a number is in if it is plainly not in seconds, and its nanoseconds when read so.
+pub(super) fn unit(date: NumericDate) -> Option<(&'static str, i128)> {
+    let seconds = date.second();
+    let units = [("milliseconds", 1_000), ("microseconds", 1_000_000), ("nanoseconds", 1_000_000_000)];
+    // Each unit's numbers begin where those of the one before end.
+    let ends = units.map(|(_, per_second)| MILLISECONDS * per_second);
+    let found = units.iter().zip(ends).find(|(_, end)| seconds < *end).filter(|_| seconds >= MILLISECONDS);
+    found.map(|((unit, per_second), _)| (*unit, date.as_nanos() / per_second))
+}
+
+/// The date of a claim that is in seconds, as far as one can see.
+fn plausible(claims: &Claims, name: Name) -> Option<NumericDate> {
+    claims.date(name).filter(|date| date.second() < MILLISECONDS)
+}
+
+/// Whether the claims fit each other, and how long the token lives.
+pub(super) fn span_of_life(claims: &Claims, question: &Question, find: &mut impl FnMut(Id, String)) {
+    let [iat, nbf, exp] = Name::ALL.map(|name| plausible(claims, name));
+    let Some(exp) = exp else { return };
+    for (id, name, start) in [(Id::ExpBeforeNbf, "nbf", nbf), (Id::ExpBeforeIat, "iat", iat)] {
+        if let Some(start) = start
+            && exp <= start
+        {
+            let how_far = if exp == start {
+                "the same as".to_owned()
+            } else {
+                format!("{} before", span(start.since(exp)))
+            };
+            find(id, format!("exp is {how_far} {name}"));
+        }
+    }
+    let (start, since) = match (iat, nbf) {
+        (Some(iat), _) => (iat, "from iat to exp"),
+        (None, Some(nbf)) => (nbf, "from nbf to exp"),
+        (None, None) => (question.now.best(), "from now on alone"),
+    };
+    let (life, longest) = (exp.since(start), question.kind.longest_life());
+    if life > i128::try_from(longest.as_nanos()).unwrap_or(i128::MAX) {
+        let (life, kind) = (span(life), question.kind.in_words());
+        let longest = humantime::format_duration(longest);
+        find(
+            Id::LifetimeTooLong,
+            format!("it lives for {life} ({since}), taken for {kind}, whose limit is {longest}"),
+        );
+    }
+}
+
+/// Signs of a local time that was taken for UTC.
+pub(super) fn zone_shift(claims: &Claims, question: &Question) -> Option<String> {
+    let now = question.now.best();
+    if let Some(truth) = question.now.truth() {
+        let offset = now.since(question.now.here());
+        if let Some(hours) =
+            half_hours(offset).filter(|_| i128::from(truth.bound.as_nanos()) <= ZONE_TOLERANCE)
+        {
+            let side = if offset > 0 { "behind" } else { "ahead" };
+            return Some(format!(
+                "this clock is {hours} {side}, within a minute: a hardware clock in local time?"
+            ));
+        }
+    }
+    let (name, start) =
+        [Name::Iat, Name::Nbf].iter().find_map(|name| Some((name.as_str(), plausible(claims, *name)?)))?;
+    let ahead = start.since(now);
+    let hours = half_hours(ahead)?;
+    if ahead > leeway_nanos(question) {
+        return Some(format!(
+            "{name} is {hours} ahead, within a minute: the local time of a zone east of UTC?"
+        ));
+    }
+    let has_expired = plausible(claims, Name::Exp).is_some_and(|exp| exp <= now);
+    (ahead < 0 && has_expired).then(|| {
+        format!("{name} is {hours} ago, within a minute: if the token is fresh, the local time of a zone west of UTC")
+    })
+}
+
+/// A shift of whole half hours as a time zone makes it, in words.
+fn half_hours(nanos: i128) -> Option<String> {
+    let size = nanos.saturating_abs();
+    let count = (size + HALF_HOUR / 2) / HALF_HOUR;
+    let is_one = HALF_HOURS.contains(&count) && (size - count * HALF_HOUR).abs() <= ZONE_TOLERANCE;
+    is_one.then(|| match (count / 2, count % 2) {
+        (0, _) => "half an hour".to_owned(),
+        (1, 0) => "1 hour".to_owned(),
+        (hours, 0) => format!("{hours} hours"),
+        (hours, _) => format!("{hours} and a half hours"),
+    })
+}

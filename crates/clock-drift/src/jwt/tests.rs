@@ -1,0 +1,492 @@
+//! Every finding at its edges: one nanosecond on this side, one on the other.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::cases::Key;
+use super::claims::Name;
+use super::date::NumericDate;
+use super::findings::{Finding, Id, Verdict};
+use super::judge::{in_words, judge};
+use super::question::{Kind, Now, Question, Truth};
+use super::token::Token;
+use drift_core::time::{Bound, NANOS_PER_SEC, Offset, Wall};
+
+/// 2026-11-22T10:00:00Z.
+const NOW: i64 = 1_795_341_600;
+const SECOND: i64 = NANOS_PER_SEC;
+const THRESHOLD: Duration = Duration::from_millis(100);
+
+fn token(claims: &str) -> Token {
+    let token = Key::new([1, 2, 3, 4]).sign(&format!("{{{claims}}}"));
+    Token::read(token.as_bytes()).unwrap_or_else(|e| panic!("{claims}: {e}"))
+}
+
+/// So many nanoseconds after [`NOW`].
+fn wall(nanos: i64) -> Wall {
+    Wall::from_nanos(NOW * SECOND + nanos)
+}
+
+fn ask(claims: &str, now: Now, leeway: i64, kind: Kind) -> Vec<Finding> {
+    let leeway = Duration::from_nanos(leeway.unsigned_abs());
+    judge(&token(claims), &Question { now, leeway, kind, threshold: THRESHOLD })
+}
+
+fn ids(findings: &[Finding]) -> Vec<Id> {
+    findings.iter().map(|f| f.id).collect()
+}
+
+/// What is found so many nanoseconds after [`NOW`], with so many of leeway.
+fn found(claims: &str, nanos: i64, leeway: i64) -> Vec<Id> {
+    ids(&ask(claims, Now::Given(wall(nanos)), leeway, Kind::Access))
+}
+
+/// What is found with this machine's clock at `here` and true time at `truth` ± `bound`, all in nanoseconds from [`NOW`].
+fn found_truly(claims: &str, here: i64, truth: i64, bound: i64) -> Vec<Finding> {
+    let truth = Truth { at: wall(truth), bound: Bound::from_nanos(bound) };
+    ask(claims, Now::Here { clock: wall(here), truth: Some(truth) }, 0, Kind::Access)
+}
+
+/// `iat` a minute before [`NOW`], `exp` at it.
+fn expires_at_now() -> String {
+    format!(r#""iat":{},"exp":{NOW}"#, NOW - 60)
+}
+
+#[test]
+fn a_sound_token_has_no_findings() {
+    let claims = format!(r#""iat":{NOW},"nbf":{NOW},"exp":{}"#, NOW + 300);
+    assert_eq!(found(&claims, 0, 0), []);
+    assert_eq!(found(&claims, 0, 120 * SECOND), []);
+}
+
+#[test]
+fn exp_itself_is_too_late_and_leeway_moves_it() {
+    let claims = expires_at_now();
+    assert_eq!(found(&claims, -1, 0), []);
+    assert_eq!(found(&claims, 0, 0), [Id::Expired, Id::ExpiresThisSecond]);
+    assert_eq!(found(&claims, 5 * SECOND, 0), [Id::Expired]);
+    assert_eq!(found(&claims, 4 * SECOND, 5 * SECOND), [Id::ExpiredWithinLeeway]);
+    assert_eq!(found(&claims, 5 * SECOND - 1, 5 * SECOND), [Id::ExpiredWithinLeeway]);
+    assert_eq!(found(&claims, 5 * SECOND, 5 * SECOND), [Id::Expired, Id::ExpiresThisSecond]);
+}
+
+#[test]
+fn the_second_in_which_it_ends_is_told_as_a_whole() {
+    let claims = expires_at_now();
+    for (nanos, is_told) in [(-1, false), (0, true), (SECOND - 1, true), (SECOND, false)] {
+        assert_eq!(found(&claims, nanos, 0).contains(&Id::ExpiresThisSecond), is_told, "{nanos}");
+        assert_eq!(
+            found(&claims, nanos + 5 * SECOND, 5 * SECOND).contains(&Id::ExpiresThisSecond),
+            is_told,
+            "{nanos}"
+        );
+    }
+    // Still valid, and some verifiers that cut off the fraction say that it is not.
+    let claims = format!(r#""iat":{},"exp":{NOW}.75"#, NOW - 60);
+    assert_eq!(found(&claims, SECOND / 2, 0), [Id::ExpiresThisSecond, Id::FractionalTime]);
+}
+
+#[test]
+fn nbf_itself_is_early_enough_and_leeway_moves_it() {
+    let claims = format!(r#""iat":{},"nbf":{NOW},"exp":{}"#, NOW - 60, NOW + 300);
+    assert_eq!(found(&claims, 0, 0), []);
+    assert_eq!(found(&claims, -1, 0), [Id::NotYetValid]);
+    assert_eq!(found(&claims, -1, 5 * SECOND), [Id::NotYetValidWithinLeeway]);
+    assert_eq!(found(&claims, -5 * SECOND, 5 * SECOND), [Id::NotYetValidWithinLeeway]);
+    assert_eq!(found(&claims, -5 * SECOND - 1, 5 * SECOND), [Id::NotYetValid]);
+}
+
+#[test]
+fn iat_in_the_future_is_suspicious_and_leeway_moves_it() {
+    let claims = format!(r#""iat":{NOW},"exp":{}"#, NOW + 300);
+    assert_eq!(found(&claims, 0, 0), []);
+    assert_eq!(found(&claims, -1, 0), [Id::IssuedInFuture]);
+    assert_eq!(found(&claims, -5 * SECOND, 5 * SECOND), [Id::IssuedInFutureWithinLeeway]);
+    assert_eq!(found(&claims, -5 * SECOND - 1, 5 * SECOND), [Id::IssuedInFuture]);
+}
+
+#[test]
+fn true_time_is_called_upon_only_where_its_bound_allows() {
+    let (ms, bound) = (1_000_000, 2_000_000);
+    let expires = expires_at_now();
+    let begins = format!(r#""iat":{},"nbf":{NOW},"exp":{}"#, NOW - 60, NOW + 300);
+    let issued = format!(r#""iat":{NOW},"exp":{}"#, NOW + 300);
+    // This clock, true time, what is found; the limit is at 0 for all of them.
+    for (claims, here, truth, id) in [
+        (&expires, 3 * SECOND, -bound - 1, Id::ExpiredByThisClock),
+        (&expires, 3 * SECOND, -bound, Id::Expired),
+        (&expires, 3 * SECOND, bound + ms, Id::Expired),
+        (&expires, -3 * SECOND, bound, Id::ExpiredByTrueTime),
+        (&begins, -3 * SECOND, bound, Id::NotYetValidByThisClock),
+        (&begins, -3 * SECOND, bound - 1, Id::NotYetValid),
+        (&begins, -3 * SECOND, -3 * SECOND, Id::NotYetValid),
+        (&begins, 3 * SECOND, -bound - 1, Id::NotYetValidByTrueTime),
+        (&issued, -3 * SECOND, bound, Id::IssuedInFutureByThisClock),
+        (&issued, -3 * SECOND, bound - 1, Id::IssuedInFuture),
+        (&issued, -3 * SECOND, -3 * SECOND, Id::IssuedInFuture),
+        (&issued, 3 * SECOND, -bound - 1, Id::IssuedInFutureByTrueTime),
+    ] {
+        let found = ids(&found_truly(claims, here, truth, bound));
+        let is_off = (here - truth).abs() > SECOND;
+        let clock = is_off.then_some(Id::ThisClockIsOff);
+        let mut expected: Vec<Id> = [Some(id), clock].into_iter().flatten().collect();
+        expected.sort_by_key(|id| std::cmp::Reverse(id.severity()));
+        assert_eq!(found, expected, "{here} {truth}");
+    }
+    for (claims, here, truth) in
+        [(&expires, -3 * SECOND, bound - 1), (&begins, 3 * SECOND, -bound), (&issued, 3 * SECOND, -bound)]
+    {
+        assert_eq!(ids(&found_truly(claims, here, truth, bound)), [Id::ThisClockIsOff], "{here} {truth}");
+    }
+}
+
+#[test]
+fn a_clock_measured_as_off_is_a_finding_whatever_the_age_of_the_token() {
+    let ms = 1_000_000;
+    let both = format!(r#""iat":{},"nbf":{},"exp":{}"#, NOW - 600, NOW - 600, NOW + 300);
+    let without_nbf = format!(r#""iat":{},"exp":{}"#, NOW - 600, NOW + 300);
+    // True time is at 0: a clock that reads more is ahead.
+    for (claims, here, message) in [
+        (
+            &both,
+            45 * SECOND,
+            "this clock is 45.0 s ahead (±2.0 ms): it rejects this token 45.0 s before its exp, and accepts this token 45.0 s before its nbf",
+        ),
+        (
+            &without_nbf,
+            45 * SECOND,
+            "this clock is 45.0 s ahead (±2.0 ms): it rejects this token 45.0 s before its exp, and accepts this token 45.0 s before its iat",
+        ),
+        (
+            &both,
+            -3 * SECOND,
+            "this clock is 3.00 s behind (±2.0 ms): it accepts this token for 3.00 s after its exp, and rejects this token until 3.00 s after its nbf",
+        ),
+        (
+            &without_nbf,
+            -3 * SECOND,
+            "this clock is 3.00 s behind (±2.0 ms): it accepts this token for 3.00 s after its exp, and this token looks issued in the future until 3.00 s after its iat",
+        ),
+    ] {
+        let found = found_truly(claims, here, 0, 2 * ms);
+        assert_eq!(ids(&found), [Id::ThisClockIsOff]);
+        assert_eq!(found[0].message, message);
+        assert_eq!(Verdict::of(&found), Verdict::Suspicious);
+    }
+    assert_eq!(ids(&found_truly(&both, 100 * ms, 0, 2 * ms)), [], "the threshold itself");
+    assert_eq!(ids(&found_truly(&both, 100 * ms + 1, 0, 2 * ms)), [Id::ThisClockIsOff]);
+    assert_eq!(ids(&found_truly(&both, -100 * ms - 1, 0, 2 * ms)), [Id::ThisClockIsOff]);
+}
+
+#[test]
+fn a_clock_that_was_not_measured_well_is_never_an_all_clear() {
+    let claims = format!(r#""iat":{},"exp":{}"#, NOW - 60, NOW + 300);
+    let unmeasured = ask(&claims, Now::Here { clock: wall(0), truth: None }, 0, Kind::Access);
+    assert_eq!(ids(&unmeasured), [Id::TrueTimeNotMeasured]);
+    assert_eq!(Verdict::of(&unmeasured), Verdict::ValidByThisClock);
+    let ms = 1_000_000;
+    assert_eq!(ids(&found_truly(&claims, 0, 0, 100 * ms)), []);
+    let wide = found_truly(&claims, 0, 0, 100 * ms + 1);
+    assert_eq!(Verdict::of(&wide), Verdict::ValidByThisClock, "a bound over the threshold hides a drift");
+    assert_eq!(wide[0].message, "this machine's clock was measured to ±100 ms only");
+    assert_eq!(Verdict::of(&ask(&claims, Now::Given(wall(0)), 0, Kind::Access)), Verdict::Valid);
+}
+
+#[test]
+fn a_time_is_told_by_both_clocks_and_says_which_is_wrong() {
+    let now = |here, truth, bound| Now::Here {
+        clock: wall(here),
+        truth: Some(Truth { at: wall(truth), bound: Bound::from_nanos(bound) }),
+    };
+    let date = NumericDate::from(wall(0));
+    assert_eq!(
+        in_words(Name::Iat, date, &now(-2_900_000_000, 100_000_000, 2_000_000)),
+        "issued 2.90 s in the future by this clock; by true time issued 100 ms ago (±2.0 ms): this clock is 3.00 s behind"
+    );
+    assert_eq!(
+        in_words(Name::Exp, date, &now(3 * SECOND, -SECOND, 2_000_000)),
+        "expired 3.00 s ago by this clock; by true time expires in 1.00 s (±2.0 ms): this clock is 4.00 s ahead"
+    );
+    assert_eq!(
+        in_words(Name::Nbf, date, &now(-SECOND, 1_000_000, 2_000_000)),
+        "not valid for another 1.00 s by this clock; by true time valid for 1.0 ms already (±2.0 ms), too close to call"
+    );
+    assert_eq!(
+        in_words(Name::Exp, date, &now(SECOND, 2 * SECOND, 0)),
+        "expired 1.00 s ago by this clock; by true time expired 2.00 s ago (±0 µs)"
+    );
+    let alone = Now::Here { clock: wall(0), truth: None };
+    assert_eq!(in_words(Name::Exp, date, &alone), "expires exactly now by this clock");
+    assert_eq!(in_words(Name::Nbf, date, &Now::Given(wall(0))), "valid from exactly now");
+}
+
+#[test]
+fn the_leeway_that_would_help_is_told() {
+    let told = |claims: &str, nanos| ask(claims, Now::Given(wall(nanos)), 0, Kind::Access)[0].message.clone();
+    let expires = expires_at_now();
+    for (nanos, words) in [
+        (0, "; 1 s of leeway would let it pass"),
+        (SECOND - 1, "; 1 s of leeway"),
+        (SECOND, "; 2 s of leeway"),
+        (120 * SECOND - 1, "; 120 s of leeway"),
+        (120 * SECOND, "; no leeway that is meant for clocks (120 s at most)"),
+    ] {
+        assert!(told(&expires, nanos).contains(words), "{nanos}: {}", told(&expires, nanos));
+    }
+    let begins = format!(r#""nbf":{NOW},"exp":{}"#, NOW + 300);
+    for (nanos, words) in [
+        (-1, "; 1 s of"),
+        (-SECOND, "; 1 s of"),
+        (-SECOND - 1, "; 2 s of"),
+        (-120 * SECOND, "; 120 s of"),
+        (-120 * SECOND - 1, "; no leeway"),
+    ] {
+        assert!(told(&begins, nanos).contains(words), "{nanos}: {}", told(&begins, nanos));
+    }
+}
+
+#[test]
+fn what_is_missing_is_told() {
+    assert_eq!(found(&format!(r#""iat":{NOW}"#), 0, 0), [Id::MissingExp]);
+    assert_eq!(found(&format!(r#""exp":{}"#, NOW + 300), 0, 0), [Id::MissingIat]);
+    assert_eq!(found("", 0, 0), [Id::MissingExp, Id::MissingIat]);
+}
+
+#[test]
+fn other_units_are_known_by_their_size() {
+    let of_exp = |exp: &str| found(&format!(r#""iat":{NOW},"exp":{exp}"#), 0, 0);
+    assert_eq!(of_exp("99999999999"), [Id::LifetimeTooLong]);
+    for exp in
+        ["100000000000", "99999999999999", "100000000000000", "100000000000000000", "99999999999999999999"]
+    {
+        assert_eq!(of_exp(exp), [Id::NotInSeconds], "{exp}");
+    }
+    assert_eq!(of_exp("100000000000000000000"), [Id::HugeTime]);
+    assert_eq!(of_exp("1e999"), [Id::HugeTime, Id::FractionalTime]);
+    let message = |exp: &str| {
+        ask(&format!(r#""iat":{NOW},"exp":{exp}"#), Now::Given(wall(0)), 0, Kind::Access)[0].message.clone()
+    };
+    assert_eq!(
+        message("1795341900250"),
+        "exp is 1795341900250: 2026-11-22T10:05:00.25Z in milliseconds, the year 58862 in seconds"
+    );
+    assert!(message("1795341900250000").contains("2026-11-22T10:05:00.25Z in microseconds"));
+    assert!(message("1795341900250000000").contains("2026-11-22T10:05:00.25Z in nanoseconds"));
+    // Such an iat lies far ahead, and that is no second finding; such an nbf never comes.
+    assert_eq!(found(&format!(r#""iat":{NOW}000,"exp":{}"#, NOW + 300), 0, 0), [Id::NotInSeconds]);
+    assert_eq!(
+        found(&format!(r#""iat":{NOW},"nbf":{NOW}000,"exp":{}"#, NOW + 300), 0, 0),
+        [Id::NotYetValid, Id::NotInSeconds]
+    );
+}
+
+#[test]
+fn numbers_that_verifiers_stumble_over_are_told() {
+    let of_iat = |iat: &str| found(&format!(r#""iat":{iat},"nbf":{NOW},"exp":{}"#, NOW + 300), 0, 0);
+    assert_eq!(of_iat("0"), [Id::LifetimeTooLong]);
+    assert_eq!(of_iat("-0"), [Id::LifetimeTooLong]);
+    assert_eq!(of_iat("-1"), [Id::NegativeTime, Id::LifetimeTooLong]);
+    assert_eq!(of_iat("-0.000000001"), [Id::NegativeTime, Id::LifetimeTooLong, Id::FractionalTime]);
+    assert_eq!(of_iat(&format!("{NOW}.0")), [Id::FractionalTime]);
+    assert_eq!(of_iat(&format!("{NOW}0e-1")), [Id::FractionalTime]);
+}
+
+#[test]
+fn what_is_no_number_is_an_error_that_says_what_it_is() {
+    for (value, id, words) in [
+        (
+            r#""1795341900""#,
+            Id::TextTime,
+            "exp is the text \"1795341900\"; a reader sees 2026-11-22T10:05:00Z",
+        ),
+        (r#""2026-11-22T12:05:00+02:00""#, Id::TextTime, "a reader sees 2026-11-22T10:05:00Z"),
+        (r#""soon""#, Id::TextTime, "exp is the text \"soon\""),
+        ("null", Id::NonNumericTime, "exp is null"),
+        ("true", Id::NonNumericTime, "exp is a boolean"),
+        ("false", Id::NonNumericTime, "exp is a boolean"),
+        ("[1]", Id::NonNumericTime, "exp is an array"),
+        ("{}", Id::NonNumericTime, "exp is an object"),
+    ] {
+        let findings = ask(&format!(r#""iat":{NOW},"exp":{value}"#), Now::Given(wall(0)), 0, Kind::Access);
+        assert_eq!(ids(&findings), [id], "{value}");
+        assert!(findings[0].message.contains(words), "{}", findings[0].message);
+    }
+}
+
+#[test]
+fn a_name_that_comes_twice_is_told_however_it_is_spelt() {
+    let twice = format!(r#""iat":{NOW},"exp":1,"\u0065xp":{}"#, NOW + 300);
+    let findings = ask(&twice, Now::Given(wall(0)), 0, Kind::Access);
+    assert_eq!(ids(&findings), [Id::DuplicateClaim], "the last one is judged");
+    assert!(findings[0].message.contains("claims: \"exp\"; the last"), "{}", findings[0].message);
+    let names = (0..7).map(|n| format!(r#","n{n}":0,"n{n}":0"#)).collect::<Vec<_>>().concat();
+    let findings =
+        ask(&format!(r#""iat":{NOW},"exp":{}{names}"#, NOW + 300), Now::Given(wall(0)), 0, Kind::Access);
+    assert!(findings[0].message.contains("\"n4\" and 2 more"), "{}", findings[0].message);
+    // Only the top level counts: what is nested is somebody else's.
+    assert_eq!(found(&format!(r#""iat":{NOW},"exp":{},"a":{{"exp":1,"exp":2}}"#, NOW + 300), 0, 0), []);
+}
+
+#[test]
+fn claims_that_contradict_each_other_are_told() {
+    let of = |iat: i64, nbf: i64, exp: &str| found(&format!(r#""iat":{iat},"nbf":{nbf},"exp":{exp}"#), 0, 0);
+    let now = NOW.to_string();
+    assert_eq!(of(NOW - 60, NOW, &now), [Id::Expired, Id::ExpiresThisSecond, Id::ExpBeforeNbf]);
+    assert_eq!(of(NOW - 60, NOW, &format!("{NOW}.000000001")), [Id::ExpiresThisSecond, Id::FractionalTime]);
+    assert_eq!(of(NOW, NOW - 60, &now), [Id::Expired, Id::ExpiresThisSecond, Id::ExpBeforeIat]);
+    assert_eq!(of(NOW, NOW - 60, &format!("{NOW}.000000001")), [Id::ExpiresThisSecond, Id::FractionalTime]);
+}
+
+#[test]
+fn the_life_of_a_token_is_measured_by_its_kind() {
+    for (kind, seconds) in [(Kind::Access, 900), (Kind::Id, 3_600), (Kind::Refresh, 30 * 86_400)] {
+        let now = Now::Given(wall(0));
+        let of = |claims: String| ids(&ask(&claims, now, 0, kind));
+        let end = NOW + seconds;
+        assert_eq!(of(format!(r#""iat":{NOW},"exp":{end}"#)), []);
+        assert_eq!(
+            of(format!(r#""iat":{NOW},"exp":{end}.000000001"#)),
+            [Id::LifetimeTooLong, Id::FractionalTime]
+        );
+        assert_eq!(of(format!(r#""nbf":{NOW},"exp":{end}"#)), [Id::MissingIat]);
+        assert_eq!(of(format!(r#""nbf":{},"exp":{end}"#, NOW - 1)), [Id::LifetimeTooLong, Id::MissingIat]);
+        assert_eq!(of(format!(r#""iat":{NOW},"nbf":{},"exp":{end}"#, NOW - 1)), [], "iat goes before nbf");
+        assert_eq!(of(format!(r#""exp":{end}"#)), [Id::MissingIat]);
+        assert_eq!(
+            of(format!(r#""exp":{}"#, end + 1)),
+            [Id::LifetimeTooLong, Id::MissingIat],
+            "from now on alone"
+        );
+    }
+}
+
+#[test]
+fn whole_and_half_hours_look_like_a_time_zone() {
+    let is_shift = |claims: String, leeway| found(&claims, 0, leeway).contains(&Id::TimeZoneShift);
+    let ahead =
+        |seconds: i64| is_shift(format!(r#""iat":{},"exp":{}"#, NOW + seconds, NOW + seconds + 300), 0);
+    let fresh = [0, 60, 900, 1_739, 1_861, 2_700, 50_461, 52_200];
+    let shifted = [1_740, 1_800, 1_860, 3_540, 3_660, 5_400, 19_800, 50_400, 50_460];
+    assert!(fresh.iter().all(|s| !ahead(*s)) && shifted.iter().all(|s| ahead(*s)));
+    let ago = |seconds: i64| is_shift(format!(r#""iat":{},"exp":{}"#, NOW - seconds, NOW - seconds + 300), 0);
+    assert!(fresh.iter().all(|s| !ago(*s)) && shifted.iter().all(|s| ago(*s)));
+    // An hour old and still valid is an hour old, and no more.
+    assert!(!is_shift(format!(r#""iat":{},"exp":{}"#, NOW - 3_600, NOW + 300), 0));
+    assert!(is_shift(format!(r#""nbf":{},"exp":{}"#, NOW + 3_600, NOW + 3_900), 0), "nbf does without iat");
+    assert!(!is_shift(format!(r#""iat":{}000,"exp":{}"#, NOW + 3_600, NOW + 3_900), 0), "not in seconds");
+}
+
+#[test]
+fn a_clock_that_is_off_by_a_time_zone_is_told_once() {
+    let claims = format!(r#""iat":{NOW},"exp":{}"#, NOW + 300);
+    let hour = 3_600 * SECOND;
+    for (here, words) in [
+        (-hour, "this clock is 1 hour behind"),
+        (5 * hour + hour / 2, "this clock is 5 and a half hours ahead"),
+    ] {
+        let findings = found_truly(&claims, here, 0, 1_000_000);
+        let shift: Vec<_> = findings.iter().filter(|f| f.id == Id::TimeZoneShift).collect();
+        assert!(shift.len() == 1 && shift[0].message.contains(words), "{findings:?}");
+    }
+    assert!(!ids(&found_truly(&claims, -61 * SECOND, 0, 0)).contains(&Id::TimeZoneShift));
+    assert!(
+        !ids(&found_truly(&claims, -hour, 0, 61 * SECOND)).contains(&Id::TimeZoneShift),
+        "too vague for that"
+    );
+}
+
+#[test]
+fn a_leeway_is_too_wide_beyond_two_minutes() {
+    let claims = format!(r#""iat":{NOW},"exp":{}"#, NOW + 300);
+    assert_eq!(found(&claims, 0, 120 * SECOND), []);
+    assert_eq!(found(&claims, 0, 120 * SECOND + 1), [Id::LeewayTooWide]);
+}
+
+#[test]
+fn an_error_goes_before_a_warning_and_that_before_a_note() {
+    let findings = ask(r#""nbf":0,"exp":-1.5"#, Now::Given(wall(0)), 121 * SECOND, Kind::Access);
+    let severities: Vec<_> = findings.iter().map(|f| f.id.severity()).collect();
+    assert!(
+        severities.is_sorted_by(|a, b| a >= b) && severities.first() != severities.last(),
+        "{findings:?}"
+    );
+    assert_eq!(Verdict::of(&findings), Verdict::NotValid);
+}
+
+#[test]
+fn every_finding_is_found_somewhere_in_these_tests() {
+    let source = include_str!("tests.rs");
+    for id in Id::ALL.iter().filter(|id| **id != Id::LooseBase64) {
+        assert!(source.contains(&format!("Id::{id:?}")), "{id:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_leeway_that_is_told_passes_and_one_second_less_does_not(late in 0..120 * SECOND, is_exp: bool) {
+        let claims = if is_exp { expires_at_now() } else { format!(r#""nbf":{NOW},"exp":{}"#, NOW + 900) };
+        let (nanos, error) = if is_exp { (late, Id::Expired) } else { (-late - 1, Id::NotYetValid) };
+        let message = ask(&claims, Now::Given(wall(nanos)), 0, Kind::Access)[0].message.clone();
+        let told: i64 = message.split("; ").nth(1).and_then(|m| m.split(' ').next()?.parse().ok()).unwrap();
+        prop_assert!(!found(&claims, nanos, told * SECOND).contains(&error), "{}", message);
+        prop_assert!(found(&claims, nanos, (told - 1) * SECOND).contains(&error), "{}", message);
+    }
+
+    #[test]
+    fn no_more_is_claimed_than_was_measured(
+        here in -10 * SECOND..10 * SECOND,
+        truth in -10 * SECOND..10 * SECOND,
+        bound in 0..5 * SECOND,
+        where_in_it in -1.0..=1.0_f64,
+    ) {
+        let findings = ids(&found_truly(&expires_at_now(), here, truth, bound));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "any instant inside will do")]
+        let really = truth + (bound as f64 * where_in_it) as i64;
+        let has_expired = really >= 0;
+        prop_assert!(!has_expired || !findings.contains(&Id::ExpiredByThisClock));
+        prop_assert!(has_expired || !findings.contains(&Id::ExpiredByTrueTime));
+    }
+
+    #[test]
+    fn any_claims_are_judged_without_a_panic(
+        claims in prop::collection::vec(("(iat|nbf|exp|sub|\\\\u0065xp)", value()), 0..6),
+        clocks: (i64, i64, i64),
+        leeway: u64,
+        kind in prop_oneof![Just(Kind::Access), Just(Kind::Id), Just(Kind::Refresh)],
+        is_given: bool,
+    ) {
+        let members: Vec<String> = claims.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        let token = token(&members.join(","));
+        let clock = Wall::from_nanos(clocks.0);
+        let truth = Truth { at: clock.plus(Offset::from_nanos(clocks.1)), bound: Bound::from_nanos(clocks.2) };
+        let now = if is_given { Now::Given(clock) } else { Now::Here { clock, truth: Some(truth) } };
+        let findings = judge(&token, &Question { now, leeway: Duration::from_nanos(leeway), kind, threshold: THRESHOLD });
+        let is_there = |name: &str| claims.iter().any(|(theirs, _)| theirs.replace("\\u0065", "e") == name);
+        let has = |id| findings.iter().any(|f| f.id == id);
+        prop_assert_eq!(has(Id::MissingExp), !is_there("exp"));
+        prop_assert_eq!(has(Id::MissingIat), !is_there("iat"));
+        prop_assert!(findings.iter().all(|f| f.message.chars().all(|c| !c.is_control())));
+    }
+
+    #[test]
+    fn what_is_signed_is_read_again(iat: i64, exp: u64, fraction in 1_u32..1_000_000_000) {
+        let token = token(&format!(r#""iat":{iat},"exp":{exp}.{fraction:09}"#));
+        prop_assert_eq!(token.claims.date(Name::Iat).unwrap().as_nanos(), i128::from(iat) * i128::from(SECOND));
+        prop_assert_eq!(token.claims.date(Name::Exp).unwrap().as_nanos(), i128::from(exp) * i128::from(SECOND) + i128::from(fraction));
+        prop_assert_eq!(token.claims.date(Name::Nbf), None);
+    }
+}
+
+/// A JSON value of any kind, numbers above all.
+fn value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<i64>().prop_map(|n| n.to_string()),
+        (1_700_000_000_i64..1_900_000_000).prop_map(|n| n.to_string()),
+        "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,20})?([eE][-+]?[0-9]{1,10})?",
+        any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
+        Just("null".to_owned()),
+        Just("[[[]],{}]".to_owned()),
+        Just("true".to_owned()),
+    ]
+}

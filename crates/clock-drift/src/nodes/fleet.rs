@@ -1,0 +1,245 @@
+//! All Nodes together: in which order they are shown, and what they add up to.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::now::Now;
+use super::row::{Row, Says};
+use super::skew::Skew;
+use drift_core::report::leeway::Settings;
+use drift_core::time::{Bound, Offset};
+use drift_core::verdict::State;
+
+/// The limits that the agent's own recommendation has by default.
+pub const LEEWAY: Settings = Settings {
+    peer_allowance: Duration::ZERO,
+    minimum: Duration::from_secs(5),
+    maximum: Duration::from_secs(30),
+};
+
+/// The Nodes of a cluster, worst first.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    /// The Nodes.
+    pub rows: Vec<Row>,
+    /// When it is.
+    pub now: Now,
+}
+
+/// What is counted and computed over all Nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary<'a> {
+    /// How many Nodes say what; in the words of [`Says::label`], without those that nobody says.
+    pub states: Vec<(&'static str, usize)>,
+    /// Measured, but too long ago.
+    pub stale: usize,
+    /// Measured, and recently.
+    pub current: usize,
+    /// Whose clocks are the furthest apart.
+    pub worst_pair: Option<(&'a Row, &'a Row, Skew)>,
+    /// What verifiers of tokens should allow; `None` when nothing is measured.
+    pub leeway: Option<Leeway>,
+    /// Nodes on which no agent has ever written.
+    pub without_agent: Vec<&'a str>,
+}
+
+/// A leeway for all measured Nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leeway {
+    /// Whole seconds.
+    pub seconds: u64,
+    /// More would be needed: only mending a clock helps.
+    pub is_too_little: bool,
+}
+
+impl Leeway {
+    /// For clocks that are so far apart, give or take.
+    pub fn covering(apart: Duration, bound: Bound) -> Self {
+        let needed = Offset::from_nanos(drift_core::time::nanos(apart));
+        let recommended = LEEWAY.recommend(Some((needed, bound))).seconds;
+        let is_too_little = apart.saturating_add(bound.as_duration()) > LEEWAY.maximum;
+        Self { seconds: recommended, is_too_little }
+    }
+}
+
+impl Fleet {
+    /// Puts the Nodes in order: those that drift, by how much of the offset is certain; those of which nobody can say; those in
+    /// sync, by their offset; those without an agent.
+    pub fn new(mut rows: Vec<Row>, now: Now) -> Self {
+        rows.sort_by_cached_key(|row| {
+            let (offset, bound) = (row.offset.value(), row.bound.value());
+            let size = offset.map_or(Duration::ZERO, |offset| offset.magnitude());
+            let certain = size.saturating_sub(bound.copied().unwrap_or_default().as_duration());
+            (group(row, &now), Reverse(certain), Reverse(size), row.name.clone())
+        });
+        Self { rows, now }
+    }
+
+    /// Does a Node say that it drifts?
+    pub fn drifts(&self) -> bool {
+        self.rows.iter().any(Row::drifts)
+    }
+
+    /// Is there a Node that was measured recently?
+    pub fn is_measured(&self) -> bool {
+        self.rows.iter().any(|row| row.current(&self.now).is_some())
+    }
+
+    /// What they add up to.
+    pub fn summary(&self) -> Summary<'_> {
+        let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+        for row in &self.rows {
+            *counts.entry(row.says.label()).or_default() += 1;
+        }
+        let order = ["drifting", "disagree", "disrupted", "unknown", "unreadable", "in-sync", "no-agent"];
+        let current: Vec<(&Row, Offset, Bound)> = self
+            .rows
+            .iter()
+            .filter_map(|row| {
+                let (offset, bound, age) = row.current(&self.now)?;
+                Some((row, offset, Skew::aged(bound, age)))
+            })
+            .collect();
+        // The furthest behind and the furthest ahead.
+        let most_behind = current.iter().max_by_key(|(_, offset, _)| *offset);
+        let most_ahead = current.iter().min_by_key(|(_, offset, _)| *offset);
+        let worst_pair = most_behind.zip(most_ahead).filter(|(a, b)| a.0.name != b.0.name);
+        let worst_pair = worst_pair.and_then(|(a, b)| Some((a.0, b.0, Skew::between(b.0, a.0, &self.now)?)));
+        // Tokens also come from issuers elsewhere, whose clocks are right: so each Node's own offset counts too.
+        let own = current.iter().map(|(_, offset, bound)| (offset.magnitude(), *bound));
+        let pair = worst_pair.iter().map(|(_, _, skew)| (skew.ahead.magnitude(), skew.now));
+        let widest = own.chain(pair).max_by_key(|(apart, bound)| apart.saturating_add(bound.as_duration()));
+        Summary {
+            states: order.iter().filter_map(|state| Some((*state, *counts.get(state)?))).collect(),
+            stale: self.rows.iter().filter(|row| row.is_stale(&self.now)).count(),
+            current: current.len(),
+            worst_pair,
+            leeway: widest.map(|(apart, bound)| Leeway::covering(apart, bound)),
+            without_agent: self
+                .rows
+                .iter()
+                .filter(|row| row.says == Says::NoAgent)
+                .map(|row| row.name.as_str())
+                .collect(),
+        }
+    }
+}
+
+/// Drifting, drifting as far as was known, not to be said, in sync, no agent.
+fn group(row: &Row, now: &Now) -> u8 {
+    let is_current = row.current(now).is_some();
+    match &row.says {
+        Says::State(State::Drifting) if is_current => 0,
+        Says::State(State::Drifting) => 1,
+        Says::State(State::InSync) if is_current => 3,
+        Says::NoAgent => 4,
+        Says::State(_) | Says::Odd(_) => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nodes::samples::{measured, node, now};
+    use proptest::prelude::*;
+
+    fn names(rows: Vec<Row>) -> Vec<String> {
+        Fleet::new(rows, now()).rows.into_iter().map(|row| row.name).collect()
+    }
+
+    #[test]
+    fn certain_excess_comes_first_and_the_silent_last() {
+        let rows = vec![
+            node("none", &[]),
+            measured("good", "in-sync", 20, 2, 60),
+            measured("better", "in-sync", -1, 1, 60),
+            measured("old-good", "in-sync", 3, 1, 90_000),
+            node("lost", &[("clock-state", "unknown")]),
+            node("odd", &[("clock-state", "?")]),
+            measured("old-bad", "drifting", 9_000, 1, 90_000),
+            measured("vague", "drifting", 4_000, 3_000, 60),
+            measured("sure", "drifting", -3_000, 2, 60),
+            measured("surer", "drifting", 3_001, 2, 60),
+        ];
+        assert_eq!(
+            names(rows),
+            ["surer", "sure", "vague", "old-bad", "old-good", "lost", "odd", "good", "better", "none"]
+        );
+    }
+
+    #[test]
+    fn the_worst_pair_is_the_furthest_behind_and_the_furthest_ahead() {
+        let rows = vec![
+            measured("a", "in-sync", 20, 2, 0),
+            measured("b", "drifting", 3_000, 2, 0),
+            measured("c", "drifting", -200, 3, 0),
+            measured("stale", "drifting", -90_000, 1, 90_000),
+            node("none", &[]),
+        ];
+        let fleet = Fleet::new(rows, now());
+        let summary = fleet.summary();
+        let (a, b, skew) = summary.worst_pair.unwrap();
+        assert_eq!((a.name.as_str(), b.name.as_str()), ("b", "c"));
+        assert_eq!(skew.ahead, Offset::from_nanos(3_200_000_000), "c is ahead of b by that");
+        assert_eq!(skew.measured, Bound::from_nanos(5_000_000));
+        assert_eq!(summary.states, [("drifting", 3), ("in-sync", 1), ("no-agent", 1)]);
+        assert_eq!((summary.current, summary.stale), (3, 1));
+        assert_eq!(summary.without_agent, ["none"]);
+        assert_eq!(summary.leeway, Some(Leeway { seconds: 5, is_too_little: false }));
+        assert!(fleet.drifts() && fleet.is_measured());
+    }
+
+    #[test]
+    fn a_leeway_covers_pairs_and_the_right_time_within_its_limits() {
+        let leeway = |rows: Vec<Row>| Fleet::new(rows, now()).summary().leeway;
+        let some = |seconds, is_too_little| Some(Leeway { seconds, is_too_little });
+        let at = |name: &str, ms| measured(name, "drifting", ms, 1, 0);
+        assert_eq!(
+            leeway(vec![at("a", 4_000), at("b", -4_000)]),
+            some(9, false),
+            "8 s and what nobody knows"
+        );
+        assert_eq!(
+            leeway(vec![at("a", 7_000), at("b", 7_000)]),
+            some(8, false),
+            "an issuer elsewhere is right"
+        );
+        assert_eq!(leeway(vec![at("a", 7_000)]), some(8, false), "one node has no pair");
+        assert_eq!(leeway(vec![at("a", 20_000), at("b", -20_000)]), some(30, true));
+        assert_eq!(leeway(vec![at("a", 3)]), some(5, false));
+        assert_eq!(leeway(vec![node("a", &[])]), None);
+        assert_eq!(leeway(vec![measured("a", "in-sync", 1, 1, 90_000)]), None, "nothing is known of now");
+    }
+
+    proptest! {
+        #[test]
+        fn every_node_is_there_once_and_the_groups_hold(nodes in proptest::collection::vec((0usize..5, -9_000i64..9_000, 0i64..500, 0i64..3_000), 0..40)) {
+            let states = ["in-sync", "drifting", "unknown", "disagree", "nonsense"];
+            let rows: Vec<Row> = nodes.iter().enumerate()
+                .map(|(n, (state, offset, bound, ago))| measured(&format!("n{n}"), states[*state], *offset, *bound, *ago))
+                .collect();
+            let fleet = Fleet::new(rows.clone(), now());
+            prop_assert_eq!(fleet.rows.len(), rows.len());
+            prop_assert!(rows.iter().all(|row| fleet.rows.contains(row)));
+            let groups: Vec<u8> = fleet.rows.iter().map(|row| group(row, &now())).collect();
+            prop_assert!(groups.is_sorted());
+            let summary = fleet.summary();
+            prop_assert_eq!(summary.states.iter().map(|(_, n)| n).sum::<usize>(), rows.len());
+            // No pair is further apart than the worst.
+            let worst = summary.worst_pair.as_ref().map_or(0, |(_, _, skew)| skew.ahead.as_nanos());
+            for a in &rows {
+                for b in &rows {
+                    let skew = Skew::between(a, b, &now()).map_or(0, |skew| skew.ahead.as_nanos());
+                    prop_assert!(skew <= worst);
+                }
+            }
+            // The leeway covers it, or says that it does not.
+            if let (Some((_, _, skew)), Some(leeway)) = (&summary.worst_pair, summary.leeway) {
+                let needed = skew.ahead.magnitude() + skew.now.as_duration();
+                prop_assert!(Duration::from_secs(leeway.seconds) >= needed || leeway.is_too_little);
+                prop_assert!((5..=30).contains(&leeway.seconds));
+            }
+        }
+    }
+}

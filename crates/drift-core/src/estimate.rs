@@ -1,0 +1,188 @@
+//! Which servers to believe: interval intersection (Marzullo; RFC 5905 section 11.2.1).
+
+use crate::ntp::server::ServerId;
+use crate::time::Wall;
+use crate::time::line::Interval;
+
+/// One live server's interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which pool it belongs to.
+    pub pool: usize,
+    /// Which of its servers.
+    pub server: ServerId,
+    /// Where it says that the truth is.
+    pub interval: Interval,
+}
+
+/// What the live servers say together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Combined {
+    /// No server is live.
+    Nothing,
+    /// No strict majority shares a point, or a live pool has no server near it.
+    Disagree,
+    /// A strict majority shares a point, and every live pool has a server there.
+    Agree {
+        /// Holds the truth when most of the live servers are honest.
+        interval: Interval,
+        /// Pools with a live server inside.
+        pools: usize,
+    },
+}
+
+/// Every point that a strict majority of the candidates allows, from the lowest to the highest.
+///
+/// Not the point that most allow: a liar whose interval overlaps an honest one would win that vote and cut the truth
+/// off. If most are honest, the truth lies in most intervals, so it lies here.
+pub fn majority(intervals: &[Interval]) -> Option<Interval> {
+    // At equal places lower ends come first: intervals that touch share that point.
+    let mut edges: Vec<(Wall, bool)> =
+        intervals.iter().flat_map(|i| [(i.low, false), (i.high, true)]).collect();
+    edges.sort_unstable();
+    let needed = intervals.len() / 2 + 1;
+    let (mut depth, mut low, mut high) = (0_usize, None, None);
+    for (place, is_end) in edges {
+        if is_end {
+            if depth >= needed {
+                high = Some(place);
+            }
+            depth = depth.saturating_sub(1);
+        } else {
+            depth += 1;
+            if depth >= needed && low.is_none() {
+                low = Some(place);
+            }
+        }
+    }
+    Some(Interval { low: low?, high: high? })
+}
+
+/// Combines the live servers of all pools.
+///
+/// Pools that contradict each other are a finding of their own and never an offset: near a leap second honest pools
+/// differ by up to 0.5 s, since some smear it.
+pub fn combine(candidates: &[Candidate]) -> Combined {
+    if candidates.is_empty() {
+        return Combined::Nothing;
+    }
+    let intervals: Vec<Interval> = candidates.iter().map(|c| c.interval).collect();
+    let Some(interval) = majority(&intervals) else { return Combined::Disagree };
+    let distinct =
+        |pools: &mut dyn Iterator<Item = usize>| pools.collect::<std::collections::BTreeSet<_>>().len();
+    let live = distinct(&mut candidates.iter().map(|c| c.pool));
+    let inside = distinct(&mut candidates.iter().filter(|c| c.interval.meets(interval)).map(|c| c.pool));
+    if inside < live { Combined::Disagree } else { Combined::Agree { interval, pools: inside } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Bound;
+    use proptest::prelude::*;
+
+    const MS: i64 = 1_000_000;
+
+    fn candidate(pool: usize, middle_ms: i64, half_ms: i64) -> Candidate {
+        Candidate {
+            pool,
+            server: ServerId(0),
+            interval: Interval::around(Wall::from_nanos(middle_ms * MS), Bound::from_nanos(half_ms * MS)),
+        }
+    }
+
+    fn agreed(middle_ms: i64, half_ms: i64, pools: usize) -> Combined {
+        Combined::Agree { interval: candidate(0, middle_ms, half_ms).interval, pools }
+    }
+
+    #[test]
+    fn two_servers_agree_on_what_they_share() {
+        assert_eq!(combine(&[candidate(0, 0, 10), candidate(1, 10, 5)]), agreed(7, 0, 2).map_to(5, 10));
+        assert_eq!(
+            combine(&[candidate(0, 0, 5), candidate(1, 10, 5)]),
+            agreed(5, 0, 2),
+            "touching is sharing"
+        );
+        assert_eq!(combine(&[candidate(0, 0, 4), candidate(1, 10, 5)]), Combined::Disagree);
+    }
+
+    #[test]
+    fn half_is_no_majority() {
+        let liars = [candidate(0, 0, 1), candidate(0, 50, 1), candidate(1, 0, 1), candidate(1, 50, 1)];
+        assert_eq!(combine(&liars), Combined::Disagree);
+    }
+
+    #[test]
+    fn one_liar_in_each_pool_changes_nothing() {
+        let honest = [
+            candidate(0, 0, 3),
+            candidate(0, 1, 3),
+            candidate(0, -1, 3),
+            candidate(1, 1, 3),
+            candidate(1, 0, 3),
+            candidate(1, 0, 3),
+        ];
+        let mut servers = honest.to_vec();
+        servers.extend([candidate(0, 9_000, 1), candidate(1, -700, 1)]);
+        let Combined::Agree { interval, pools } = combine(&servers) else {
+            panic!("{:?}", combine(&servers))
+        };
+        assert_eq!(pools, 2);
+        assert!(interval.low <= Wall::from_nanos(0) && Wall::from_nanos(0) <= interval.high);
+    }
+
+    #[test]
+    fn a_live_pool_outside_the_majority_is_a_disagreement_and_not_an_outlier() {
+        let servers = [candidate(0, 0, 3), candidate(0, 1, 3), candidate(0, 2, 3), candidate(1, 500, 3)];
+        assert_eq!(combine(&servers), Combined::Disagree);
+    }
+
+    #[test]
+    fn a_silent_pool_leaves_an_estimate_that_says_so() {
+        assert_eq!(combine(&[candidate(1, 3, 2)]), agreed(3, 2, 1));
+        assert_eq!(combine(&[]), Combined::Nothing);
+    }
+
+    impl Combined {
+        /// The same with other ends, to write an interval down by its ends.
+        fn map_to(self, low_ms: i64, high_ms: i64) -> Self {
+            match self {
+                Self::Agree { pools, .. } => Self::Agree {
+                    interval: Interval {
+                        low: Wall::from_nanos(low_ms * MS),
+                        high: Wall::from_nanos(high_ms * MS),
+                    },
+                    pools,
+                },
+                other => other,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn with_most_servers_honest_the_truth_is_never_cut_off(
+            honest in proptest::collection::vec((-100i64..100, 0i64..50), 1..9),
+            lies in proptest::collection::vec((-1_000i64..1_000, 0i64..400), 0..8),
+            order: u64,
+        ) {
+            let lies = &lies[..lies.len().min(honest.len() - 1)];
+            let mut all: Vec<Candidate> = honest.iter().map(|&(error, slack)| candidate(0, error, error.abs() + slack)).collect();
+            all.extend(lies.iter().map(|&(error, half)| candidate(0, error, half)));
+            fastrand::Rng::with_seed(order).shuffle(&mut all);
+            match combine(&all) {
+                Combined::Agree { interval, .. } => prop_assert!(interval.low <= Wall::from_nanos(0) && interval.high >= Wall::from_nanos(0)),
+                other => prop_assert!(false, "an honest majority shares the truth, yet {other:?}"),
+            }
+        }
+
+        #[test]
+        fn brute_force_finds_the_same_majority(intervals in proptest::collection::vec((-20i64..20, 0i64..8), 1..8)) {
+            let intervals: Vec<Interval> = intervals.into_iter().map(|(m, h)| candidate(0, m, h).interval).collect();
+            let allowed = |p: i64| intervals.iter().filter(|i| i.low.as_nanos() <= p * MS && p * MS <= i.high.as_nanos()).count() > intervals.len() / 2;
+            let points: Vec<i64> = (-40..40).filter(|&p| allowed(p)).collect();
+            let expected = points.first().zip(points.last()).map(|(a, b)| (a * MS, b * MS));
+            prop_assert_eq!(majority(&intervals).map(|i| (i.low.as_nanos(), i.high.as_nanos())), expected);
+        }
+    }
+}

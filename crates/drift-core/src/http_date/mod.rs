@@ -1,0 +1,101 @@
+//! What the `Date` header of an HTTP answer (RFC 9110 section 6.6.1) tells of the time: whole seconds, cut off, so that one
+//! answer is never better than ±0.5 s.
+
+pub mod coarse;
+pub mod search;
+
+use crate::time::{Bound, Mono, NANOS_PER_SEC, Offset, Wall};
+
+/// Everything that the offset can be: it lies between the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval {
+    low: Offset,
+    high: Offset,
+}
+
+/// One answer: what it says, and the raw clock before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dated {
+    /// The header.
+    pub date: Wall,
+    /// When the request was sent.
+    pub sent: Mono,
+    /// When the answer's head was there.
+    pub received: Mono,
+}
+
+/// Reads `Sun, 22 Nov 2026 10:00:00 GMT`; `None` when it is anything else.
+pub fn parse(text: &str) -> Option<Wall> {
+    // The form that RFC 9110 prescribes: the parser would take CET for GMT.
+    if text.len() != "Sun, 22 Nov 2026 10:00:00 GMT".len() || !text.ends_with(" GMT") {
+        return None;
+    }
+    let stamp = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    i64::try_from(stamp.as_nanosecond()).ok().map(Wall::from_nanos)
+}
+
+impl Interval {
+    /// From one exchange: the server wrote `date` somewhen between `sent` and `received`, by our clock, and its own clock read
+    /// less than a second more than that.
+    pub fn of(date: Wall, sent: Wall, received: Wall) -> Self {
+        let end = date.plus(Offset::from_nanos(NANOS_PER_SEC));
+        Self { low: date.minus(received), high: end.minus(sent) }
+    }
+
+    /// The middle, and how far the truth may be from it.
+    pub fn measured(self) -> (Offset, Bound) {
+        let (low, high) = (i128::from(self.low.as_nanos()), i128::from(self.high.as_nanos()));
+        let nanos = |wide: i128| i64::try_from(wide).unwrap_or(if wide < 0 { i64::MIN } else { i64::MAX });
+        // Rounded up: a bound must not shrink.
+        (Offset::from_nanos(nanos(low.midpoint(high))), Bound::from_nanos(nanos((high - low) / 2 + 1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_header_is_read_and_nothing_else() {
+        let ten = Wall::parse_rfc3339("2026-11-22T10:00:00Z");
+        assert_eq!(parse("Sun, 22 Nov 2026 10:00:00 GMT"), ten);
+        for wrong in [
+            "",
+            "Sun, 22 Nov 2026 10:00:00 CET",
+            "Sun, 22 Nov 2026 10:00:00 +0100",
+            "Sun, 22 Nov 2026",
+            "2026-11-22T10:00:00Z",
+            "Sun, 31 Nov 2026 10:00:00 GMT",
+            "\u{1b}[2J",
+        ] {
+            assert_eq!(parse(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn one_answer_is_half_a_second_wide_and_half_the_round_trip() {
+        let at = |nanos: i64| Wall::from_nanos(1_795_341_600_000_000_000 + nanos);
+        let (offset, bound) = Interval::of(at(0), at(0), at(100_000_000)).measured();
+        assert_eq!(offset.as_nanos(), 450_000_000, "the server's clock read 0 to 1 s, ours 0 to 0.1 s");
+        assert_eq!(bound.as_nanos(), 550_000_001);
+    }
+
+    proptest! {
+        #[test]
+        fn the_truth_is_inside(truth in -9_000_000_000_000i64..9_000_000_000_000, sent in 0i64..4_000_000_000_000, there in 0i64..3_000_000_000, back in 0i64..3_000_000_000) {
+            let reference = sent + there + truth;
+            let date = Wall::from_secs(reference.div_euclid(NANOS_PER_SEC));
+            let (sent, received) = (Wall::from_nanos(sent), Wall::from_nanos(sent + there + back));
+            let (offset, bound) = Interval::of(date, sent, received).measured();
+            prop_assert!(bound.as_nanos() >= NANOS_PER_SEC / 2);
+            prop_assert!((offset.as_nanos() - truth).abs() <= bound.as_nanos());
+        }
+
+        #[test]
+        fn no_clock_is_a_panic(date: i64, sent: i64, received: i64) {
+            let [date, sent, received] = [date, sent, received].map(Wall::from_nanos);
+            let _ = Interval::of(date, sent, received).measured();
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Looking at the machine: everything that is known at one instant, computed on the spot.
+
+use std::time::Duration;
+
+use super::Machine;
+use crate::estimate::majority;
+use crate::ntp::pool::Pool;
+use crate::ntp::server::Server;
+use crate::report::history::Journal;
+use crate::report::snapshot::{PoolView, ServerView, StepView, View};
+use crate::time::line::{Frequency, Interval};
+use crate::time::{Bound, Mono, Offset, Reading};
+
+impl Machine {
+    /// Everything that is known at `now`.
+    pub fn view(&self, now: Reading) -> View {
+        let measured = self.measured(now);
+        let coarse = self.coarse(now);
+        let known = measured.filter(|_| self.verdict.state().has_offset());
+        let mut leeway = self.settings.leeway.recommend(known.or(coarse.offset()));
+        if known.is_none() && coarse.offset().is_some() {
+            leeway.reason.push_str("; coarse, by HTTP Date headers alone");
+        }
+        View {
+            state: self.verdict.state(),
+            ready: self.ready,
+            measured,
+            reference: self.times.map(|line| line.reference(now)),
+            node_time: now.wall,
+            estimate_age: self.times.map(|line| line.age(now.raw)),
+            pools_agreeing: self.pools_agreeing,
+            frequency: Some(self.history.frequency()).filter(|f| f.is_precise()).map(Frequency::middle),
+            threshold: self.settings.threshold,
+            pools: self.rounds.pools.iter().map(|p| self.pool_view(p, now)).collect(),
+            coarse,
+            leeway,
+            step: StepView {
+                mode: self.settings.step.mode,
+                last_text: self.stepper.last_text(),
+                last: self.stepper.last().cloned(),
+                last_age: self.stepper.last().zip(self.times).map(|(last, line)| {
+                    Duration::from_nanos(
+                        u64::try_from(line.reference(now).minus(last.at).as_nanos()).unwrap_or(0),
+                    )
+                }),
+                answer: self.stepper.answer().cloned(),
+                counts: self.stepper.counts().clone(),
+            },
+            daemon: self.daemon.clone(),
+            signals: self.detector.available(),
+            rtc_uncertainty: self.detector.rtc_uncertainty(now),
+            counts: self.counts.clone(),
+        }
+    }
+
+    /// What is remembered of the last two hours.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub(crate) fn keep_record(&mut self, now: Reading) {
+        let reference = self.times.map(|line| line.reference(now));
+        let measured = self.measured(now);
+        self.journal.note(now, self.verdict.state(), measured, reference);
+    }
+
+    fn pool_view(&self, pool: &Pool, now: Reading) -> PoolView {
+        let frequency = self.history.frequency();
+        let stale_after = self.settings.stale_after;
+        let leaders: Vec<_> =
+            pool.servers.iter().filter_map(|s| s.leader(now.raw, frequency, stale_after)).collect();
+        let intervals: Vec<Interval> = leaders.iter().map(|l| l.interval).collect();
+        let best = leaders.iter().min_by_key(|l| l.interval.bound()).map(|l| l.sample);
+        PoolView {
+            name: pool.name.clone(),
+            measured: majority(&intervals).map(|i| offset_of(i, now)),
+            round_trip: best.map(|s| s.round_trip),
+            root_distance: best.map(|s| s.root_distance),
+            stratum: best.map(|s| s.stratum),
+            sample_age: pool
+                .servers
+                .iter()
+                .filter_map(Server::newest_sample)
+                .max()
+                .map(|at| now.raw.since(at)),
+            resolve_error: pool.resolve_error.clone(),
+            servers: pool.servers.iter().map(|s| self.server_view(s, now)).collect(),
+        }
+    }
+
+    fn server_view(&self, server: &Server, now: Reading) -> ServerView {
+        let frequency = self.history.frequency();
+        let leader = server.leader(now.raw, frequency, self.settings.stale_after);
+        let agreed = self.agreement.map(|(at, interval)| frequency.carry(interval, at, now.raw));
+        ServerView {
+            address: server.address,
+            standing: server.standing(now.raw),
+            outvoted: leader.zip(agreed).is_some_and(|(l, a)| !l.interval.meets(a)),
+            measured: leader.map(|l| offset_of(l.interval, now)),
+            last: server.last,
+            refused: server.refused.map(|(at, refusal)| (now.raw.since(at), refusal)),
+        }
+    }
+
+    /// Is nothing left to come of the first burst? `check` ends then.
+    pub fn has_settled(&self, now: Mono) -> bool {
+        self.rounds.has_settled(now)
+    }
+}
+
+fn offset_of(interval: Interval, now: Reading) -> (Offset, Bound) {
+    (interval.middle().minus(now.origin()), interval.bound())
+}

@@ -1,0 +1,292 @@
+//! The NTP packet header (RFC 5905 section 7.3), read without trust.
+//!
+//! rsntp measures the offset but hides mode, root delay and root dispersion; this reads them. The test servers
+//! use the same type to build their answers.
+
+use std::time::Duration;
+
+use crate::ntp::sample::Refusal;
+
+/// The header without extension fields.
+pub const HEADER_LEN: usize = 48;
+/// The mode of a server's answer.
+pub const MODE_SERVER: u8 = 4;
+const MODE_CLIENT: u8 = 3;
+const VERSION: u8 = 4;
+/// Strata from here on mean "not synchronised".
+pub const STRATUM_UNSYNCHRONISED: u8 = 16;
+
+/// The leap indicator (RFC 5905 figure 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Leap {
+    /// No leap second is announced.
+    #[default]
+    None,
+    /// The last minute of the day has 61 seconds.
+    Insert,
+    /// The last minute of the day has 59 seconds.
+    Delete,
+    /// The server says that its clock is not synchronised.
+    Alarm,
+}
+
+/// A kiss-o'-death code (RFC 5905 section 7.4), as far as it changes what we do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kiss {
+    /// `RATE`: ask less often.
+    Rate,
+    /// `DENY` or `RSTR`: stop asking.
+    Deny,
+    /// Any other code.
+    Other,
+}
+
+/// An NTP timestamp: 32 bits of seconds in an era, 32 bits of fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct NtpTimestamp(pub u64);
+
+/// The fields of a header that matter here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Leap indicator.
+    pub leap: Leap,
+    /// Protocol version, 3 or 4 in what we accept.
+    pub version: u8,
+    /// Association mode, [`MODE_SERVER`] in what we accept.
+    pub mode: u8,
+    /// 1 for a primary server, 0 for a kiss-o'-death.
+    pub stratum: u8,
+    /// The server clock's precision as a power of two, in seconds.
+    pub precision: i8,
+    /// Round trip from the server to its primary source.
+    pub root_delay: Duration,
+    /// The server's largest error against its primary source.
+    pub root_dispersion: Duration,
+    /// Reference identifier, or the kiss code at stratum 0.
+    pub reference_id: [u8; 4],
+    /// Our transmit timestamp, sent back.
+    pub origin: NtpTimestamp,
+    /// When the server got the request.
+    pub receive: NtpTimestamp,
+    /// When the server sent the answer.
+    pub transmit: NtpTimestamp,
+}
+
+impl NtpTimestamp {
+    /// The timestamp that is never a time: RFC 5905 keeps it for "unknown".
+    pub const ZERO: Self = Self(0);
+    /// Seconds from 1900, where era 0 starts, to 1970.
+    pub const UNIX_EPOCH_SECS: i64 = 2_208_988_800;
+
+    /// From nanoseconds since 1970; the era is dropped, as on the wire.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the era is dropped: 64 bits travel"
+    )]
+    pub fn from_unix_nanos(nanos: i64) -> Self {
+        let since_1900 = i128::from(nanos) + i128::from(Self::UNIX_EPOCH_SECS) * 1_000_000_000;
+        let fixed = (since_1900 << 32).div_euclid(1_000_000_000);
+        Self(fixed as u64)
+    }
+}
+
+/// NTP short format: 16 bits of seconds, 16 bits of fraction.
+fn short_to_duration(raw: u32) -> Duration {
+    Duration::from_nanos((u64::from(raw) * 1_000_000_000) >> 16)
+}
+
+fn short_from_duration(span: Duration) -> u32 {
+    u32::try_from((span.as_nanos() << 16) / 1_000_000_000).unwrap_or(u32::MAX)
+}
+
+/// A client request whose transmit timestamp is `nonce`.
+///
+/// A random number serves better than the time: it cannot be guessed, and tells nobody how wrong the node's clock is.
+pub fn request(nonce: NtpTimestamp) -> [u8; HEADER_LEN] {
+    Header {
+        leap: Leap::None,
+        version: VERSION,
+        mode: MODE_CLIENT,
+        stratum: 0,
+        precision: 0,
+        root_delay: Duration::ZERO,
+        root_dispersion: Duration::ZERO,
+        reference_id: [0; 4],
+        origin: NtpTimestamp::ZERO,
+        receive: NtpTimestamp::ZERO,
+        transmit: nonce,
+    }
+    .to_bytes()
+}
+
+impl Header {
+    /// Reads the first 48 bytes; `None` when there are fewer.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (fixed, _extensions) = bytes.split_first_chunk::<HEADER_LEN>()?;
+        let (words, _) = fixed.as_chunks::<4>();
+        let word = |at: usize| words.get(at).copied().unwrap_or_default();
+        let short = |at| u32::from_be_bytes(word(at));
+        let long = |at| NtpTimestamp((u64::from(short(at)) << 32) | u64::from(short(at + 1)));
+        let [flags, stratum, _poll, precision] = word(0);
+        Some(Self {
+            leap: match flags >> 6 {
+                0 => Leap::None,
+                1 => Leap::Insert,
+                2 => Leap::Delete,
+                _ => Leap::Alarm,
+            },
+            version: (flags >> 3) & 0b111,
+            mode: flags & 0b111,
+            stratum,
+            precision: i8::from_be_bytes([precision]),
+            root_delay: short_to_duration(short(1)),
+            root_dispersion: short_to_duration(short(2)),
+            reference_id: word(3),
+            origin: long(6),
+            receive: long(8),
+            transmit: long(10),
+        })
+    }
+
+    /// Writes the header; the poll exponent and the reference timestamp are left 0.
+    pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
+        let leap = match self.leap {
+            Leap::None => 0,
+            Leap::Insert => 1,
+            Leap::Delete => 2,
+            Leap::Alarm => 3_u8,
+        };
+        let flags = (leap << 6) | ((self.version & 0b111) << 3) | (self.mode & 0b111);
+        let mut bytes = Vec::with_capacity(HEADER_LEN);
+        bytes.extend([flags, self.stratum, 0]);
+        bytes.extend(self.precision.to_be_bytes());
+        bytes.extend(short_from_duration(self.root_delay).to_be_bytes());
+        bytes.extend(short_from_duration(self.root_dispersion).to_be_bytes());
+        bytes.extend(self.reference_id);
+        bytes.extend([0; 8]);
+        for stamp in [self.origin, self.receive, self.transmit] {
+            bytes.extend(stamp.0.to_be_bytes());
+        }
+        bytes.try_into().unwrap_or([0; HEADER_LEN])
+    }
+
+    /// The kiss code of a stratum 0 packet.
+    pub fn kiss(&self) -> Kiss {
+        match &self.reference_id {
+            b"RATE" => Kiss::Rate,
+            b"DENY" | b"RSTR" => Kiss::Deny,
+            _ => Kiss::Other,
+        }
+    }
+}
+
+/// Reads an answer to the request that carried `nonce`, refusing all that is no synchronised server's answer.
+pub fn read_answer(bytes: &[u8], nonce: NtpTimestamp) -> Result<Header, Refusal> {
+    let header = Header::from_bytes(bytes).ok_or(Refusal::Malformed)?;
+    if !(3..=4).contains(&header.version) || header.mode != MODE_SERVER {
+        return Err(Refusal::Malformed);
+    }
+    // Before the kiss code is believed: a kiss-o'-death is forged as easily as any answer.
+    if header.origin != nonce {
+        return Err(Refusal::WrongOrigin);
+    }
+    if header.stratum == 0 {
+        return Err(Refusal::Kiss(header.kiss()));
+    }
+    if header.stratum >= STRATUM_UNSYNCHRONISED || header.leap == Leap::Alarm {
+        return Err(Refusal::Unsynchronised);
+    }
+    if header.receive == NtpTimestamp::ZERO || header.transmit == NtpTimestamp::ZERO {
+        return Err(Refusal::ZeroTimestamp);
+    }
+    // Two's complement, so that the step from one era to the next is no step back.
+    if header.transmit.0.wrapping_sub(header.receive.0) > u64::MAX / 2 {
+        return Err(Refusal::TransmitBeforeReceive);
+    }
+    Ok(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NONCE: NtpTimestamp = NtpTimestamp(0x0123_4567_89ab_cdef);
+
+    fn good() -> Header {
+        Header {
+            leap: Leap::None,
+            version: 4,
+            mode: MODE_SERVER,
+            stratum: 2,
+            precision: -23,
+            root_delay: Duration::from_millis(31),
+            root_dispersion: Duration::from_millis(4),
+            reference_id: *b"GOOG",
+            origin: NONCE,
+            receive: NtpTimestamp(0xe000_0000_0000_0000),
+            transmit: NtpTimestamp(0xe000_0000_0001_0000),
+        }
+    }
+
+    #[test]
+    fn a_good_answer_is_read_as_it_was_written() {
+        let read = read_answer(&good().to_bytes(), NONCE).unwrap();
+        assert!(read.root_delay.abs_diff(good().root_delay) < Duration::from_micros(16));
+        assert!(read.root_dispersion.abs_diff(good().root_dispersion) < Duration::from_micros(16));
+        assert_eq!((read.stratum, read.precision, read.leap), (2, -23, Leap::None));
+    }
+
+    #[test]
+    fn each_flaw_is_refused_under_its_own_name() {
+        let refusal = |change: fn(&mut Header)| {
+            let mut header = good();
+            change(&mut header);
+            read_answer(&header.to_bytes(), NONCE).unwrap_err()
+        };
+        assert_eq!(refusal(|h| h.version = 1), Refusal::Malformed);
+        assert_eq!(refusal(|h| h.mode = 5), Refusal::Malformed);
+        assert_eq!(refusal(|h| h.origin = NtpTimestamp(1)), Refusal::WrongOrigin);
+        assert_eq!(refusal(|h| h.stratum = 16), Refusal::Unsynchronised);
+        assert_eq!(refusal(|h| h.leap = Leap::Alarm), Refusal::Unsynchronised);
+        assert_eq!(refusal(|h| h.receive = NtpTimestamp::ZERO), Refusal::ZeroTimestamp);
+        assert_eq!(refusal(|h| h.transmit = NtpTimestamp::ZERO), Refusal::ZeroTimestamp);
+        assert_eq!(refusal(|h| h.transmit.0 = h.receive.0 - 1), Refusal::TransmitBeforeReceive);
+        for (code, kiss) in
+            [(b"RATE", Kiss::Rate), (b"DENY", Kiss::Deny), (b"RSTR", Kiss::Deny), (b"INIT", Kiss::Other)]
+        {
+            let header = Header { stratum: 0, reference_id: *code, ..good() };
+            assert_eq!(read_answer(&header.to_bytes(), NONCE).unwrap_err(), Refusal::Kiss(kiss));
+        }
+    }
+
+    #[test]
+    fn a_kiss_of_death_that_answers_another_request_is_not_believed() {
+        let forged = Header { stratum: 0, reference_id: *b"DENY", origin: NtpTimestamp(7), ..good() };
+        assert_eq!(read_answer(&forged.to_bytes(), NONCE).unwrap_err(), Refusal::WrongOrigin);
+    }
+
+    #[test]
+    fn the_era_that_starts_in_2036_is_no_step_back() {
+        let header = Header { receive: NtpTimestamp(u64::MAX - 5), transmit: NtpTimestamp(10), ..good() };
+        assert!(read_answer(&header.to_bytes(), NONCE).is_ok());
+        let rollover = (1_i64 << 32) - NtpTimestamp::UNIX_EPOCH_SECS;
+        assert_eq!(NtpTimestamp::from_unix_nanos(rollover * 1_000_000_000), NtpTimestamp::ZERO);
+        assert_eq!(NtpTimestamp::from_unix_nanos(0).0 >> 32, 2_208_988_800);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = read_answer(&bytes, NONCE);
+        }
+
+        #[test]
+        fn what_is_written_is_read(stratum: u8, precision: i8, mode in 0u8..8, version in 0u8..8, receive: u64, transmit: u64) {
+            let header = Header { stratum, precision, mode, version, receive: NtpTimestamp(receive),
+                transmit: NtpTimestamp(transmit), root_delay: Duration::ZERO, root_dispersion: Duration::ZERO, ..good() };
+            prop_assert_eq!(Header::from_bytes(&header.to_bytes()), Some(header));
+        }
+    }
+}

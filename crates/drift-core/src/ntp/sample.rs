@@ -1,0 +1,388 @@
+//! What counts as a sample: the rules that stand between an answer and a measurement. rsntp decides nothing.
+
+use std::time::Duration;
+
+use crate::ntp::packet::{Header, Kiss, Leap, NtpTimestamp, STRATUM_UNSYNCHRONISED};
+use crate::time::{Bound, Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
+
+/// How far wall and raw clock may part during one exchange before we say that someone set the clock.
+const CLOCK_SET_TOLERANCE: i64 = 1_000_000;
+/// What reading the clocks and rsntp's floating point may add: far above both, far below any round trip.
+const RESOLUTION: i64 = 2_000;
+/// How fast a server's dispersion grows between two looks at it (PHI, RFC 5905 section 4).
+const PHI: Ppb = Ppb::from_ppm(15);
+
+/// Why an exchange gave no sample; also the label `result` of `drift_agent_samples_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No answer in time.
+    Timeout,
+    /// The network refused: no route, port closed.
+    Unreachable,
+    /// Too short, of an unknown version, or not a server's answer.
+    Malformed,
+    /// It answers a request we did not send.
+    WrongOrigin,
+    /// The server asked to be left alone.
+    Kiss(Kiss),
+    /// Stratum 16 or above, or leap alarm.
+    Unsynchronised,
+    /// A timestamp that means "unknown".
+    ZeroTimestamp,
+    /// The server says that it answered before it was asked.
+    TransmitBeforeReceive,
+    /// A round trip below 0 or above the time that really passed.
+    ImpossibleRoundTrip,
+    /// A round trip above `maxRoundTrip`: too coarse to be of use.
+    SlowRoundTrip,
+    /// Root distance above `maxRootDistance`.
+    RootDistance,
+    /// The node's clock was set while we measured.
+    ClockSet,
+    /// The node's clock reads a year that rsntp cannot handle (before 1970, or 2104 and later).
+    ClockOutOfRange,
+}
+
+impl Refusal {
+    /// Every label, so that each series exists from the start.
+    pub const LABELS: [&str; 13] = [
+        "timeout",
+        "unreachable",
+        "malformed",
+        "wrong_origin",
+        "kiss_of_death",
+        "unsynchronised",
+        "zero_timestamp",
+        "transmit_before_receive",
+        "impossible_round_trip",
+        "slow_round_trip",
+        "root_distance",
+        "clock_set",
+        "clock_out_of_range",
+    ];
+
+    /// The label `result`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Malformed => "malformed",
+            Self::WrongOrigin => "wrong_origin",
+            Self::Kiss(_) => "kiss_of_death",
+            Self::Unsynchronised => "unsynchronised",
+            Self::ZeroTimestamp => "zero_timestamp",
+            Self::TransmitBeforeReceive => "transmit_before_receive",
+            Self::ImpossibleRoundTrip => "impossible_round_trip",
+            Self::SlowRoundTrip => "slow_round_trip",
+            Self::RootDistance => "root_distance",
+            Self::ClockSet => "clock_set",
+            Self::ClockOutOfRange => "clock_out_of_range",
+        }
+    }
+
+    /// For people: what happened, in a few words.
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Timeout => "no answer",
+            Self::Unreachable => "no route, or the port is closed",
+            Self::Malformed => "malformed answer",
+            Self::WrongOrigin => "answer to a request that was not sent",
+            Self::Kiss(Kiss::Rate) => "asks to be polled less often (kiss-o'-death RATE)",
+            Self::Kiss(Kiss::Deny) => "denies service (kiss-o'-death)",
+            Self::Kiss(Kiss::Other) => "kiss-o'-death",
+            Self::Unsynchronised => "says that it is not synchronised",
+            Self::ZeroTimestamp => "timestamp of zero",
+            Self::TransmitBeforeReceive => "answered before it was asked",
+            Self::ImpossibleRoundTrip => "impossible round trip",
+            Self::SlowRoundTrip => "round trip over the limit",
+            Self::RootDistance => "root distance over the limit",
+            Self::ClockSet => "the clock was set while measuring",
+            Self::ClockOutOfRange => "the node's clock is before 1970 or after 2103",
+        }
+    }
+}
+
+/// Limits that decide about a sample (`maxRoundTrip`, `maxRootDistance`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest round trip that is still of use.
+    pub max_round_trip: Duration,
+    /// Largest root distance: the server's own bound against its primary source.
+    pub max_root_distance: Duration,
+}
+
+/// What one header read told of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// When it was read, on the raw clock.
+    pub at: Mono,
+    /// Half the root delay + root dispersion + precision: how far the server itself may be off.
+    pub distance: Duration,
+}
+
+/// One finished exchange as the client library reports it, bracketed by our own readings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Exchange {
+    /// The clocks before the request.
+    pub before: Reading,
+    /// The clocks after the answer.
+    pub after: Reading,
+    /// Reference time - node time.
+    pub offset: Offset,
+    /// Round trip without the server's own time; signed, since the library does not check it.
+    pub round_trip: Offset,
+    /// The server's stratum.
+    pub stratum: u8,
+    /// The server's leap indicator.
+    pub leap: Leap,
+}
+
+/// One accepted exchange, laid on the raw clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// When it was taken.
+    pub at: Mono,
+    /// Reference time at which the raw clock read 0, as this sample has it.
+    pub origin: Wall,
+    /// Half the round trip + the server's root distance + what reading the clocks may add.
+    pub bound: Bound,
+    /// Round trip without the server's own time.
+    pub round_trip: Duration,
+    /// How far the server itself may be off.
+    pub root_distance: Duration,
+    /// The server's stratum.
+    pub stratum: u8,
+    /// The server's leap indicator.
+    pub leap: Leap,
+}
+
+/// May the client library be called with this clock? It panics before 1970 and cannot tell eras from 2104 on.
+pub fn clock_in_range(now: Reading) -> Result<(), Refusal> {
+    const ERA_1_HIGH_BIT_SECS: i64 = (1 << 32) + (1 << 31) - NtpTimestamp::UNIX_EPOCH_SECS;
+    let secs = now.wall.as_nanos().div_euclid(NANOS_PER_SEC);
+    if (0..ERA_1_HIGH_BIT_SECS).contains(&secs) { Ok(()) } else { Err(Refusal::ClockOutOfRange) }
+}
+
+impl Root {
+    /// Takes the root distance from a header; refused above the limit.
+    pub fn from_header(header: &Header, at: Mono, limits: Limits) -> Result<Self, Refusal> {
+        let precision = Duration::from_secs_f64(f64::from(header.precision.min(4)).exp2());
+        let distance =
+            (header.root_delay / 2).saturating_add(header.root_dispersion).saturating_add(precision);
+        if distance > limits.max_root_distance {
+            Err(Refusal::RootDistance)
+        } else {
+            Ok(Self { at, distance })
+        }
+    }
+}
+
+impl Sample {
+    /// Judges an exchange with a server whose root distance is known.
+    pub fn validate(exchange: &Exchange, root: Root, limits: Limits) -> Result<Self, Refusal> {
+        let Exchange { before, after, offset, round_trip, stratum, leap } = *exchange;
+        clock_in_range(before)?;
+        clock_in_range(after)?;
+        let moved = after.origin().minus(before.origin()).as_nanos().saturating_abs();
+        if moved > CLOCK_SET_TOLERANCE {
+            return Err(Refusal::ClockSet);
+        }
+        if stratum == 0 || stratum >= STRATUM_UNSYNCHRONISED || leap == Leap::Alarm {
+            return Err(Refusal::Unsynchronised);
+        }
+        let elapsed = nanos(after.raw.since(before.raw));
+        // Both server timestamps zero is the one case where the round trip looks right: reference time
+        // then lies on the start of an NTP era.
+        let middle = before.wall.plus(Offset::from_nanos(elapsed / 2)).plus(offset);
+        if is_era_start(middle, elapsed.saturating_add(CLOCK_SET_TOLERANCE)) {
+            return Err(Refusal::ZeroTimestamp);
+        }
+        // A server's clock ticks in steps: allow what its own resolution may take away, no more.
+        if round_trip.as_nanos() < -RESOLUTION
+            || round_trip.as_nanos() > elapsed.saturating_add(moved + RESOLUTION)
+        {
+            return Err(Refusal::ImpossibleRoundTrip);
+        }
+        let round_trip = Duration::from_nanos(round_trip.as_nanos().max(0).unsigned_abs());
+        if round_trip > limits.max_round_trip {
+            return Err(Refusal::SlowRoundTrip);
+        }
+        let aged = u64::try_from(PHI.over(after.raw.since(root.at))).unwrap_or(u64::MAX);
+        let root_distance = root.distance.saturating_add(Duration::from_nanos(aged));
+        if root_distance > limits.max_root_distance {
+            return Err(Refusal::RootDistance);
+        }
+        Ok(Self {
+            at: before.raw.plus(Duration::from_nanos(elapsed.unsigned_abs() / 2)),
+            origin: midway(before.origin(), after.origin()).plus(offset),
+            bound: Bound::from(round_trip / 2)
+                + Bound::from(root_distance)
+                + Bound::from_nanos(moved.saturating_add(RESOLUTION)),
+            round_trip,
+            root_distance,
+            stratum,
+            leap,
+        })
+    }
+}
+
+fn midway(a: Wall, b: Wall) -> Wall {
+    a.plus(Offset::from_nanos(b.minus(a).as_nanos() / 2))
+}
+
+fn is_era_start(time: Wall, tolerance: i64) -> bool {
+    [-NtpTimestamp::UNIX_EPOCH_SECS, (1 << 32) - NtpTimestamp::UNIX_EPOCH_SECS]
+        .into_iter()
+        .any(|era| time.minus(Wall::from_secs(era)).as_nanos().saturating_abs() <= tolerance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: i64 = 1_000_000;
+    const LIMITS: Limits =
+        Limits { max_round_trip: Duration::from_secs(1), max_root_distance: Duration::from_secs(1) };
+    const ROOT: Root = Root { at: Mono::from_nanos(0), distance: Duration::from_millis(5) };
+
+    fn reading(wall_ms: i64, raw_ms: i64) -> Reading {
+        Reading {
+            wall: Wall::from_nanos(1_795_000_000 * NANOS_PER_SEC + wall_ms * MS),
+            raw: Mono::from_nanos(raw_ms * MS),
+            suspended: Duration::ZERO,
+        }
+    }
+
+    fn exchange() -> Exchange {
+        Exchange {
+            before: reading(0, 1_000),
+            after: reading(20, 1_020),
+            offset: Offset::from_nanos(250 * MS),
+            round_trip: Offset::from_nanos(20 * MS),
+            stratum: 1,
+            leap: Leap::None,
+        }
+    }
+
+    #[test]
+    fn a_good_exchange_lies_on_the_raw_clock() {
+        let sample = Sample::validate(&exchange(), ROOT, LIMITS).unwrap();
+        assert_eq!(sample.at, Mono::from_nanos(1_010 * MS));
+        assert_eq!(sample.origin.minus(exchange().before.origin()), Offset::from_nanos(250 * MS));
+        let expected = 10 * MS + 5 * MS + PHI.over(Duration::from_millis(1_020)) + RESOLUTION;
+        assert_eq!(
+            sample.bound,
+            Bound::from_nanos(expected),
+            "half the round trip + root distance + its age"
+        );
+    }
+
+    #[test]
+    fn each_rule_refuses_under_its_own_name() {
+        let refusal = |change: fn(&mut Exchange)| {
+            let mut exchange = exchange();
+            change(&mut exchange);
+            Sample::validate(&exchange, ROOT, LIMITS).unwrap_err()
+        };
+        assert_eq!(
+            refusal(|e| e.after = reading(22, 1_020)),
+            Refusal::ClockSet,
+            "wall moved 2 ms more than raw"
+        );
+        assert_eq!(
+            refusal(|e| e.after = reading(18, 1_020)),
+            Refusal::ClockSet,
+            "wall moved 2 ms less than raw"
+        );
+        assert_eq!(refusal(|e| e.round_trip = Offset::from_nanos(-MS)), Refusal::ImpossibleRoundTrip);
+        assert_eq!(refusal(|e| e.round_trip = Offset::from_nanos(21 * MS)), Refusal::ImpossibleRoundTrip);
+        assert_eq!(refusal(|e| e.stratum = 0), Refusal::Unsynchronised);
+        assert_eq!(refusal(|e| e.stratum = 16), Refusal::Unsynchronised);
+        assert_eq!(refusal(|e| e.leap = Leap::Alarm), Refusal::Unsynchronised);
+        assert_eq!(
+            refusal(|e| {
+                e.after = reading(1_500, 2_500);
+                e.round_trip = Offset::from_nanos(1_001 * MS);
+            }),
+            Refusal::SlowRoundTrip
+        );
+        assert_eq!(
+            refusal(|e| e.before.wall = Wall::from_secs(-1)),
+            Refusal::ClockOutOfRange,
+            "rsntp panics before 1970"
+        );
+    }
+
+    #[test]
+    fn two_zero_timestamps_are_refused_though_the_round_trip_looks_right() {
+        let era_1 = Wall::from_secs((1 << 32) - NtpTimestamp::UNIX_EPOCH_SECS);
+        let mut exchange = exchange();
+        exchange.offset = era_1.minus(exchange.before.wall.plus(Offset::from_nanos(10 * MS)));
+        assert_eq!(Sample::validate(&exchange, ROOT, LIMITS), Err(Refusal::ZeroTimestamp));
+        exchange.offset = Offset::from_nanos(exchange.offset.as_nanos() + 3_600 * NANOS_PER_SEC);
+        assert!(
+            Sample::validate(&exchange, ROOT, LIMITS).is_ok(),
+            "an hour into the era is a time like any other"
+        );
+    }
+
+    #[test]
+    fn a_root_distance_over_the_limit_is_refused_at_once_and_when_it_has_aged() {
+        let header = |dispersion| Header {
+            leap: Leap::None,
+            version: 4,
+            mode: 4,
+            stratum: 2,
+            precision: -20,
+            root_delay: Duration::from_millis(200),
+            root_dispersion: dispersion,
+            reference_id: [0; 4],
+            origin: NtpTimestamp(1),
+            receive: NtpTimestamp(1),
+            transmit: NtpTimestamp(1),
+        };
+        let at = Mono::from_nanos(0);
+        assert_eq!(
+            Root::from_header(&header(Duration::from_millis(900)), at, LIMITS),
+            Err(Refusal::RootDistance)
+        );
+        let root = Root::from_header(&header(Duration::from_millis(899)), at, LIMITS).unwrap();
+        assert!(root.distance >= Duration::from_millis(999), "half the delay counts: {root:?}");
+        let late = Exchange { before: reading(0, 900_000), after: reading(20, 900_020), ..exchange() };
+        assert_eq!(Sample::validate(&late, root, LIMITS), Err(Refusal::RootDistance));
+    }
+
+    #[test]
+    fn the_years_that_rsntp_cannot_handle_are_refused() {
+        let at = |secs| clock_in_range(Reading { wall: Wall::from_secs(secs), ..reading(0, 0) });
+        assert_eq!(at(-1), Err(Refusal::ClockOutOfRange));
+        assert_eq!(at(0), Ok(()));
+        assert_eq!(at(2_085_978_496), Ok(()), "2036: the first second of NTP era 1");
+        assert_eq!(at(4_233_462_144), Err(Refusal::ClockOutOfRange), "2104");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic_and_truth_is_inside(
+            offset: i64, round_trip: i64, stratum: u8, wall_a: i64, wall_b: i64, raw_a: i64, raw_b: i64
+        ) {
+            let at = |wall, raw| Reading { wall: Wall::from_nanos(wall), raw: Mono::from_nanos(raw), suspended: Duration::ZERO };
+            let _ = Sample::validate(&Exchange { before: at(wall_a, raw_a), after: at(wall_b, raw_b),
+                offset: Offset::from_nanos(offset), round_trip: Offset::from_nanos(round_trip), stratum, leap: Leap::None }, ROOT, LIMITS);
+        }
+
+        /// RFC 5905's own argument: however the round trip is split, the error is at most half of it.
+        #[test]
+        fn an_asymmetric_path_stays_inside_the_bound(there in 0i64..400_000_000, back in 0i64..400_000_000, truth in -5_000_000_000i64..5_000_000_000) {
+            let before = reading(0, 0);
+            let elapsed = there + back;
+            let after = Reading { wall: before.wall.plus(Offset::from_nanos(elapsed)), raw: Mono::from_nanos(elapsed), ..before };
+            let measured = truth + (there - back) / 2;
+            let sample = Sample::validate(&Exchange { before, after, offset: Offset::from_nanos(measured),
+                round_trip: Offset::from_nanos(elapsed), stratum: 1, leap: Leap::None }, ROOT, LIMITS).unwrap();
+            let claimed = sample.origin.minus(before.origin()).as_nanos();
+            prop_assert!((claimed - truth).abs() <= sample.bound.as_nanos());
+        }
+    }
+}

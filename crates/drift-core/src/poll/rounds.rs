@@ -1,0 +1,262 @@
+//! Who is asked when: all servers of a node in one round, so that what they say is compared at one instant.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::estimate::Candidate;
+use crate::io::{Effect, Note};
+use crate::ntp::pool::{Pool, Resolution, take_id};
+use crate::ntp::server::{Answer, BURST_SPACING, Server, ServerId};
+use crate::time::Mono;
+use crate::time::line::Frequency;
+
+/// How long after its own time-out an answer may still come before the round ends without it.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// The pools, and the round that is under way.
+#[derive(Clone, Debug)]
+pub struct Rounds {
+    /// The pools in the order of the settings.
+    pub pools: Vec<Pool>,
+    interval: Duration,
+    time_out: Duration,
+    pending: BTreeSet<ServerId>,
+    started: Option<Mono>,
+    next_regular: Option<Mono>,
+    /// Pools whose name was never answered for, well or badly: the first round waits for them.
+    unanswered: BTreeSet<usize>,
+    next_id: u32,
+    rng: fastrand::Rng,
+}
+
+impl Rounds {
+    /// Nothing is under way; every name wants to be resolved.
+    pub fn new(
+        names: &[String],
+        limit: usize,
+        interval: Duration,
+        time_out: Duration,
+        seed: u64,
+        now: Mono,
+    ) -> Self {
+        Self {
+            pools: names.iter().map(|n| Pool::new(n.clone(), limit, now)).collect(),
+            interval,
+            time_out,
+            pending: BTreeSet::new(),
+            started: None,
+            next_regular: None,
+            unanswered: (0..names.len()).collect(),
+            next_id: 0,
+            rng: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Time has passed; `true` when a round has ended because nobody answers any more.
+    pub fn tick(&mut self, now: Mono, out: &mut Vec<Effect>) -> bool {
+        for (pool, p) in self.pools.iter_mut().enumerate() {
+            if p.take_resolve(now) {
+                out.push(Effect::Resolve { pool });
+            }
+        }
+        if !self.pending.is_empty() {
+            let over = self.deadline().is_some_and(|at| at <= now);
+            if over {
+                self.end_round(now);
+            }
+            return over;
+        }
+        if !self.unanswered.is_empty() {
+            return false;
+        }
+        let regular = self.next_regular.is_some_and(|at| at <= now);
+        let burst = self.next_of_burst(now).is_some_and(|at| at <= now);
+        if regular || burst {
+            self.start_round(now, regular, out);
+        }
+        false
+    }
+
+    fn start_round(&mut self, now: Mono, regular: bool, out: &mut Vec<Effect>) {
+        // The phase of a node is random: a fleet that starts together must not ask together for ever.
+        let next = self.next_regular.unwrap_or_else(|| now.plus(self.interval.mul_f64(self.rng.f64())));
+        self.next_regular = Some(if next <= now { self.next_on_grid(next, now) } else { next });
+        self.started = Some(now);
+        for server in self.pools.iter_mut().flat_map(|p| &mut p.servers) {
+            if let Some(ask) = server.ask(now, regular.then_some(self.interval)) {
+                self.pending.insert(server.id);
+                out.push(Effect::Query { server: server.id, address: server.address, ask });
+            }
+        }
+    }
+
+    /// The first time after `now` that keeps the phase.
+    fn next_on_grid(&self, last: Mono, now: Mono) -> Mono {
+        let missed = now.since(last).as_nanos() / self.interval.as_nanos().max(1);
+        let steps = u32::try_from(missed + 1).unwrap_or(u32::MAX);
+        last.plus(self.interval.saturating_mul(steps))
+    }
+
+    fn next_of_burst(&self, now: Mono) -> Option<Mono> {
+        let wanted = self.servers().any(|s| s.in_burst(now));
+        wanted.then(|| self.started.map_or(now, |at| at.plus(BURST_SPACING)))
+    }
+
+    fn deadline(&self) -> Option<Mono> {
+        self.started.map(|at| at.plus(self.time_out.saturating_add(GRACE)))
+    }
+
+    /// Rounds come at least this often from now on.
+    pub fn hurry(&mut self, interval: Duration) {
+        self.interval = self.interval.min(interval);
+    }
+
+    /// Asks every server for a burst, but those that asked for less.
+    pub fn request_burst(&mut self) {
+        self.pools.iter_mut().flat_map(|p| &mut p.servers).for_each(Server::request_burst);
+    }
+
+    /// Ends a burst before its time.
+    pub fn end_burst(&mut self) {
+        self.pools.iter_mut().flat_map(|p| &mut p.servers).for_each(Server::end_burst);
+    }
+
+    /// Is a burst under way?
+    pub fn in_burst(&self, now: Mono) -> bool {
+        self.next_of_burst(now).is_some()
+    }
+
+    /// Was everybody heard out who was asked at the start, and after a resume?
+    pub fn has_settled(&self, now: Mono) -> bool {
+        !self.servers().any(Server::is_owing)
+            && self.unanswered.is_empty()
+            && self.pending.is_empty()
+            && !self.in_burst(now)
+    }
+
+    /// A name was looked up.
+    pub fn resolved(
+        &mut self,
+        index: usize,
+        answer: Result<Resolution, String>,
+        now: Mono,
+        out: &mut Vec<Effect>,
+    ) {
+        let first = self.unanswered.remove(&index);
+        let answer = answer.and_then(|resolution| self.without_others(index, resolution));
+        let Some(pool) = self.pools.get_mut(index) else { return };
+        let before = (pool.servers.is_empty(), pool.resolve_error.clone());
+        let added = pool.resolved(answer, now, &mut self.next_id);
+        let name = pool.name.clone();
+        match &pool.resolve_error {
+            Some(error) if before.1.as_ref() != Some(error) => {
+                out.push(Effect::Tell(Note::Unresolved { pool: name, error: error.clone() }));
+            }
+            None if before.0 || before.1.is_some() => {
+                out.push(Effect::Tell(Note::Resolved { pool: name, servers: pool.servers.len() }));
+            }
+            _ => {}
+        }
+        // A pool that was never heard is measured at once; addresses that come later wait for their turn, or a name that
+        // changes fast would make us ask fast.
+        if (first || before.0) && added > 0 {
+            pool.servers.iter_mut().filter(|s| s.last.is_none()).for_each(Server::request_burst);
+        }
+    }
+
+    /// An address that another pool has already is left out: it would vote twice, and a pool cannot confirm itself.
+    fn without_others(&self, index: usize, mut resolution: Resolution) -> Result<Resolution, String> {
+        let others =
+            || self.pools.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, pool)| pool);
+        let had = resolution.addresses.len();
+        resolution.addresses.retain(|address| !others().any(|pool| pool.has(*address)));
+        if resolution.addresses.is_empty() && had > 0 {
+            return Err("it leads to the servers of another pool, which cannot confirm themselves".to_owned());
+        }
+        Ok(resolution)
+    }
+
+    /// A server was asked. Returns the pool it belongs to, and whether its round has ended.
+    pub fn answered(
+        &mut self,
+        id: ServerId,
+        answer: Answer,
+        now: Mono,
+        frequency: Frequency,
+        out: &mut Vec<Effect>,
+    ) -> (Option<usize>, bool) {
+        let spread = self.rng.u8(0..8);
+        let owner = self.pools.iter_mut().enumerate().find_map(|(index, pool)| {
+            let server = pool.servers.iter_mut().find(|s| s.id == id)?;
+            server.answered(answer, now, frequency, spread);
+            out.extend(server.take_news(now).map(|result| {
+                Effect::Tell(Note::Server { pool: pool.name.clone(), address: server.address, result })
+            }));
+            Some(index)
+        });
+        let over = self.pending.remove(&id) && self.pending.is_empty();
+        if over {
+            self.end_round(now);
+        }
+        (owner, over)
+    }
+
+    fn end_round(&mut self, now: Mono) {
+        self.pending.clear();
+        for pool in &mut self.pools {
+            pool.replace_dead(now, &mut self.next_id);
+        }
+    }
+
+    /// What each live server says now, and the newest sample among them.
+    pub fn candidates(
+        &self,
+        now: Mono,
+        frequency: Frequency,
+        stale_after: Duration,
+    ) -> (Vec<Candidate>, Option<Mono>) {
+        let mut newest = None;
+        let mut candidates = Vec::new();
+        for (index, pool) in self.pools.iter().enumerate() {
+            for server in &pool.servers {
+                if let Some(leader) = server.leader(now, frequency, stale_after) {
+                    newest = newest.max(server.newest_sample());
+                    let (pool, server, interval) = (index, server.id, leader.interval);
+                    candidates.push(Candidate { pool, server, interval });
+                }
+            }
+        }
+        (candidates, newest)
+    }
+
+    /// The raw clock did not run through: what was measured is void, and an answer that is still on its way may tell a time
+    /// from before.
+    pub fn forget_samples(&mut self) {
+        self.pending.clear();
+        for server in self.pools.iter_mut().flat_map(|p| &mut p.servers) {
+            server.disrupted(take_id(&mut self.next_id));
+        }
+    }
+
+    /// Does any server announce a leap second?
+    pub fn announces_leap(&self) -> bool {
+        self.servers().any(Server::announces_leap)
+    }
+
+    fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.pools.iter().flat_map(|p| &p.servers)
+    }
+
+    /// How long nothing happens of its own accord.
+    pub fn next(&self, now: Mono) -> Duration {
+        let round = if self.pending.is_empty() {
+            let rounds = self.next_regular.into_iter().chain(self.next_of_burst(now)).min();
+            // The first round waits for the names, and so does whoever waits for the round.
+            rounds.filter(|_| self.unanswered.is_empty())
+        } else {
+            self.deadline()
+        };
+        let soon = self.pools.iter().filter_map(Pool::resolve_at).chain(round).min();
+        soon.map_or(Duration::MAX, |at| at.since(now))
+    }
+}

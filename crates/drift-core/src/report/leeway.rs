@@ -1,0 +1,114 @@
+//! How much leeway a verifier of tokens on this node should allow (RFC 7519 sections 4.1.4 to 4.1.6: "usually no more than a
+//! few minutes, to account for clock skew").
+
+use std::time::Duration;
+
+use crate::time::{Bound, Offset, span_in_words};
+
+/// What the recommendation is made from (`leeway.*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How far the clock of the node that issued a token may be off.
+    pub peer_allowance: Duration,
+    /// Never less.
+    pub minimum: Duration,
+    /// Never more: a leeway keeps expired tokens alive for as long.
+    pub maximum: Duration,
+}
+
+/// A recommendation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leeway {
+    /// Whole seconds.
+    pub seconds: u64,
+    /// Why so much.
+    pub reason: String,
+}
+
+impl Settings {
+    /// For a clock that was measured, or was not: own offset + bound + what peers may be off, in whole seconds, within the
+    /// limits. Who does not know the time allows the most, and lets nothing else slip in.
+    pub fn recommend(&self, measured: Option<(Offset, Bound)>) -> Leeway {
+        let Self { peer_allowance, minimum, maximum } = *self;
+        let Some((offset, bound)) = measured else {
+            return Leeway {
+                seconds: whole(maximum),
+                reason: "this clock is not measured: the most that is allowed".to_owned(),
+            };
+        };
+        let needed = offset.magnitude().saturating_add(bound.as_duration()).saturating_add(peer_allowance);
+        let sum = format!(
+            "this clock is {} (±{}), and others may be {} off",
+            offset.in_words(),
+            bound.in_words(),
+            span_in_words(peer_allowance)
+        );
+        let (seconds, limit) = match whole(needed) {
+            seconds if seconds > whole(maximum) => {
+                (whole(maximum), " - more than leeway.maximum: mend the clock, not the leeway")
+            }
+            seconds if seconds < whole(minimum) => (whole(minimum), ", which leeway.minimum covers"),
+            seconds => (seconds, ""),
+        };
+        Leeway { seconds, reason: format!("{sum}{limit}") }
+    }
+}
+
+/// Rounded up.
+fn whole(span: Duration) -> u64 {
+    span.as_secs() + u64::from(span.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: i64 = 1_000_000;
+
+    fn settings() -> Settings {
+        Settings {
+            peer_allowance: Duration::from_millis(100),
+            minimum: Duration::from_secs(5),
+            maximum: Duration::from_secs(30),
+        }
+    }
+
+    fn recommend(offset_ms: i64, bound_ms: i64) -> Leeway {
+        settings().recommend(Some((Offset::from_nanos(offset_ms * MS), Bound::from_nanos(bound_ms * MS))))
+    }
+
+    #[test]
+    fn offset_bound_and_peers_add_up_to_whole_seconds_within_the_limits() {
+        assert_eq!(recommend(2, 1).seconds, 5);
+        assert_eq!(recommend(4_890, 10).seconds, 5, "exactly");
+        assert_eq!(recommend(4_891, 10).seconds, 6);
+        assert_eq!(recommend(-4_891, 10).seconds, 6, "ahead is as bad as behind");
+        assert_eq!(recommend(0, 10_000).seconds, 11);
+        assert_eq!(recommend(29_900, 0).seconds, 30);
+        assert_eq!(recommend(29_901, 0).seconds, 30);
+        assert_eq!(settings().recommend(None).seconds, 30);
+    }
+
+    #[test]
+    fn the_reason_says_what_it_is_made_of() {
+        assert_eq!(
+            recommend(3_000, 2_000).reason,
+            "this clock is 3.00 s behind (±2.00 s), and others may be 100 ms off"
+        );
+        assert!(recommend(1, 1).reason.ends_with("leeway.minimum covers"));
+        assert!(recommend(42_000, 1).reason.contains("mend the clock"));
+        assert!(settings().recommend(None).reason.contains("not measured"));
+    }
+
+    proptest! {
+        #[test]
+        fn it_covers_what_it_must_or_is_the_most(offset in any::<i64>(), bound in 0..i64::MAX) {
+            let measured = (Offset::from_nanos(offset), Bound::from_nanos(bound));
+            let seconds = settings().recommend(Some(measured)).seconds;
+            prop_assert!((5..=30).contains(&seconds));
+            let needed = measured.0.magnitude() + measured.1.as_duration() + Duration::from_millis(100);
+            prop_assert!(Duration::from_secs(seconds) >= needed || seconds == 30);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What is remembered of the last step: the Node's annotation `last-step`, from which the budgets survive a restart.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::time::{Offset, Wall};
+
+/// The last step, and what all of them add up to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastStep {
+    /// Reference time of the step.
+    pub at: Wall,
+    /// Offset before; positive: the node was behind.
+    pub before: Offset,
+    /// Offset measured afterwards; `None` until then.
+    pub after: Option<Offset>,
+    /// Who did it: `chrony` or `kernel`.
+    pub method: String,
+    /// What asked for it.
+    pub trigger: String,
+    /// Steps in the hour that ended with this one.
+    pub in_hour: usize,
+    /// The sizes of all steps since a person asked last.
+    pub total: Duration,
+    /// It did not help.
+    pub is_latched: bool,
+}
+
+/// `2026-11-22T10:00:00Z before=+20.0013 after=+0.0002 method=kernel trigger=resume in-hour=1 total=20.0013`
+impl fmt::Display for LastStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} before={}", self.at.rfc3339(0), signed(self.before))?;
+        if let Some(after) = self.after {
+            write!(f, " after={}", signed(after))?;
+        }
+        let Self { method, trigger, in_hour, total, .. } = self;
+        write!(f, " method={method} trigger={trigger} in-hour={in_hour} total={:.4}", total.as_secs_f64())?;
+        if self.is_latched { f.write_str(" latched") } else { Ok(()) }
+    }
+}
+
+/// Seconds with a sign; adding zero after rounding turns -0.0000 into +0.0000.
+fn signed(offset: Offset) -> String {
+    format!("{:+.4}", (offset.as_secs_f64() * 1e4).round() / 1e4 + 0.0)
+}
+
+/// Unknown words are skipped, so that a newer agent may say more; what is needed for the budgets must be there.
+impl FromStr for LastStep {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut words = text.split_ascii_whitespace();
+        let at = words.next().and_then(Wall::parse_rfc3339).ok_or(())?;
+        let words: Vec<&str> = words.collect();
+        let value = |key: &str| words.iter().find_map(|w| w.strip_prefix(key)?.strip_prefix('='));
+        let offset = |text: &str| text.parse().ok().and_then(Offset::from_secs_f64);
+        let total =
+            value("total").and_then(|t| t.parse().ok()).and_then(|t| Duration::try_from_secs_f64(t).ok());
+        Ok(Self {
+            at,
+            before: value("before").and_then(offset).ok_or(())?,
+            after: value("after").and_then(offset),
+            method: value("method").unwrap_or("unknown").to_owned(),
+            trigger: value("trigger").unwrap_or("unknown").to_owned(),
+            in_hour: value("in-hour").and_then(|n| n.parse().ok()).ok_or(())?,
+            total: total.ok_or(())?,
+            is_latched: words.contains(&"latched"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn it_is_one_line_for_people_and_for_the_next_run() {
+        let line = "2026-11-22T10:00:00Z before=+20.0013 after=-0.0002 method=kernel trigger=resume in-hour=2 total=40.5000";
+        let read: LastStep = line.parse().unwrap();
+        assert_eq!(read.before, Offset::from_nanos(20_001_300_000));
+        assert_eq!(read.in_hour, 2);
+        assert_eq!(read.total, Duration::from_millis(40_500));
+        assert!(!read.is_latched);
+        assert_eq!(read.to_string(), line);
+        let latched = LastStep { is_latched: true, after: None, ..read };
+        assert_eq!(latched.to_string().parse(), Ok(latched));
+    }
+
+    #[test]
+    fn what_is_needed_for_the_budgets_must_be_there() {
+        let whole = "2026-11-22T10:00:00Z before=+1.0 in-hour=1 total=1.0";
+        assert!(whole.parse::<LastStep>().is_ok(), "and nothing else");
+        for broken in [
+            "",
+            "yesterday before=+1.0 in-hour=1 total=1.0",
+            "2026-11-22T10:00:00Z in-hour=1 total=1.0",
+            "2026-11-22T10:00:00Z before=+1.0 total=1.0",
+            "2026-11-22T10:00:00Z before=+1.0 in-hour=1",
+            "2026-11-22T10:00:00Z before=+1.0 in-hour=1 total=-1",
+            "2026-11-22T10:00:00Z before=+1.0 in-hour=1 total=nan",
+        ] {
+            assert!(broken.parse::<LastStep>().is_err(), "{broken}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_person_wrote_there_is_no_panic(text in ".{0,200}") {
+            let _ = text.parse::<LastStep>();
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Looking at the time daemon, and stepping the clock by it or by the kernel. Nothing else on the node is touched.
+
+pub mod chrony;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::config::Settings;
+use crate::os::chrony::{ChronyError, Client, Makestep, Tracking};
+use crate::os::clock::Clock;
+use crate::os::step_clock::SetClock;
+use drift_core::step::policy::Mode;
+use drift_core::step::stepper::{Done, Method, Order};
+use drift_core::step::time_daemon::{Daemon, DaemonReport};
+
+/// If the wall clock has moved by more since the step was decided, somebody else has set it.
+const MOVED: Duration = Duration::from_millis(10);
+/// chrony measures for six seconds; five times that is long enough.
+const CHRONY_TAKES: Duration = Duration::from_secs(30);
+
+/// What a step is carried out with.
+#[derive(Clone)]
+pub struct Hands {
+    clock: Arc<dyn Clock>,
+    kernel: Arc<dyn SetClock>,
+    chrony: Client,
+    makestep: Option<Makestep>,
+    mode: Mode,
+}
+
+impl Hands {
+    /// Touches nothing yet.
+    pub fn new(settings: &Settings, clock: Arc<dyn Clock>, kernel: Arc<dyn SetClock>) -> Self {
+        Self {
+            clock,
+            kernel,
+            chrony: Client::unix(&settings.chrony.socket),
+            makestep: settings.chrony.makestep,
+            mode: settings.core.step.mode,
+        }
+    }
+
+    /// Who disciplines the clock, what does it believe, and could the clock be stepped?
+    pub async fn look(&self) -> DaemonReport {
+        let tracking = self.chrony.tracking().await;
+        let daemon = self.daemon(&tracking);
+        let believes = tracking.as_ref().ok().filter(|t| t.is_synchronised()).map(|t| t.offset);
+        DaemonReport { daemon, believes, ready: self.method(daemon, &tracking).map(drop) }
+    }
+
+    fn daemon(&self, tracking: &Result<Tracking, ChronyError>) -> Daemon {
+        match tracking {
+            Ok(_) => Daemon::Chrony,
+            Err(_) if self.kernel.is_disciplined() => Daemon::Unknown,
+            Err(_) => Daemon::None,
+        }
+    }
+
+    fn method(&self, daemon: Daemon, tracking: &Result<Tracking, ChronyError>) -> Result<Method, String> {
+        match (self.mode, daemon, tracking) {
+            (Mode::Off, ..) => Err("step.mode is off".to_owned()),
+            // Chrony measures for seconds before it steps. Where the kernel may be told as well, the clock is right at once, and
+            // chrony is told to measure anew.
+            (Mode::Auto, _, Ok(_)) if self.kernel.allowed().is_ok() => Ok(Method::Kernel),
+            (Mode::Chrony | Mode::Auto, _, Ok(_)) => Ok(Method::Chrony),
+            (Mode::Chrony, _, Err(error)) => Err(format!("step.mode is chrony, but {error}")),
+            (Mode::Kernel | Mode::Auto, Daemon::None, _) => self.kernel.allowed().map(|()| Method::Kernel),
+            (Mode::Kernel, ..) => Err(
+                "step.mode is kernel, but a time daemon disciplines this clock and would be fought; use chrony, or auto".to_owned(),
+            ),
+            (Mode::Auto, _, Err(error)) => {
+                Err(format!("a time daemon disciplines this clock, and if it is chrony, it cannot be told: {error}"))
+            }
+        }
+    }
+
+    /// Carries an order out, unless somebody else was faster.
+    pub async fn step(&self, order: Order) -> Done {
+        let tracking = self.chrony.tracking().await;
+        let method = match self.method(self.daemon(&tracking), &tracking) {
+            Ok(method) => method,
+            Err(missing) => return Done::Failed(missing),
+        };
+        let moved = self.clock.read().origin().minus(order.origin).magnitude();
+        if moved > MOVED {
+            return Done::Failed("somebody else set the clock in the meantime".to_owned());
+        }
+        match method {
+            Method::Chrony => self.by_chrony(order.dry_run).await,
+            Method::Kernel if order.dry_run => Done::DryRun(Method::Kernel),
+            Method::Kernel => match self.kernel.step(order.offset) {
+                Ok(()) if tracking.is_ok() => self.tell_chrony().await,
+                Ok(()) => Done::Stepped(Method::Kernel),
+                Err(error) => Done::Failed(error),
+            },
+        }
+    }
+
+    /// The clock was stepped under chrony: what it measured before is void, or it would take the step back.
+    async fn tell_chrony(&self) -> Done {
+        match chrony::measure_anew(&self.chrony).await {
+            Ok(()) => Done::Stepped(Method::Kernel),
+            Err(failure) => Done::Broken(Method::Kernel, failure.to_string()),
+        }
+    }
+
+    async fn by_chrony(&self, dry_run: bool) -> Done {
+        let plan = chrony::Plan { makestep: self.makestep, deadline: CHRONY_TAKES, dry_run };
+        let report = chrony::step(&self.chrony, &plan).await;
+        if let Some(error) = report.not_put_back {
+            warn!("chrony's own makestep rule could not be put back: {error}");
+        }
+        match report.failure {
+            None if dry_run => Done::DryRun(Method::Chrony),
+            None => Done::Stepped(Method::Chrony),
+            Some(failure) if report.done.is_empty() => Done::Failed(failure.to_string()),
+            Some(failure) => Done::Broken(Method::Chrony, failure.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::config::raw::{self, Raw, Text};
+    use crate::os::clock::ShiftedClock;
+    use drift_core::time::Offset;
+
+    /// No chronyd is there.
+    fn hands(mode: &str) -> (Hands, Arc<ShiftedClock>) {
+        let clock = Arc::new(ShiftedClock::default());
+        let text = |value: &str| Some(Text(value.to_owned()));
+        let step = raw::Step { mode: text(mode), ..raw::Step::default() };
+        let chrony = raw::Chrony { socket: text("/nonexistent/chronyd.sock"), ..raw::Chrony::default() };
+        let settings = Settings::new(Raw { step, chrony, ..Raw::default() }, Raw::default()).unwrap();
+        (Hands::new(&settings, clock.clone(), clock.clone()), clock)
+    }
+
+    fn order(clock: &ShiftedClock, dry_run: bool) -> Order {
+        let offset = Offset::from_nanos(-20_000_000_000);
+        Order { offset, origin: clock.read().origin(), dry_run }
+    }
+
+    fn ready(hands: &Hands) -> Result<(), String> {
+        block_on(hands.look()).ready
+    }
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(work)
+    }
+
+    #[test]
+    fn the_kernel_steps_only_where_nobody_disciplines_the_clock_and_it_may() {
+        for (mode, word) in [("kernel", "would be fought"), ("auto", "cannot be told: no socket")] {
+            let (hands, clock) = hands(mode);
+            assert_eq!(ready(&hands), Ok(()), "{mode}");
+            clock.disciplined.store(true, Ordering::Relaxed);
+            assert!(ready(&hands).unwrap_err().contains(word), "{:?}", ready(&hands));
+            assert_eq!(block_on(hands.look()).daemon, Daemon::Unknown);
+            clock.disciplined.store(false, Ordering::Relaxed);
+            clock.forbidden.store(true, Ordering::Relaxed);
+            assert_eq!(ready(&hands).unwrap_err(), "not allowed");
+        }
+    }
+
+    #[test]
+    fn without_its_socket_chrony_is_not_replaced_by_the_kernel() {
+        let (hands, clock) = hands("chrony");
+        let missing = ready(&hands).unwrap_err();
+        assert!(missing.contains("no socket at /nonexistent/chronyd.sock"), "{missing}");
+        let done = block_on(hands.step(order(&clock, false)));
+        assert!(matches!(done, Done::Failed(_)), "{done:?}");
+        assert_eq!(clock.ahead_of_machine(), Offset::ZERO);
+    }
+
+    #[test]
+    fn a_step_moves_the_clock_by_what_was_ordered_unless_somebody_was_faster_or_it_is_a_dry_run() {
+        let (hands, clock) = hands("auto");
+        let dry = order(&clock, true);
+        assert_eq!(block_on(hands.step(dry)), Done::DryRun(Method::Kernel));
+        assert_eq!(clock.ahead_of_machine(), Offset::ZERO);
+        let late = order(&clock, false);
+        clock.shift(Offset::from_nanos(-20_000_000_000));
+        let done = block_on(hands.step(late));
+        assert_eq!(done, Done::Failed("somebody else set the clock in the meantime".to_owned()));
+        assert_eq!(clock.ahead_of_machine(), Offset::from_nanos(-20_000_000_000), "and not by twice as much");
+        let now = order(&clock, false);
+        assert_eq!(block_on(hands.step(now)), Done::Stepped(Method::Kernel));
+        assert_eq!(clock.ahead_of_machine(), Offset::from_nanos(-40_000_000_000));
+    }
+}
