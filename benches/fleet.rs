@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use cluster::{AGENTS, Cluster};
 use drift_agent::kubernetes::api::{Access, NodeApi};
 use drift_core::report::node::{EventReason, NodeEvent, NodeReport, Reason};
-use drift_core::report::publish::WriteError;
+use drift_core::report::publish::ApiError;
 use drift_core::time::backoff::Backoff;
 use drift_core::time::{Bound, Offset, Wall};
 use drift_core::verdict::State;
@@ -158,7 +158,7 @@ async fn measure(cluster: &Cluster, kubeconfig: &Path) -> Vec<String> {
 }
 
 /// Tries as the agent does, until it is taken; how often it was not.
-async fn until_taken<F: Future<Output = Result<(), WriteError>>>(write: impl Fn() -> F) -> usize {
+async fn until_taken<F: Future<Output = Result<(), ApiError>>>(write: impl Fn() -> F) -> usize {
     let mut backoff = Backoff::default();
     for refused in 0.. {
         match write().await {

@@ -17,15 +17,15 @@ use crate::kubernetes::api::NodeApi;
 use crate::os::clock::Clock;
 use crate::os::random;
 use crate::os::signals::Signals;
-use crate::os::signals::waker::Waker;
+use crate::os::signals::waker::SignalWakeup;
 use crate::sources::dns::Resolve;
 use crate::sources::http_date::HttpDate;
 use crate::sources::ntp::Ntp;
-use crate::step::Hands;
+use crate::step::ClockStepper;
 use drift_core::io::{Effect, Input};
 use drift_core::machine::Machine;
 use drift_core::report::node::Prior;
-use drift_core::report::snapshot::View;
+use drift_core::report::snapshot::Snapshot;
 use drift_core::step::stepper::{Done, Outcome};
 use drift_core::time::{Mono, Reading};
 
@@ -35,17 +35,17 @@ const TICK: Duration = Duration::from_secs(1);
 const QUEUE: usize = 64;
 
 /// What the loop shares with those who only look.
-pub struct Shared {
+pub struct AgentHandle {
     settings: Settings,
     machine: Mutex<Machine>,
     clock: Arc<dyn Clock>,
     last_tick: AtomicI64,
 }
 
-impl Shared {
+impl AgentHandle {
     /// What is known at this instant.
-    pub fn view(&self) -> View {
-        self.look(Machine::view)
+    pub fn snapshot(&self) -> Snapshot {
+        self.look(Machine::snapshot)
     }
 
     /// Looks at the machine at this instant.
@@ -76,22 +76,22 @@ impl Shared {
 }
 
 /// The signals of a resume, and what says that it is time to look at them.
-struct Watched {
+struct SignalWatch {
     signals: Box<dyn Signals>,
-    waker: Waker,
+    waker: SignalWakeup,
 }
 
 /// The agent, without its HTTP server.
 pub struct Agent<R> {
-    shared: Arc<Shared>,
+    shared: Arc<AgentHandle>,
     ntp: Ntp,
     dates: HttpDate<R>,
     resolver: R,
     pools: Vec<PoolName>,
     last_resort: Vec<HttpUrl>,
     api: Option<NodeApi>,
-    hands: Option<Hands>,
-    signals: Option<Watched>,
+    clock_stepper: Option<ClockStepper>,
+    signals: Option<SignalWatch>,
     inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
 }
 
@@ -101,7 +101,7 @@ impl<R: Resolve> Agent<R> {
         let now = clock.read();
         let machine = Machine::new(settings.core.clone(), random::bits(), now);
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(AgentHandle {
                 settings: settings.clone(),
                 machine: Mutex::new(machine),
                 clock: Arc::clone(&clock),
@@ -113,7 +113,7 @@ impl<R: Resolve> Agent<R> {
             pools: settings.pools.clone(),
             last_resort: settings.last_resort.clone(),
             api,
-            hands: None,
+            clock_stepper: None,
             signals: None,
             inputs: mpsc::channel(QUEUE),
         }
@@ -121,15 +121,15 @@ impl<R: Resolve> Agent<R> {
 
     /// Looks at the time daemon too, and steps the clock when the settings and the policy allow it.
     #[must_use]
-    pub fn with_hands(self, hands: Hands) -> Self {
-        Self { hands: Some(hands), ..self }
+    pub fn with_stepper(self, clock_stepper: ClockStepper) -> Self {
+        Self { clock_stepper: Some(clock_stepper), ..self }
     }
 
     /// Looks at the signals of a resume too. To be called inside the runtime.
     #[must_use]
     pub fn with_signals(self, signals: Box<dyn Signals>) -> Self {
-        let waker = Waker::new(signals.as_ref());
-        Self { signals: Some(Watched { signals, waker }), ..self }
+        let waker = SignalWakeup::new(signals.as_ref());
+        Self { signals: Some(SignalWatch { signals, waker }), ..self }
     }
 
     /// Where inputs of others go: requests, signals.
@@ -138,7 +138,7 @@ impl<R: Resolve> Agent<R> {
     }
 
     /// For those who only look.
-    pub fn shared(&self) -> Arc<Shared> {
+    pub fn shared(&self) -> Arc<AgentHandle> {
         Arc::clone(&self.shared)
     }
 
@@ -166,7 +166,7 @@ impl<R: Resolve> Agent<R> {
             }
         };
         if timeout(deadline, settled).await.is_err() {
-            self.feed(Input::Conclude, &mut observe);
+            self.feed(Input::Finish, &mut observe);
         }
     }
 
@@ -174,7 +174,7 @@ impl<R: Resolve> Agent<R> {
     pub async fn step_once(&mut self, mut observe: impl FnMut(&Effect)) -> Outcome {
         let outcome = RefCell::new(None);
         let mut watch = |effect: &Effect| {
-            if let Effect::Audit(told) = effect {
+            if let Effect::LogStep(told) = effect {
                 outcome.replace(Some(told.clone()));
             }
             observe(effect);
@@ -235,32 +235,37 @@ impl<R: Resolve> Agent<R> {
             Effect::AskDate { source, request, aim } => {
                 let Some(url) = self.last_resort.get(source).cloned() else { return };
                 let dates = self.dates.clone();
-                self.spawn(
-                    async move { Input::Dated { source, request, answer: dates.ask(&url, aim).await } },
-                );
+                self.spawn(async move {
+                    Input::HttpDateFetched { source, request, answer: dates.ask(&url, aim).await }
+                });
             }
-            Effect::ReadNode => self
-                .write(Input::Read(Ok(Prior::default())), |api| async move { Input::Read(api.read().await) }),
+            Effect::ReadNode => self.write(Input::NodeRead(Ok(Prior::default())), |api| async move {
+                Input::NodeRead(api.read().await)
+            }),
             Effect::WriteNode(report) => {
-                self.write(Input::Unwritten, |api| async move { Input::Wrote(api.write(&report).await) });
+                self.write(Input::NodeWriteSkipped, |api| async move {
+                    Input::NodeWritten(api.write(&report).await)
+                });
             }
             Effect::SendEvent(event) => {
-                self.write(Input::Unsent, |api| async move { Input::Sent(api.send_event(&event).await) });
+                self.write(Input::EventSkipped, |api| async move {
+                    Input::EventSent(api.send_event(&event).await)
+                });
             }
             Effect::LookAtDaemon => {
-                let Some(hands) = self.hands.clone() else { return };
-                self.spawn(async move { Input::Daemon(hands.look().await) });
+                let Some(clock_stepper) = self.clock_stepper.clone() else { return };
+                self.spawn(async move { Input::Daemon(clock_stepper.look().await) });
             }
             Effect::Step(order) => {
-                let hands = self.hands.clone();
+                let clock_stepper = self.clock_stepper.clone();
                 self.spawn(async move {
-                    Input::Stepped(match hands {
-                        Some(hands) => hands.step(order).await,
+                    Input::Stepped(match clock_stepper {
+                        Some(clock_stepper) => clock_stepper.step(order).await,
                         None => Done::Failed("there is nothing to step it with".to_owned()),
                     })
                 });
             }
-            Effect::Audit(_) | Effect::Tell(_) => {}
+            Effect::LogStep(_) | Effect::Log(_) => {}
         }
     }
 
@@ -287,7 +292,7 @@ impl<R: Resolve> Agent<R> {
 }
 
 /// Waits for a reason to look at the signals before the time; for ever, where nobody looks at them.
-async fn woken(watched: Option<&Watched>) {
+async fn woken(watched: Option<&SignalWatch>) {
     match watched {
         Some(watched) => watched.waker.woken().await,
         None => pending().await,

@@ -1,7 +1,7 @@
 //! Any text as a configuration file.
 #![no_main]
 
-use drift_agent::config::raw::Raw;
+use drift_agent::config::raw::RawConfig;
 use drift_agent::config::{Settings, parse};
 use libfuzzer_sys::fuzz_target;
 

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::check_node;
 use super::check_report::Diagnosis;
-use super::{ConfigArgs, Exit, Failure, block_on, print};
+use super::{CommandError, ConfigArgs, Exit, block_on, print};
 use crate::agent::Agent;
 use crate::config::Settings;
 use crate::config::http_url::HttpUrl;
@@ -17,9 +17,9 @@ use crate::os::clock::LinuxClock;
 use crate::sources::dns::Dns;
 use crate::sources::http_date::HttpDate;
 use clock_drift::terminal::{Style, stderr_is_terminal};
-use drift_core::http_date::coarse::{Coarse, Said};
+use drift_core::http_date::coarse::{CoarseReadings, HttpReading};
 use drift_core::io::Effect;
-use drift_core::report::snapshot::View;
+use drift_core::report::snapshot::Snapshot;
 use drift_core::verdict::State;
 
 /// Longer than this nobody waits, whatever the network does.
@@ -46,51 +46,52 @@ pub(super) enum Output {
     Json,
 }
 
-pub(super) fn run(args: CheckArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: CheckArgs) -> Result<Exit, CommandError> {
     let urls: Vec<HttpUrl> = args.http_date.iter().map(|text| http_url(text)).collect::<Result<_, _>>()?;
     let settings = args.config.settings()?;
     let diagnosis = diagnose(&settings, urls)?;
     print(&match args.output {
         Output::Table => diagnosis.table(Style::for_stdout()),
-        Output::Json => diagnosis.json().map_err(|e| Failure::software("cannot print", e))? + "\n",
+        Output::Json => diagnosis.json().map_err(|e| CommandError::software("cannot print", e))? + "\n",
     })?;
     Ok(match diagnosis.state() {
         State::InSync => Exit::Ok,
-        State::Drifting => Exit::Drifting,
-        State::Disagree => Exit::Disagree,
-        State::Unknown | State::Disrupted => Exit::NothingMeasured,
+        State::Drifting => Exit::Negative,
+        State::Disagree => Exit::Inconclusive,
+        State::Unknown | State::Disrupted => Exit::Unknown,
     })
 }
 
-fn http_url(text: &str) -> Result<HttpUrl, Failure> {
-    HttpUrl::parse(text)
-        .map_err(|expected| Failure(Exit::Usage, format!("--http-date: {text:?} is not right: {expected}")))
+fn http_url(text: &str) -> Result<HttpUrl, CommandError> {
+    HttpUrl::parse(text).map_err(|expected| {
+        CommandError(Exit::Usage, format!("--http-date: {text:?} is not right: {expected}"))
+    })
 }
 
 /// The pools, the node itself, and the `Date` headers, all at once.
-fn diagnose(settings: &Settings, urls: Vec<HttpUrl>) -> Result<Diagnosis, Failure> {
+fn diagnose(settings: &Settings, urls: Vec<HttpUrl>) -> Result<Diagnosis, CommandError> {
     block_on(async {
         let dates = HttpDate::new(Arc::new(LinuxClock), Dns::default());
         let ask = |url: HttpUrl| {
             let dates = dates.clone();
             tokio::spawn(async move { dates.narrow(&url, DEADLINE).await })
         };
-        let asked: Vec<JoinHandle<Said>> = urls.into_iter().map(ask).collect();
-        let (view, node) = tokio::join!(burst(settings), check_node::look(&settings.chrony.socket));
+        let asked: Vec<JoinHandle<HttpReading>> = urls.into_iter().map(ask).collect();
+        let (snapshot, node) = tokio::join!(burst(settings), check_node::look(&settings.chrony.socket));
         let mut said = Vec::new();
         for one in asked {
-            said.push(one.await.map_err(|e| Failure::software("cannot ask for the time by HTTP", e))?);
+            said.push(one.await.map_err(|e| CommandError::software("cannot ask for the time by HTTP", e))?);
         }
-        Ok(Diagnosis::new(view, node, Coarse(said)))
+        Ok(Diagnosis::new(snapshot, node, CoarseReadings(said)))
     })
 }
 
 /// One burst to every pool, and what it says of this machine's clock.
-pub(super) fn measure(settings: &Settings) -> Result<View, Failure> {
+pub(super) fn measure(settings: &Settings) -> Result<Snapshot, CommandError> {
     block_on(async { Ok(burst(settings).await) })
 }
 
-async fn burst(settings: &Settings) -> View {
+async fn burst(settings: &Settings) -> Snapshot {
     let mut settings = settings.clone();
     // There is one burst and no more; who wants to know by HTTP says so.
     settings.core.last_resort.clear();
@@ -98,7 +99,7 @@ async fn burst(settings: &Settings) -> View {
     let mut progress = Progress::start();
     agent.measure_once(DEADLINE, |effect| progress.show(effect)).await;
     progress.clear();
-    agent.shared().view()
+    agent.shared().snapshot()
 }
 
 /// A line that says what is going on, on terminals only.
@@ -121,7 +122,7 @@ impl Progress {
                 let text = format!("measuring, exchange {}", self.asked);
                 self.write(&text);
             }
-            Effect::Tell(note) => self.write(&note.to_string()),
+            Effect::Log(note) => self.write(&note.to_string()),
             _ => {}
         }
     }

@@ -6,45 +6,46 @@ use serde::Serialize;
 
 use super::check_node::{Measured, Node, NodeReport};
 use clock_drift::terminal::{Style, columns};
-use drift_core::http_date::coarse::{Coarse, Said, meets};
-use drift_core::report::snapshot::{PoolView, ServerView, View};
+use drift_core::http_date::coarse::{CoarseReadings, HttpReading, meets};
+use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot, Snapshot};
 use drift_core::time::{Bound, Offset, span_in_words};
 use drift_core::verdict::State;
 
 /// Everything that was found.
 pub(super) struct Diagnosis {
-    view: View,
+    snapshot: Snapshot,
     node: Node,
     /// What was asked for, whether it counts or not.
-    coarse: Coarse,
+    coarse: CoarseReadings,
 }
 
 impl Diagnosis {
     /// NTP alone decides. Where no server answers, the `Date` headers may say that the clock drifts, and nothing else.
-    pub fn new(mut view: View, node: Node, coarse: Coarse) -> Self {
-        let is_without_ntp = view.state == State::Unknown && view.silent_pools().count() == view.pools.len();
+    pub fn new(mut snapshot: Snapshot, node: Node, coarse: CoarseReadings) -> Self {
+        let is_without_ntp =
+            snapshot.state == State::Unknown && snapshot.silent_pools().count() == snapshot.pools.len();
         if is_without_ntp {
-            view.coarse = coarse.clone();
-            if coarse.certainly_over(view.threshold).is_some() {
-                view.state = State::Drifting;
+            snapshot.coarse = coarse.clone();
+            if coarse.certainly_over(snapshot.threshold).is_some() {
+                snapshot.state = State::Drifting;
             }
         }
-        Self { view, node, coarse }
+        Self { snapshot, node, coarse }
     }
 
     /// The verdict.
     pub fn state(&self) -> State {
-        self.view.state
+        self.snapshot.state
     }
 
     /// The offset that the verdict rests on where NTP says nothing.
     fn by_headers(&self) -> Option<(Offset, Bound)> {
-        self.view.coarse.certainly_over(self.view.threshold)
+        self.snapshot.coarse.certainly_over(self.snapshot.threshold)
     }
 
     fn sentence(&self) -> String {
-        let sentence = self.view.sentence();
-        match self.view.measured.and_then(|measured| self.coarse.against(measured)) {
+        let sentence = self.snapshot.sentence();
+        match self.snapshot.measured.and_then(|measured| self.coarse.against(measured)) {
             Some(against) => format!("{sentence} {against}"),
             None => sentence,
         }
@@ -52,7 +53,7 @@ impl Diagnosis {
 
     /// What to do about it.
     fn hint(&self) -> Option<String> {
-        let blocked = self.view.blocked()?;
+        let blocked = self.snapshot.blocked()?;
         Some(if self.coarse.0.is_empty() {
             format!(
                 "{blocked} Where HTTP gets through, --http-date http://HOST tells the time to about half a second."
@@ -64,9 +65,9 @@ impl Diagnosis {
 
     fn measured(&self) -> Measured {
         Measured {
-            now: self.view.node_time,
-            offset: self.view.measured.or(self.by_headers()),
-            threshold: self.view.threshold,
+            now: self.snapshot.node_time,
+            offset: self.snapshot.measured.or(self.by_headers()),
+            threshold: self.snapshot.threshold,
         }
     }
 
@@ -75,7 +76,7 @@ impl Diagnosis {
         let mut text = format!("{}: {}\n\n", style.state(state, state.label()), self.sentence());
         let header = ["POOL", "OFFSET", "BOUND", "ROUND TRIP", "STRATUM", "RESULT"];
         let mut rows = vec![header.map(str::to_owned).to_vec()];
-        for pool in &self.view.pools {
+        for pool in &self.snapshot.pools {
             rows.push(vec![
                 pool.name.clone(),
                 words(pool.measured.map(|(offset, _)| offset)),
@@ -115,14 +116,14 @@ impl Diagnosis {
     }
 }
 
-fn said_row(said: &Said) -> Vec<String> {
+fn said_row(said: &HttpReading) -> Vec<String> {
     let answers = match said.answers {
         1 => "1 answer".to_owned(),
         n => format!("{n} answers"),
     };
-    let result = match &said.refused {
-        Some(refused) if said.measured.is_some() => format!("{answers}; then {refused}"),
-        Some(refused) => refused.to_string(),
+    let result = match &said.rejected {
+        Some(rejected) if said.measured.is_some() => format!("{answers}; then {rejected}"),
+        Some(rejected) => rejected.to_string(),
         None => answers,
     };
     vec![said.site.url.clone(), words(said.measured.map(|(offset, _)| offset)), bound(said.measured), result]
@@ -136,17 +137,17 @@ fn bound(measured: Option<(Offset, Bound)>) -> String {
     measured.map_or_else(|| "-".to_owned(), |(_, bound)| format!("±{}", bound.in_words()))
 }
 
-fn pool_result(pool: &PoolView) -> String {
+fn pool_result(pool: &PoolSnapshot) -> String {
     match (pool.live_servers(), pool.servers.len()) {
         (0, _) => pool.trouble().unwrap_or_else(|| "no answer".to_owned()),
         (live, all) => format!("{live} of {all} servers answer"),
     }
 }
 
-fn server_result(server: &ServerView) -> &'static str {
+fn server_result(server: &ServerSnapshot) -> &'static str {
     match server.last {
         None => "not asked",
-        Some(Ok(())) if server.outvoted => "outvoted",
+        Some(Ok(())) if server.is_falseticker => "outvoted",
         Some(Ok(())) => "ok",
         Some(Err(refusal)) => refusal.in_words(),
     }
@@ -188,7 +189,7 @@ struct ServerReport {
     result: &'static str,
     offset_seconds: Option<f64>,
     bound_seconds: Option<f64>,
-    outvoted: bool,
+    is_falseticker: bool,
 }
 
 fn seconds(measured: Option<(Offset, Bound)>) -> (Option<f64>, Option<f64>) {
@@ -210,18 +211,23 @@ struct SaidReport {
 
 impl Report {
     fn new(diagnosis: &Diagnosis) -> Self {
-        let view = &diagnosis.view;
+        let snapshot = &diagnosis.snapshot;
         let by_headers = diagnosis.by_headers();
-        let (offset_seconds, bound_seconds) = seconds(view.measured.or(by_headers));
+        let (offset_seconds, bound_seconds) = seconds(snapshot.measured.or(by_headers));
         Self {
             state: diagnosis.state().label(),
             message: diagnosis.sentence(),
             offset_seconds,
             bound_seconds,
             coarse: by_headers.is_some(),
-            observed_at: view.reference.map(|t| t.rfc3339(9)),
-            pools: view.pools.iter().map(PoolReport::new).collect(),
-            http_date: diagnosis.coarse.0.iter().map(|said| SaidReport::new(said, view.measured)).collect(),
+            observed_at: snapshot.reference.map(|t| t.rfc3339(9)),
+            pools: snapshot.pools.iter().map(PoolReport::new).collect(),
+            http_date: diagnosis
+                .coarse
+                .0
+                .iter()
+                .map(|said| SaidReport::new(said, snapshot.measured))
+                .collect(),
             hint: diagnosis.hint(),
             node: diagnosis.node.report(diagnosis.measured()),
         }
@@ -229,7 +235,7 @@ impl Report {
 }
 
 impl SaidReport {
-    fn new(said: &Said, ntp: Option<(Offset, Bound)>) -> Self {
+    fn new(said: &HttpReading, ntp: Option<(Offset, Bound)>) -> Self {
         let (offset_seconds, bound_seconds) = seconds(said.measured);
         Self {
             url: said.site.url.clone(),
@@ -237,14 +243,14 @@ impl SaidReport {
             offset_seconds,
             bound_seconds,
             answers: said.answers,
-            error: said.refused.as_ref().map(ToString::to_string),
+            error: said.rejected.as_ref().map(ToString::to_string),
             contradicts_ntp: said.measured.zip(ntp).map(|(said, ntp)| !meets(said, ntp)),
         }
     }
 }
 
 impl PoolReport {
-    fn new(pool: &PoolView) -> Self {
+    fn new(pool: &PoolSnapshot) -> Self {
         let (offset_seconds, bound_seconds) = seconds(pool.measured);
         Self {
             name: pool.name.clone(),
@@ -259,7 +265,7 @@ impl PoolReport {
 }
 
 impl ServerReport {
-    fn new(server: &ServerView) -> Self {
+    fn new(server: &ServerSnapshot) -> Self {
         let (offset_seconds, bound_seconds) = seconds(server.measured);
         Self {
             address: server.address.to_string(),
@@ -270,7 +276,7 @@ impl ServerReport {
             },
             offset_seconds,
             bound_seconds,
-            outvoted: server.outvoted,
+            is_falseticker: server.is_falseticker,
         }
     }
 }

@@ -8,10 +8,10 @@ use clap::Args;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::{Exit, Failure, block_on, print};
-use crate::agent::{Agent, Shared};
+use super::{CommandError, Exit, block_on, print};
+use crate::agent::{Agent, AgentHandle};
 use crate::config::pool::PoolName;
-use crate::config::raw::{Raw, Text};
+use crate::config::raw::{ConfigText, RawConfig};
 use crate::config::{Listen, Settings};
 use crate::http::server;
 use crate::kubernetes::node;
@@ -20,9 +20,9 @@ use crate::sim::behaviour::Behaviour;
 use crate::sim::server::{Server, TimeScale};
 use crate::sources::dns::Resolve;
 use clock_drift::terminal::Style;
-use drift_core::io::{Effect, Note};
+use drift_core::io::{Effect, LogEvent};
 use drift_core::ntp::pool::Resolution;
-use drift_core::report::snapshot::View;
+use drift_core::report::snapshot::Snapshot;
 use drift_core::time::{Offset, Ppb};
 use drift_core::verdict::State;
 
@@ -42,11 +42,11 @@ pub(super) struct DemoArgs {
     serve: bool,
 }
 
-pub(super) fn run(DemoArgs { serve }: DemoArgs) -> Result<Exit, Failure> {
+pub(super) fn run(DemoArgs { serve }: DemoArgs) -> Result<Exit, CommandError> {
     block_on(async {
         let stage = Stage::set_up()
             .await
-            .map_err(|e| Failure::software("cannot start NTP servers on loopback", e))?;
+            .map_err(|e| CommandError::software("cannot start NTP servers on loopback", e))?;
         play(stage, serve).await.map(|()| Exit::Ok)
     })
 }
@@ -86,19 +86,19 @@ impl Resolve for Names {
     }
 }
 
-async fn play(stage: Stage, serve: bool) -> Result<(), Failure> {
-    let text = |value: &str| Some(Text(value.to_owned()));
-    let raw = Raw {
-        pools: Some(POOLS.map(|name| Text(name.to_owned())).to_vec()),
+async fn play(stage: Stage, serve: bool) -> Result<(), CommandError> {
+    let text = |value: &str| Some(ConfigText(value.to_owned()));
+    let raw = RawConfig {
+        pools: Some(POOLS.map(|name| ConfigText(name.to_owned())).to_vec()),
         interval: text("1s"),
         stale_after: text("10s"),
         max_round_trip: text("250ms"),
-        ..Raw::default()
+        ..RawConfig::default()
     };
-    let settings = Settings::new(raw, Raw::default())?;
+    let settings = Settings::new(raw, RawConfig::default())?;
     let listen = Listen { host: Some([127, 0, 0, 1].into()), port: 0 };
     let listener =
-        server::bind(listen).await.map_err(|e| Failure::software("cannot listen on 127.0.0.1", e))?;
+        server::bind(listen).await.map_err(|e| CommandError::software("cannot listen on 127.0.0.1", e))?;
     let url = server::local_url(&listener);
 
     let mut agent = Agent::new(&settings, Arc::new(LinuxClock), stage.names(), None);
@@ -127,10 +127,15 @@ async fn play(stage: Stage, serve: bool) -> Result<(), Failure> {
 }
 
 /// The story, scene by scene; each waits for what it announces.
-async fn tell(stage: &Stage, shared: &Shared, teller: Teller<'_>, url: &str) -> Result<(), Failure> {
+async fn tell(
+    stage: &Stage,
+    shared: &AgentHandle,
+    teller: Teller<'_>,
+    url: &str,
+) -> Result<(), CommandError> {
     let [pool_a, pool_b] = &stage.pools;
-    let until = async |what: &str, condition: &dyn Fn(&View) -> bool| wait(shared, what, condition).await;
-    let is = |state: State| move |view: &View| view.state == state;
+    let until = async |what: &str, condition: &dyn Fn(&Snapshot) -> bool| wait(shared, what, condition).await;
+    let is = |state: State| move |snapshot: &Snapshot| snapshot.state == state;
 
     teller.scene("Two NTP pools of three servers each, on loopback. No network, no cluster, no root.");
     teller.say(&format!("metrics: {url}/metrics   for workloads: {url}/v1/clock"));
@@ -139,28 +144,33 @@ async fn tell(stage: &Stage, shared: &Shared, teller: Teller<'_>, url: &str) -> 
     teller.scene("Reference time runs away from this machine by 15 ms a second: the node falls behind.");
     stage.time.drift(Ppb::from_ppm(15_000));
     until("drifting", &is(State::Drifting)).await?;
-    until("more than 120 ms", &|view| stage_offset(view) > 0.12).await?;
+    until("more than 120 ms", &|snapshot| stage_offset(snapshot) > 0.12).await?;
 
     teller.scene("Someone slews the clock back.");
     stage.time.drift(Ppb::from_ppm(-60_000));
     until("close again", &|_| stage.time.offset().as_secs_f64() < 0.02).await?;
     stage.time.set(Offset::ZERO);
-    until("in sync", &|view| view.state == State::InSync && stage_offset(view).abs() < 0.01).await?;
+    until("in sync", &|snapshot| snapshot.state == State::InSync && stage_offset(snapshot).abs() < 0.01)
+        .await?;
 
     time_to_read().await;
     teller.scene("One server of pool-a lies by 10 s. Five others know better.");
     all_behave(pool_a.get(..1).unwrap_or_default(), TEN_SECONDS_OFF);
-    let outvoted = |view: &View| view.pools.iter().flat_map(|p| &p.servers).filter(|s| s.outvoted).count();
-    until("the liar outvoted", &|view| outvoted(view) == 1 && view.state == State::InSync).await?;
+    let is_falseticker = |snapshot: &Snapshot| {
+        snapshot.pools.iter().flat_map(|p| &p.servers).filter(|s| s.is_falseticker).count()
+    };
+    until("the liar outvoted", &|snapshot| is_falseticker(snapshot) == 1 && snapshot.state == State::InSync)
+        .await?;
     teller.say("judged: outvoted; the offset stands, and nothing was announced");
     all_behave(pool_a, Behaviour::Honest);
-    until("all agree", &|view| outvoted(view) == 0).await?;
+    until("all agree", &|snapshot| is_falseticker(snapshot) == 0).await?;
 
     time_to_read().await;
     teller.scene("Pool-b goes silent.");
     all_behave(pool_b, Behaviour::Silent);
-    until("one pool left", &|view| view.pools_agreeing == 1 && view.silent_pools().count() == 1).await?;
-    teller.say(&format!("judged: {}", shared.view().sentence()));
+    until("one pool left", &|snapshot| snapshot.pools_agreeing == 1 && snapshot.silent_pools().count() == 1)
+        .await?;
+    teller.say(&format!("judged: {}", shared.snapshot().sentence()));
 
     time_to_read().await;
     teller.scene("Pool-b is back, but 10 s off. One of the two pools is wrong, and nobody can say which.");
@@ -170,7 +180,7 @@ async fn tell(stage: &Stage, shared: &Shared, teller: Teller<'_>, url: &str) -> 
     time_to_read().await;
     teller.scene("Pool-b tells the right time again.");
     all_behave(pool_b, Behaviour::Honest);
-    until("in sync", &|view| view.state == State::InSync && view.pools_agreeing == 2).await?;
+    until("in sync", &|snapshot| snapshot.state == State::InSync && snapshot.pools_agreeing == 2).await?;
 
     teller.scene("That is all. On a node: drift-agent run. In a cluster: the DaemonSet.");
     Ok(())
@@ -186,16 +196,23 @@ fn all_behave(servers: &[Server], behaviour: Behaviour) {
     }
 }
 
-fn stage_offset(view: &View) -> f64 {
-    view.measured.map_or(0.0, |(offset, _)| offset.as_secs_f64())
+fn stage_offset(snapshot: &Snapshot) -> f64 {
+    snapshot.measured.map_or(0.0, |(offset, _)| offset.as_secs_f64())
 }
 
-async fn wait(shared: &Shared, what: &str, condition: &dyn Fn(&View) -> bool) -> Result<(), Failure> {
+async fn wait(
+    shared: &AgentHandle,
+    what: &str,
+    condition: &dyn Fn(&Snapshot) -> bool,
+) -> Result<(), CommandError> {
     let deadline = now() + SCENE;
-    while !condition(&shared.view()) {
+    while !condition(&shared.snapshot()) {
         if now() > deadline {
-            let view = shared.view();
-            return Err(Failure::software(&format!("the demo waited in vain for: {what}"), view.sentence()));
+            let snapshot = shared.snapshot();
+            return Err(CommandError::software(
+                &format!("the demo waited in vain for: {what}"),
+                snapshot.sentence(),
+            ));
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -237,10 +254,10 @@ impl Teller<'_> {
 
     fn show(self, effect: &Effect) {
         match effect {
-            Effect::Tell(Note::Verdict { state, sentence }) => {
+            Effect::Log(LogEvent::Verdict { state, sentence }) => {
                 self.say(&format!("{}: {sentence}", self.style.state(*state, state.label())));
             }
-            Effect::Tell(note @ (Note::Resolved { .. } | Note::Unresolved { .. })) => {
+            Effect::Log(note @ (LogEvent::Resolved { .. } | LogEvent::Unresolved { .. })) => {
                 self.say(&note.to_string());
             }
             Effect::WriteNode(report) if report.state == State::Drifting => {

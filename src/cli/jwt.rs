@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::check::{Output, measure};
 use super::jwt_report::{Asked, cases_in_json, cases_in_table, in_json, in_words};
-use super::{ConfigArgs, Exit, Failure, print};
+use super::{CommandError, ConfigArgs, Exit, print};
 use crate::os::clock::{Clock as _, LinuxClock};
 use crate::os::random;
 use clock_drift::jwt::cases::{Key, cases};
@@ -107,14 +107,14 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-pub(super) fn run(args: JwtArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: JwtArgs) -> Result<Exit, CommandError> {
     let JwtArgs { command, token, at, leeway, kind, no_network, output, config } = args;
     if let Some(JwtCommand::Cases(args)) = command {
         return print_cases(&args);
     }
     // The token first: what is none need not wait for the network.
     let token = Token::read(&bytes(&token)?)
-        .map_err(|error| Failure(Exit::NotAToken, format!("not a token that can be read: {error}")))?;
+        .map_err(|error| CommandError(Exit::DataError, format!("not a token that can be read: {error}")))?;
     let settings = config.settings()?;
     let threshold = settings.core.threshold;
     let (now, about_now) = match at {
@@ -124,10 +124,10 @@ pub(super) fn run(args: JwtArgs) -> Result<Exit, Failure> {
             (Now::Here { clock, truth: None }, Some("True time was not measured (--no-network).".to_owned()))
         }
         None => {
-            let view = measure(&settings)?;
-            let clock = view.node_time;
-            let truth = view.measured.map(|(offset, bound)| Truth { at: clock.plus(offset), bound });
-            (Now::Here { clock, truth }, Some(view.sentence()))
+            let snapshot = measure(&settings)?;
+            let clock = snapshot.node_time;
+            let truth = snapshot.measured.map(|(offset, bound)| Truth { at: clock.plus(offset), bound });
+            (Now::Here { clock, truth }, Some(snapshot.sentence()))
         }
     };
     let kind = match kind {
@@ -147,16 +147,16 @@ pub(super) fn run(args: JwtArgs) -> Result<Exit, Failure> {
         Verdict::Valid => Exit::Ok,
         // Whoever asks for no measurement misses none.
         Verdict::ValidByThisClock if no_network => Exit::Ok,
-        Verdict::ValidByThisClock => Exit::NothingMeasured,
-        Verdict::NotValid => Exit::Drifting,
-        Verdict::Suspicious => Exit::Disagree,
+        Verdict::ValidByThisClock => Exit::Unknown,
+        Verdict::NotValid => Exit::Negative,
+        Verdict::Suspicious => Exit::Inconclusive,
     })
 }
 
-fn print_cases(args: &CasesArgs) -> Result<Exit, Failure> {
+fn print_cases(args: &CasesArgs) -> Result<Exit, CommandError> {
     let now = args.at.unwrap_or_else(|| LinuxClock.read().wall).as_nanos().div_euclid(NANOS_PER_SEC);
     if now < 1 {
-        return Err(Failure(
+        return Err(CommandError(
             Exit::Usage,
             "--at: a time from 1970 on is needed to sign tokens for".to_owned(),
         ));
@@ -171,7 +171,7 @@ fn print_cases(args: &CasesArgs) -> Result<Exit, Failure> {
 }
 
 /// What was given as the token: words of the command line, or standard input up to a little more than the longest token.
-fn bytes(words: &[Secret]) -> Result<Vec<u8>, Failure> {
+fn bytes(words: &[Secret]) -> Result<Vec<u8>, CommandError> {
     // `jwt Bearer eyJ…` without quotes is one token in two words.
     let given = words.iter().map(|Secret(word)| word.as_str()).collect::<Vec<_>>().join(" ");
     if !matches!(given.as_str(), "" | "-") {
@@ -190,7 +190,7 @@ fn bytes(words: &[Secret]) -> Result<Vec<u8>, Failure> {
         .lock()
         .take(limit)
         .read_to_end(&mut bytes)
-        .map_err(|e| Failure::software("cannot read standard input", e))?;
+        .map_err(|e| CommandError::software("cannot read standard input", e))?;
     Ok(bytes)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Failure;
+use super::CommandError;
 use clock_drift::jwt::cases::{Case, Key, LEEWAY};
 use clock_drift::jwt::claims::{Name, TimeClaim, TimeValue};
 use clock_drift::jwt::date::NumericDate;
@@ -164,7 +164,7 @@ struct FindingReport<'a> {
 }
 
 /// For programs.
-pub(super) fn in_json(asked: &Asked) -> Result<String, Failure> {
+pub(super) fn in_json(asked: &Asked) -> Result<String, CommandError> {
     let Asked { token, question, about_now, findings, verdict } = asked;
     let (source, clock) = match question.now {
         Now::Here { clock, .. } => ("machine", clock),
@@ -252,7 +252,7 @@ pub(super) fn cases_in_table(now: i64, key: &Key, cases: &[Case]) -> String {
 }
 
 /// The cases for programs.
-pub(super) fn cases_in_json(now: i64, key: &Key, cases: &[Case]) -> Result<String, Failure> {
+pub(super) fn cases_in_json(now: i64, key: &Key, cases: &[Case]) -> Result<String, CommandError> {
     let cases = cases.iter().map(|case| CaseReport {
         id: case.id,
         what: case.what,
@@ -270,7 +270,7 @@ pub(super) fn cases_in_json(now: i64, key: &Key, cases: &[Case]) -> Result<Strin
     })
 }
 
-fn to_json(report: &impl Serialize) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(report).map_err(|e| Failure::software("cannot print", e))?;
+fn to_json(report: &impl Serialize) -> Result<String, CommandError> {
+    let text = serde_json::to_string_pretty(report).map_err(|e| CommandError::software("cannot print", e))?;
     Ok(text + "\n")
 }

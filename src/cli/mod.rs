@@ -19,10 +19,10 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use clock_drift::cli::{Exit, Failure, block_on, print};
+use clock_drift::cli::{CommandError, Exit, block_on, print};
 use clock_drift::{command as nodes, terminal};
 
-use crate::config::raw::Raw;
+use crate::config::raw::RawConfig;
 use crate::config::{ConfigError, LogFormat, Settings, read_file};
 use crate::os::clock::{Clock as _, LinuxClock};
 
@@ -78,17 +78,17 @@ struct ConfigArgs {
     #[arg(long, value_name = "FILE", env = "DRIFT_AGENT_CONFIG", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     #[command(flatten)]
-    raw: Raw,
+    raw: RawConfig,
 }
 
 impl ConfigArgs {
-    fn settings(self) -> Result<Settings, Failure> {
+    fn settings(self) -> Result<Settings, CommandError> {
         let file = read_file(self.config.as_deref())?;
         Ok(Settings::new(self.raw, file)?)
     }
 }
 
-impl From<ConfigError> for Failure {
+impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
         Self(if error.is_usage() { Exit::Usage } else { Exit::Config }, error.to_string())
     }
@@ -125,7 +125,7 @@ pub fn main() -> ExitCode {
         Command::Nodes(args) => nodes::run(args, || LinuxClock.read()),
         Command::CheckConfig(args) => check_config::run(args),
     };
-    let exit = done.unwrap_or_else(|Failure(exit, message)| {
+    let exit = done.unwrap_or_else(|CommandError(exit, message)| {
         let name = if is_plugin { "kubectl clock-drift" } else { "drift-agent" };
         eprintln!("{name}: {}", fit_to_print(message));
         exit

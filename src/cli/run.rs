@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::{ConfigArgs, Exit, Failure, block_on, start_log};
+use super::{CommandError, ConfigArgs, Exit, block_on, start_log};
 use crate::agent::Agent;
 use crate::build_info::{REVISION, VERSION};
 use crate::config::{Kubernetes, Settings};
@@ -18,23 +18,23 @@ use crate::os::clock::LinuxClock;
 use crate::os::signals::{LinuxSignals, Paths};
 use crate::os::step_clock::Kernel;
 use crate::sources::dns::Dns;
-use crate::step::Hands;
+use crate::step::ClockStepper;
 use drift_core::io::Effect;
 use drift_core::step::policy::Mode;
 use drift_core::step::stepper::{Method, Outcome, StepResult};
 use drift_core::time::Offset;
 
-pub(super) fn run(args: ConfigArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: ConfigArgs) -> Result<Exit, CommandError> {
     let settings = args.settings()?;
     start_log(&settings);
     block_on(agent(settings))
 }
 
-async fn agent(settings: Settings) -> Result<Exit, Failure> {
+async fn agent(settings: Settings) -> Result<Exit, CommandError> {
     let node = node_name(&settings);
     let api = connect(&settings, node.as_ref()).await?;
     let listener = server::bind(settings.listen).await.map_err(|error| {
-        Failure(
+        CommandError(
             Exit::Config,
             format!("listen: \"{}\" cannot be had: {error}; name a free address and port", settings.listen),
         )
@@ -56,10 +56,11 @@ async fn agent(settings: Settings) -> Result<Exit, Failure> {
     let writes = api.is_some();
     let watched = api.clone().filter(|_| settings.core.step.on_request);
     let clock = Arc::new(LinuxClock);
-    let hands = Hands::new(&settings, clock.clone(), Arc::new(Kernel));
+    let clock_stepper = ClockStepper::new(&settings, clock.clone(), Arc::new(Kernel));
     let signals = LinuxSignals::open(clock.clone(), &Paths::default());
-    let mut agent =
-        Agent::new(&settings, clock, Dns::default(), api).with_hands(hands).with_signals(Box::new(signals));
+    let mut agent = Agent::new(&settings, clock, Dns::default(), api)
+        .with_stepper(clock_stepper)
+        .with_signals(Box::new(signals));
     let requests = watched.map(|api| tokio::spawn(requests::watch(api, agent.inputs())));
     let http = tokio::spawn(server::serve(listener, agent.shared()));
     agent.run(ended()?, |effect| log(effect, &node, writes)).await;
@@ -70,8 +71,8 @@ async fn agent(settings: Settings) -> Result<Exit, Failure> {
 }
 
 /// `SIGTERM` from the kubelet, `SIGINT` from a terminal.
-fn ended() -> Result<impl Future<Output = ()>, Failure> {
-    let catch = |kind| signal(kind).map_err(|e| Failure::software("cannot wait for signals", e));
+fn ended() -> Result<impl Future<Output = ()>, CommandError> {
+    let catch = |kind| signal(kind).map_err(|e| CommandError::software("cannot wait for signals", e));
     let (mut term, mut int) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {
@@ -98,25 +99,28 @@ fn node_name(settings: &Settings) -> Option<String> {
     })
 }
 
-async fn connect(settings: &Settings, node: Option<&String>) -> Result<Option<NodeApi>, Failure> {
+async fn connect(settings: &Settings, node: Option<&String>) -> Result<Option<NodeApi>, CommandError> {
     let access = match (settings.kubernetes, access()) {
         (Kubernetes::Off, _) | (Kubernetes::Auto, None) => return Ok(None),
         (Kubernetes::On, None) => {
             let hint = "no API server is configured: run in a pod with a service account, set KUBECONFIG, or say off";
-            return Err(Failure(Exit::Config, format!("kubernetes: \"on\", but {hint}")));
+            return Err(CommandError(Exit::Config, format!("kubernetes: \"on\", but {hint}")));
         }
         (Kubernetes::On | Kubernetes::Auto, Some(access)) => access,
     };
     let Some(node) = node else {
         let hint = "set NODE_NAME to the name of this Node (downward API: fieldPath spec.nodeName)";
-        return Err(Failure(
+        return Err(CommandError(
             Exit::Config,
             format!("nodeName: not set, but the Node is to be annotated; {hint}"),
         ));
     };
     let api = NodeApi::new(access, node.clone()).await;
     api.map(Some).map_err(|error| {
-        Failure(Exit::Config, format!("kubernetes: the API server's configuration is not right: {error}"))
+        CommandError(
+            Exit::Config,
+            format!("kubernetes: the API server's configuration is not right: {error}"),
+        )
     })
 }
 
@@ -124,7 +128,7 @@ async fn connect(settings: &Settings, node: Option<&String>) -> Result<Option<No
 fn log(effect: &Effect, node: &str, writes: bool) {
     log_notes(effect);
     match effect {
-        Effect::Audit(outcome) => audit(outcome),
+        Effect::LogStep(outcome) => audit(outcome),
         Effect::WriteNode(report) if !writes => {
             info!(patch = %node::patch(node, report), "would apply to nodes/{node}/status");
         }
@@ -138,8 +142,8 @@ fn log(effect: &Effect, node: &str, writes: bool) {
 /// What changed.
 pub(super) fn log_notes(effect: &Effect) {
     match effect {
-        Effect::Tell(what) if what.is_warning() => warn!("{what}"),
-        Effect::Tell(what) => info!("{what}"),
+        Effect::Log(what) if what.is_warning() => warn!("{what}"),
+        Effect::Log(what) => info!("{what}"),
         _ => {}
     }
 }

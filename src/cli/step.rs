@@ -7,13 +7,13 @@ use clap::Args;
 use tokio::time::timeout;
 
 use super::run::{audit, log_notes};
-use super::{ConfigArgs, Exit, Failure, block_on, print, start_log};
+use super::{CommandError, ConfigArgs, Exit, block_on, print, start_log};
 use crate::agent::Agent;
 use crate::config::Settings;
 use crate::os::clock::LinuxClock;
 use crate::os::step_clock::Kernel;
 use crate::sources::dns::Dns;
-use crate::step::Hands;
+use crate::step::ClockStepper;
 use drift_core::step::policy::Mode;
 use drift_core::step::stepper::StepResult;
 
@@ -29,7 +29,7 @@ pub(super) struct StepArgs {
     config: ConfigArgs,
 }
 
-pub(super) fn run(args: StepArgs) -> Result<Exit, Failure> {
+pub(super) fn run(args: StepArgs) -> Result<Exit, CommandError> {
     let mut settings = args.config.settings()?;
     let step = &mut settings.core.step;
     step.dry_run |= args.dry_run;
@@ -41,20 +41,20 @@ pub(super) fn run(args: StepArgs) -> Result<Exit, Failure> {
     block_on(ask(settings))
 }
 
-async fn ask(settings: Settings) -> Result<Exit, Failure> {
+async fn ask(settings: Settings) -> Result<Exit, CommandError> {
     let clock = Arc::new(LinuxClock);
-    let hands = Hands::new(&settings, clock.clone(), Arc::new(Kernel));
-    let mut agent = Agent::new(&settings, clock, Dns::default(), None).with_hands(hands);
+    let clock_stepper = ClockStepper::new(&settings, clock.clone(), Arc::new(Kernel));
+    let mut agent = Agent::new(&settings, clock, Dns::default(), None).with_stepper(clock_stepper);
     let outcome = timeout(DEADLINE, agent.step_once(log_notes)).await;
     let Ok(outcome) = outcome else {
-        let sentence = agent.shared().view().sentence();
-        return Err(Failure(Exit::NothingMeasured, format!("no step: {sentence}")));
+        let sentence = agent.shared().snapshot().sentence();
+        return Err(CommandError(Exit::Unknown, format!("no step: {sentence}")));
     };
     audit(&outcome);
     print(&format!("{}\n", outcome.sentence()))?;
     Ok(match outcome.result {
         StepResult::Stepped | StepResult::DryRun | StepResult::NotNeeded => Exit::Ok,
-        StepResult::Refused => Exit::Drifting,
+        StepResult::Refused => Exit::Negative,
         StepResult::Failed => Exit::Software,
     })
 }

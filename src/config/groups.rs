@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::http_url::HttpUrl;
-use super::raw::{HTTP_DATE, LastResort};
-use super::value::{Given, Origin};
+use super::raw::{Fallback, HTTP_DATE};
+use super::value::{Origin, Setting};
 use super::{Chrony, ConfigError, DEFAULT_CHRONY_SOCKET, MILLI, SECOND, raw};
 use crate::os::chrony::parse_makestep;
 use drift_core::report::leeway;
@@ -19,9 +19,9 @@ const LARGEST_LEEWAY: Duration = Duration::from_secs(120);
 
 pub(super) fn step(flags: raw::Step, file: raw::Step) -> Result<policy::Settings, ConfigError> {
     let raw::Step { mode, min_offset, max_offset, cooldown, dry_run, on_request } = flags;
-    let yes_or_no = |given: Given| given.one_of(&[("true", true), ("false", false)]);
-    let min = Given::pick("step.minOffset", min_offset, file.min_offset, "100ms");
-    let max = Given::pick("step.maxOffset", max_offset, file.max_offset, "24h");
+    let yes_or_no = |given: Setting| given.one_of(&[("true", true), ("false", false)]);
+    let min = Setting::pick("step.minOffset", min_offset, file.min_offset, "100ms");
+    let max = Setting::pick("step.maxOffset", max_offset, file.max_offset, "24h");
     let min_offset = min.time(10 * MILLI..=3_600 * SECOND, "100ms")?;
     let max_offset = max.time(SECOND..=30 * DAY, "24h")?;
     if max_offset < min_offset {
@@ -29,21 +29,21 @@ pub(super) fn step(flags: raw::Step, file: raw::Step) -> Result<policy::Settings
     }
     let modes = [Mode::Off, Mode::Chrony, Mode::Kernel, Mode::Auto].map(|mode| (mode.label(), mode));
     Ok(policy::Settings {
-        mode: Given::pick("step.mode", mode, file.mode, "off").one_of(&modes)?,
+        mode: Setting::pick("step.mode", mode, file.mode, "off").one_of(&modes)?,
         min_offset,
         max_offset,
-        cooldown: Given::pick("step.cooldown", cooldown, file.cooldown, "5m").time(SECOND..=DAY, "5m")?,
-        dry_run: yes_or_no(Given::pick("step.dryRun", dry_run, file.dry_run, "false"))?,
-        on_request: yes_or_no(Given::pick("step.onRequest", on_request, file.on_request, "false"))?,
+        cooldown: Setting::pick("step.cooldown", cooldown, file.cooldown, "5m").time(SECOND..=DAY, "5m")?,
+        dry_run: yes_or_no(Setting::pick("step.dryRun", dry_run, file.dry_run, "false"))?,
+        on_request: yes_or_no(Setting::pick("step.onRequest", on_request, file.on_request, "false"))?,
     })
 }
 
 pub(super) fn chrony(flags: raw::Chrony, file: raw::Chrony) -> Result<Chrony, ConfigError> {
     let raw::Chrony { socket, makestep } = flags;
-    let socket = Given::pick("chrony.socket", socket, file.socket, DEFAULT_CHRONY_SOCKET);
+    let socket = Setting::pick("chrony.socket", socket, file.socket, DEFAULT_CHRONY_SOCKET);
     let path = PathBuf::from(&socket.text);
     if path.is_absolute() && path.file_name().is_some() && socket.text.len() <= LONGEST_SOCKET_PATH {
-        let makestep = Given::pick("chrony.makestep", makestep, file.makestep, "1 3");
+        let makestep = Setting::pick("chrony.makestep", makestep, file.makestep, "1 3");
         let rule = Some(makestep.text.trim()).filter(|text| !text.is_empty()).map(parse_makestep).transpose();
         Ok(Chrony { socket: path, makestep: rule.map_err(|expected| makestep.wrong(&expected))? })
     } else {
@@ -53,14 +53,14 @@ pub(super) fn chrony(flags: raw::Chrony, file: raw::Chrony) -> Result<Chrony, Co
 
 /// A source that is named on the command line replaces those of the file, as a pool does.
 pub(super) fn last_resort(
-    flags: Option<Vec<LastResort>>,
-    file: Option<Vec<LastResort>>,
+    flags: Option<Vec<Fallback>>,
+    file: Option<Vec<Fallback>>,
 ) -> Result<Vec<HttpUrl>, ConfigError> {
     let origin = if flags.is_some() { Origin::CommandLine } else { Origin::File };
     let mut urls: Vec<HttpUrl> = Vec::new();
-    for LastResort { kind, url } in flags.or(file).unwrap_or_default() {
-        Given { key: "lastResort.kind", text: kind.0, origin }.one_of(&[(HTTP_DATE, ())])?;
-        let given = Given { key: "lastResort.url", text: url.0, origin };
+    for Fallback { kind, url } in flags.or(file).unwrap_or_default() {
+        Setting { key: "lastResort.kind", text: kind.0, origin }.one_of(&[(HTTP_DATE, ())])?;
+        let given = Setting { key: "lastResort.url", text: url.0, origin };
         let url = HttpUrl::parse(&given.text).map_err(|expected| given.wrong(expected))?;
         if urls.iter().any(|other| other.is_same_as(&url)) {
             return Err(given.wrong("each URL once: a server cannot confirm itself"));
@@ -77,9 +77,9 @@ pub(super) fn leeway(
 ) -> Result<leeway::Settings, ConfigError> {
     let raw::Leeway { peer_allowance, minimum, maximum } = flags;
     let threshold = humantime::format_duration(threshold).to_string();
-    let peers = Given::pick("leeway.peerAllowance", peer_allowance, file.peer_allowance, &threshold);
-    let least = Given::pick("leeway.minimum", minimum, file.minimum, "5s");
-    let most = Given::pick("leeway.maximum", maximum, file.maximum, "30s");
+    let peers = Setting::pick("leeway.peerAllowance", peer_allowance, file.peer_allowance, &threshold);
+    let least = Setting::pick("leeway.minimum", minimum, file.minimum, "5s");
+    let most = Setting::pick("leeway.maximum", maximum, file.maximum, "30s");
     let minimum = least.time(Duration::ZERO..=LARGEST_LEEWAY, "5s")?;
     let maximum = most.time(SECOND..=LARGEST_LEEWAY, "30s")?;
     if maximum < minimum {

@@ -5,7 +5,7 @@ use std::fmt;
 use hyper::Uri;
 
 use super::pool::PoolName;
-use drift_core::http_date::coarse::Site;
+use drift_core::http_date::coarse::HttpSource;
 
 const HTTP_PORT: u16 = 80;
 
@@ -54,8 +54,8 @@ impl HttpUrl {
     }
 
     /// What the core calls it.
-    pub fn site(&self) -> Site {
-        Site { url: self.text.clone(), host: self.host.clone() }
+    pub fn site(&self) -> HttpSource {
+        HttpSource { url: self.text.clone(), host: self.host.clone() }
     }
 
     /// What to resolve, and the port.

@@ -19,8 +19,8 @@ use drift_core::ntp::sample::Limits;
 use http_url::HttpUrl;
 pub use listen::Listen;
 use pool::PoolName;
-use raw::{Raw, Region, Text};
-use value::Given;
+use raw::{ConfigText, RawConfig, Region};
+use value::Setting;
 pub use value::{ConfigError, Origin};
 
 /// The pools of the default: one smears leap seconds and one does not, and they share no operator.
@@ -92,19 +92,19 @@ pub enum LogFormat {
 }
 
 /// Reads the file, if one is named.
-pub fn read_file(path: Option<&Path>) -> Result<Raw, ConfigError> {
-    let Some(path) = path else { return Ok(Raw::default()) };
+pub fn read_file(path: Option<&Path>) -> Result<RawConfig, ConfigError> {
+    let Some(path) = path else { return Ok(RawConfig::default()) };
     let wrong = |reason: String| ConfigError::File { path: path.to_owned(), reason };
     let text = std::fs::read_to_string(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
     parse(&text).map_err(|reason| wrong(format!("not a configuration: {reason}")))
 }
 
 /// Reads the text of a configuration file.
-pub fn parse(yaml: &str) -> Result<Raw, String> {
+pub fn parse(yaml: &str) -> Result<RawConfig, String> {
     let is_blank =
         |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim() == "---";
     if yaml.lines().all(is_blank) {
-        return Ok(Raw::default());
+        return Ok(RawConfig::default());
     }
     serde_saphyr::from_str(yaml).map_err(|error| in_one_line(&error, yaml))
 }
@@ -127,9 +127,9 @@ fn in_one_line(error: &serde_saphyr::Error, yaml: &str) -> String {
 
 impl Settings {
     /// Checks what was written on the command line (with the environment) and in the file.
-    pub fn new(flags: Raw, file: Raw) -> Result<Self, ConfigError> {
+    pub fn new(flags: RawConfig, file: RawConfig) -> Result<Self, ConfigError> {
         // Taken apart whole, so that a new key cannot be forgotten here.
-        let Raw {
+        let RawConfig {
             pools,
             // No flag has regions.
             regions: _,
@@ -151,14 +151,14 @@ impl Settings {
             log_level,
         } = flags;
         let mut warnings = Vec::new();
-        let region = Given::pick("region", region, file.region, "").text;
+        let region = Setting::pick("region", region, file.region, "").text;
         let regional = regional_pools(file.regions.unwrap_or_default(), &region, &mut warnings)?;
         let pools = pool_names("pools", pools, regional.or(file.pools))?;
         let interval =
-            Given::pick("interval", interval, file.interval, "64s").time(SECOND..=1_024 * SECOND, "64s")?;
-        let threshold = Given::pick("threshold", threshold, file.threshold, "100ms")
+            Setting::pick("interval", interval, file.interval, "64s").time(SECOND..=1_024 * SECOND, "64s")?;
+        let threshold = Setting::pick("threshold", threshold, file.threshold, "100ms")
             .time(MILLI..=10 * SECOND, "100ms")?;
-        let stale = Given::pick("staleAfter", stale_after, file.stale_after, "10m");
+        let stale = Setting::pick("staleAfter", stale_after, file.stale_after, "10m");
         let stale_after = stale.time(SECOND..=86_400 * SECOND, "10m")?;
         if stale_after < interval * 3 {
             return Err(stale.wrong(&format!(
@@ -166,7 +166,7 @@ impl Settings {
                 humantime::format_duration(interval)
             )));
         }
-        let servers = Given::pick("serversPerPool", servers_per_pool, file.servers_per_pool, "4");
+        let servers = Setting::pick("serversPerPool", servers_per_pool, file.servers_per_pool, "4");
         let servers_per_pool = servers.text.parse().ok().filter(|n| (1..=16).contains(n));
         let servers_per_pool =
             servers_per_pool.ok_or_else(|| servers.wrong("a whole number from 1 to 16"))?;
@@ -177,9 +177,9 @@ impl Settings {
         let chrony = groups::chrony(chrony, file.chrony)?;
         let leeway = groups::leeway(leeway, file.leeway, threshold)?;
         let file_name =
-            file.node_name.map(|Text(text)| Given { key: "nodeName", text, origin: Origin::File });
+            file.node_name.map(|ConfigText(text)| Setting { key: "nodeName", text, origin: Origin::File });
         let flag_name =
-            node_name.map(|Text(text)| Given { key: "nodeName", text, origin: Origin::CommandLine });
+            node_name.map(|ConfigText(text)| Setting { key: "nodeName", text, origin: Origin::CommandLine });
         let node_name = flag_name.or(file_name);
         if let Some(given) = node_name.as_ref().filter(|given| !is_node_name(&given.text)) {
             return Err(given.wrong(
@@ -209,16 +209,16 @@ impl Settings {
             chrony,
             pools,
             last_resort,
-            listen: listen_address(&Given::pick("listen", listen, file.listen, ":10123"))?,
+            listen: listen_address(&Setting::pick("listen", listen, file.listen, ":10123"))?,
             node_name,
-            kubernetes: Given::pick("kubernetes", kubernetes, file.kubernetes, "auto").one_of(&[
+            kubernetes: Setting::pick("kubernetes", kubernetes, file.kubernetes, "auto").one_of(&[
                 ("auto", Kubernetes::Auto),
                 ("on", Kubernetes::On),
                 ("off", Kubernetes::Off),
             ])?,
-            log_format: Given::pick("logFormat", log_format, file.log_format, "text")
+            log_format: Setting::pick("logFormat", log_format, file.log_format, "text")
                 .one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)])?,
-            log_level: Given::pick("logLevel", log_level, file.log_level, "info").one_of(&[
+            log_level: Setting::pick("logLevel", log_level, file.log_level, "info").one_of(&[
                 ("error", tracing::Level::ERROR),
                 ("warn", tracing::Level::WARN),
                 ("info", tracing::Level::INFO),
@@ -232,11 +232,11 @@ impl Settings {
 
 /// Each as written on the command line and in the file.
 fn limits(
-    (round_trip, file_round_trip): (Option<Text>, Option<Text>),
-    (root_distance, file_root_distance): (Option<Text>, Option<Text>),
+    (round_trip, file_round_trip): (Option<ConfigText>, Option<ConfigText>),
+    (root_distance, file_root_distance): (Option<ConfigText>, Option<ConfigText>),
 ) -> Result<Limits, ConfigError> {
-    let round_trip = Given::pick("maxRoundTrip", round_trip, file_round_trip, "1s");
-    let root_distance = Given::pick("maxRootDistance", root_distance, file_root_distance, "1s");
+    let round_trip = Setting::pick("maxRoundTrip", round_trip, file_round_trip, "1s");
+    let root_distance = Setting::pick("maxRootDistance", root_distance, file_root_distance, "1s");
     Ok(Limits {
         max_round_trip: round_trip.time(MILLI..=3 * SECOND, "1s")?,
         max_root_distance: root_distance.time(MILLI..=16 * SECOND, "1s")?,
@@ -249,7 +249,7 @@ fn regional_pools(
     regions: BTreeMap<String, Region>,
     region: &str,
     warnings: &mut Vec<String>,
-) -> Result<Option<Vec<Text>>, ConfigError> {
+) -> Result<Option<Vec<ConfigText>>, ConfigError> {
     for each in regions.values() {
         pool_names("regions", None, Some(each.pools.clone()))?;
     }
@@ -267,17 +267,17 @@ fn regional_pools(
 
 fn pool_names(
     key: &'static str,
-    flags: Option<Vec<Text>>,
-    file: Option<Vec<Text>>,
+    flags: Option<Vec<ConfigText>>,
+    file: Option<Vec<ConfigText>>,
 ) -> Result<Vec<PoolName>, ConfigError> {
     let (texts, origin) = match (flags, file) {
         (Some(texts), _) => (texts, Origin::CommandLine),
         (None, Some(texts)) => (texts, Origin::File),
-        (None, None) => (DEFAULT_POOLS.map(|p| Text(p.to_owned())).to_vec(), Origin::Default),
+        (None, None) => (DEFAULT_POOLS.map(|p| ConfigText(p.to_owned())).to_vec(), Origin::Default),
     };
-    let given = |text: &str| Given { key, text: text.to_owned(), origin };
+    let given = |text: &str| Setting { key, text: text.to_owned(), origin };
     let mut names: Vec<PoolName> = Vec::with_capacity(texts.len());
-    for Text(text) in &texts {
+    for ConfigText(text) in &texts {
         let name = PoolName::parse(text).ok_or_else(|| {
             given(text).wrong("HOST, HOST:PORT, an IPv4 address, or [IPv6]:PORT, with a port from 1 to 65535")
         })?;
@@ -287,13 +287,13 @@ fn pool_names(
         names.push(name);
     }
     if names.len() < 2 {
-        let all: Vec<&str> = texts.iter().map(|Text(t)| t.as_str()).collect();
+        let all: Vec<&str> = texts.iter().map(|ConfigText(t)| t.as_str()).collect();
         return Err(given(&all.join(", ")).wrong("at least two pools, so that neither is believed alone"));
     }
     Ok(names)
 }
 
-fn listen_address(given: &Given) -> Result<Listen, ConfigError> {
+fn listen_address(given: &Setting) -> Result<Listen, ConfigError> {
     let hint = "[ADDRESS]:PORT, such as :10123, 127.0.0.1:10123 or [::1]:10123";
     Listen::parse(&given.text).ok_or_else(|| given.wrong(hint))
 }
@@ -312,7 +312,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn from_file(yaml: &str) -> Result<Settings, String> {
-        Settings::new(Raw::default(), parse(yaml)?).map_err(|e| e.to_string())
+        Settings::new(RawConfig::default(), parse(yaml)?).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
-        let flags = Raw { interval: Some(Text("32s".into())), ..Raw::default() };
+        let flags = RawConfig { interval: Some(ConfigText("32s".into())), ..RawConfig::default() };
         let file = parse("interval: 128s\nthreshold: 250ms\nserversPerPool: 2").unwrap();
         let settings = Settings::new(flags, file).unwrap();
         assert_eq!(settings.core.interval, Duration::from_secs(32));
@@ -432,17 +432,17 @@ mod tests {
 
     #[test]
     fn a_pool_named_by_a_flag_wins_over_the_regions() {
-        let named = |names: [&str; 2]| Some(names.map(|n| Text(n.to_owned())).to_vec());
-        let flags = Raw { pools: named(["a.example", "b.example"]), ..Raw::default() };
+        let named = |names: [&str; 2]| Some(names.map(|n| ConfigText(n.to_owned())).to_vec());
+        let flags = RawConfig { pools: named(["a.example", "b.example"]), ..RawConfig::default() };
         let file = parse("region: eu\nregions: {eu: {pools: [a.eu, b.eu]}}").unwrap();
         assert_eq!(Settings::new(flags, file).unwrap().core.pools, ["a.example", "b.example"]);
     }
 
     #[test]
     fn what_is_wrong_in_the_file_is_said_of_the_file() {
-        let error = Settings::new(Raw::default(), parse("nodeName: ''").unwrap()).unwrap_err();
+        let error = Settings::new(RawConfig::default(), parse("nodeName: ''").unwrap()).unwrap_err();
         assert!(!error.is_usage(), "{error}");
-        let flags = Raw { node_name: Some(Text(String::new())), ..Raw::default() };
+        let flags = RawConfig { node_name: Some(ConfigText(String::new())), ..RawConfig::default() };
         assert!(Settings::new(flags, parse("nodeName: n0").unwrap()).unwrap_err().is_usage());
     }
 

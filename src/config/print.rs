@@ -69,13 +69,13 @@ impl Settings {
 mod tests {
     use super::*;
     use crate::config::parse;
-    use crate::config::raw::Raw;
+    use crate::config::raw::RawConfig;
 
     #[test]
     fn what_is_printed_reads_itself_back() {
         let written = "pools: [a.example, '[2001:db8::1]:1123']\nthreshold: 250ms\nkubernetes: 'off'\nnodeName: n0\nlogFormat: json\nlastResort: [{kind: http-date, url: 'http://[::1]:8080/a?b=%22c'}]";
-        let settings = Settings::new(Raw::default(), parse(written).unwrap()).unwrap();
-        let again = Settings::new(Raw::default(), parse(&settings.in_yaml()).unwrap()).unwrap();
+        let settings = Settings::new(RawConfig::default(), parse(written).unwrap()).unwrap();
+        let again = Settings::new(RawConfig::default(), parse(&settings.in_yaml()).unwrap()).unwrap();
         assert_eq!(again, settings);
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::nearest::question;
-use super::raw::Text;
+use super::raw::ConfigText;
 
 /// A setting that is not right: which, what it is, and what would be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,17 +61,22 @@ impl ConfigError {
 }
 
 /// One value and where it came from.
-pub(super) struct Given {
+pub(super) struct Setting {
     pub key: &'static str,
     pub text: String,
     pub origin: Origin,
 }
 
-impl Given {
-    pub fn pick(key: &'static str, flag: Option<Text>, file: Option<Text>, default: &str) -> Self {
+impl Setting {
+    pub fn pick(
+        key: &'static str,
+        flag: Option<ConfigText>,
+        file: Option<ConfigText>,
+        default: &str,
+    ) -> Self {
         let (text, origin) = match (flag, file) {
-            (Some(Text(text)), _) => (text, Origin::CommandLine),
-            (None, Some(Text(text))) => (text, Origin::File),
+            (Some(ConfigText(text)), _) => (text, Origin::CommandLine),
+            (None, Some(ConfigText(text))) => (text, Origin::File),
             (None, None) => (default.to_owned(), Origin::Default),
         };
         Self { key, text, origin }

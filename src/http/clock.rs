@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use drift_core::report::snapshot::View;
+use drift_core::report::snapshot::Snapshot;
 use drift_core::time::Offset;
 
 /// The answer while an offset is known.
@@ -59,28 +59,31 @@ pub struct NoClock {
 }
 
 impl Recommended {
-    fn new(view: &View) -> Self {
-        Self { recommended_leeway_seconds: view.leeway.seconds, leeway_reason: view.leeway.reason.clone() }
+    fn new(snapshot: &Snapshot) -> Self {
+        Self {
+            recommended_leeway_seconds: snapshot.leeway.seconds,
+            leeway_reason: snapshot.leeway.reason.clone(),
+        }
     }
 }
 
 impl Clock {
     /// From what is known now.
-    pub fn new(view: &View) -> Result<Self, NoClock> {
-        let state = view.state.label();
-        let known = view.measured.zip(view.estimate_age).filter(|_| view.state.has_offset());
+    pub fn new(snapshot: &Snapshot) -> Result<Self, NoClock> {
+        let state = snapshot.state.label();
+        let known = snapshot.measured.zip(snapshot.estimate_age).filter(|_| snapshot.state.has_offset());
         let Some(((offset, bound), age)) = known else {
-            let coarse = view.coarse.offset();
+            let coarse = snapshot.coarse.offset();
             return Err(NoClock {
                 state,
-                reason: view.sentence(),
+                reason: snapshot.sentence(),
                 coarse: coarse.is_some(),
                 coarse_offset_seconds: coarse.map(|(offset, _)| offset.as_secs_f64()),
                 coarse_bound_seconds: coarse.map(|(_, bound)| bound.as_secs_f64()),
-                leeway: Recommended::new(view),
+                leeway: Recommended::new(snapshot),
             });
         };
-        let reference = view.node_time.plus(offset);
+        let reference = snapshot.node_time.plus(offset);
         let half = bound.as_nanos();
         Ok(Self {
             state,
@@ -90,7 +93,7 @@ impl Clock {
             earliest: reference.plus(Offset::from_nanos(-half)).rfc3339(9),
             latest: reference.plus(Offset::from_nanos(half)).rfc3339(9),
             estimate_age_seconds: age.as_secs_f64(),
-            leeway: Recommended::new(view),
+            leeway: Recommended::new(snapshot),
         })
     }
 }

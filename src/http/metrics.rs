@@ -9,8 +9,8 @@ use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
 use crate::build_info::{REVISION, VERSION};
 use crate::os::timex::KernelClock;
-use drift_core::ntp::server::Standing;
-use drift_core::report::snapshot::{PoolView, StepView, View};
+use drift_core::ntp::server::ServerState;
+use drift_core::report::snapshot::{PoolSnapshot, Snapshot, StepSnapshot};
 use drift_core::resume::{Class, Signal};
 use drift_core::step::stepper::Method;
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
@@ -71,19 +71,19 @@ impl Exposition {
 }
 
 /// The text of `/metrics`.
-pub fn render(view: &View, kernel: Option<KernelClock>) -> String {
+pub fn render(snapshot: &Snapshot, kernel: Option<KernelClock>) -> String {
     let mut out = Exposition { registry: Registry::new(), failures: String::new() };
-    estimate(&mut out, view);
-    pools(&mut out, &view.pools);
-    counts(&mut out, view);
-    signals(&mut out, view.signals);
+    estimate(&mut out, snapshot);
+    pools(&mut out, &snapshot.pools);
+    counts(&mut out, snapshot);
+    signals(&mut out, snapshot.signals);
     out.plain(
         "resume_rtc_uncertainty_seconds",
         "How exactly the hardware clock is known: a shorter pause does not show there.",
-        view.rtc_uncertainty.map(|width| width.as_secs_f64()),
+        snapshot.rtc_uncertainty.map(|width| width.as_secs_f64()),
     );
-    steps(&mut out, &view.step);
-    daemon(&mut out, view.daemon.as_ref());
+    steps(&mut out, &snapshot.step);
+    daemon(&mut out, snapshot.daemon.as_ref());
     kernel_clock(&mut out, kernel);
     out.gauge(
         "build_info",
@@ -96,61 +96,61 @@ pub fn render(view: &View, kernel: Option<KernelClock>) -> String {
     text
 }
 
-fn estimate(out: &mut Exposition, view: &View) {
+fn estimate(out: &mut Exposition, snapshot: &Snapshot) {
     out.plain(
         "offset_seconds",
         "Reference time minus node time: positive, the node is behind; negative, it is ahead.",
-        view.measured.map(|(offset, _)| offset.as_secs_f64()),
+        snapshot.measured.map(|(offset, _)| offset.as_secs_f64()),
     );
     out.plain(
         "offset_bound_seconds",
         "The true offset is inside offset_seconds plus or minus this.",
-        view.measured.map(|(_, bound)| bound.as_secs_f64()),
+        snapshot.measured.map(|(_, bound)| bound.as_secs_f64()),
     );
     out.plain(
         "threshold_seconds",
         "Offset from which the clock counts as drifting.",
-        Some(view.threshold.as_secs_f64()),
+        Some(snapshot.threshold.as_secs_f64()),
     );
     out.gauge(
         "state",
         "1 for the verdict in force, 0 for the others.",
         &["state"],
-        State::ALL.map(|s| (vec![s.label().to_owned()], Some(f64::from(u8::from(s == view.state))))),
+        State::ALL.map(|s| (vec![s.label().to_owned()], Some(f64::from(u8::from(s == snapshot.state))))),
     );
     out.plain(
         "estimate_age_seconds",
         "Age of the newest sample behind the offset.",
-        view.measured.and(view.estimate_age).map(|age| age.as_secs_f64()),
+        snapshot.measured.and(snapshot.estimate_age).map(|age| age.as_secs_f64()),
     );
-    coarse(out, view);
+    coarse(out, snapshot);
     #[expect(clippy::cast_precision_loss, reason = "two minutes at most")]
-    let leeway = view.leeway.seconds as f64;
+    let leeway = snapshot.leeway.seconds as f64;
     out.plain(
         "recommended_leeway_seconds",
         "What a verifier of tokens on this node should allow for clock skew.",
-        view.measured.filter(|_| view.state.has_offset()).map(|_| leeway),
+        snapshot.measured.filter(|_| snapshot.state.has_offset()).map(|_| leeway),
     );
     #[expect(clippy::cast_precision_loss, reason = "a handful of pools")]
-    let agreeing = view.pools_agreeing as f64;
+    let agreeing = snapshot.pools_agreeing as f64;
     out.plain("pools_agreeing", "Pools with a live server inside the estimate.", Some(agreeing));
     out.plain(
         "frequency_error_ratio",
         "How much slower than reference time the node's undisciplined oscillator runs; negative: faster.",
-        view.frequency.map(Ppb::as_ratio),
+        snapshot.frequency.map(Ppb::as_ratio),
     );
     out.plain(
         "pool_disagreement_seconds",
         "Largest minus smallest offset of a pool.",
-        view.disagreement().map(|d| d.as_secs_f64()),
+        snapshot.disagreement().map(|d| d.as_secs_f64()),
     );
 }
 
 /// Under names of its own: nobody who reads `offset_seconds` shall take a header for a measurement.
-fn coarse(out: &mut Exposition, view: &View) {
-    let offset = view.coarse.offset();
+fn coarse(out: &mut Exposition, snapshot: &Snapshot) {
+    let offset = snapshot.coarse.offset();
     out.plain(
-        "coarse",
+        "offset_is_coarse",
         "1 while all that is known of the offset is what HTTP Date headers say.",
         Some(f64::from(u8::from(offset.is_some()))),
     );
@@ -166,8 +166,8 @@ fn coarse(out: &mut Exposition, view: &View) {
     );
 }
 
-fn pools(out: &mut Exposition, pools: &[PoolView]) {
-    let mut each = |name: &str, help: &str, value: &dyn Fn(&PoolView) -> Option<f64>| {
+fn pools(out: &mut Exposition, pools: &[PoolSnapshot]) {
+    let mut each = |name: &str, help: &str, value: &dyn Fn(&PoolSnapshot) -> Option<f64>| {
         out.gauge(name, help, &["pool"], pools.iter().map(|p| (vec![p.name.clone()], value(p))));
     };
     each(
@@ -191,29 +191,29 @@ fn pools(out: &mut Exposition, pools: &[PoolView]) {
         p.sample_age.map(|d| d.as_secs_f64())
     });
     let servers = pools.iter().flat_map(|pool| {
-        Standing::ALL.map(|standing| {
-            let count = pool.servers.iter().filter(|s| s.standing == standing).count();
+        ServerState::ALL.map(|state| {
+            let count = pool.servers.iter().filter(|s| s.state == state).count();
             #[expect(clippy::cast_precision_loss, reason = "a handful of servers")]
             let count = count as f64;
-            (vec![pool.name.clone(), standing.label().to_owned()], Some(count))
+            (vec![pool.name.clone(), state.label().to_owned()], Some(count))
         })
     });
     out.gauge("pool_servers", "Servers in use, by what they are to us.", &["pool", "state"], servers);
 }
 
-fn counts(out: &mut Exposition, view: &View) {
-    let samples = view.pools.iter().zip(&view.counts.samples).flat_map(|(pool, results)| {
+fn counts(out: &mut Exposition, snapshot: &Snapshot) {
+    let samples = snapshot.pools.iter().zip(&snapshot.counts.samples).flat_map(|(pool, results)| {
         results.iter().map(|(result, count)| (vec![pool.name.clone(), (*result).to_owned()], *count))
     });
     out.counter("samples_total", "Exchanges, by what came of them.", &["pool", "result"], samples);
-    let writes = view.counts.writes.iter().map(|(result, count)| (vec![(*result).to_owned()], *count));
+    let writes = snapshot.counts.writes.iter().map(|(result, count)| (vec![(*result).to_owned()], *count));
     out.counter(
-        "kubernetes_writes_total",
+        "kubernetes_requests_total",
         "Requests to the API server, by what came of them.",
         &["result"],
         writes,
     );
-    let resumes = Class::ALL.into_iter().zip(view.counts.resumes);
+    let resumes = Class::ALL.into_iter().zip(snapshot.counts.resumes);
     let resumes = resumes.map(|(class, count)| (vec![class.label().to_owned()], count));
     out.counter(
         "resume_signals_total",
@@ -233,7 +233,7 @@ fn signals(out: &mut Exposition, signals: Option<[(Signal, bool); 6]>) {
     );
 }
 
-fn steps(out: &mut Exposition, step: &StepView) {
+fn steps(out: &mut Exposition, step: &StepSnapshot) {
     let counts = step.counts.iter().map(|((method, result), count)| {
         let method = method.map_or("none", Method::label);
         (vec![method.to_owned(), result.label().to_owned()], *count)
@@ -244,7 +244,7 @@ fn steps(out: &mut Exposition, step: &StepView) {
         &["method", "result"],
         counts,
     );
-    out.plain("last_step_seconds", "Age of the last step.", step.last_age.map(|age| age.as_secs_f64()));
+    out.plain("last_step_age_seconds", "Age of the last step.", step.last_age.map(|age| age.as_secs_f64()));
 }
 
 fn daemon(out: &mut Exposition, report: Option<&DaemonReport>) {

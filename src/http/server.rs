@@ -23,8 +23,8 @@ use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use super::clock::Clock;
-use super::page::{self, Picture};
-use crate::agent::Shared;
+use super::page::{self, PageContext};
+use crate::agent::AgentHandle;
 use crate::config::Listen;
 use crate::http::metrics;
 use crate::os::timex;
@@ -63,7 +63,7 @@ pub async fn bind(listen: Listen) -> Result<TcpListener, String> {
 }
 
 /// Serves until dropped.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+pub async fn serve(listener: TcpListener, shared: Arc<AgentHandle>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut served: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
     loop {
@@ -94,7 +94,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
+async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<AgentHandle>) {
     let service = service_fn(move |request| {
         let response = respond(&request, &shared);
         async { Ok::<_, Infallible>(response) }
@@ -109,7 +109,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     }
 }
 
-fn respond(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
+fn respond(request: &Request<Incoming>, shared: &AgentHandle) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -117,7 +117,7 @@ fn respond(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>
     }
     match request.uri().path() {
         "/metrics" => {
-            let text = metrics::render(&shared.view(), timex::read());
+            let text = metrics::render(&shared.snapshot(), timex::read());
             reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
         }
         "/healthz" => {
@@ -129,11 +129,11 @@ fn respond(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>
             }
         }
         "/readyz" => {
-            let view = shared.view();
-            let text = format!("{}: {}\n", view.state.label(), view.sentence());
-            reply(if view.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, TEXT, text)
+            let snapshot = shared.snapshot();
+            let text = format!("{}: {}\n", snapshot.state.label(), snapshot.sentence());
+            reply(if snapshot.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, TEXT, text)
         }
-        "/v1/clock" => match Clock::new(&shared.view()) {
+        "/v1/clock" => match Clock::new(&shared.snapshot()) {
             Ok(clock) => json(StatusCode::OK, &clock),
             Err(none) => json(StatusCode::SERVICE_UNAVAILABLE, &none),
         },
@@ -147,20 +147,20 @@ fn respond(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>
 }
 
 /// The page for browsers, a few lines for everybody else.
-fn status_page(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
+fn status_page(request: &Request<Incoming>, shared: &AgentHandle) -> Response<Full<Bytes>> {
     let mut response = if page::wants_html(request.headers()) {
         let html = shared.look(|machine, now| {
-            let view = machine.view(now);
-            let (journal, settings) = (machine.journal(), shared.settings());
-            let picture = Picture { view: &view, journal, now, settings, kernel: timex::read() };
-            page::render(&picture, request.uri().query())
+            let snapshot = machine.snapshot(now);
+            let (history, settings) = (machine.history(), shared.settings());
+            let context = PageContext { snapshot: &snapshot, history, now, settings, kernel: timex::read() };
+            page::render(&context, request.uri().query())
         });
         let mut response = reply(StatusCode::OK, HTML, html);
         let policy = HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
         response
     } else {
-        reply(StatusCode::OK, TEXT, page::in_text(&shared.view()))
+        reply(StatusCode::OK, TEXT, page::in_text(&shared.snapshot()))
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     response

@@ -19,7 +19,7 @@ use tracing::{Dispatch, debug};
 use super::event::{self, NAMESPACE};
 use super::node::{self, FIELD_MANAGER};
 use drift_core::report::node::{NodeEvent, NodeReport, Prior};
-use drift_core::report::publish::WriteError;
+use drift_core::report::publish::ApiError;
 
 /// No request takes longer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -73,37 +73,37 @@ impl NodeApi {
 
     /// Reads what an earlier run left on the Node. An empty merge patch changes nothing and returns the whole object: so the
     /// agent needs no permission to read.
-    pub async fn read(&self) -> Result<Prior, WriteError> {
+    pub async fn read(&self) -> Result<Prior, ApiError> {
         let patch = Patch::Merge(json!({}));
         let request = nodes().patch_subresource("status", &self.node, &PatchParams::default(), &patch);
-        let body = self.send(request.map_err(|_| WriteError::Rejected)?).await?;
-        let node: Node = serde_json::from_slice(&body).map_err(|_| WriteError::Server(None))?;
+        let body = self.send(request.map_err(|_| ApiError::Rejected)?).await?;
+        let node: Node = serde_json::from_slice(&body).map_err(|_| ApiError::Server(None))?;
         Ok(node::prior(&node))
     }
 
     /// Applies annotations and condition at once.
-    pub async fn write(&self, report: &NodeReport) -> Result<(), WriteError> {
+    pub async fn write(&self, report: &NodeReport) -> Result<(), ApiError> {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let patch = Patch::Apply(node::patch(&self.node, report));
         let request = nodes().patch_subresource("status", &self.node, &params, &patch);
-        let mut request = request.map_err(|_| WriteError::Rejected)?;
+        let mut request = request.map_err(|_| ApiError::Rejected)?;
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(METADATA_ONLY));
         self.send(request).await.map(drop)
     }
 
     /// Sends an event. One that is there already was sent before: that is what was wanted.
-    pub async fn send_event(&self, event: &NodeEvent) -> Result<(), WriteError> {
-        let body = serde_json::to_vec(&event::build(&self.node, event)).map_err(|_| WriteError::Rejected)?;
+    pub async fn send_event(&self, event: &NodeEvent) -> Result<(), ApiError> {
+        let body = serde_json::to_vec(&event::build(&self.node, event)).map_err(|_| ApiError::Rejected)?;
         let url = Event::url_path(&(), Some(NAMESPACE));
         let request =
-            Request::new(url).create(&PostParams::default(), body).map_err(|_| WriteError::Rejected)?;
+            Request::new(url).create(&PostParams::default(), body).map_err(|_| ApiError::Rejected)?;
         match self.exchange(request).await? {
             (StatusCode::CONFLICT, _, _) => Ok(()),
             (status, headers, _) => judge(status, &headers),
         }
     }
 
-    async fn send(&self, request: hyper::Request<Vec<u8>>) -> Result<Vec<u8>, WriteError> {
+    async fn send(&self, request: hyper::Request<Vec<u8>>) -> Result<Vec<u8>, ApiError> {
         let (status, headers, body) = self.exchange(request).await?;
         judge(status, &headers).map(|()| body)
     }
@@ -111,7 +111,7 @@ impl NodeApi {
     async fn exchange(
         &self,
         request: hyper::Request<Vec<u8>>,
-    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), WriteError> {
+    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), ApiError> {
         let exchange = async {
             let response = self.client.send(request.map(Body::from)).await.map_err(|e| e.to_string())?;
             let (parts, body) = response.into_parts();
@@ -129,7 +129,7 @@ impl NodeApi {
         }
         answer.map_err(|error| {
             debug!(error, "the API server was not reached");
-            WriteError::Unreachable
+            ApiError::Unreachable
         })
     }
 }
@@ -139,7 +139,7 @@ fn nodes() -> Request {
 }
 
 /// What an answer means to us.
-fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), WriteError> {
+fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), ApiError> {
     let retry_after = || {
         let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
         // A day is as good as for ever, and keeps a broken proxy from silencing us.
@@ -147,10 +147,10 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), WriteError> {
     };
     Err(match status {
         _ if status.is_success() => return Ok(()),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => WriteError::Forbidden,
-        StatusCode::NOT_FOUND => WriteError::NotFound,
-        StatusCode::TOO_MANY_REQUESTS => WriteError::TooManyRequests(retry_after()),
-        _ if status.is_server_error() => WriteError::Server(retry_after()),
-        _ => WriteError::Rejected,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ApiError::Forbidden,
+        StatusCode::NOT_FOUND => ApiError::NotFound,
+        StatusCode::TOO_MANY_REQUESTS => ApiError::TooManyRequests(retry_after()),
+        _ if status.is_server_error() => ApiError::Server(retry_after()),
+        _ => ApiError::Rejected,
     })
 }

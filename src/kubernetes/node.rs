@@ -8,7 +8,7 @@ use drift_core::report::names::{
     CLOCK_STATE, CONDITION, EXCEEDED_SINCE, LAST_STEP, OBSERVED_AT, OFFSET_BOUND_SECONDS, OFFSET_SECONDS,
     POOLS, STEP_RESULT,
 };
-use drift_core::report::node::{COARSE, NodeReport, Prior, Status};
+use drift_core::report::node::{COARSE, ConditionStatus, NodeReport, Prior};
 use drift_core::time::Wall;
 
 /// Who owns the fields that we apply.
@@ -70,7 +70,7 @@ pub fn prior(node: &Node) -> Prior {
     let since = |c: &NodeCondition| Wall::parse_rfc3339(&c.last_transition_time.as_ref()?.0.to_string());
     let annotation = |key: &str| node.metadata.annotations.as_ref()?.get(key).cloned();
     Prior {
-        condition: condition.and_then(|c| Some((Status::from_label(&c.status)?, since(c)?))),
+        condition: condition.and_then(|c| Some((ConditionStatus::from_label(&c.status)?, since(c)?))),
         exceeded_since: annotation(EXCEEDED_SINCE).and_then(|text| Wall::parse_rfc3339(&text)),
         last_step: annotation(LAST_STEP),
         step_result: annotation(STEP_RESULT),
@@ -80,7 +80,7 @@ pub fn prior(node: &Node) -> Prior {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clock_drift::nodes::row::{Field, Row, Says};
+    use clock_drift::nodes::row::{Field, ReportedState, Row};
     use drift_core::report::node::Reason;
     use drift_core::time::{Bound, Offset};
     use drift_core::verdict::State;
@@ -132,7 +132,7 @@ mod tests {
             row,
             Row {
                 name: "n0".into(),
-                says: Says::State(State::Drifting),
+                says: ReportedState::State(State::Drifting),
                 offset: Field::Value(Offset::from_nanos(132_241_000)),
                 bound: Field::Value(Bound::from_nanos(2_000_000)),
                 observed_at: Field::Value(at),
@@ -211,7 +211,7 @@ mod tests {
     fn an_earlier_run_is_read_back() {
         let node: Node = serde_json::from_value(patch("n0", &drifting())).unwrap();
         let at = Wall::parse_rfc3339("2026-11-22T10:00:00Z").unwrap();
-        let condition = Some((Status::True, at));
+        let condition = Some((ConditionStatus::True, at));
         assert_eq!(prior(&node), Prior { condition, exceeded_since: Some(at), ..Prior::default() });
         assert_eq!(prior(&Node::default()), Prior::default());
         let mut broken = node;

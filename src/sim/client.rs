@@ -1,7 +1,7 @@
 //! What rsntp 4.1.2 makes of an answer, faults included: so that the simulated world meets the same client as the real one.
 
 use drift_core::ntp::packet::{Header, Leap, NtpTimestamp, request};
-use drift_core::ntp::sample::{Exchange, Refusal};
+use drift_core::ntp::sample::{Exchange, RejectReason};
 use drift_core::time::{Offset, Reading, Wall};
 
 /// The request that rsntp sends at this wall time.
@@ -23,23 +23,23 @@ fn minus(a: i128, b: i128) -> f64 {
 
 /// Judges as rsntp does. It takes broadcasts and zero timestamps, checks no round trip, and believes a kiss-o'-death that
 /// answers another request.
-pub fn judge(bytes: &[u8], sent: &[u8], before: Reading, after: Reading) -> Result<Exchange, Refusal> {
-    let answer = Header::from_bytes(bytes).ok_or(Refusal::Malformed)?;
-    let asked = Header::from_bytes(sent).ok_or(Refusal::Malformed)?;
+pub fn judge(bytes: &[u8], sent: &[u8], before: Reading, after: Reading) -> Result<Exchange, RejectReason> {
+    let answer = Header::from_bytes(bytes).ok_or(RejectReason::Malformed)?;
+    let asked = Header::from_bytes(sent).ok_or(RejectReason::Malformed)?;
     if !(3..=4).contains(&answer.version) || !(3..=5).contains(&answer.mode) {
-        return Err(Refusal::Malformed);
+        return Err(RejectReason::Malformed);
     }
     if answer.stratum == 0 {
-        return Err(Refusal::Kiss(answer.kiss()));
+        return Err(RejectReason::Kiss(answer.kiss()));
     }
     if answer.origin != asked.transmit {
-        return Err(Refusal::WrongOrigin);
+        return Err(RejectReason::WrongOrigin);
     }
     if answer.leap == Leap::Alarm || answer.stratum >= 16 {
-        return Err(Refusal::Unsynchronised);
+        return Err(RejectReason::Unsynchronised);
     }
     if answer.mode == 3 {
-        return Err(Refusal::Malformed);
+        return Err(RejectReason::Malformed);
     }
     let [t1, t2, t3, t4] = [
         answer.origin,
@@ -49,7 +49,7 @@ pub fn judge(bytes: &[u8], sent: &[u8], before: Reading, after: Reading) -> Resu
     ]
     .map(unfold);
     let offset =
-        Offset::from_secs_f64(f64::midpoint(minus(t2, t1), minus(t3, t4))).ok_or(Refusal::Malformed)?;
-    let round_trip = Offset::from_secs_f64(minus(t4, t1) - minus(t3, t2)).ok_or(Refusal::Malformed)?;
+        Offset::from_secs_f64(f64::midpoint(minus(t2, t1), minus(t3, t4))).ok_or(RejectReason::Malformed)?;
+    let round_trip = Offset::from_secs_f64(minus(t4, t1) - minus(t3, t2)).ok_or(RejectReason::Malformed)?;
     Ok(Exchange { before, after, offset, round_trip, stratum: answer.stratum, leap: answer.leap })
 }

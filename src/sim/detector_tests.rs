@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drift_core::resume::{Class, Detection, Detector, Observation, OnSet, RtcRead, Signal};
+use drift_core::resume::{Class, Detection, Detector, Observation, RtcRead, RtcSetBehavior, Signal};
 use drift_core::time::{Mono, Offset, Ppb, Reading, Wall};
 use proptest::prelude::*;
 
@@ -85,7 +85,7 @@ fn the_weaker_word_first_and_the_stronger_after_it() {
     desk.run(MS * 100);
     desk.node.disrupt();
     desk.run(SEC * 5);
-    assert_eq!(desk.take(), [(Class::ClockSet, Signal::ClockSet), (Class::Resume, Signal::Vmclock)]);
+    assert_eq!(desk.take(), [(Class::ClockSet, Signal::ClockSet), (Class::Pause, Signal::Vmclock)]);
     assert_eq!(
         desk.replaces,
         [None, None, None, Some(Class::ClockSet)],
@@ -101,19 +101,19 @@ fn what_follows_of_the_same_event_is_silent_and_of_another_is_not() {
     desk.run(MS * 200);
     desk.step(20_000);
     desk.run(SEC * 5);
-    assert_eq!(desk.take(), [(Class::Resume, Signal::Vmclock)]);
+    assert_eq!(desk.take(), [(Class::Pause, Signal::Vmclock)]);
     // Much later it is not theirs.
     desk.node.disrupt();
     desk.run(MS * 1_500);
     desk.step(20_000);
     desk.run(SEC * 5);
-    assert_eq!(desk.take(), [(Class::Resume, Signal::Vmclock), (Class::ClockSet, Signal::ClockSet)]);
+    assert_eq!(desk.take(), [(Class::Pause, Signal::Vmclock), (Class::ClockSet, Signal::ClockSet)]);
     // The same signal again is another event, however soon.
     desk.node.disrupt();
     desk.run(MS * 500);
     desk.node.disrupt();
     desk.run(SEC * 5);
-    assert_eq!(desk.take(), [(Class::Resume, Signal::Vmclock); 2]);
+    assert_eq!(desk.take(), [(Class::Pause, Signal::Vmclock); 2]);
     assert!(desk.replaces.iter().all(Option::is_none), "they are all events of their own");
 }
 
@@ -127,7 +127,7 @@ fn written() -> Desk {
     while desk.told.is_empty() {
         desk.run(MS * 10);
     }
-    assert_eq!(desk.take(), [(Class::RtcWritten, Signal::Rtc)]);
+    assert_eq!(desk.take(), [(Class::RtcWrite, Signal::Rtc)]);
     desk
 }
 
@@ -136,12 +136,12 @@ fn what_the_pools_bore_out_is_told_no_more_by_what_shows_later_of_it() {
     for borne_out in [true, false] {
         let mut desk = written();
         if borne_out {
-            assert_eq!(desk.detector.was_borne_out(), Class::RtcWritten);
+            assert_eq!(desk.detector.was_borne_out(), Class::RtcWrite);
         }
         desk.run(MS * 500);
         desk.node.disrupt();
         desk.run(SEC * 5);
-        let later = (!borne_out).then_some((Class::Resume, Signal::Vmclock));
+        let later = (!borne_out).then_some((Class::Pause, Signal::Vmclock));
         assert_eq!(desk.take(), later.as_slice());
     }
 }
@@ -152,10 +152,10 @@ fn what_the_pools_bore_out_hides_no_other_event() {
     desk.run(MS * 1_500);
     let late = Observation { late: SEC * 2, ..desk.look() };
     desk.tell(&late);
-    assert_eq!(desk.detector.was_borne_out(), Class::RtcWritten, "the stall is another event");
+    assert_eq!(desk.detector.was_borne_out(), Class::RtcWrite, "the stall is another event");
     desk.node.pause(SEC * 3);
     desk.run(SEC * 5);
-    assert_eq!(desk.take(), [(Class::Stall, Signal::LateTick), (Class::Resume, Signal::Rtc)]);
+    assert_eq!(desk.take(), [(Class::Stall, Signal::LateTick), (Class::Pause, Signal::Rtc)]);
 }
 
 #[test]
@@ -343,7 +343,11 @@ fn our_own_step_is_ours_only_once_and_only_that_way() {
 }
 
 fn anything() -> impl Strategy<Value = Observation> {
-    let on_set = proptest::sample::select(vec![OnSet::Restarts, OnSet::GoesOn, OnSet::Unknown]);
+    let on_set = proptest::sample::select(vec![
+        RtcSetBehavior::ResetsSubsecond,
+        RtcSetBehavior::KeepsSubsecond,
+        RtcSetBehavior::Unknown,
+    ]);
     let rtc = proptest::option::of((any::<i64>(), any::<i64>(), any::<i64>(), on_set));
     (any::<i64>(), any::<i64>(), any::<u64>(), rtc, any::<Option<bool>>(), any::<Option<u64>>(), any::<u64>())
         .prop_map(|(wall, raw, suspended, rtc, clock_set, vmclock, late)| Observation {

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::os::signals::Signals;
-use drift_core::resume::{Observation, OnSet, RtcRead};
+use drift_core::resume::{Observation, RtcRead, RtcSetBehavior};
 use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
 
 /// What a node is made of.
@@ -40,11 +40,11 @@ impl Second {
     /// A PC's with a processor by AMD.
     pub const GOES_ON: Self = Self { restarts: false, is_known: true };
 
-    fn on_set(self) -> OnSet {
+    fn on_set(self) -> RtcSetBehavior {
         match self {
-            Self { is_known: false, .. } => OnSet::Unknown,
-            Self { restarts: true, .. } => OnSet::Restarts,
-            Self { restarts: false, .. } => OnSet::GoesOn,
+            Self { is_known: false, .. } => RtcSetBehavior::Unknown,
+            Self { restarts: true, .. } => RtcSetBehavior::ResetsSubsecond,
+            Self { restarts: false, .. } => RtcSetBehavior::KeepsSubsecond,
         }
     }
 

@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use super::behaviour::ServerModel;
 use super::client;
-use drift_core::http_date::Dated;
-use drift_core::http_date::coarse::Refused;
+use drift_core::http_date::DateSample;
+use drift_core::http_date::coarse::HttpDateError;
 use drift_core::io::{Effect, Input};
 use drift_core::machine::{Machine, Settings};
 use drift_core::ntp::packet::{NtpTimestamp, read_answer, request};
 use drift_core::ntp::pool::Resolution;
-use drift_core::ntp::sample::{Limits, Refusal, Root, Sample};
-use drift_core::ntp::server::{Answer, Ask, ServerId, Standing};
+use drift_core::ntp::sample::{Limits, RejectReason, Root, Sample};
+use drift_core::ntp::server::{Answer, Ask, ServerId, ServerState};
 use drift_core::report::leeway;
 use drift_core::report::node::Prior;
-use drift_core::report::publish::WriteError;
-use drift_core::report::snapshot::View;
-use drift_core::resume::{Observation, OnSet, RtcRead};
+use drift_core::report::publish::ApiError;
+use drift_core::report::snapshot::Snapshot;
+use drift_core::resume::{Observation, RtcRead, RtcSetBehavior};
 use drift_core::step::policy::{self, Mode};
 use drift_core::step::stepper::{Done, Method};
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
@@ -266,8 +266,8 @@ impl World {
     }
 
     /// What the agent knows now.
-    pub fn view(&self) -> View {
-        self.machine.view(self.reading())
+    pub fn snapshot(&self) -> Snapshot {
+        self.machine.snapshot(self.reading())
     }
 
     /// Someone sets the wall clock.
@@ -326,7 +326,7 @@ impl World {
             seconds: self.rtc().as_nanos().div_euclid(NANOS_PER_SEC),
             before: now.raw,
             after: now.raw,
-            on_set: OnSet::Restarts,
+            on_set: RtcSetBehavior::ResetsSubsecond,
         };
         let clock_set = Some(std::mem::take(&mut self.clock_was_set));
         Observation { now, rtc: Some(rtc), clock_set, vmclock: None, late: Duration::ZERO }
@@ -341,8 +341,9 @@ impl World {
 
     /// Live servers of the agent that tell the truth, and those that do not.
     pub fn live(&self) -> (usize, usize) {
-        let view = self.view();
-        let live = view.pools.iter().flat_map(|p| &p.servers).filter(|s| s.standing == Standing::Live);
+        let snapshot = self.snapshot();
+        let live =
+            snapshot.pools.iter().flat_map(|p| &p.servers).filter(|s| s.state == ServerState::Reachable);
         let honest = |s: &SocketAddr| self.hosts.get(s).is_some_and(|(host, _)| host.model.is_honest());
         live.fold((0, 0), |(good, bad), s| if honest(&s.address) { (good + 1, bad) } else { (good, bad + 1) })
     }
@@ -396,16 +397,16 @@ impl World {
                 self.after(wait, Pending::AskDate { source, request });
             }
             Effect::ReadNode => {
-                self.after(Duration::from_millis(8), Pending::Ready(Input::Read(Ok(Prior::default()))));
+                self.after(Duration::from_millis(8), Pending::Ready(Input::NodeRead(Ok(Prior::default()))));
             }
             Effect::WriteNode(_) => {
                 let fails = self.rng.f64() < self.plan.api_errors;
-                let result = if fails { Err(WriteError::Server(None)) } else { Ok(()) };
-                self.after(Duration::from_millis(15), Pending::Ready(Input::Wrote(result)));
+                let result = if fails { Err(ApiError::Server(None)) } else { Ok(()) };
+                self.after(Duration::from_millis(15), Pending::Ready(Input::NodeWritten(result)));
                 self.effects.push((self.elapsed, effect));
             }
             Effect::SendEvent(_) => {
-                self.after(Duration::from_millis(15), Pending::Ready(Input::Sent(Ok(()))));
+                self.after(Duration::from_millis(15), Pending::Ready(Input::EventSent(Ok(()))));
                 self.effects.push((self.elapsed, effect));
             }
             Effect::LookAtDaemon => {
@@ -420,7 +421,7 @@ impl World {
                 self.after(Duration::from_millis(1), Pending::Ready(done));
                 self.effects.push((self.elapsed, effect));
             }
-            Effect::Audit(_) | Effect::Tell(_) => self.effects.push((self.elapsed, effect)),
+            Effect::LogStep(_) | Effect::Log(_) => self.effects.push((self.elapsed, effect)),
         }
     }
 
@@ -459,7 +460,7 @@ impl World {
         let sent = self.reading().raw;
         self.dates_asked.push((self.elapsed, source));
         let Some(DateHost { ahead, kept, path }) = self.dates.get(source).copied() else {
-            return Some(Input::Dated { source, request, answer: Err(Refused::TimedOut) });
+            return Some(Input::HttpDateFetched { source, request, answer: Err(HttpDateError::TimedOut) });
         };
         let there = path.there + self.jitter(path);
         let shift = nanos(there).saturating_sub(nanos(kept)).saturating_add(ahead.as_nanos());
@@ -487,11 +488,13 @@ impl World {
         Some(match self.inputs.remove(&id)? {
             Pending::Ready(input) => input,
             Pending::AskDate { source, request } => return self.send_date(source, request),
-            Pending::Date { source, request, date, sent } => {
-                Input::Dated { source, request, answer: Ok(Dated { date, sent, received: after.raw }) }
-            }
+            Pending::Date { source, request, date, sent } => Input::HttpDateFetched {
+                source,
+                request,
+                answer: Ok(DateSample { date, sent, received: after.raw }),
+            },
             Pending::Arrival { server, ask, before, sent, bytes } => {
-                let answer = bytes.ok_or(Refusal::Timeout).and_then(|bytes| match ask {
+                let answer = bytes.ok_or(RejectReason::Timeout).and_then(|bytes| match ask {
                     Ask::Header => {
                         let nonce = drift_core::ntp::packet::Header::from_bytes(&sent)
                             .map_or(NtpTimestamp::ZERO, |h| h.transmit);
@@ -504,7 +507,7 @@ impl World {
                         Sample::validate(&exchange, root, limits).map(Answer::Sample)
                     }
                 });
-                Input::Answered { server, answer: answer.unwrap_or_else(Answer::Refused) }
+                Input::Answered { server, answer: answer.unwrap_or_else(Answer::Rejected) }
             }
         })
     }

@@ -17,9 +17,9 @@ use tokio::time::{sleep, timeout};
 use super::dns::Resolve;
 use crate::config::http_url::HttpUrl;
 use crate::os::clock::Clock;
-use drift_core::http_date::coarse::{Refused, Said};
-use drift_core::http_date::search::{Aim, Search};
-use drift_core::http_date::{Dated, parse};
+use drift_core::http_date::coarse::{HttpDateError, HttpReading};
+use drift_core::http_date::search::{Search, SendPhase};
+use drift_core::http_date::{DateSample, parse};
 use drift_core::time::Wall;
 
 /// How long a connection may take, and then an answer.
@@ -45,13 +45,13 @@ impl<R: Resolve> HttpDate<R> {
     }
 
     /// One request, sent when `aim` says.
-    pub async fn ask(&self, url: &HttpUrl, aim: Option<Aim>) -> Result<Dated, Refused> {
+    pub async fn ask(&self, url: &HttpUrl, aim: Option<SendPhase>) -> Result<DateSample, HttpDateError> {
         self.ask_at(&mut self.resolve(url).await?, url, aim).await
     }
 
-    async fn resolve(&self, url: &HttpUrl) -> Result<Vec<SocketAddr>, Refused> {
+    async fn resolve(&self, url: &HttpUrl) -> Result<Vec<SocketAddr>, HttpDateError> {
         let resolved = self.resolver.resolve(url.target().clone()).await;
-        resolved.map(|resolved| resolved.addresses).map_err(Refused::Unresolved)
+        resolved.map(|resolved| resolved.addresses).map_err(HttpDateError::Unresolved)
     }
 
     /// It is never redirected, and brings no body.
@@ -59,8 +59,8 @@ impl<R: Resolve> HttpDate<R> {
         &self,
         at: &mut Vec<SocketAddr>,
         url: &HttpUrl,
-        aim: Option<Aim>,
-    ) -> Result<Dated, Refused> {
+        aim: Option<SendPhase>,
+    ) -> Result<DateSample, HttpDateError> {
         let stream = connect(at).await?;
         // The connection first, so that the request leaves when it should.
         if let Some(aim) = aim {
@@ -70,52 +70,52 @@ impl<R: Resolve> HttpDate<R> {
         let sent = self.clock.read().raw;
         let headers = in_time(exchange(stream, request)).await??;
         let received = self.clock.read().raw;
-        Ok(Dated { date: date(&headers)?, sent, received })
+        Ok(DateSample { date: date(&headers)?, sent, received })
     }
 
     /// Several requests, each where it halves what is still open; whatever there is when `until` has passed.
-    pub async fn narrow(&self, url: &HttpUrl, until: Duration) -> Said {
+    pub async fn narrow(&self, url: &HttpUrl, until: Duration) -> HttpReading {
         let mut search = Search::default();
         let asking = async {
             let mut at = self.resolve(url).await?;
             while search.answers() < ANSWERS {
                 let told = self.ask_at(&mut at, url, search.aim()).await?;
-                search.on(told.date, told.sent, told.received).map_err(|_| Refused::Contradiction)?;
+                search.on(told.date, told.sent, told.received).map_err(|_| HttpDateError::Contradiction)?;
             }
             Ok(())
         };
-        let refused = timeout(until, asking).await.unwrap_or(Err(Refused::TimedOut)).err();
+        let rejected = timeout(until, asking).await.unwrap_or(Err(HttpDateError::TimedOut)).err();
         let measured = search.measured(self.clock.read());
         // That there was no time for one more is no fault of the server.
-        let refused = refused.filter(|why| measured.is_none() || *why != Refused::TimedOut);
-        Said { site: url.site(), measured, answers: search.answers(), refused }
+        let rejected = rejected.filter(|why| measured.is_none() || *why != HttpDateError::TimedOut);
+        HttpReading { site: url.site(), measured, answers: search.answers(), rejected }
     }
 }
 
 /// To the first address that answers, which is the first to be tried from then on. Each has its share of the time, so that one that is
 /// dead does not hide the others.
-async fn connect(at: &mut Vec<SocketAddr>) -> Result<TcpStream, Refused> {
+async fn connect(at: &mut Vec<SocketAddr>) -> Result<TcpStream, HttpDateError> {
     at.truncate(MOST_ADDRESSES);
     let share = PATIENCE / u32::try_from(at.len()).unwrap_or(1).max(1);
-    let mut why = Refused::Unreachable("the name has no address".to_owned());
+    let mut why = HttpDateError::Unreachable("the name has no address".to_owned());
     for (index, address) in at.iter().enumerate() {
         why = match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 at.swap(0, index);
                 return Ok(stream);
             }
-            Ok(Err(error)) => Refused::Unreachable(error.to_string()),
-            Err(_) => Refused::TimedOut,
+            Ok(Err(error)) => HttpDateError::Unreachable(error.to_string()),
+            Err(_) => HttpDateError::TimedOut,
         };
     }
     Err(why)
 }
 
-async fn in_time<T>(work: impl Future<Output = T>) -> Result<T, Refused> {
-    timeout(PATIENCE, work).await.map_err(|_| Refused::TimedOut)
+async fn in_time<T>(work: impl Future<Output = T>) -> Result<T, HttpDateError> {
+    timeout(PATIENCE, work).await.map_err(|_| HttpDateError::TimedOut)
 }
 
-fn request(url: &HttpUrl) -> Result<Request<Empty<Bytes>>, Refused> {
+fn request(url: &HttpUrl) -> Result<Request<Empty<Bytes>>, HttpDateError> {
     Request::builder()
         .method(Method::HEAD)
         .uri(url.path())
@@ -124,11 +124,11 @@ fn request(url: &HttpUrl) -> Result<Request<Empty<Bytes>>, Refused> {
         .header(header::CACHE_CONTROL, "no-cache")
         .header(header::CONNECTION, "close")
         .body(Empty::new())
-        .map_err(|_| Refused::NotHttp)
+        .map_err(|_| HttpDateError::NotHttp)
 }
 
 /// The head of the answer, whatever its status: a redirect and an error have a date too.
-async fn exchange(stream: TcpStream, request: Request<Empty<Bytes>>) -> Result<HeaderMap, Refused> {
+async fn exchange(stream: TcpStream, request: Request<Empty<Bytes>>) -> Result<HeaderMap, HttpDateError> {
     // What is written is one small head; waiting for more would only make it late.
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
@@ -143,24 +143,24 @@ async fn exchange(stream: TcpStream, request: Request<Empty<Bytes>>) -> Result<H
     answer.map(|answer| answer.headers().clone()).map_err(|e| reason(&e))
 }
 
-fn reason(error: &hyper::Error) -> Refused {
+fn reason(error: &hyper::Error) -> HttpDateError {
     if error.is_parse_too_large() {
-        Refused::HeadTooLong
+        HttpDateError::HeadTooLong
     } else if error.is_parse() {
-        Refused::NotHttp
+        HttpDateError::NotHttp
     } else {
-        Refused::Unreachable("it was closed without an answer".to_owned())
+        HttpDateError::Unreachable("it was closed without an answer".to_owned())
     }
 }
 
-fn date(headers: &HeaderMap) -> Result<Wall, Refused> {
+fn date(headers: &HeaderMap) -> Result<Wall, HttpDateError> {
     if headers.contains_key(header::AGE) {
-        return Err(Refused::FromACache);
+        return Err(HttpDateError::FromACache);
     }
     let mut dates = headers.get_all(header::DATE).iter();
-    let first = dates.next().ok_or(Refused::NoDate)?;
+    let first = dates.next().ok_or(HttpDateError::NoDate)?;
     let read = first.to_str().ok().and_then(parse).filter(|_| dates.next().is_none());
-    read.ok_or(Refused::UnreadableDate)
+    read.ok_or(HttpDateError::UnreadableDate)
 }
 
 #[cfg(test)]
@@ -188,11 +188,11 @@ mod tests {
         let connected = connect(&mut both).await.unwrap();
         assert_eq!(connected.peer_addr().unwrap(), live_at);
         assert_eq!(both, [live_at, dead_at], "the next time it is the first");
-        assert_eq!(connect(&mut vec![dead_at]).await.err(), Some(Refused::TimedOut), "it is dead");
+        assert_eq!(connect(&mut vec![dead_at]).await.err(), Some(HttpDateError::TimedOut), "it is dead");
 
         drop(live);
-        let refused = connect(&mut vec![live_at]).await.err();
-        assert!(matches!(refused, Some(Refused::Unreachable(_))), "{refused:?}");
-        assert!(matches!(connect(&mut vec![]).await.err(), Some(Refused::Unreachable(_))));
+        let rejected = connect(&mut vec![live_at]).await.err();
+        assert!(matches!(rejected, Some(HttpDateError::Unreachable(_))), "{rejected:?}");
+        assert!(matches!(connect(&mut vec![]).await.err(), Some(HttpDateError::Unreachable(_))));
     }
 }

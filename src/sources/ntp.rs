@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::os::clock::Clock;
 use crate::os::random;
 use drift_core::ntp::packet::{Kiss, Leap, NtpTimestamp, read_answer, request};
-use drift_core::ntp::sample::{Exchange, Limits, Refusal, Root, Sample, clock_in_range};
+use drift_core::ntp::sample::{Exchange, Limits, RejectReason, Root, Sample, clock_in_range};
 use drift_core::ntp::server::{Answer, Ask};
 use drift_core::time::Offset;
 
@@ -43,10 +43,10 @@ impl Ntp {
             Ask::Header => self.header(address).await.map(Answer::Header),
             Ask::Exchange(root) => self.exchange(address, root).await.map(Answer::Sample),
         }
-        .unwrap_or_else(Answer::Refused)
+        .unwrap_or_else(Answer::Rejected)
     }
 
-    async fn exchange(&self, address: SocketAddr, root: Root) -> Result<Sample, Refusal> {
+    async fn exchange(&self, address: SocketAddr, root: Root) -> Result<Sample, RejectReason> {
         let client = AsyncSntpClient::with_config(
             Config::default().bind_address(any_port(address)).timeout(self.limits.max_round_trip),
         );
@@ -54,16 +54,16 @@ impl Ntp {
         clock_in_range(before)?;
         let result = timeout(self.limits.max_round_trip + GRACE, client.synchronize(address)).await;
         let after = self.clock.read();
-        let result = result.map_err(|_| Refusal::Timeout)?.map_err(|error| refusal(&error))?;
+        let result = result.map_err(|_| RejectReason::Timeout)?.map_err(|error| refusal(&error))?;
         let mut exchange = to_exchange(&result, before, after)?;
         let ahead = self.clock.ahead_of_machine().as_nanos();
         exchange.offset = Offset::from_nanos(exchange.offset.as_nanos().saturating_sub(ahead));
         Sample::validate(&exchange, root, self.limits)
     }
 
-    async fn header(&self, address: SocketAddr) -> Result<Root, Refusal> {
+    async fn header(&self, address: SocketAddr) -> Result<Root, RejectReason> {
         let nonce = NtpTimestamp(random::bits());
-        let mut seen = Refusal::Timeout;
+        let mut seen = RejectReason::Timeout;
         let read = async {
             let socket = UdpSocket::bind(any_port(address)).await?;
             socket.connect(address).await?;
@@ -73,7 +73,7 @@ impl Ntp {
                 let length = socket.recv(&mut buffer).await?;
                 match read_answer(buffer.get(..length).unwrap_or_default(), nonce) {
                     // Not an answer to us: the real one may still come.
-                    Err(Refusal::WrongOrigin) => seen = Refusal::WrongOrigin,
+                    Err(RejectReason::WrongOrigin) => seen = RejectReason::WrongOrigin,
                     other => return Ok(other),
                 }
             }
@@ -99,8 +99,8 @@ fn to_exchange(
     result: &SynchronizationResult,
     before: drift_core::time::Reading,
     after: drift_core::time::Reading,
-) -> Result<Exchange, Refusal> {
-    let span = |secs: f64| Offset::from_secs_f64(secs).ok_or(Refusal::Malformed);
+) -> Result<Exchange, RejectReason> {
+    let span = |secs: f64| Offset::from_secs_f64(secs).ok_or(RejectReason::Malformed);
     Ok(Exchange {
         before,
         after,
@@ -116,25 +116,25 @@ fn to_exchange(
     })
 }
 
-fn refusal(error: &SynchronizationError) -> Refusal {
+fn refusal(error: &SynchronizationError) -> RejectReason {
     match error {
         SynchronizationError::IOError(error) => io_refusal(error),
         SynchronizationError::ProtocolError(error) => match error {
-            ProtocolError::KissODeath(KissCode::RateExceeded) => Refusal::Kiss(Kiss::Rate),
-            ProtocolError::KissODeath(KissCode::AccessDenied) => Refusal::Kiss(Kiss::Deny),
-            ProtocolError::KissODeath(_) => Refusal::Kiss(Kiss::Other),
-            ProtocolError::InvalidOriginateTimestamp => Refusal::WrongOrigin,
-            ProtocolError::InvalidTransmitTimestamp => Refusal::ZeroTimestamp,
-            ProtocolError::ServerNotSynchronized => Refusal::Unsynchronised,
+            ProtocolError::KissODeath(KissCode::RateExceeded) => RejectReason::Kiss(Kiss::Rate),
+            ProtocolError::KissODeath(KissCode::AccessDenied) => RejectReason::Kiss(Kiss::Deny),
+            ProtocolError::KissODeath(_) => RejectReason::Kiss(Kiss::Other),
+            ProtocolError::InvalidOriginateTimestamp => RejectReason::WrongOrigin,
+            ProtocolError::InvalidTransmitTimestamp => RejectReason::ZeroTimestamp,
+            ProtocolError::ServerNotSynchronized => RejectReason::Unsynchronised,
             ProtocolError::PacketIsTooShort
             | ProtocolError::InvalidPacketVersion
             | ProtocolError::InvalidLeapIndicator
             | ProtocolError::InvalidMode
-            | ProtocolError::InvalidReferenceIdentifier => Refusal::Malformed,
+            | ProtocolError::InvalidReferenceIdentifier => RejectReason::Malformed,
         },
     }
 }
 
-fn io_refusal(error: &std::io::Error) -> Refusal {
-    if error.kind() == ErrorKind::TimedOut { Refusal::Timeout } else { Refusal::Unreachable }
+fn io_refusal(error: &std::io::Error) -> RejectReason {
+    if error.kind() == ErrorKind::TimedOut { RejectReason::Timeout } else { RejectReason::Unreachable }
 }

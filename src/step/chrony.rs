@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::os::chrony::{ChronyError, Client, Makestep, Request, Status, Tracking};
+use crate::os::chrony::{ChronyError, ChronyStatus, Client, Makestep, Request, Tracking};
 
 /// chronyd may step by more than this; and what is left after a step must not be more.
 pub const THRESHOLD: Duration = Duration::from_millis(100);
@@ -38,14 +38,14 @@ pub struct Report {
     /// What chronyd said last, once it was told to measure. Its word only: one that cannot set the clock says the same. Measure again.
     pub after: Option<Tracking>,
     /// Why the clock is not corrected; `None` when it is, and after a dry run that found nothing in the way.
-    pub failure: Option<Failure>,
+    pub failure: Option<ChronyStepError>,
     /// Why chronyd's own rule for stepping could not be put back. It may then still step once, by more than [`THRESHOLD`].
     pub not_put_back: Option<ChronyError>,
 }
 
 /// Why the clock is not corrected.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum ChronyStepError {
     /// chronyd does not say what it believes. Perhaps it is not there.
     #[error("chrony cannot be asked: {0}")]
     Unreadable(ChronyError),
@@ -76,23 +76,23 @@ pub async fn step(client: &Client, plan: &Plan) -> Report {
 }
 
 /// Makes chronyd forget what it measured and measure now: somebody else has stepped the clock, and has it right.
-pub async fn measure_anew(client: &Client) -> Result<(), Failure> {
+pub async fn measure_anew(client: &Client) -> Result<(), ChronyStepError> {
     let requests = [Request::ResetSources, Request::Burst { good: MEASUREMENTS, total: MEASUREMENTS }];
     for request in requests {
         match client.tell(request).await {
-            Ok(()) | Err(ChronyError::Refused(Status::NoSuchSource)) => {}
-            Err(error) => return Err(Failure::NotTaken { request, error }),
+            Ok(()) | Err(ChronyError::Refused(ChronyStatus::NoSuchSource)) => {}
+            Err(error) => return Err(ChronyStepError::NotTaken { request, error }),
         }
     }
     Ok(())
 }
 
-async fn attempt(client: &Client, plan: &Plan, report: &mut Report) -> Result<(), Failure> {
-    let before = client.tracking().await.map_err(Failure::Unreadable)?;
+async fn attempt(client: &Client, plan: &Plan, report: &mut Report) -> Result<(), ChronyStepError> {
+    let before = client.tracking().await.map_err(ChronyStepError::Unreadable)?;
     report.before = Some(before);
     // Without sources a reset would take away what little chronyd has.
-    if client.sources().await.map_err(Failure::Unreadable)? == 0 {
-        return Err(Failure::NoSources);
+    if client.sources().await.map_err(ChronyStepError::Unreadable)? == 0 {
+        return Err(ChronyStepError::NoSources);
     }
     if plan.dry_run {
         return Ok(());
@@ -113,22 +113,24 @@ async fn measure_and_step(
     deadline: Duration,
     before: &Tracking,
     report: &mut Report,
-) -> Result<(), Failure> {
+) -> Result<(), ChronyStepError> {
     let once = Makestep { threshold: THRESHOLD, limit: 1 };
     tell(client, Request::ModifyMakeStep(once), report).await?;
     match tell(client, Request::Burst { good: MEASUREMENTS, total: MEASUREMENTS }, report).await {
         // Reference clocks only: they are read every few seconds anyway, and cannot be hurried.
-        Err(Failure::NotTaken { error: ChronyError::Refused(Status::NoSuchSource), .. }) => {}
+        Err(ChronyStepError::NotTaken {
+            error: ChronyError::Refused(ChronyStatus::NoSuchSource), ..
+        }) => {}
         result => result?,
     }
     timeout(deadline, correction(client, before, report))
         .await
-        .unwrap_or(Err(Failure::NotCorrected(deadline)))
+        .unwrap_or(Err(ChronyStepError::NotCorrected(deadline)))
 }
 
-async fn correction(client: &Client, before: &Tracking, report: &mut Report) -> Result<(), Failure> {
+async fn correction(client: &Client, before: &Tracking, report: &mut Report) -> Result<(), ChronyStepError> {
     loop {
-        let now = client.tracking().await.map_err(Failure::Unreadable)?;
+        let now = client.tracking().await.map_err(ChronyStepError::Unreadable)?;
         report.after = Some(now);
         if is_corrected(before, &now) {
             return Ok(());
@@ -144,8 +146,8 @@ fn is_corrected(before: &Tracking, now: &Tracking) -> bool {
         && now.offset.magnitude() <= THRESHOLD
 }
 
-async fn tell(client: &Client, request: Request, report: &mut Report) -> Result<(), Failure> {
-    client.tell(request).await.map_err(|error| Failure::NotTaken { request, error })?;
+async fn tell(client: &Client, request: Request, report: &mut Report) -> Result<(), ChronyStepError> {
+    client.tell(request).await.map_err(|error| ChronyStepError::NotTaken { request, error })?;
     report.done.push(request);
     Ok(())
 }

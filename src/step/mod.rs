@@ -22,7 +22,7 @@ const CHRONY_TAKES: Duration = Duration::from_secs(30);
 
 /// What a step is carried out with.
 #[derive(Clone)]
-pub struct Hands {
+pub struct ClockStepper {
     clock: Arc<dyn Clock>,
     kernel: Arc<dyn SetClock>,
     chrony: Client,
@@ -30,7 +30,7 @@ pub struct Hands {
     mode: Mode,
 }
 
-impl Hands {
+impl ClockStepper {
     /// Touches nothing yet.
     pub fn new(settings: &Settings, clock: Arc<dyn Clock>, kernel: Arc<dyn SetClock>) -> Self {
         Self {
@@ -126,18 +126,19 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use super::*;
-    use crate::config::raw::{self, Raw, Text};
+    use crate::config::raw::{self, ConfigText, RawConfig};
     use crate::os::clock::ShiftedClock;
     use drift_core::time::Offset;
 
     /// No chronyd is there.
-    fn hands(mode: &str) -> (Hands, Arc<ShiftedClock>) {
+    fn clock_stepper(mode: &str) -> (ClockStepper, Arc<ShiftedClock>) {
         let clock = Arc::new(ShiftedClock::default());
-        let text = |value: &str| Some(Text(value.to_owned()));
+        let text = |value: &str| Some(ConfigText(value.to_owned()));
         let step = raw::Step { mode: text(mode), ..raw::Step::default() };
         let chrony = raw::Chrony { socket: text("/nonexistent/chronyd.sock"), ..raw::Chrony::default() };
-        let settings = Settings::new(Raw { step, chrony, ..Raw::default() }, Raw::default()).unwrap();
-        (Hands::new(&settings, clock.clone(), clock.clone()), clock)
+        let settings =
+            Settings::new(RawConfig { step, chrony, ..RawConfig::default() }, RawConfig::default()).unwrap();
+        (ClockStepper::new(&settings, clock.clone(), clock.clone()), clock)
     }
 
     fn order(clock: &ShiftedClock, dry_run: bool) -> Order {
@@ -145,8 +146,8 @@ mod tests {
         Order { offset, origin: clock.read().origin(), dry_run }
     }
 
-    fn ready(hands: &Hands) -> Result<(), String> {
-        block_on(hands.look()).ready
+    fn ready(clock_stepper: &ClockStepper) -> Result<(), String> {
+        block_on(clock_stepper.look()).ready
     }
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -157,40 +158,40 @@ mod tests {
     #[test]
     fn the_kernel_steps_only_where_nobody_disciplines_the_clock_and_it_may() {
         for (mode, word) in [("kernel", "would be fought"), ("auto", "cannot be told: no socket")] {
-            let (hands, clock) = hands(mode);
-            assert_eq!(ready(&hands), Ok(()), "{mode}");
+            let (clock_stepper, clock) = clock_stepper(mode);
+            assert_eq!(ready(&clock_stepper), Ok(()), "{mode}");
             clock.disciplined.store(true, Ordering::Relaxed);
-            assert!(ready(&hands).unwrap_err().contains(word), "{:?}", ready(&hands));
-            assert_eq!(block_on(hands.look()).daemon, Daemon::Unknown);
+            assert!(ready(&clock_stepper).unwrap_err().contains(word), "{:?}", ready(&clock_stepper));
+            assert_eq!(block_on(clock_stepper.look()).daemon, Daemon::Unknown);
             clock.disciplined.store(false, Ordering::Relaxed);
             clock.forbidden.store(true, Ordering::Relaxed);
-            assert_eq!(ready(&hands).unwrap_err(), "not allowed");
+            assert_eq!(ready(&clock_stepper).unwrap_err(), "not allowed");
         }
     }
 
     #[test]
     fn without_its_socket_chrony_is_not_replaced_by_the_kernel() {
-        let (hands, clock) = hands("chrony");
-        let missing = ready(&hands).unwrap_err();
+        let (clock_stepper, clock) = clock_stepper("chrony");
+        let missing = ready(&clock_stepper).unwrap_err();
         assert!(missing.contains("no socket at /nonexistent/chronyd.sock"), "{missing}");
-        let done = block_on(hands.step(order(&clock, false)));
+        let done = block_on(clock_stepper.step(order(&clock, false)));
         assert!(matches!(done, Done::Failed(_)), "{done:?}");
         assert_eq!(clock.ahead_of_machine(), Offset::ZERO);
     }
 
     #[test]
     fn a_step_moves_the_clock_by_what_was_ordered_unless_somebody_was_faster_or_it_is_a_dry_run() {
-        let (hands, clock) = hands("auto");
+        let (clock_stepper, clock) = clock_stepper("auto");
         let dry = order(&clock, true);
-        assert_eq!(block_on(hands.step(dry)), Done::DryRun(Method::Kernel));
+        assert_eq!(block_on(clock_stepper.step(dry)), Done::DryRun(Method::Kernel));
         assert_eq!(clock.ahead_of_machine(), Offset::ZERO);
         let late = order(&clock, false);
         clock.shift(Offset::from_nanos(-20_000_000_000));
-        let done = block_on(hands.step(late));
+        let done = block_on(clock_stepper.step(late));
         assert_eq!(done, Done::Failed("somebody else set the clock in the meantime".to_owned()));
         assert_eq!(clock.ahead_of_machine(), Offset::from_nanos(-20_000_000_000), "and not by twice as much");
         let now = order(&clock, false);
-        assert_eq!(block_on(hands.step(now)), Done::Stepped(Method::Kernel));
+        assert_eq!(block_on(clock_stepper.step(now)), Done::Stepped(Method::Kernel));
         assert_eq!(clock.ahead_of_machine(), Offset::from_nanos(-40_000_000_000));
     }
 }

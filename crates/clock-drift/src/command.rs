@@ -17,13 +17,13 @@ use futures_util::{Stream, StreamExt};
 use kube::api::WatchEvent;
 use tokio::time::{sleep, timeout};
 
-use crate::cli::{Exit, Failure, block_on, print};
+use crate::cli::{CommandError, Exit, block_on, print};
 use crate::examples;
 use crate::nodes::fetch::{self, Listing, Proxies, ReadClocks, Reader, SILENCE, Target};
 use crate::nodes::fleet::Fleet;
 use crate::nodes::now::Now;
 use crate::nodes::report::{self, Report};
-use crate::nodes::row::{Item, Row, Says};
+use crate::nodes::row::{Item, ReportedState, Row};
 use crate::nodes::{between, explain, table};
 use crate::terminal::Style;
 use drift_core::time::backoff::Backoff;
@@ -56,7 +56,7 @@ pub struct NodesArgs {
     #[arg(long, value_name = "NAME", global = true)]
     context: Option<String>,
     #[command(subcommand)]
-    question: Option<Question>,
+    question: Option<NodesCommand>,
 }
 
 #[derive(Debug, Default, PartialEq, Args)]
@@ -79,7 +79,7 @@ struct TableArgs {
 }
 
 #[derive(Debug, Subcommand)]
-enum Question {
+enum NodesCommand {
     #[command(after_help = examples::NODES_EXPLAIN)]
     /// What one Node's clock does, since when, why, what that does to tokens, and what to do
     Explain {
@@ -130,7 +130,7 @@ fn plugin_command() -> Command {
 }
 
 /// Carries the command out: 0 no Node drifts, 1 one drifts, 3 nothing is measured.
-pub fn run(args: NodesArgs, read_clocks: ReadClocks) -> Result<Exit, Failure> {
+pub fn run(args: NodesArgs, read_clocks: ReadClocks) -> Result<Exit, CommandError> {
     let NodesArgs { table, kubeconfig, context, question } = args;
     if question.is_some() && table != TableArgs::default() {
         return Err(usage("explain and between take only --kubeconfig and --context"));
@@ -144,23 +144,25 @@ pub fn run(args: NodesArgs, read_clocks: ReadClocks) -> Result<Exit, Failure> {
         match question {
             None if table.watch => watch(&reader, &table).await,
             None => once(&reader, &table).await,
-            Some(Question::Explain { node }) => explain(&reader, &node).await,
-            Some(Question::Between { a, b }) => between(&reader, &a, &b).await,
+            Some(NodesCommand::Explain { node }) => explain(&reader, &node).await,
+            Some(NodesCommand::Between { a, b }) => between(&reader, &a, &b).await,
         }
     })
 }
 
-fn usage(text: &str) -> Failure {
-    Failure(Exit::Usage, text.to_owned())
+fn usage(text: &str) -> CommandError {
+    CommandError(Exit::Usage, text.to_owned())
 }
 
-impl From<fetch::Failure> for Failure {
-    fn from(failure: fetch::Failure) -> Self {
+impl From<fetch::FetchError> for CommandError {
+    fn from(failure: fetch::FetchError) -> Self {
         match failure {
-            fetch::Failure::Asked(text) => Self(Exit::Usage, text),
-            fetch::Failure::Config(text) => Self(Exit::Config, text),
-            fetch::Failure::Failed(text) => Self(Exit::Software, text),
-            fetch::Failure::Gone => Self(Exit::Software, "what was read is too old to go on from".to_owned()),
+            fetch::FetchError::Asked(text) => Self(Exit::Usage, text),
+            fetch::FetchError::Config(text) => Self(Exit::Config, text),
+            fetch::FetchError::Failed(text) => Self(Exit::Software, text),
+            fetch::FetchError::Gone => {
+                Self(Exit::Software, "what was read is too old to go on from".to_owned())
+            }
         }
     }
 }
@@ -176,7 +178,7 @@ pub fn main(read_clocks: ReadClocks) -> ExitCode {
             return ExitCode::from(exit as u8);
         }
     };
-    let exit = done.unwrap_or_else(|Failure(exit, message)| {
+    let exit = done.unwrap_or_else(|CommandError(exit, message)| {
         eprintln!("kubectl clock-drift: {message}");
         exit
     });
@@ -206,11 +208,11 @@ fn target(kubeconfig: Option<PathBuf>, context: Option<String>) -> Target {
     Target { files, is_explicit, context, proxies }
 }
 
-async fn once(reader: &Reader, args: &TableArgs) -> Result<Exit, Failure> {
+async fn once(reader: &Reader, args: &TableArgs) -> Result<Exit, CommandError> {
     let Listing { rows, clock, .. } = reader.list(args.selector.as_deref()).await?;
     let fleet = Fleet::new(rows.into_values().collect(), clock.now());
     let worst = worst(args);
-    let unprintable = |e: &dyn fmt::Display| Failure::software("cannot print", e);
+    let unprintable = |e: &dyn fmt::Display| CommandError::software("cannot print", e);
     print(&match args.output {
         None | Some(Output::Wide) => table::text(&fleet, look(args)),
         Some(Output::Json) => {
@@ -226,9 +228,9 @@ async fn once(reader: &Reader, args: &TableArgs) -> Result<Exit, Failure> {
 
 fn verdict(drifts: bool, is_measured: bool) -> Exit {
     match (drifts, is_measured) {
-        (true, _) => Exit::Drifting,
+        (true, _) => Exit::Negative,
         (false, true) => Exit::Ok,
-        (false, false) => Exit::NothingMeasured,
+        (false, false) => Exit::Unknown,
     }
 }
 
@@ -236,8 +238,8 @@ fn worst(args: &TableArgs) -> Option<usize> {
     args.worst.map(|n| usize::try_from(n).unwrap_or(usize::MAX))
 }
 
-fn look(args: &TableArgs) -> table::Look {
-    table::Look {
+fn look(args: &TableArgs) -> table::TableOptions {
+    table::TableOptions {
         style: Style::for_stdout(),
         wide: args.output == Some(Output::Wide),
         headers: !args.no_headers,
@@ -245,15 +247,15 @@ fn look(args: &TableArgs) -> table::Look {
     }
 }
 
-async fn explain(reader: &Reader, node: &str) -> Result<Exit, Failure> {
+async fn explain(reader: &Reader, node: &str) -> Result<Exit, CommandError> {
     let (row, clock) = reader.whole(node).await?;
     let now = clock.now();
     print(&(explain::text(&row, &now) + &about_clocks(std::slice::from_ref(&row), now)))?;
-    let is_measured = row.current(&now).is_some() && row.says != Says::NoAgent;
+    let is_measured = row.current(&now).is_some() && row.says != ReportedState::NoAgent;
     Ok(verdict(row.drifts(), is_measured))
 }
 
-async fn between(reader: &Reader, a: &str, b: &str) -> Result<Exit, Failure> {
+async fn between(reader: &Reader, a: &str, b: &str) -> Result<Exit, CommandError> {
     if a == b {
         return Err(usage("between: the same Node twice has one clock"));
     }
@@ -276,7 +278,7 @@ fn about_clocks(rows: &[Row], now: Now) -> String {
 }
 
 /// Paints the table anew whenever something changes, until it is ended or nobody reads any more.
-async fn watch(reader: &Reader, args: &TableArgs) -> Result<Exit, Failure> {
+async fn watch(reader: &Reader, args: &TableArgs) -> Result<Exit, CommandError> {
     let selector = args.selector.as_deref();
     let mut screen =
         Screen { look: look(args), is_terminal: stdout().is_terminal(), last: None, trouble: None };
@@ -291,9 +293,9 @@ async fn watch(reader: &Reader, args: &TableArgs) -> Result<Exit, Failure> {
         match ended {
             Ok(Ended::Out(done)) => return done,
             Ok(Ended::InTime) => continue,
-            Err(fetch::Failure::Gone) => {}
+            Err(fetch::FetchError::Gone) => {}
             Err(failure) => {
-                screen.trouble = Some(Failure::from(failure).1);
+                screen.trouble = Some(CommandError::from(failure).1);
                 if !screen.paint(&listing)? {
                     return Ok(Exit::Ok);
                 }
@@ -306,7 +308,7 @@ async fn watch(reader: &Reader, args: &TableArgs) -> Result<Exit, Failure> {
                     listing = anew;
                     break;
                 }
-                Err(failure) => screen.trouble = Some(Failure::from(failure).1),
+                Err(failure) => screen.trouble = Some(CommandError::from(failure).1),
             }
         }
     }
@@ -317,15 +319,15 @@ enum Ended {
     /// The API server ends each after some minutes.
     InTime,
     /// Nobody reads what we print, or it cannot be printed.
-    Out(Result<Exit, Failure>),
+    Out(Result<Exit, CommandError>),
 }
 
 async fn follow(
     listing: &mut Listing,
-    stream: impl Stream<Item = Result<WatchEvent<Item>, fetch::Failure>>,
+    stream: impl Stream<Item = Result<WatchEvent<Item>, fetch::FetchError>>,
     screen: &mut Screen,
     backoff: &mut Backoff,
-) -> Result<Ended, fetch::Failure> {
+) -> Result<Ended, fetch::FetchError> {
     let mut stream = pin!(stream);
     screen.trouble = None;
     loop {
@@ -361,7 +363,7 @@ fn spread() -> f64 {
 
 /// Where the table is painted.
 struct Screen {
-    look: table::Look,
+    look: table::TableOptions,
     is_terminal: bool,
     /// What a pipe got last.
     last: Option<BTreeMap<String, Row>>,
@@ -371,7 +373,7 @@ struct Screen {
 
 impl Screen {
     /// `false` when nobody reads any more.
-    fn paint(&mut self, listing: &Listing) -> Result<bool, Failure> {
+    fn paint(&mut self, listing: &Listing) -> Result<bool, CommandError> {
         let fleet = Fleet::new(listing.rows.values().cloned().collect(), listing.clock.now());
         let mut text = table::text(&fleet, self.look);
         if let Some(trouble) = &self.trouble {

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::http_date::Dated;
-use crate::http_date::coarse::Refused;
-use crate::http_date::search::Aim;
+use crate::http_date::DateSample;
+use crate::http_date::coarse::HttpDateError;
+use crate::http_date::search::SendPhase;
 use crate::ntp::pool::Resolution;
-use crate::ntp::sample::Refusal;
+use crate::ntp::sample::RejectReason;
 use crate::ntp::server::{Answer, Ask, ServerId};
 use crate::report::node::{NodeEvent, NodeReport, Prior};
-use crate::report::publish::WriteError;
+use crate::report::publish::ApiError;
 use crate::resume::{Detection, Observation};
 use crate::step::stepper::{Done, Order, Outcome};
 use crate::step::time_daemon::DaemonReport;
@@ -36,24 +36,24 @@ pub enum Input {
         answer: Answer,
     },
     /// A source of last resort was asked after [`Effect::AskDate`].
-    Dated {
+    HttpDateFetched {
         /// Index in the settings.
         source: usize,
         /// Which request.
         request: u32,
         /// What came of it.
-        answer: Result<Dated, Refused>,
+        answer: Result<DateSample, HttpDateError>,
     },
     /// The Node was read back after [`Effect::ReadNode`].
-    Read(Result<Prior, WriteError>),
+    NodeRead(Result<Prior, ApiError>),
     /// The Node was written after [`Effect::WriteNode`].
-    Wrote(Result<(), WriteError>),
+    NodeWritten(Result<(), ApiError>),
     /// There is no API server to write the Node to: as good as written, but not counted.
-    Unwritten,
+    NodeWriteSkipped,
     /// An event was sent after [`Effect::SendEvent`].
-    Sent(Result<(), WriteError>),
+    EventSent(Result<(), ApiError>),
     /// There is no API server to send the event to.
-    Unsent,
+    EventSkipped,
     /// Time has passed, and this is what the signals say.
     Observed(Observation),
     /// The time daemon was looked at after [`Effect::LookAtDaemon`].
@@ -65,7 +65,7 @@ pub enum Input {
     /// A person at the node asks for a step.
     Asked,
     /// There is no time left: judge by what is there.
-    Conclude,
+    Finish,
 }
 
 /// What to do about it.
@@ -85,34 +85,34 @@ pub enum Effect {
         /// What to ask.
         ask: Ask,
     },
-    /// Ask a source of last resort for its date; answer with [`Input::Dated`].
+    /// Ask a source of last resort for its date; answer with [`Input::HttpDateFetched`].
     AskDate {
         /// Index in the settings.
         source: usize,
         /// Which request.
         request: u32,
         /// When to send it.
-        aim: Option<Aim>,
+        aim: Option<SendPhase>,
     },
-    /// Read what an earlier run left on the Node; answer with [`Input::Read`].
+    /// Read what an earlier run left on the Node; answer with [`Input::NodeRead`].
     ReadNode,
-    /// Write the Node's annotations and condition; answer with [`Input::Wrote`].
+    /// Write the Node's annotations and condition; answer with [`Input::NodeWritten`].
     WriteNode(NodeReport),
-    /// Send an event about the Node; answer with [`Input::Sent`].
+    /// Send an event about the Node; answer with [`Input::EventSent`].
     SendEvent(NodeEvent),
     /// Look at the time daemon; answer with [`Input::Daemon`].
     LookAtDaemon,
     /// Step the clock; answer with [`Input::Stepped`].
     Step(Order),
     /// Put on record what came of a trigger.
-    Audit(Outcome),
+    LogStep(Outcome),
     /// Tell the people who read the log.
-    Tell(Note),
+    Log(LogEvent),
 }
 
 /// Something worth telling, once per change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
+pub enum LogEvent {
     /// The verdict has changed.
     Verdict {
         /// The new one.
@@ -141,34 +141,34 @@ pub enum Note {
         /// The server's address.
         address: SocketAddr,
         /// What it gives now.
-        result: Result<(), Refusal>,
+        result: Result<(), RejectReason>,
     },
     /// A source of last resort gives another result than the last time.
     HttpDate {
         /// Its name.
         host: String,
         /// What it gives now.
-        result: Result<(), Refused>,
+        result: Result<(), HttpDateError>,
     },
     /// The machine did not run all the time, or somebody set a clock.
     Resume(Detection),
     /// Signals of a resume that this machine does not have, and what that means.
-    Blind,
+    NoPauseSignal,
     /// The clock could not be stepped if it had to be: what is missing.
-    CannotStep(String),
+    StepUnavailable(String),
     /// It could be, by now.
-    CanStep,
+    StepAvailable,
     /// The API server does not take what we write.
-    WritesFail(WriteError),
+    NodeWriteFailed(ApiError),
     /// It does again.
-    WritesWork,
+    NodeWriteRecovered,
     /// The API server does not take events.
-    EventsFail(WriteError),
+    EventFailed(ApiError),
     /// It does again.
-    EventsWork,
+    EventRecovered,
 }
 
-impl Note {
+impl LogEvent {
     /// Does somebody have to do something about it?
     pub fn is_warning(&self) -> bool {
         match self {
@@ -176,17 +176,19 @@ impl Note {
             Self::Server { result, .. } => result.is_err(),
             Self::HttpDate { result, .. } => result.is_err(),
             Self::Unresolved { .. }
-            | Self::WritesFail(_)
-            | Self::EventsFail(_)
+            | Self::NodeWriteFailed(_)
+            | Self::EventFailed(_)
             | Self::Resume(_)
-            | Self::Blind
-            | Self::CannotStep(_) => true,
-            Self::Resolved { .. } | Self::WritesWork | Self::EventsWork | Self::CanStep => false,
+            | Self::NoPauseSignal
+            | Self::StepUnavailable(_) => true,
+            Self::Resolved { .. } | Self::NodeWriteRecovered | Self::EventRecovered | Self::StepAvailable => {
+                false
+            }
         }
     }
 }
 
-impl fmt::Display for Note {
+impl fmt::Display for LogEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Verdict { state, sentence } => write!(f, "{}: {sentence}", state.label()),
@@ -204,29 +206,29 @@ impl fmt::Display for Note {
                 write!(f, "{host}: its HTTP Date header is of no use: {refused}")
             }
             Self::Resume(detection) => write!(f, "{}: {detection}; measuring again", detection.class.label()),
-            Self::Blind => f.write_str(
+            Self::NoPauseSignal => f.write_str(
                 "this machine has neither a real-time clock nor a vmclock to see a pause by: the pools are asked every 16 s at least",
             ),
-            Self::CannotStep(missing) => write!(f, "the clock cannot be stepped: {missing}; observing goes on"),
-            Self::CanStep => f.write_str("the clock can be stepped"),
-            Self::WritesFail(error) => {
+            Self::StepUnavailable(missing) => write!(f, "the clock cannot be stepped: {missing}; observing goes on"),
+            Self::StepAvailable => f.write_str("the clock can be stepped"),
+            Self::NodeWriteFailed(error) => {
                 write!(f, "the Node is not written: {}; measuring goes on", advice(*error))
             }
-            Self::EventsFail(error) => write!(f, "events are not sent: {}", advice(*error)),
-            Self::EventsWork => f.write_str("events are sent again"),
-            Self::WritesWork => f.write_str("the Node is written again"),
+            Self::EventFailed(error) => write!(f, "events are not sent: {}", advice(*error)),
+            Self::EventRecovered => f.write_str("events are sent again"),
+            Self::NodeWriteRecovered => f.write_str("the Node is written again"),
         }
     }
 }
 
 /// What a refusal means, and where to look.
-fn advice(error: WriteError) -> &'static str {
+fn advice(error: ApiError) -> &'static str {
     match error {
-        WriteError::Forbidden => "not allowed: check the service account's token and its roles",
-        WriteError::NotFound => "no such Node: check NODE_NAME",
-        WriteError::Rejected => "the API server refuses this write",
-        WriteError::TooManyRequests(_) => "the API server asks for patience",
-        WriteError::Server(_) => "the API server has an error",
-        WriteError::Unreachable => "the API server does not answer",
+        ApiError::Forbidden => "not allowed: check the service account's token and its roles",
+        ApiError::NotFound => "no such Node: check NODE_NAME",
+        ApiError::Rejected => "the API server refuses this write",
+        ApiError::TooManyRequests(_) => "the API server asks for patience",
+        ApiError::Server(_) => "the API server has an error",
+        ApiError::Unreachable => "the API server does not answer",
     }
 }

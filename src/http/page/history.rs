@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::html::Html;
-use super::{Picture, state_in_words};
+use super::{PageContext, state_in_words};
 use drift_core::report::history::{KEPT, Mark};
 use drift_core::resume::Class;
 use drift_core::time::{Offset, nanos, span_in_words};
@@ -45,9 +45,9 @@ impl Span {
 }
 
 /// The verdicts of the last two hours, oldest first, without a gap from the first record to now.
-pub fn spans(picture: &Picture) -> Vec<Span> {
+pub fn spans(context: &PageContext) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
-    for (age, point) in picture.journal.points(picture.now) {
+    for (age, point) in context.history.points(context.now) {
         match spans.last_mut() {
             Some(last) if last.state == point.state => {}
             last => {
@@ -62,7 +62,7 @@ pub fn spans(picture: &Picture) -> Vec<Span> {
 }
 
 /// What the plot shows, in a sentence or two.
-pub fn summary(picture: &Picture, spans: &[Span]) -> String {
+pub fn summary(context: &PageContext, spans: &[Span]) -> String {
     let Some(first) = spans.first() else { return "Nothing is recorded yet.".to_owned() };
     let recorded = if first.from + Duration::from_secs(60) < KEPT {
         format!("The record begins {}, with the agent.", ago(first.from))
@@ -81,7 +81,7 @@ pub fn summary(picture: &Picture, spans: &[Span]) -> String {
         .iter()
         .map(|(name, length)| format!("{} for {}", name.to_lowercase(), coarsely(*length)))
         .collect();
-    let measured = || picture.journal.points(picture.now).filter_map(|(_, point)| point.measured);
+    let measured = || context.history.points(context.now).filter_map(|(_, point)| point.measured);
     let (low, high) =
         (measured().map(|(offset, _)| offset).min(), measured().map(|(offset, _)| offset).max());
     let extent = match low.zip(high) {
@@ -99,8 +99,8 @@ pub fn mark_in_words(mark: &Mark) -> (&'static str, String) {
     match mark {
         Mark::Resume(detection) => {
             let kind = match detection.class {
-                Class::Suspend | Class::Resume => "Resume",
-                Class::RtcWritten | Class::ClockSet => "Clock set",
+                Class::Suspend | Class::Pause => "Resume",
+                Class::RtcWrite | Class::ClockSet => "Clock set",
                 Class::Stall => "Stall",
             };
             (kind, detection.to_string())
@@ -110,7 +110,7 @@ pub fn mark_in_words(mark: &Mark) -> (&'static str, String) {
 }
 
 /// The table of what happened, newest first.
-pub fn events(html: &mut Html, picture: &Picture, spans: &[Span]) {
+pub fn events(html: &mut Html, context: &PageContext, spans: &[Span]) {
     let verdicts = spans.iter().enumerate().map(|(index, span)| {
         let text = match (index, span.state, span.to) {
             (_, None, _) => format!("none, nothing was recorded for {}", coarsely(span.length())),
@@ -120,7 +120,7 @@ pub fn events(html: &mut Html, picture: &Picture, spans: &[Span]) {
         };
         (span.from, "Verdict", text)
     });
-    let marks = picture.journal.marks(picture.now).map(|(age, mark)| {
+    let marks = context.history.marks(context.now).map(|(age, mark)| {
         let (kind, text) = mark_in_words(mark);
         (age, kind, text)
     });
@@ -139,7 +139,7 @@ pub fn events(html: &mut Html, picture: &Picture, spans: &[Span]) {
                 for (age, kind, text) in rows.iter().take(ROWS) {
                     html.element("tr", &[], |html| {
                         html.leaf("td", &[], &ago(*age));
-                        html.element("td", &[], |html| clock_time(html, picture, *age));
+                        html.element("td", &[], |html| clock_time(html, context, *age));
                         html.leaf("td", &[], &format!("{kind}: {text}"));
                     });
                 }
@@ -178,8 +178,8 @@ pub fn head(html: &mut Html, columns: &[&str]) {
 }
 
 /// Reference time so long ago; the node's own time would be as wrong as its clock.
-fn clock_time(html: &mut Html, picture: &Picture, age: Duration) {
-    let Some(reference) = picture.view.reference else { return html.text("not known") };
+fn clock_time(html: &mut Html, context: &PageContext, age: Duration) {
+    let Some(reference) = context.snapshot.reference else { return html.text("not known") };
     let stamp = reference.plus(Offset::from_nanos(-nanos(age))).rfc3339(0);
     html.leaf("time", &[("datetime", &stamp)], stamp.get(11..19).unwrap_or(&stamp));
 }

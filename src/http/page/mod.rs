@@ -15,8 +15,8 @@ use hyper::header::{ACCEPT, HeaderMap};
 use self::html::Html;
 use crate::config::Settings;
 use crate::os::timex::KernelClock;
-use drift_core::report::history::Journal;
-use drift_core::report::snapshot::View;
+use drift_core::report::history::History;
+use drift_core::report::snapshot::Snapshot;
 use drift_core::time::Reading;
 use drift_core::verdict::State;
 
@@ -31,11 +31,11 @@ const REFRESH: Duration = Duration::from_secs(30);
 
 /// What the page shows, at one instant.
 #[derive(Clone, Copy, Debug)]
-pub struct Picture<'a> {
+pub struct PageContext<'a> {
     /// What is known.
-    pub view: &'a View,
+    pub snapshot: &'a Snapshot,
     /// What is remembered.
-    pub journal: &'a Journal,
+    pub history: &'a History,
     /// The clocks.
     pub now: Reading,
     /// The settings in force.
@@ -44,14 +44,14 @@ pub struct Picture<'a> {
     pub kernel: Option<KernelClock>,
 }
 
-impl Picture<'_> {
+impl PageContext<'_> {
     fn node(&self) -> &str {
         self.settings.node_name.as_deref().unwrap_or("this node")
     }
 }
 
 /// The page. `query` is the request's: `still` keeps it from loading itself anew.
-pub fn render(picture: &Picture, query: Option<&str>) -> String {
+pub fn render(context: &PageContext, query: Option<&str>) -> String {
     let refresh = (query != Some("still")).then_some(REFRESH);
     let mut html = Html::new();
     html.element("html", &[("lang", "en")], |html| {
@@ -62,53 +62,54 @@ pub fn render(picture: &Picture, query: Option<&str>) -> String {
                 let every = every.as_secs().to_string();
                 html.empty("meta", &[("http-equiv", "refresh"), ("content", &every)]);
             }
-            let title = format!("{}: the clock of {}", state_in_words(picture.view.state), picture.node());
+            let title =
+                format!("{}: the clock of {}", state_in_words(context.snapshot.state), context.node());
             html.leaf("title", &[], &title);
             html.style(STYLE);
         });
-        html.element("body", &[], |html| body(html, picture, refresh));
+        html.element("body", &[], |html| body(html, context, refresh));
     });
     html.finish()
 }
 
-fn body(html: &mut Html, picture: &Picture, refresh: Option<Duration>) {
+fn body(html: &mut Html, context: &PageContext, refresh: Option<Duration>) {
     html.element("main", &[], |html| {
-        sections::verdict(html, picture);
-        sections::facts(html, picture);
+        sections::verdict(html, context);
+        sections::facts(html, context);
         html.element("section", &[], |html| {
-            let spans = history::spans(picture);
-            let summary = history::summary(picture, &spans);
+            let spans = history::spans(context);
+            let summary = history::summary(context, &spans);
             html.leaf("h2", &[], "The last two hours");
             html.element("figure", &[], |html| {
-                plot::plot(html, picture, &spans, &summary);
-                plot::key(html, picture, &spans);
+                plot::plot(html, context, &spans, &summary);
+                plot::key(html, context, &spans);
                 html.element("figcaption", &[], |html| {
                     html.leaf("p", &[], &summary);
                     html.leaf("p", &[], SCALE);
                 });
             });
-            history::events(html, picture, &spans);
+            history::events(html, context, &spans);
         });
-        sections::pools(html, picture);
-        sections::last_resort(html, picture);
+        sections::pools(html, context);
+        sections::last_resort(html, context);
         html.element("div", &[("class", "columns")], |html| {
-            sections::signals(html, picture);
-            sections::keeper(html, picture);
-            sections::steps(html, picture);
-            sections::settings(html, picture);
+            sections::signals(html, context);
+            sections::keeper(html, context);
+            sections::steps(html, context);
+            sections::settings(html, context);
         });
     });
-    sections::footer(html, picture, refresh);
+    sections::footer(html, context, refresh);
 }
 
 /// The same for those who asked for no page: the verdict, the leeway, and where there is more.
-pub fn in_text(view: &View) -> String {
+pub fn in_text(snapshot: &Snapshot) -> String {
     format!(
         "{}: {}\n\nleeway for verifiers of tokens: {} s ({})\n\nmore: /metrics, /v1/clock, /healthz, /readyz; in a browser, this is a page\n",
-        view.state.label(),
-        view.message(),
-        view.leeway.seconds,
-        view.leeway.reason
+        snapshot.state.label(),
+        snapshot.message(),
+        snapshot.leeway.seconds,
+        snapshot.leeway.reason
     )
 }
 

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::Picture;
+use super::PageContext;
 use super::history::{Span, ago, mark_in_words};
 use super::html::Html;
 use drift_core::report::history::Mark;
@@ -79,11 +79,11 @@ fn percent(age: Duration) -> String {
 }
 
 /// The plot.
-pub fn plot(html: &mut Html, picture: &Picture, spans: &[Span], summary: &str) {
-    let history = || picture.journal.points(picture.now).map(|(age, point)| (age, point.measured));
-    let now = (Duration::ZERO, picture.view.measured);
+pub fn plot(html: &mut Html, context: &PageContext, spans: &[Span], summary: &str) {
+    let history = || context.history.points(context.now).map(|(age, point)| (age, point.measured));
+    let now = (Duration::ZERO, context.snapshot.measured);
     let points: Vec<(Duration, Option<(Offset, Bound)>)> = history().chain([now]).collect();
-    let scale = Scale::new(picture.view.threshold, points.iter().filter_map(|(_, measured)| *measured));
+    let scale = Scale::new(context.snapshot.threshold, points.iter().filter_map(|(_, measured)| *measured));
     let attributes = [("class", "plot"), ("role", "img"), ("aria-labelledby", "plot-title plot-summary")];
     html.element("svg", &attributes, |html| {
         html.leaf("title", &[("id", "plot-title")], "Offset of the clock over the last two hours");
@@ -95,7 +95,7 @@ pub fn plot(html: &mut Html, picture: &Picture, spans: &[Span], summary: &str) {
         grid(html, scale);
         curve(html, &points, scale);
         words(html, scale);
-        for (age, mark) in picture.journal.marks(picture.now) {
+        for (age, mark) in context.history.marks(context.now) {
             draw_mark(html, age, mark);
         }
     });
@@ -255,7 +255,7 @@ fn in_words(seconds: f64) -> String {
 pub fn mark_shape(mark: &Mark) -> &'static str {
     match mark {
         Mark::Step { .. } => "M0 0 6 6.5 0 13 -6 6.5Z",
-        Mark::Resume(detection) if matches!(detection.class, Class::Suspend | Class::Resume) => {
+        Mark::Resume(detection) if matches!(detection.class, Class::Suspend | Class::Pause) => {
             "M-7 0H7L0 13Z"
         }
         Mark::Resume(_) => "M-2.5 0H2.5V13H-2.5Z",
@@ -276,7 +276,7 @@ fn draw_mark(html: &mut Html, age: Duration, mark: &Mark) {
 }
 
 /// What the patterns and the marks mean: as far as the plot has them.
-pub fn key(html: &mut Html, picture: &Picture, spans: &[Span]) {
+pub fn key(html: &mut Html, context: &PageContext, spans: &[Span]) {
     let mut states: Vec<Option<State>> = Vec::new();
     for span in spans {
         if !states.contains(&span.state) {
@@ -284,7 +284,7 @@ pub fn key(html: &mut Html, picture: &Picture, spans: &[Span]) {
         }
     }
     let mut kinds: Vec<(&'static str, &'static str)> = Vec::new();
-    for (_, mark) in picture.journal.marks(picture.now) {
+    for (_, mark) in context.history.marks(context.now) {
         let entry = (mark_in_words(mark).0, mark_shape(mark));
         if !kinds.contains(&entry) {
             kinds.push(entry);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::history::{ago, head};
 use super::html::Html;
-use super::{Picture, state_in_words};
+use super::{PageContext, state_in_words};
 use crate::build_info::{REVISION, VERSION};
-use drift_core::ntp::server::Standing;
-use drift_core::report::snapshot::{PoolView, ServerView};
+use drift_core::ntp::server::ServerState;
+use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot};
 use drift_core::resume::Signal;
 use drift_core::step::policy::Mode;
 use drift_core::step::stepper::Method;
@@ -17,21 +17,21 @@ use drift_core::time::{Bound, Offset, Ppb, span_in_words};
 const UNKNOWN: &str = "not known";
 
 /// The verdict, first and large.
-pub fn verdict(html: &mut Html, picture: &Picture) {
-    let state = picture.view.state;
+pub fn verdict(html: &mut Html, context: &PageContext) {
+    let state = context.snapshot.state;
     html.element("header", &[("class", state.label())], |html| {
         html.element("p", &[("class", "node")], |html| {
             html.text("The clock of ");
-            html.leaf("b", &[], picture.node());
+            html.leaf("b", &[], context.node());
         });
         html.leaf("h1", &[], state_in_words(state));
-        html.leaf("p", &[("class", "sentence")], &picture.view.message());
+        html.leaf("p", &[("class", "sentence")], &context.snapshot.message());
     });
 }
 
 /// The figures that matter, at a glance.
-pub fn facts(html: &mut Html, picture: &Picture) {
-    let view = picture.view;
+pub fn facts(html: &mut Html, context: &PageContext) {
+    let snapshot = context.snapshot;
     let fact = |html: &mut Html, name: &str, value: &str, more: &str| {
         html.element("div", &[], |html| {
             html.leaf("dt", &[], name);
@@ -41,8 +41,8 @@ pub fn facts(html: &mut Html, picture: &Picture) {
             });
         });
     };
-    let measured = view.measured.zip(view.estimate_age);
-    let coarse = || match view.coarse.offset() {
+    let measured = snapshot.measured.zip(snapshot.estimate_age);
+    let coarse = || match snapshot.coarse.offset() {
         Some((offset, bound)) => {
             (offset.in_words(), format!("±{}, coarse: by HTTP Date headers", bound.in_words()))
         }
@@ -52,15 +52,15 @@ pub fn facts(html: &mut Html, picture: &Picture) {
         let more = format!("±{}, measured {}", bound.in_words(), ago(age));
         (offset.in_words(), more)
     });
-    let frequency = view.frequency.map_or_else(|| UNKNOWN.to_owned(), oscillator);
-    let agreeing = format!("{} of {}", view.pools_agreeing, view.pools.len());
-    let apart = view.disagreement().map_or_else(String::new, |d| format!("{} apart", span_in_words(d)));
+    let frequency = snapshot.frequency.map_or_else(|| UNKNOWN.to_owned(), oscillator);
+    let agreeing = format!("{} of {}", snapshot.pools_agreeing, snapshot.pools.len());
+    let apart = snapshot.disagreement().map_or_else(String::new, |d| format!("{} apart", span_in_words(d)));
     html.element("section", &[("aria-label", "At a glance")], |html| {
         html.element("dl", &[("class", "facts")], |html| {
             fact(html, "Offset", &offset, &bound);
             fact(html, "Pools that agree", &agreeing, &apart);
-            let leeway = format!("{} s", view.leeway.seconds);
-            fact(html, "Leeway for tokens", &leeway, &view.leeway.reason);
+            let leeway = format!("{} s", snapshot.leeway.seconds);
+            fact(html, "Leeway for tokens", &leeway, &snapshot.leeway.reason);
             fact(html, "Undisciplined oscillator", &frequency, "against reference time");
         });
     });
@@ -74,13 +74,13 @@ fn oscillator(frequency: Ppb) -> String {
 }
 
 /// Each pool, each server, and why a sample was refused last.
-pub fn pools(html: &mut Html, picture: &Picture) {
+pub fn pools(html: &mut Html, context: &PageContext) {
     html.element("section", &[], |html| {
         html.leaf("h2", &[], "Pools and servers");
-        for (index, pool) in picture.view.pools.iter().enumerate() {
+        for (index, pool) in context.snapshot.pools.iter().enumerate() {
             let id = format!("pool-{index}");
             html.leaf("h3", &[("id", &id)], &pool.name);
-            html.leaf("p", &[("class", "muted")], &(pool_in_words(pool) + &exchanges(picture, index)));
+            html.leaf("p", &[("class", "muted")], &(pool_in_words(pool) + &exchanges(context, index)));
             html.element("div", &[("class", "scroll")], |html| {
                 html.element("table", &[("class", "servers"), ("aria-labelledby", &id)], |html| {
                     head(html, &["Server", "Standing", "Offset", "Last exchange", "Refused last"]);
@@ -96,8 +96,8 @@ pub fn pools(html: &mut Html, picture: &Picture) {
 }
 
 /// The sources of last resort, while they are all there is.
-pub fn last_resort(html: &mut Html, picture: &Picture) {
-    let said = &picture.view.coarse.0;
+pub fn last_resort(html: &mut Html, context: &PageContext) {
+    let said = &context.snapshot.coarse.0;
     if said.is_empty() {
         return;
     }
@@ -111,8 +111,8 @@ pub fn last_resort(html: &mut Html, picture: &Picture) {
                         html.element("tr", &[], |html| {
                             html.leaf("th", &[("scope", "row")], &said.site.url);
                             html.leaf("td", &[], &offset_in_words(said.measured));
-                            let last = match &said.refused {
-                                Some(refused) => refused.to_string(),
+                            let last = match &said.rejected {
+                                Some(rejected) => rejected.to_string(),
                                 None if said.answers == 0 => "none yet".to_owned(),
                                 None => "answered".to_owned(),
                             };
@@ -126,8 +126,8 @@ pub fn last_resort(html: &mut Html, picture: &Picture) {
 }
 
 /// What the pool says by itself, or why it says nothing.
-fn pool_in_words(pool: &PoolView) -> String {
-    let is_being_asked = pool.servers.iter().any(|s| s.standing == Standing::Starting);
+fn pool_in_words(pool: &PoolSnapshot) -> String {
+    let is_being_asked = pool.servers.iter().any(|s| s.state == ServerState::Starting);
     let mut text = match (pool.measured, pool.trouble()) {
         (Some(measured), _) => format!("Says {}", offset_in_words(Some(measured))),
         (None, _) if pool.live_servers() > 0 => "Contradicts itself".to_owned(),
@@ -152,8 +152,8 @@ fn pool_in_words(pool: &PoolView) -> String {
 }
 
 /// What came of the exchanges with a pool since the start.
-fn exchanges(picture: &Picture, pool: usize) -> String {
-    let counts = picture.view.counts.samples.get(pool).into_iter().flatten();
+fn exchanges(context: &PageContext, pool: usize) -> String {
+    let counts = context.snapshot.counts.samples.get(pool).into_iter().flatten();
     let words: Vec<String> = counts
         .filter(|(_, count)| **count > 0)
         .map(|(result, count)| format!("{count} {}", result.replace('_', " ")))
@@ -161,12 +161,12 @@ fn exchanges(picture: &Picture, pool: usize) -> String {
     if words.is_empty() { String::new() } else { format!(" Exchanges: {}.", words.join(", ")) }
 }
 
-fn row(html: &mut Html, server: &ServerView) {
+fn row(html: &mut Html, server: &ServerSnapshot) {
     html.element("tr", &[], |html| {
         html.leaf("th", &[("scope", "row")], &server.address.to_string());
-        let standing = standing_in_words(server);
-        let is_bad = server.outvoted || server.standing == Standing::Silent;
-        html.leaf("td", if is_bad { &[("class", "bad")] } else { &[] }, standing);
+        let state = standing_in_words(server);
+        let is_bad = server.is_falseticker || server.state == ServerState::Unreachable;
+        html.leaf("td", if is_bad { &[("class", "bad")] } else { &[] }, state);
         html.leaf("td", &[], &offset_in_words(server.measured));
         html.leaf(
             "td",
@@ -177,21 +177,21 @@ fn row(html: &mut Html, server: &ServerView) {
                 Some(Err(refusal)) => refusal.in_words(),
             },
         );
-        let refused = server.refused.map_or_else(
+        let rejected = server.rejected.map_or_else(
             || "never".to_owned(),
             |(age, refusal)| format!("{}: {}", ago(age), refusal.in_words()),
         );
-        html.leaf("td", &[], &refused);
+        html.leaf("td", &[], &rejected);
     });
 }
 
-fn standing_in_words(server: &ServerView) -> &'static str {
-    match server.standing {
-        Standing::Live if server.outvoted => "outvoted",
-        Standing::Live => "answers",
-        Standing::Starting => "not heard yet",
-        Standing::Silent => "silent",
-        Standing::Resting => "asked to be left alone",
+fn standing_in_words(server: &ServerSnapshot) -> &'static str {
+    match server.state {
+        ServerState::Reachable if server.is_falseticker => "outvoted",
+        ServerState::Reachable => "answers",
+        ServerState::Starting => "not heard yet",
+        ServerState::Unreachable => "silent",
+        ServerState::BackedOff => "asked to be left alone",
     }
 }
 
@@ -203,10 +203,10 @@ fn offset_in_words(measured: Option<(Offset, Bound)>) -> String {
 }
 
 /// Signals of a resume, present or missing.
-pub fn signals(html: &mut Html, picture: &Picture) {
+pub fn signals(html: &mut Html, context: &PageContext) {
     html.element("section", &[], |html| {
         html.leaf("h2", &[], "Signals of a resume");
-        let Some(signals) = picture.view.signals else {
+        let Some(signals) = context.snapshot.signals else {
             return html.leaf("p", &[], "Nobody looks for them here.");
         };
         html.element("table", &[], |html| {
@@ -244,11 +244,11 @@ fn signal_in_words(signal: Signal) -> &'static str {
 }
 
 /// The time daemon, and what the kernel says of itself.
-pub fn keeper(html: &mut Html, picture: &Picture) {
+pub fn keeper(html: &mut Html, context: &PageContext) {
     html.element("section", &[], |html| {
         html.leaf("h2", &[], "Who keeps this clock");
         html.element("dl", &[("class", "list")], |html| {
-            let report = picture.view.daemon.as_ref();
+            let report = context.snapshot.daemon.as_ref();
             entry(
                 html,
                 "Time daemon",
@@ -265,7 +265,7 @@ pub fn keeper(html: &mut Html, picture: &Picture) {
                 "It takes the clock for",
                 &believes.map_or_else(|| UNKNOWN.to_owned(), Offset::in_words),
             );
-            let Some(kernel) = picture.kernel else {
+            let Some(kernel) = context.kernel else {
                 return entry(html, "Kernel", "its state cannot be read");
             };
             let disciplined = if kernel.synchronized { "disciplined by somebody" } else { "not disciplined" };
@@ -284,12 +284,12 @@ pub fn keeper(html: &mut Html, picture: &Picture) {
 }
 
 /// Whether and how the clock may be stepped, and what became of it.
-pub fn steps(html: &mut Html, picture: &Picture) {
-    let step = &picture.view.step;
+pub fn steps(html: &mut Html, context: &PageContext) {
+    let step = &context.snapshot.step;
     html.element("section", &[], |html| {
         html.leaf("h2", &[], "Steps");
         html.element("dl", &[("class", "list")], |html| {
-            let dry = if picture.settings.core.step.dry_run { ", dry run" } else { "" };
+            let dry = if context.settings.core.step.dry_run { ", dry run" } else { "" };
             entry(
                 html,
                 "step.mode",
@@ -298,13 +298,13 @@ pub fn steps(html: &mut Html, picture: &Picture) {
                     mode => format!("{}{dry}", mode.label()),
                 },
             );
-            let ready = picture.view.daemon.as_ref().map(|d| d.ready.as_ref());
+            let ready = context.snapshot.daemon.as_ref().map(|d| d.ready.as_ref());
             match ready.filter(|_| step.mode != Mode::Off) {
                 Some(Ok(())) => entry(html, "It could be stepped", "yes"),
                 Some(Err(missing)) => entry(html, "It could be stepped", &format!("no: {missing}")),
                 None => {}
             }
-            entry(html, "Last step", &last_step(picture));
+            entry(html, "Last step", &last_step(context));
             let counts =
                 step.counts.iter().filter(|(_, count)| **count > 0).map(|((method, result), count)| {
                     let by = method.map_or_else(String::new, |m: Method| format!(" by {}", m.label()));
@@ -320,8 +320,8 @@ pub fn steps(html: &mut Html, picture: &Picture) {
     });
 }
 
-fn last_step(picture: &Picture) -> String {
-    let step = &picture.view.step;
+fn last_step(context: &PageContext) -> String {
+    let step = &context.snapshot.step;
     let Some(last) = &step.last else {
         return step.last_text.clone().unwrap_or_else(|| "none that is known".to_owned());
     };
@@ -336,16 +336,16 @@ fn last_step(picture: &Picture) -> String {
 }
 
 /// The settings in force, as `check-config` prints them.
-pub fn settings(html: &mut Html, picture: &Picture) {
+pub fn settings(html: &mut Html, context: &PageContext) {
     html.element("section", &[], |html| {
         html.leaf("h2", &[("id", "settings")], "Settings in force");
         let attributes = [("tabindex", "0"), ("role", "region"), ("aria-labelledby", "settings")];
-        html.leaf("pre", &attributes, &picture.settings.in_yaml());
+        html.leaf("pre", &attributes, &context.settings.in_yaml());
     });
 }
 
 /// Where to go from here, and when this was.
-pub fn footer(html: &mut Html, picture: &Picture, refresh: Option<Duration>) {
+pub fn footer(html: &mut Html, context: &PageContext, refresh: Option<Duration>) {
     html.element("footer", &[], |html| {
         html.element("p", &[], |html| {
             html.text("For programs: ");
@@ -363,9 +363,9 @@ pub fn footer(html: &mut Html, picture: &Picture, refresh: Option<Duration>) {
             html.text(".");
         });
         html.element("p", &[], |html| {
-            let (name, time) = match picture.view.reference {
+            let (name, time) = match context.snapshot.reference {
                 Some(reference) => ("reference time", reference),
-                None => ("the node's own time", picture.view.node_time),
+                None => ("the node's own time", context.snapshot.node_time),
             };
             html.text("Made at ");
             html.leaf("time", &[], &time.rfc3339(0));

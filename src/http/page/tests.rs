@@ -7,13 +7,13 @@ use proptest::prelude::*;
 use roxmltree::{Document, Node, ParsingOptions};
 
 use super::*;
-use crate::config::raw::Raw;
+use crate::config::raw::RawConfig;
 use crate::sim::behaviour::{Behaviour, ServerModel};
 use crate::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
 use drift_core::ntp::packet::Kiss;
-use drift_core::ntp::sample::Refusal;
-use drift_core::ntp::server::Standing;
-use drift_core::report::snapshot::ServerView;
+use drift_core::ntp::sample::RejectReason;
+use drift_core::ntp::server::ServerState;
+use drift_core::report::snapshot::ServerSnapshot;
 use drift_core::resume::{Class, Detection, Signal};
 use drift_core::step::last_step::LastStep;
 use drift_core::step::policy::{Mode, Trigger};
@@ -25,8 +25,8 @@ const MS: i64 = 1_000_000;
 
 /// All that a page is made of, to be changed.
 struct Scene {
-    view: View,
-    journal: Journal,
+    snapshot: Snapshot,
+    history: History,
     now: Reading,
     settings: Settings,
     kernel: Option<KernelClock>,
@@ -55,10 +55,10 @@ impl Scene {
         });
         world.run_until(Duration::from_secs(1_800), |_| Ok(())).unwrap();
         Self {
-            view: world.view(),
-            journal: world.machine.journal().clone(),
+            snapshot: world.snapshot(),
+            history: world.machine.history().clone(),
             now: world.reading(),
-            settings: Settings::new(Raw::default(), Raw::default()).unwrap(),
+            settings: Settings::new(RawConfig::default(), RawConfig::default()).unwrap(),
             kernel: Some(KernelClock {
                 max_error: Duration::from_millis(16_000),
                 frequency: Ppb(-12_345),
@@ -68,8 +68,8 @@ impl Scene {
     }
 
     fn page(&self) -> String {
-        let Self { view, journal, now, settings, kernel } = self;
-        render(&Picture { view, journal, now: *now, settings, kernel: *kernel }, None)
+        let Self { snapshot, history, now, settings, kernel } = self;
+        render(&PageContext { snapshot, history, now: *now, settings, kernel: *kernel }, None)
     }
 }
 
@@ -120,7 +120,7 @@ fn the_verdict_comes_first_in_words_whatever_it_is() {
         (State::Disrupted, "Disrupted", "did not run all the time"),
     ] {
         let mut scene = Scene::new();
-        scene.view.state = state;
+        scene.snapshot.state = state;
         scene.settings.node_name = Some("n7".to_owned());
         let page = scene.page();
         let document = parse(&page);
@@ -136,8 +136,8 @@ fn the_verdict_comes_first_in_words_whatever_it_is() {
 fn what_an_operator_has_to_mend_is_said_at_the_top() {
     let mut scene = Scene::new();
     let ready = Err("chrony does not answer on /run/chrony/chronyd.sock".to_owned());
-    scene.view.daemon = Some(DaemonReport { daemon: Daemon::Unknown, believes: None, ready });
-    scene.view.step.mode = Mode::Chrony;
+    scene.snapshot.daemon = Some(DaemonReport { daemon: Daemon::Unknown, believes: None, ready });
+    scene.snapshot.step.mode = Mode::Chrony;
     let page = scene.page();
     let document = parse(&page);
     let header = text(elements(&document, "header").next().unwrap());
@@ -148,16 +148,16 @@ fn what_an_operator_has_to_mend_is_said_at_the_top() {
 #[test]
 fn the_figures_of_the_moment_are_there_and_what_is_not_known_is_said_to_be_so() {
     let mut scene = Scene::new();
-    scene.view.measured = Some((Offset::from_nanos(-132 * MS), Bound::from_nanos(2 * MS)));
-    scene.view.frequency = Some(Ppb(-12_340));
-    scene.view.leeway.seconds = 7;
+    scene.snapshot.measured = Some((Offset::from_nanos(-132 * MS), Bound::from_nanos(2 * MS)));
+    scene.snapshot.frequency = Some(Ppb(-12_340));
+    scene.snapshot.leeway.seconds = 7;
     let page = scene.page();
     let document = parse(&page);
     let facts = text(elements(&document, "section").next().unwrap());
     for words in ["132 ms ahead", "±2.0 ms, measured", "2 of 2", "7 s", "12.3 ppm fast"] {
         assert!(facts.contains(words), "{words:?} is missing in {facts:?}");
     }
-    (scene.view.measured, scene.view.frequency) = (None, None);
+    (scene.snapshot.measured, scene.snapshot.frequency) = (None, None);
     let page = scene.page();
     let document = parse(&page);
     let facts = text(elements(&document, "section").next().unwrap());
@@ -167,24 +167,29 @@ fn the_figures_of_the_moment_are_there_and_what_is_not_known_is_said_to_be_so() 
 #[test]
 fn every_server_is_there_with_why_it_was_refused_last() {
     let mut scene = Scene::new();
-    let server = |standing, outvoted, last, refused| ServerView {
+    let server = |state, is_falseticker, last, rejected| ServerSnapshot {
         address: "[2001:db8::1]:123".parse().unwrap(),
-        standing,
-        outvoted,
+        state,
+        is_falseticker,
         measured: None,
         last,
-        refused,
+        rejected,
     };
     let minutes = |n: u64| Duration::from_secs(60 * n);
-    scene.view.pools[0].servers = vec![
-        server(Standing::Live, true, Some(Ok(())), Some((minutes(3), Refusal::SlowRoundTrip))),
-        server(Standing::Silent, false, Some(Err(Refusal::Timeout)), Some((minutes(1), Refusal::Timeout))),
-        server(Standing::Resting, false, Some(Err(Refusal::Kiss(Kiss::Deny))), None),
+    scene.snapshot.pools[0].servers = vec![
+        server(ServerState::Reachable, true, Some(Ok(())), Some((minutes(3), RejectReason::SlowRoundTrip))),
+        server(
+            ServerState::Unreachable,
+            false,
+            Some(Err(RejectReason::Timeout)),
+            Some((minutes(1), RejectReason::Timeout)),
+        ),
+        server(ServerState::BackedOff, false, Some(Err(RejectReason::Kiss(Kiss::Deny))), None),
     ];
-    scene.view.pools[1].servers.clear();
-    scene.view.pools[1].measured = None;
-    scene.view.pools[1].resolve_error = Some("no such name".to_owned());
-    scene.view.counts.samples[0].insert("timeout", 41);
+    scene.snapshot.pools[1].servers.clear();
+    scene.snapshot.pools[1].measured = None;
+    scene.snapshot.pools[1].resolve_error = Some("no such name".to_owned());
+    scene.snapshot.counts.samples[0].insert("timeout", 41);
     assert_says(
         &scene.page(),
         "Pools and servers",
@@ -212,11 +217,11 @@ fn signals_are_present_or_missing_and_blindness_is_said() {
         (Signal::Wall, true),
         (Signal::LateTick, true),
     ];
-    scene.view.signals = Some(signals);
+    scene.snapshot.signals = Some(signals);
     let words =
         ["suspend sleep that the kernel counts present", "rtc a hardware clock that ran on missing", blind];
     assert_says(&scene.page(), "Signals of a resume", &words);
-    scene.view.signals = None;
+    scene.snapshot.signals = None;
     assert_says(&scene.page(), "Signals of a resume", &["Nobody looks for them here."]);
 }
 
@@ -224,7 +229,7 @@ fn signals_are_present_or_missing_and_blindness_is_said() {
 fn the_daemon_and_the_kernel_speak_for_themselves() {
     let mut scene = Scene::new();
     let believes = Some(Offset::from_nanos(21_000));
-    scene.view.daemon = Some(DaemonReport { daemon: Daemon::Chrony, believes, ready: Ok(()) });
+    scene.snapshot.daemon = Some(DaemonReport { daemon: Daemon::Chrony, believes, ready: Ok(()) });
     let words = [
         "Time daemon chrony",
         "It takes the clock for 21 µs behind",
@@ -233,7 +238,7 @@ fn the_daemon_and_the_kernel_speak_for_themselves() {
         "Kernel makes it run 12.34 ppm slower",
     ];
     assert_says(&scene.page(), "Who keeps this clock", &words);
-    (scene.kernel, scene.view.daemon) = (None, None);
+    (scene.kernel, scene.snapshot.daemon) = (None, None);
     let words = ["Time daemon not looked at", "Kernel its state cannot be read"];
     assert_says(&scene.page(), "Who keeps this clock", &words);
 }
@@ -243,25 +248,25 @@ fn the_last_step_is_told_with_what_became_of_it() {
     let mut scene = Scene::new();
     assert_says(&scene.page(), "Steps", &["off: the clock is never stepped", "Last step none that is known"]);
     assert!(!section(&scene.page(), "Steps").contains("It could be stepped"), "nobody wants it to be");
-    scene.view.step.mode = Mode::Auto;
+    scene.snapshot.step.mode = Mode::Auto;
     scene.settings.core.step.dry_run = true;
-    scene.view.step.last = Some(LastStep {
+    scene.snapshot.step.last = Some(LastStep {
         at: Wall::from_secs(0),
         before: Offset::from_nanos(20_000 * MS),
         after: Some(Offset::from_nanos(-MS)),
         method: "kernel".to_owned(),
-        trigger: "resume".to_owned(),
+        trigger: "pause".to_owned(),
         in_hour: 1,
         total: Duration::ZERO,
         is_latched: true,
     });
-    scene.view.step.last_age = Some(Duration::from_secs(300));
-    scene.view.step.answer = Some("id-1: The clock is not stepped.".to_owned());
-    scene.view.step.counts.insert((Some(Method::Kernel), StepResult::Stepped), 2);
+    scene.snapshot.step.last_age = Some(Duration::from_secs(300));
+    scene.snapshot.step.answer = Some("id-1: The clock is not stepped.".to_owned());
+    scene.snapshot.step.counts.insert((Some(Method::Kernel), StepResult::Stepped), 2);
     let words = [
         "step.mode auto, dry run",
         "It could be stepped yes",
-        "5 min ago, by kernel (resume): 20.0 s behind before, 1.0 ms ahead afterwards; it did not help",
+        "5 min ago, by kernel (pause): 20.0 s behind before, 1.0 ms ahead afterwards; it did not help",
         "2 stepped by kernel",
         "id-1: The clock is not stepped.",
     ];
@@ -282,26 +287,26 @@ fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
     let lost = Offset::from_nanos(20 * NANOS_PER_SEC);
     let amount = Some((lost, Bound::default()));
     scene
-        .journal
-        .resumed(Detection { class: Class::Resume, by: Signal::Rtc, amount, replaces: None }, scene.now);
+        .history
+        .resumed(Detection { class: Class::Pause, by: Signal::Rtc, amount, replaces: None }, scene.now);
     let later = |secs| Reading { raw: scene.now.raw.plus(Duration::from_secs(secs)), ..scene.now };
-    scene.journal.note(later(0), State::Disrupted, None, None);
+    scene.history.note(later(0), State::Disrupted, None, None);
     let outcome = Outcome {
         result: StepResult::Refused,
         method: None,
-        trigger: Trigger::Resume(Class::Resume),
+        trigger: Trigger::Disruption(Class::Pause),
         before: None,
         after: None,
         reason: "two words".to_owned(),
     };
-    scene.journal.stepped(&outcome, later(1));
-    scene.journal.note(later(2), State::Drifting, Some((lost, Bound::default())), None);
+    scene.history.stepped(&outcome, later(1));
+    scene.history.note(later(2), State::Drifting, Some((lost, Bound::default())), None);
     scene.now = later(600);
     let page = scene.page();
     let words = section(&page, "The last two hours");
     let order = [
         "Verdict: Drifting",
-        "Step: The clock is not stepped (resume): two words.",
+        "Step: The clock is not stepped (pause): two words.",
         "Verdict: Disrupted for 2 s",
         "Resume: the machine was paused: by its hardware clock it lost 20.0 s",
         "Verdict: In sync",
@@ -326,7 +331,7 @@ fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
 fn a_long_list_is_cut_and_counted() {
     let mut scene = Scene::new();
     for _ in 0..40 {
-        scene.journal.resumed(
+        scene.history.resumed(
             Detection { class: Class::Stall, by: Signal::LateTick, amount: None, replaces: None },
             scene.now,
         );
@@ -339,16 +344,16 @@ fn a_long_list_is_cut_and_counted() {
 #[test]
 fn it_loads_itself_anew_unless_it_is_asked_to_stand_still() {
     let scene = Scene::new();
-    let picture = Picture {
-        view: &scene.view,
-        journal: &scene.journal,
+    let context = PageContext {
+        snapshot: &scene.snapshot,
+        history: &scene.history,
         now: scene.now,
         settings: &scene.settings,
         kernel: None,
     };
     let refresh = "http-equiv=\"refresh\" content=\"30\"";
-    assert!(render(&picture, None).contains(refresh) && render(&picture, Some("x")).contains(refresh));
-    assert!(!render(&picture, Some("still")).contains("refresh"));
+    assert!(render(&context, None).contains(refresh) && render(&context, Some("x")).contains(refresh));
+    assert!(!render(&context, Some("still")).contains("refresh"));
 }
 
 #[test]
@@ -410,7 +415,7 @@ fn only_who_asks_for_html_gets_it() {
 
 #[test]
 fn the_text_is_the_verdict_the_leeway_and_where_there_is_more() {
-    let text = in_text(&Scene::new().view);
+    let text = in_text(&Scene::new().snapshot);
     assert!(
         text.starts_with("in-sync: The clock is ") && text.contains("leeway for verifiers of tokens: 5 s"),
         "{text}"
@@ -478,22 +483,22 @@ fn arbitrary_scene() -> impl Strategy<Value = Scene> {
 fn build(
     texts: &[String],
     walk: Walk,
-    (spans, offsets, state, standing, yes): ([u64; 6], [i64; 4], usize, usize, [bool; 4]),
+    (spans, offsets, state, index, yes): ([u64; 6], [i64; 4], usize, usize, [bool; 4]),
     measured: Option<(Offset, Bound)>,
 ) -> Scene {
     let mut scene = Scene::new();
     let [a, b, c, d, e, f] = spans.map(Duration::from_nanos);
-    let Scene { view, journal, now, settings, kernel } = &mut scene;
+    let Scene { snapshot, history, now, settings, kernel } = &mut scene;
     for (seconds, state, measured, class, text) in walk {
         now.raw = now.raw.plus(Duration::from_millis(u64::from(seconds) / 1_000));
         match (Class::ALL.get(class), class) {
             (Some(class), _) => {
-                journal.resumed(
+                history.resumed(
                     Detection { class: *class, by: Signal::Rtc, amount: measured, replaces: None },
                     *now,
                 );
             }
-            (None, 5) => journal.stepped(
+            (None, 5) => history.stepped(
                 &Outcome {
                     result: StepResult::Failed,
                     method: Some(Method::Chrony),
@@ -507,27 +512,29 @@ fn build(
             _ => {}
         }
         let reference = measured.map(|(offset, _)| Wall::from_nanos(offset.as_nanos()));
-        journal.note(*now, State::ALL[state], measured, reference);
+        history.note(*now, State::ALL[state], measured, reference);
     }
     if yes[0] {
         *now =
             Reading { wall: Wall::from_nanos(offsets[0]), raw: Mono::from_nanos(offsets[1]), suspended: a };
     }
-    (view.state, view.measured, view.node_time) = (State::ALL[state], measured, Wall::from_nanos(offsets[2]));
-    view.reference = yes[1].then(|| Wall::from_nanos(offsets[3]));
-    (view.threshold, view.estimate_age, view.frequency) = (b, yes[2].then_some(c), Some(Ppb(offsets[1])));
-    view.leeway.reason.clone_from(&texts[0]);
-    view.pools[0].name.clone_from(&texts[1]);
-    view.pools[0].resolve_error = Some(texts[2].clone());
-    (view.pools[1].sample_age, view.pools[1].round_trip) = (Some(d), Some(e));
-    let server = &mut view.pools[1].servers[0];
-    (server.standing, server.measured) = (Standing::ALL[standing], measured);
-    server.refused = Some((f, Refusal::ClockOutOfRange));
+    (snapshot.state, snapshot.measured, snapshot.node_time) =
+        (State::ALL[state], measured, Wall::from_nanos(offsets[2]));
+    snapshot.reference = yes[1].then(|| Wall::from_nanos(offsets[3]));
+    (snapshot.threshold, snapshot.estimate_age, snapshot.frequency) =
+        (b, yes[2].then_some(c), Some(Ppb(offsets[1])));
+    snapshot.leeway.reason.clone_from(&texts[0]);
+    snapshot.pools[0].name.clone_from(&texts[1]);
+    snapshot.pools[0].resolve_error = Some(texts[2].clone());
+    (snapshot.pools[1].sample_age, snapshot.pools[1].round_trip) = (Some(d), Some(e));
+    let server = &mut snapshot.pools[1].servers[0];
+    (server.state, server.measured) = (ServerState::ALL[index], measured);
+    server.rejected = Some((f, RejectReason::ClockOutOfRange));
     let (believes, ready) = (Some(Offset::from_nanos(offsets[3])), Err(texts[3].clone()));
-    view.daemon = Some(DaemonReport { daemon: Daemon::ALL[standing % 3], believes, ready });
-    view.step.mode = Mode::Auto;
-    (view.step.last_text, view.step.answer) = (Some(texts[4].clone()), Some(texts[5].clone()));
-    view.step.last = yes[3].then(|| LastStep {
+    snapshot.daemon = Some(DaemonReport { daemon: Daemon::ALL[index % 3], believes, ready });
+    snapshot.step.mode = Mode::Auto;
+    (snapshot.step.last_text, snapshot.step.answer) = (Some(texts[4].clone()), Some(texts[5].clone()));
+    snapshot.step.last = yes[3].then(|| LastStep {
         at: Wall::from_nanos(offsets[0]),
         before: Offset::from_nanos(offsets[1]),
         after: None,
@@ -567,6 +574,6 @@ proptest! {
 
 impl std::fmt::Debug for Scene {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} {:?} {:?}", self.now, self.view, self.journal)
+        write!(f, "{:?} {:?} {:?}", self.now, self.snapshot, self.history)
     }
 }

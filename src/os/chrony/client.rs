@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::codec::{Fields, ReplyError, Request, read_reply, read_sources};
 use super::own_socket::OwnSocket;
-use super::status::Status;
+use super::status::ChronyStatus;
 use super::tracking::Tracking;
 use crate::os::random;
 
@@ -75,7 +75,7 @@ pub enum ChronyError {
     },
     /// chronyd understood, and did not do it.
     #[error("{0}")]
-    Refused(Status),
+    Refused(ChronyStatus),
     /// What came back is no reply.
     #[error("the answer is not one of chronyd's: {0}")]
     Garbage(ReplyError),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::float;
 use super::makestep::Makestep;
-use super::status::Status;
+use super::status::ChronyStatus;
 
 /// The version of the protocol: that of chrony 2.2 (2015) and all since.
 const VERSION: u8 = 6;
@@ -117,7 +117,7 @@ pub enum ReplyError {
     OutOfRange(&'static str),
     /// chronyd understood, and did not do it.
     #[error("{0}")]
-    Refused(Status),
+    Refused(ChronyStatus),
 }
 
 /// Reads a datagram as the reply to `request`, sent with this sequence number, up to its data. Bytes past its end are ignored.
@@ -142,7 +142,7 @@ pub fn read_reply(bytes: &[u8], request: Request, sequence: u32) -> Result<Field
         return Err(ReplyError::OtherCommand(command_seen));
     }
     // Before the kind: a refusal is a reply without data, whatever was asked.
-    if let Some(status) = Status::from_code(status) {
+    if let Some(status) = ChronyStatus::from_code(status) {
         return Err(ReplyError::Refused(status));
     }
     if kind_seen != kind {
@@ -250,7 +250,7 @@ pub(crate) mod tests {
         assert_eq!(with(5, 33), ReplyError::OtherCommand(33));
         assert_eq!(with(7, 5), ReplyError::OtherReply(5));
         assert_eq!(with(19, 0), ReplyError::OtherSequence);
-        assert_eq!(with(9, 2), ReplyError::Refused(Status::Unauthorized));
+        assert_eq!(with(9, 2), ReplyError::Refused(ChronyStatus::Unauthorized));
         for length in 0..good.len() {
             assert_eq!(read(&good[..length]), Err(ReplyError::Truncated(length)));
         }
@@ -265,13 +265,13 @@ pub(crate) mod tests {
         let refused = |status| Err(ReplyError::Refused(status));
         assert_eq!(
             read_reply(&bytes, Request::Tracking, SEQUENCE).map(|_| ()),
-            refused(Status::Unauthorized)
+            refused(ChronyStatus::Unauthorized)
         );
         for (code, status) in [
-            (1, Status::Failed),
-            (4, Status::NoSuchSource),
-            (19, Status::BadPacketLength),
-            (20, Status::Other(20)),
+            (1, ChronyStatus::Failed),
+            (4, ChronyStatus::NoSuchSource),
+            (19, ChronyStatus::BadPacketLength),
+            (20, ChronyStatus::Other(20)),
         ] {
             bytes[9] = code;
             assert_eq!(read_reply(&bytes, Request::Tracking, SEQUENCE).map(|_| ()), refused(status));

@@ -25,5 +25,5 @@ pub mod tracking;
 pub use client::{ChronyError, Client};
 pub use codec::{ReplyError, Request};
 pub use makestep::{Makestep, parse_makestep};
-pub use status::Status;
+pub use status::ChronyStatus;
 pub use tracking::Tracking;

@@ -3,7 +3,7 @@
 /// Why chronyd did not do what it was asked: the protocol's status codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the words are the documentation")]
-pub enum Status {
+pub enum ChronyStatus {
     #[error("chronyd tried and failed; its log says why")]
     Failed,
     #[error("chronyd does not take this command over UDP: use its Unix socket")]
@@ -46,29 +46,29 @@ pub enum Status {
     Other(u16),
 }
 
-impl Status {
+impl ChronyStatus {
     /// From the code in a reply; `None` is success.
     pub fn from_code(code: u16) -> Option<Self> {
-        const CODES: [Status; 19] = [
-            Status::Failed,
-            Status::Unauthorized,
-            Status::Invalid,
-            Status::NoSuchSource,
-            Status::InvalidTimestamp,
-            Status::NotEnabled,
-            Status::BadSubnet,
-            Status::AccessAllowed,
-            Status::AccessDenied,
-            Status::NoHostAccess,
-            Status::SourceAlreadyKnown,
-            Status::TooManySources,
-            Status::NoRtc,
-            Status::BadRtcFile,
-            Status::Inactive,
-            Status::BadSample,
-            Status::InvalidAddressFamily,
-            Status::BadPacketVersion,
-            Status::BadPacketLength,
+        const CODES: [ChronyStatus; 19] = [
+            ChronyStatus::Failed,
+            ChronyStatus::Unauthorized,
+            ChronyStatus::Invalid,
+            ChronyStatus::NoSuchSource,
+            ChronyStatus::InvalidTimestamp,
+            ChronyStatus::NotEnabled,
+            ChronyStatus::BadSubnet,
+            ChronyStatus::AccessAllowed,
+            ChronyStatus::AccessDenied,
+            ChronyStatus::NoHostAccess,
+            ChronyStatus::SourceAlreadyKnown,
+            ChronyStatus::TooManySources,
+            ChronyStatus::NoRtc,
+            ChronyStatus::BadRtcFile,
+            ChronyStatus::Inactive,
+            ChronyStatus::BadSample,
+            ChronyStatus::InvalidAddressFamily,
+            ChronyStatus::BadPacketVersion,
+            ChronyStatus::BadPacketLength,
         ];
         let at = usize::from(code).checked_sub(1)?;
         Some(CODES.get(at).copied().unwrap_or(Self::Other(code)))

@@ -23,7 +23,7 @@ pub trait Signals: Send + Sync {
     fn observe(&mut self, due: Mono) -> Observation;
 
     /// Becomes readable when there is reason to look before the time; [`Signals::observe`] makes it unreadable again. See
-    /// [`waker::Waker`].
+    /// [`waker::SignalWakeup`].
     fn waker(&self) -> Option<BorrowedFd<'_>>;
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::os::clock::Clock;
-use drift_core::resume::{OnSet, RtcRead};
+use drift_core::resume::{RtcRead, RtcSetBehavior};
 
 /// The driver of a PC's CMOS clock.
 const CMOS: &str = "rtc_cmos";
@@ -22,7 +22,7 @@ const LONGEST: usize = 21;
 #[derive(Debug)]
 pub struct Rtc {
     since_epoch: File,
-    on_set: OnSet,
+    on_set: RtcSetBehavior,
 }
 
 impl Rtc {
@@ -36,7 +36,7 @@ impl Rtc {
         let rtc = system.unwrap_or_else(|| folder.join("rtc0"));
         let since_epoch = File::open(rtc.join("since_epoch")).ok()?;
         let is_cmos = fs::read_to_string(rtc.join("name")).is_ok_and(|name| name.starts_with(CMOS));
-        let on_set = if is_cmos { cmos_on_set(proc) } else { OnSet::Unknown };
+        let on_set = if is_cmos { cmos_on_set(proc) } else { RtcSetBehavior::Unknown };
         Some(Self { since_epoch, on_set })
     }
 
@@ -51,7 +51,7 @@ impl Rtc {
     }
 }
 
-fn cmos_on_set(proc: &Path) -> OnSet {
+fn cmos_on_set(proc: &Path) -> RtcSetBehavior {
     // It lists the processors one after the other: of a big machine it is long, and the first line of this name says it.
     let lines = File::open(proc.join("cpuinfo"))
         .map(BufReader::new)
@@ -63,9 +63,9 @@ fn cmos_on_set(proc: &Path) -> OnSet {
         Some(WITHOUT_RESET.contains(&vendor.trim()))
     });
     match vendor {
-        Some(true) if is_since(proc) => OnSet::GoesOn,
-        Some(false) => OnSet::Restarts,
-        Some(true) | None => OnSet::Unknown,
+        Some(true) if is_since(proc) => RtcSetBehavior::KeepsSubsecond,
+        Some(false) => RtcSetBehavior::ResetsSubsecond,
+        Some(true) | None => RtcSetBehavior::Unknown,
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
             );
         let rtc = sysfs.open().unwrap();
         let first = rtc.read(&LinuxClock).unwrap();
-        assert_eq!((first.seconds, first.on_set), (1_795_341_600, OnSet::Restarts));
+        assert_eq!((first.seconds, first.on_set), (1_795_341_600, RtcSetBehavior::ResetsSubsecond));
         assert!(first.before <= first.after);
         fs::write(sysfs.0.join("rtc1/since_epoch"), "1795341601\n").unwrap();
         assert_eq!(rtc.read(&LinuxClock).map(|r| r.seconds), Some(1_795_341_601));
@@ -149,7 +149,7 @@ mod tests {
             .clock("rtc0", &[("since_epoch", "-5\n"), ("name", "rtc-pl031 9010000.pl031\n")])
             .clock("rtc1", &[("since_epoch", "7\n"), ("hctosys", "0\n")]);
         let read = sysfs.open().unwrap().read(&LinuxClock).unwrap();
-        assert_eq!((read.seconds, read.on_set), (-5, OnSet::Unknown));
+        assert_eq!((read.seconds, read.on_set), (-5, RtcSetBehavior::Unknown));
     }
 
     #[test]
@@ -158,17 +158,17 @@ mod tests {
             let sysfs = Sysfs::new("vendor").clock("rtc0", &[("since_epoch", "7\n"), ("name", driver)]);
             sysfs.of(vendor).open().unwrap().on_set
         };
-        assert_eq!(on_set("GenuineIntel", "rtc_cmos 00:04\n"), OnSet::Restarts);
-        assert_eq!(on_set("AuthenticAMD", "rtc_cmos 00:04\n"), OnSet::GoesOn);
-        assert_eq!(on_set("HygonGenuine", "rtc_cmos rtc_cmos\n"), OnSet::GoesOn);
-        assert_eq!(on_set("AuthenticAMD", "rtc-ds1307 1-0068\n"), OnSet::Unknown);
+        assert_eq!(on_set("GenuineIntel", "rtc_cmos 00:04\n"), RtcSetBehavior::ResetsSubsecond);
+        assert_eq!(on_set("AuthenticAMD", "rtc_cmos 00:04\n"), RtcSetBehavior::KeepsSubsecond);
+        assert_eq!(on_set("HygonGenuine", "rtc_cmos rtc_cmos\n"), RtcSetBehavior::KeepsSubsecond);
+        assert_eq!(on_set("AuthenticAMD", "rtc-ds1307 1-0068\n"), RtcSetBehavior::Unknown);
         for (release, wanted) in [
-            ("5.18.0", OnSet::GoesOn),
-            ("7.3.4+deb13-cloud-amd64", OnSet::GoesOn),
-            ("5.17.15-76051715-generic", OnSet::Unknown),
-            ("4.18.0-553.el8_10.x86_64", OnSet::Unknown),
-            ("6", OnSet::Unknown),
-            ("", OnSet::Unknown),
+            ("5.18.0", RtcSetBehavior::KeepsSubsecond),
+            ("7.3.4+deb13-cloud-amd64", RtcSetBehavior::KeepsSubsecond),
+            ("5.17.15-76051715-generic", RtcSetBehavior::Unknown),
+            ("4.18.0-553.el8_10.x86_64", RtcSetBehavior::Unknown),
+            ("6", RtcSetBehavior::Unknown),
+            ("", RtcSetBehavior::Unknown),
         ] {
             let sysfs =
                 Sysfs::new("release").clock("rtc0", &[("since_epoch", "7\n"), ("name", "rtc_cmos\n")]);
@@ -176,7 +176,7 @@ mod tests {
             assert_eq!(found, wanted, "{release:?}");
         }
         let no_vendor = Sysfs::new("arm").clock("rtc0", &[("since_epoch", "7\n"), ("name", "rtc_cmos\n")]);
-        assert_eq!(no_vendor.open().unwrap().on_set, OnSet::Unknown);
+        assert_eq!(no_vendor.open().unwrap().on_set, RtcSetBehavior::Unknown);
     }
 
     #[test]

@@ -10,9 +10,9 @@ use super::Signals;
 
 /// Wakes when there is reason to look before the time.
 #[derive(Debug)]
-pub struct Waker(Option<AsyncFd<OwnedFd>>);
+pub struct SignalWakeup(Option<AsyncFd<OwnedFd>>);
 
-impl Waker {
+impl SignalWakeup {
     /// For these signals, within a runtime. Where they have nothing to wait for, or it cannot be waited for, it never wakes.
     #[expect(unsafe_code, reason = "tokio asks whoever registers a descriptor to vouch for it")]
     pub fn new(signals: &dyn Signals) -> Self {
@@ -63,7 +63,7 @@ mod tests {
     #[tokio::test]
     async fn it_wakes_when_there_is_something_and_then_waits_again() {
         let (reader, mut writer) = pipe().unwrap();
-        let waker = Waker::new(&Pipe(Some(reader.into())));
+        let waker = SignalWakeup::new(&Pipe(Some(reader.into())));
         let wakes = async || timeout(Duration::from_millis(50), waker.woken()).await.is_ok();
         assert!(!wakes().await);
         for _ in 0..2 {
@@ -75,7 +75,7 @@ mod tests {
 
     #[tokio::test]
     async fn where_there_is_nothing_it_never_wakes() {
-        let waker = Waker::new(&Pipe(None));
+        let waker = SignalWakeup::new(&Pipe(None));
         assert!(timeout(Duration::from_millis(50), waker.woken()).await.is_err());
     }
 }

@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Worth knowing; a right verifier takes the token.
-    Note,
+    LogEvent,
     /// Verifiers differ, or take what they should not.
     Warning,
     /// A right verifier refuses the token.
@@ -15,7 +15,7 @@ impl Severity {
     /// As it is printed.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Note => "note",
+            Self::LogEvent => "note",
             Self::Warning => "warning",
             Self::Error => "error",
         }
@@ -42,7 +42,7 @@ impl Verdict {
             Some(Severity::Error) => Self::NotValid,
             Some(Severity::Warning) => Self::Suspicious,
             _ if findings.iter().any(|f| f.id == Id::TrueTimeNotMeasured) => Self::ValidByThisClock,
-            Some(Severity::Note) | None => Self::Valid,
+            Some(Severity::LogEvent) | None => Self::Valid,
         }
     }
 
@@ -175,22 +175,22 @@ findings! {
     LooseBase64 = "loose-base64", Warning,
         "a part has padding or the letters of plain base64",
         "Have the issuer write base64url without padding (RFC 7515 section 2); strict verifiers refuse this.";
-    TrueTimeNotMeasured = "true-time-not-measured", Note,
+    TrueTimeNotMeasured = "true-time-not-measured", LogEvent,
         "true time was not measured, or not well enough: the verdict is by this machine's clock alone",
         "Run `drift-agent check` to see why the pools gave no measurement.";
-    ExpiredWithinLeeway = "expired-within-leeway", Note,
+    ExpiredWithinLeeway = "expired-within-leeway", LogEvent,
         "`exp` has passed, but the leeway asked for covers it",
         "Nothing, if the leeway is there for clock skew; renew tokens earlier if it happens often.";
-    NotYetValidWithinLeeway = "not-yet-valid-within-leeway", Note,
+    NotYetValidWithinLeeway = "not-yet-valid-within-leeway", LogEvent,
         "`nbf` lies in the future, but the leeway asked for covers it",
         "Nothing, if the leeway is there for clock skew; measure the issuer's clock if it happens often.";
-    IssuedInFutureWithinLeeway = "issued-in-future-within-leeway", Note,
+    IssuedInFutureWithinLeeway = "issued-in-future-within-leeway", LogEvent,
         "`iat` lies in the future, but the leeway asked for covers it",
         "Nothing, if the leeway is there for clock skew; measure the issuer's clock if it happens often.";
-    MissingIat = "missing-iat", Note,
+    MissingIat = "missing-iat", LogEvent,
         "there is no `iat`: nobody can tell how old the token is",
         "Have the issuer set `iat`; with it a wrong clock shows at once.";
-    FractionalTime = "fractional-time", Note,
+    FractionalTime = "fractional-time", LogEvent,
         "a time is written with a point or an exponent",
         "Allowed (RFC 7519 section 2), but some verifiers want whole numbers: have the issuer round.";
 }

@@ -28,7 +28,7 @@ pub struct Token {
 
 /// Why something is no token that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotAToken {
+pub enum TokenError {
     /// Nothing but white space.
     #[error("there is no token: nothing but white space")]
     Empty,
@@ -90,29 +90,29 @@ impl Token {
     /// Reads it; the signature is decoded, and not verified.
     ///
     /// White space around it is taken off, and so is the name of the header it was sent in (`Authorization: Bearer`).
-    pub fn read(bytes: &[u8]) -> Result<Self, NotAToken> {
+    pub fn read(bytes: &[u8]) -> Result<Self, TokenError> {
         if bytes.len() > LONGEST {
-            return Err(NotAToken::TooLong);
+            return Err(TokenError::TooLong);
         }
         let bare = bare(bytes);
         if bare.is_empty() {
-            return Err(NotAToken::Empty);
+            return Err(TokenError::Empty);
         }
         check_letters(bare)?;
         let parts: Vec<&[u8]> = bare.split(|b| *b == b'.').collect();
         let (header, payload, signature) = match parts.as_slice() {
             [header, payload, signature] => (header, payload, signature),
-            [_, _, _, _, _] => return Err(NotAToken::Encrypted),
-            _ => return Err(NotAToken::Parts(parts.len())),
+            [_, _, _, _, _] => return Err(TokenError::Encrypted),
+            _ => return Err(TokenError::Parts(parts.len())),
         };
         let (header, header_is_loose) = decode(header, Part::Header)?;
         let (payload, payload_is_loose) = decode(payload, Part::Payload)?;
         let (_, signature_is_loose) = decode(signature, Part::Signature)?;
-        let header = members(&header).ok_or(NotAToken::NotAnObject(Part::Header))?;
+        let header = members(&header).ok_or(TokenError::NotAnObject(Part::Header))?;
         let text =
             |name: &str| serde_json::from_str::<String>(header.last(name)?).ok().map(|text| shown(&text));
-        let claims = members(&payload).ok_or(NotAToken::NotAnObject(Part::Payload))?;
-        let algorithm = text("alg").ok_or(NotAToken::NoAlgorithm)?;
+        let claims = members(&payload).ok_or(TokenError::NotAnObject(Part::Payload))?;
+        let algorithm = text("alg").ok_or(TokenError::NoAlgorithm)?;
         Ok(Self {
             is_unsecured: algorithm.eq_ignore_ascii_case("none"),
             algorithm,
@@ -148,17 +148,17 @@ fn bare(bytes: &[u8]) -> &[u8] {
     bare
 }
 
-fn check_letters(bare: &[u8]) -> Result<(), NotAToken> {
+fn check_letters(bare: &[u8]) -> Result<(), TokenError> {
     let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"-_.+/=".contains(&b);
     match bare.iter().position(|b| !is_letter(*b)) {
         None => Ok(()),
-        Some(at) if bare.get(at).is_some_and(u8::is_ascii_whitespace) => Err(NotAToken::Broken),
-        Some(at) => Err(NotAToken::Letter(at + 1)),
+        Some(at) if bare.get(at).is_some_and(u8::is_ascii_whitespace) => Err(TokenError::Broken),
+        Some(at) => Err(TokenError::Letter(at + 1)),
     }
 }
 
 /// The bytes of one part, and whether it took some indulgence to read it.
-fn decode(part: &[u8], which: Part) -> Result<(Vec<u8>, bool), NotAToken> {
+fn decode(part: &[u8], which: Part) -> Result<(Vec<u8>, bool), TokenError> {
     let padding = part.iter().rev().take_while(|b| **b == b'=').count();
     let unpadded = part.get(..part.len() - padding).unwrap_or_default();
     let is_plain = unpadded.iter().any(|b| b"+/".contains(b));
@@ -176,7 +176,7 @@ fn decode(part: &[u8], which: Part) -> Result<(Vec<u8>, bool), NotAToken> {
             DecodeKind::Symbol => "there is padding in the middle",
             DecodeKind::Trailing | DecodeKind::Padding => "its last letter cannot be right",
         };
-        NotAToken::Encoding { part: which, reason }
+        TokenError::Encoding { part: which, reason }
     })?;
     Ok((bytes, padding > 0 || is_plain))
 }
@@ -198,7 +198,7 @@ mod tests {
         format!("{}.{}.", BASE64URL_NOPAD.encode(header), BASE64URL_NOPAD.encode(claims))
     }
 
-    fn read(text: &str) -> Result<Token, NotAToken> {
+    fn read(text: &str) -> Result<Token, TokenError> {
         Token::read(text.as_bytes())
     }
 
@@ -226,30 +226,30 @@ mod tests {
         let (header, claims) = (br#"{"alg":"none"}"#, b"{}");
         let bare = compact(header, claims);
         assert!(read(&bare).unwrap().is_unsecured);
-        let encoding = |part, reason| Err(NotAToken::Encoding { part, reason });
+        let encoding = |part, reason| Err(TokenError::Encoding { part, reason });
         for (text, wrong) in [
-            (String::new(), Err(NotAToken::Empty)),
-            (" \n".to_owned(), Err(NotAToken::Empty)),
-            ("Bearer ".to_owned(), Err(NotAToken::Empty)),
-            ("Bearerx".to_owned(), Err(NotAToken::Parts(1))),
-            ("a.b".to_owned(), Err(NotAToken::Parts(2))),
-            ("a.b.c.d".to_owned(), Err(NotAToken::Parts(4))),
-            ("a.b.c.d.e".to_owned(), Err(NotAToken::Encrypted)),
-            ("a.b.c.d.e.f".to_owned(), Err(NotAToken::Parts(6))),
-            (bare.replace('.', ".\n"), Err(NotAToken::Broken)),
-            ("ab{c}".to_owned(), Err(NotAToken::Letter(3))),
-            ("ü.b.c".to_owned(), Err(NotAToken::Letter(1))),
+            (String::new(), Err(TokenError::Empty)),
+            (" \n".to_owned(), Err(TokenError::Empty)),
+            ("Bearer ".to_owned(), Err(TokenError::Empty)),
+            ("Bearerx".to_owned(), Err(TokenError::Parts(1))),
+            ("a.b".to_owned(), Err(TokenError::Parts(2))),
+            ("a.b.c.d".to_owned(), Err(TokenError::Parts(4))),
+            ("a.b.c.d.e".to_owned(), Err(TokenError::Encrypted)),
+            ("a.b.c.d.e.f".to_owned(), Err(TokenError::Parts(6))),
+            (bare.replace('.', ".\n"), Err(TokenError::Broken)),
+            ("ab{c}".to_owned(), Err(TokenError::Letter(3))),
+            ("ü.b.c".to_owned(), Err(TokenError::Letter(1))),
             (format!("AA{bare}"), encoding(Part::Header, "a letter is missing, as when it was cut off")),
             (format!("{bare}AB"), encoding(Part::Signature, "its last letter cannot be right")),
             (bare.replacen('.', ".A=A", 1), encoding(Part::Payload, "there is padding in the middle")),
-            (compact(b"[]", claims), Err(NotAToken::NotAnObject(Part::Header))),
-            (compact(b"", claims), Err(NotAToken::NotAnObject(Part::Header))),
-            (compact(header, b"\"text\""), Err(NotAToken::NotAnObject(Part::Payload))),
-            (compact(header, b"{} {}"), Err(NotAToken::NotAnObject(Part::Payload))),
-            (compact(header, b"{\"a\":\"\xff\"}"), Err(NotAToken::NotAnObject(Part::Payload))),
-            (compact(header, b"{\"a\":01}"), Err(NotAToken::NotAnObject(Part::Payload))),
-            (compact(b"{}", claims), Err(NotAToken::NoAlgorithm)),
-            (compact(br#"{"alg":1}"#, claims), Err(NotAToken::NoAlgorithm)),
+            (compact(b"[]", claims), Err(TokenError::NotAnObject(Part::Header))),
+            (compact(b"", claims), Err(TokenError::NotAnObject(Part::Header))),
+            (compact(header, b"\"text\""), Err(TokenError::NotAnObject(Part::Payload))),
+            (compact(header, b"{} {}"), Err(TokenError::NotAnObject(Part::Payload))),
+            (compact(header, b"{\"a\":\"\xff\"}"), Err(TokenError::NotAnObject(Part::Payload))),
+            (compact(header, b"{\"a\":01}"), Err(TokenError::NotAnObject(Part::Payload))),
+            (compact(b"{}", claims), Err(TokenError::NoAlgorithm)),
+            (compact(br#"{"alg":1}"#, claims), Err(TokenError::NoAlgorithm)),
         ] {
             assert_eq!(read(&text), wrong, "{text:?}");
         }
@@ -267,7 +267,7 @@ mod tests {
             .unwrap();
         let whole = longest.clone() + &" ".repeat(LONGEST - longest.len());
         assert!(whole.len() == LONGEST && read(&whole).is_ok());
-        assert_eq!(read(&format!("{whole} ")), Err(NotAToken::TooLong));
+        assert_eq!(read(&format!("{whole} ")), Err(TokenError::TooLong));
     }
 
     #[test]
@@ -275,7 +275,7 @@ mod tests {
         let deep = format!(r#"{{"a":{}{},"exp":1}}"#, "[".repeat(20_000), "]".repeat(20_000));
         assert!(read(&sign(&deep)).is_ok());
         let open = format!(r#"{{"a":{}"#, "[".repeat(40_000));
-        assert_eq!(read(&sign(&open)), Err(NotAToken::NotAnObject(Part::Payload)));
+        assert_eq!(read(&sign(&open)), Err(TokenError::NotAnObject(Part::Payload)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::fleet::LEEWAY;
 use super::now::Now;
-use super::row::{Field, Row, Says, tidy};
+use super::row::{Field, ReportedState, Row, escape_for_terminal};
 use drift_core::step::last_step::LastStep;
 use drift_core::time::{Offset, span_in_words};
 use drift_core::verdict::State;
@@ -29,26 +29,28 @@ pub fn text(row: &Row, now: &Now) -> String {
 fn what(row: &Row, now: &Now) -> Vec<String> {
     let name = &row.name;
     let mut lines = vec![match &row.says {
-        Says::NoAgent => format!("No agent has ever written to {name}: nothing is known of its clock."),
-        Says::Odd(text) if text.is_empty() => {
+        ReportedState::NoAgent => {
+            format!("No agent has ever written to {name}: nothing is known of its clock.")
+        }
+        ReportedState::Unrecognised(text) if text.is_empty() => {
             format!(
                 "{name} has annotations of the agent's, but not its verdict (drift-agent.io/clock-state)."
             )
         }
-        Says::Odd(text) => {
+        ReportedState::Unrecognised(text) => {
             format!("{name} says \"{text}\" of its clock, which is no verdict of the agent's.")
         }
-        Says::State(State::Disagree) => {
+        ReportedState::State(State::Disagree) => {
             format!("Nobody can say how {name}'s clock is: its time servers contradict each other.")
         }
-        Says::State(State::Disrupted) => {
+        ReportedState::State(State::Disrupted) => {
             format!(
                 "{name} did not run all the time (paused, suspended, restored), and was not measured since."
             )
         }
-        Says::State(State::Unknown) => format!("{name}'s clock is not known."),
-        Says::State(State::InSync) => format!("{name}'s clock was in sync{}.", figures(row)),
-        Says::State(State::Drifting) => format!("{name}'s clock is off{}.", figures(row)),
+        ReportedState::State(State::Unknown) => format!("{name}'s clock is not known."),
+        ReportedState::State(State::InSync) => format!("{name}'s clock was in sync{}.", figures(row)),
+        ReportedState::State(State::Drifting) => format!("{name}'s clock is off{}.", figures(row)),
     }];
     for (annotation, text) in row.unreadable() {
         if annotation != "clock-state" {
@@ -101,7 +103,7 @@ fn pool(word: &str) -> String {
         let offset = Offset::from_secs_f64(text.parse().ok()?)?;
         Some(format!("By {name} the clock is {}.", offset.in_words()))
     });
-    read.unwrap_or_else(|| format!("A pool's word cannot be read: \"{}\".", tidy(word, 60)))
+    read.unwrap_or_else(|| format!("A pool's word cannot be read: \"{}\".", escape_for_terminal(word, 60)))
 }
 
 fn tokens(row: &Row, now: &Now) -> Vec<String> {
@@ -157,8 +159,8 @@ fn last_step(step: &LastStep, now: &Now) -> Vec<String> {
     let mut lines = vec![format!(
         "{} ago by {} (trigger: {}): {} before, {after}.",
         now.since(*at).in_words(),
-        tidy(method, 60),
-        tidy(trigger, 60),
+        escape_for_terminal(method, 60),
+        escape_for_terminal(trigger, 60),
         before.in_words()
     )];
     if *is_latched {
@@ -173,11 +175,11 @@ fn to_do(row: &Row, now: &Now) -> Vec<String> {
         "kubectl get pods --all-namespaces --output wide --selector app.kubernetes.io/name=drift-agent --field-selector spec.nodeName={name}"
     );
     match &row.says {
-        Says::NoAgent => vec![
+        ReportedState::NoAgent => vec![
             "Does the DaemonSet reach this Node? Taints, node selectors and a pod that cannot start keep it away:".to_owned(),
             format!("  {pods}"),
         ],
-        Says::Odd(_) => vec![
+        ReportedState::Unrecognised(_) => vec![
             "Find out who wrote it (kubectl get node --show-managed-fields); the agent writes it anew within ten minutes, if it runs:".to_owned(),
             format!("  {pods}"),
         ],
@@ -185,28 +187,28 @@ fn to_do(row: &Row, now: &Now) -> Vec<String> {
             "See whether the agent runs, and what its log says of the API server:".to_owned(),
             format!("  {pods}"),
         ],
-        Says::State(State::InSync) => vec![
+        ReportedState::State(State::InSync) => vec![
             "Nothing. If a token is refused here, this clock is not why, as far as it was measured.".to_owned(),
         ],
-        Says::State(State::Drifting) if row.measured().is_none() => vec![
+        ReportedState::State(State::Drifting) if row.measured().is_none() => vec![
             "On the node: is there a time daemon, and does it reach its servers (chronyc tracking, timedatectl)?".to_owned(),
             "NTP measured nothing, so the agent would refuse to step: see whether UDP port 123 gets out of this node (drift-agent check).".to_owned(),
             "Until then, keep what issues or verifies tokens away: kubectl cordon does for new pods.".to_owned(),
         ],
-        Says::State(State::Drifting) => vec![
+        ReportedState::State(State::Drifting) => vec![
             "On the node: is there a time daemon, and does it reach its servers (chronyc tracking, timedatectl)?".to_owned(),
             "To have the agent step it, where step.mode and step.onRequest allow:".to_owned(),
             format!("  kubectl annotate node {name} --overwrite drift-agent.io/step-request=$(date +%s)"),
             "Until then, keep what issues or verifies tokens away: kubectl cordon does for new pods.".to_owned(),
         ],
-        Says::State(State::Disagree) => vec![
+        ReportedState::State(State::Disagree) => vec![
             "Find out which pool is wrong: ask others too (drift-agent check --pool …), and replace the one that lies.".to_owned(),
             "Near a leap second this is normal: Google smears it, Cloudflare does not, and they differ by up to 0.5 s.".to_owned(),
         ],
-        Says::State(State::Disrupted) => vec![
+        ReportedState::State(State::Disrupted) => vec![
             "Wait a minute: a fresh measurement follows a pause at once. If it does not, the pools are not reached.".to_owned(),
         ],
-        Says::State(State::Unknown) => vec![
+        ReportedState::State(State::Unknown) => vec![
             "See whether UDP port 123 gets out of this node (drift-agent check), and whether the pools' names resolve.".to_owned(),
         ],
     }

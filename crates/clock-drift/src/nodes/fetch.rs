@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::now::{Now, Source};
-use super::row::{Item, Metadata, Row, tidy};
+use super::row::{Item, Metadata, Row, escape_for_terminal};
 use drift_core::http_date::{self, Interval};
 use drift_core::time::{Mono, Offset, Reading, Wall};
 
@@ -68,7 +68,7 @@ pub struct Proxies {
 
 /// Why nothing can be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum FetchError {
     /// What was asked for does not exist, or cannot be: a context, a Node, a selector.
     Asked(String),
     /// The kubeconfig is wrong, or there is none.
@@ -127,7 +127,7 @@ struct PageMetadata {
 }
 
 #[derive(Default, Deserialize)]
-struct Refusal {
+struct ApiStatus {
     #[serde(default)]
     message: String,
 }
@@ -164,7 +164,7 @@ impl ApiClock {
 
 impl Reader {
     /// Connects nothing yet, but may run the credential plugin that the kubeconfig names.
-    pub async fn new(target: Target, read_clocks: ReadClocks) -> Result<Self, Failure> {
+    pub async fn new(target: Target, read_clocks: ReadClocks) -> Result<Self, FetchError> {
         let mut config = config(target).await?;
         config.connect_timeout = Some(CONNECT);
         let server = config.cluster_url.to_string();
@@ -174,20 +174,22 @@ impl Reader {
     }
 
     /// All Nodes that the selector allows.
-    pub async fn list(&self, selector: Option<&str>) -> Result<Listing, Failure> {
+    pub async fn list(&self, selector: Option<&str>) -> Result<Listing, FetchError> {
         let mut restarts = 0;
         loop {
             match self.pages(selector).await {
-                Err(Failure::Gone) if restarts < RESTARTS => restarts += 1,
-                Err(Failure::Gone) => {
-                    return Err(Failure::Failed("the Nodes change faster than they can be read".to_owned()));
+                Err(FetchError::Gone) if restarts < RESTARTS => restarts += 1,
+                Err(FetchError::Gone) => {
+                    return Err(FetchError::Failed(
+                        "the Nodes change faster than they can be read".to_owned(),
+                    ));
                 }
                 done => return done,
             }
         }
     }
 
-    async fn pages(&self, selector: Option<&str>) -> Result<Listing, Failure> {
+    async fn pages(&self, selector: Option<&str>) -> Result<Listing, FetchError> {
         let mut params = ListParams {
             limit: Some(PAGE),
             label_selector: selector.map(str::to_owned),
@@ -195,7 +197,7 @@ impl Reader {
         };
         let mut rows = BTreeMap::new();
         loop {
-            let request = nodes().list(&params).map_err(|e| Failure::Asked(e.to_string()))?;
+            let request = nodes().list(&params).map_err(|e| FetchError::Asked(e.to_string()))?;
             let (page, clock): (Page, _) = self.ask(request, LIST_OF_METADATA).await?;
             rows.extend(
                 page.items.into_iter().flatten().map(|item| (item.metadata.name.clone(), Row::read(item))),
@@ -214,23 +216,27 @@ impl Reader {
     }
 
     /// One Node with its conditions.
-    pub async fn whole(&self, name: &str) -> Result<(Row, ApiClock), Failure> {
+    pub async fn whole(&self, name: &str) -> Result<(Row, ApiClock), FetchError> {
         self.one(name, WHOLE).await
     }
 
     /// One Node's metadata.
-    pub async fn metadata(&self, name: &str) -> Result<(Row, ApiClock), Failure> {
+    pub async fn metadata(&self, name: &str) -> Result<(Row, ApiClock), FetchError> {
         self.one(name, METADATA).await
     }
 
-    async fn one(&self, name: &str, accept: &'static str) -> Result<(Row, ApiClock), Failure> {
+    async fn one(&self, name: &str, accept: &'static str) -> Result<(Row, ApiClock), FetchError> {
         // What is no name would become another path.
         let is_name =
             !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
         if !is_name {
-            return Err(Failure::Asked(format!("\"{}\" is no name of a Node", tidy(name, 60))));
+            return Err(FetchError::Asked(format!(
+                "\"{}\" is no name of a Node",
+                escape_for_terminal(name, 60)
+            )));
         }
-        let request = nodes().get(name, &GetParams::default()).map_err(|e| Failure::Asked(e.to_string()))?;
+        let request =
+            nodes().get(name, &GetParams::default()).map_err(|e| FetchError::Asked(e.to_string()))?;
         let (item, clock): (Item, _) = self.ask(request, accept).await?;
         Ok((Row::read(item), clock))
     }
@@ -239,7 +245,7 @@ impl Reader {
         &self,
         mut request: Request<Vec<u8>>,
         accept: &'static str,
-    ) -> Result<(T, ApiClock), Failure> {
+    ) -> Result<(T, ApiClock), FetchError> {
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(accept));
         let exchange = async {
             let sent = (self.read_clocks)();
@@ -249,19 +255,19 @@ impl Reader {
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, LARGEST_PAGE).collect().await;
             let body = body.map_err(|e| {
-                Failure::Failed(format!("the API server's answer broke off: {}", last_cause(&*e)))
+                FetchError::Failed(format!("the API server's answer broke off: {}", last_cause(&*e)))
             })?;
             Ok((parts.status, body.to_bytes(), clock))
         };
         let late =
-            || Failure::Failed(format!("{} did not answer within {} s", self.server, DEADLINE.as_secs()));
+            || FetchError::Failed(format!("{} did not answer within {} s", self.server, DEADLINE.as_secs()));
         let (status, body, clock) = timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(late()))?;
         if !status.is_success() {
             return Err(refused(status, &body));
         }
         let read = serde_json::from_slice(&body);
         let read =
-            read.map_err(|e| Failure::Failed(format!("the API server's answer cannot be read: {e}")))?;
+            read.map_err(|e| FetchError::Failed(format!("the API server's answer cannot be read: {e}")))?;
         Ok((read, clock))
     }
 
@@ -270,22 +276,22 @@ impl Reader {
         &self,
         selector: Option<&str>,
         version: &str,
-    ) -> Result<impl Stream<Item = Result<WatchEvent<Item>, Failure>> + use<>, Failure> {
+    ) -> Result<impl Stream<Item = Result<WatchEvent<Item>, FetchError>> + use<>, FetchError> {
         let params = WatchParams { label_selector: selector.map(str::to_owned), ..WatchParams::default() };
         let params = params.timeout(WATCH_SECONDS);
-        let mut request = nodes().watch(&params, version).map_err(|e| Failure::Asked(e.to_string()))?;
+        let mut request = nodes().watch(&params, version).map_err(|e| FetchError::Asked(e.to_string()))?;
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(METADATA));
-        let late = |_| Failure::Failed("the API server did not answer".to_owned());
+        let late = |_| FetchError::Failed("the API server did not answer".to_owned());
         let stream = timeout(DEADLINE, self.client.request_events::<Item>(request)).await.map_err(late)?;
         let server = self.clone();
         let stream = stream.map_err(|e| self.unreachable(&e))?;
         Ok(stream.map(move |event| event.map_err(|e| server.unreachable(&e))))
     }
 
-    fn unreachable(&self, error: &kube::Error) -> Failure {
+    fn unreachable(&self, error: &kube::Error) -> FetchError {
         match error {
-            kube::Error::Api(status) if status.code == StatusCode::GONE.as_u16() => Failure::Gone,
-            kube::Error::Api(status) => Failure::Failed(tidy(&status.message, 400)),
+            kube::Error::Api(status) if status.code == StatusCode::GONE.as_u16() => FetchError::Gone,
+            kube::Error::Api(status) => FetchError::Failed(escape_for_terminal(&status.message, 400)),
             kube::Error::Auth(_) => client_failure(error, None),
             _ => {
                 let cause = last_cause(error);
@@ -294,7 +300,7 @@ impl Reader {
                 if cause.contains("certificate expired") || cause.contains("not valid yet") {
                     text.push_str(". Or is it this machine's clock? drift-agent check tells");
                 }
-                Failure::Failed(text)
+                FetchError::Failed(text)
             }
         }
     }
@@ -302,7 +308,7 @@ impl Reader {
 
 impl Listing {
     /// Takes a change in; `true` when a row is another now. `Err` when the watch cannot go on.
-    pub fn apply(&mut self, event: WatchEvent<Item>) -> Result<bool, Failure> {
+    pub fn apply(&mut self, event: WatchEvent<Item>) -> Result<bool, FetchError> {
         match event {
             WatchEvent::Added(item) | WatchEvent::Modified(item) => {
                 self.seen(&item.metadata);
@@ -317,8 +323,8 @@ impl Listing {
                 self.version = bookmark.metadata.resource_version;
                 Ok(false)
             }
-            WatchEvent::Error(status) if status.code == StatusCode::GONE.as_u16() => Err(Failure::Gone),
-            WatchEvent::Error(status) => Err(Failure::Failed(tidy(&status.message, 400))),
+            WatchEvent::Error(status) if status.code == StatusCode::GONE.as_u16() => Err(FetchError::Gone),
+            WatchEvent::Error(status) => Err(FetchError::Failed(escape_for_terminal(&status.message, 400))),
         }
     }
 
@@ -334,16 +340,17 @@ fn nodes() -> kube::api::Request {
 }
 
 /// kubectl's rules: the files that are there, merged; without any, the pod that we run in.
-async fn config(target: Target) -> Result<Config, Failure> {
+async fn config(target: Target) -> Result<Config, FetchError> {
     let Target { files, is_explicit, context, proxies } = target;
-    let wrong = |e: kube::config::KubeconfigError| Failure::Config(format!("kubeconfig: {}", last_cause(&e)));
+    let wrong =
+        |e: kube::config::KubeconfigError| FetchError::Config(format!("kubeconfig: {}", last_cause(&e)));
     let mut kubeconfig: Option<Kubeconfig> = None;
     for file in files {
         if !is_explicit && !file.exists() {
             continue;
         }
         let read = Kubeconfig::read_from(&file)
-            .map_err(|e| Failure::Config(format!("{}: {}", file.display(), last_cause(&e))))?;
+            .map_err(|e| FetchError::Config(format!("{}: {}", file.display(), last_cause(&e))))?;
         kubeconfig = Some(match kubeconfig {
             None => read,
             Some(before) => before.merge(read).map_err(wrong)?,
@@ -351,18 +358,19 @@ async fn config(target: Target) -> Result<Config, Failure> {
     }
     let Some(kubeconfig) = kubeconfig else {
         if let Some(context) = context {
-            return Err(Failure::Asked(format!(
+            return Err(FetchError::Asked(format!(
                 "context \"{}\": there is no kubeconfig",
-                tidy(&context, 60)
+                escape_for_terminal(&context, 60)
             )));
         }
         return Config::incluster().map_err(|_| {
             let hint = "there is no kubeconfig: name one with --kubeconfig or KUBECONFIG, or run in a pod";
-            Failure::Config(hint.to_owned())
+            FetchError::Config(hint.to_owned())
         });
     };
     let names = || {
-        let names: Vec<String> = kubeconfig.contexts.iter().map(|c| tidy(&c.name, 60)).collect();
+        let names: Vec<String> =
+            kubeconfig.contexts.iter().map(|c| escape_for_terminal(&c.name, 60)).collect();
         if names.is_empty() {
             "the kubeconfig has none".to_owned()
         } else {
@@ -371,11 +379,15 @@ async fn config(target: Target) -> Result<Config, Failure> {
     };
     let chosen = context.or_else(|| kubeconfig.current_context.clone()).filter(|name| !name.is_empty());
     let Some(chosen) = chosen else {
-        return Err(Failure::Config(format!("no context is set: name one with --context ({})", names())));
+        return Err(FetchError::Config(format!("no context is set: name one with --context ({})", names())));
     };
     let Some(found) = kubeconfig.contexts.iter().find(|c| c.name == chosen).and_then(|c| c.context.clone())
     else {
-        return Err(Failure::Asked(format!("context \"{}\" does not exist: {}", tidy(&chosen, 60), names())));
+        return Err(FetchError::Asked(format!(
+            "context \"{}\" does not exist: {}",
+            escape_for_terminal(&chosen, 60),
+            names()
+        )));
     };
     let cluster =
         kubeconfig.clusters.iter().find(|c| c.name == found.cluster).and_then(|c| c.cluster.as_ref());
@@ -384,10 +396,9 @@ async fn config(target: Target) -> Result<Config, Failure> {
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrong)?;
     // kube compares NO_PROXY with the address of the proxy instead of the server's, and so decides wrongly.
     config.proxy_url = match own_proxy.or_else(|| proxies.of(&config.cluster_url)) {
-        Some(url) => Some(
-            parse_proxy(&url)
-                .ok_or_else(|| Failure::Config(format!("proxy \"{}\" is no URL", tidy(&url, 100))))?,
-        ),
+        Some(url) => Some(parse_proxy(&url).ok_or_else(|| {
+            FetchError::Config(format!("proxy \"{}\" is no URL", escape_for_terminal(&url, 100)))
+        })?),
         None => None,
     };
     Ok(config)
@@ -411,40 +422,40 @@ fn parse_proxy(url: &str) -> Option<Uri> {
 }
 
 /// No client can be made, or it has no credentials.
-fn client_failure(error: &kube::Error, plugin: Option<&str>) -> Failure {
+fn client_failure(error: &kube::Error, plugin: Option<&str>) -> FetchError {
     let plugin = plugin.map_or_else(
         || "the credential plugin".to_owned(),
-        |p| format!("the credential plugin \"{}\"", tidy(p, 100)),
+        |p| format!("the credential plugin \"{}\"", escape_for_terminal(p, 100)),
     );
-    Failure::Config(match error {
+    FetchError::Config(match error {
         kube::Error::Auth(AuthError::AuthExecStart(error)) => {
             format!("{plugin} that the kubeconfig names cannot be run: {error}")
         }
         kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
             let said = String::from_utf8_lossy(&out.stderr);
             let said = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing was said");
-            format!("{plugin} that the kubeconfig names failed: {}", tidy(said.trim(), 200))
+            format!("{plugin} that the kubeconfig names failed: {}", escape_for_terminal(said.trim(), 200))
         }
         error => format!("kubeconfig: {}", last_cause(error)),
     })
 }
 
 /// What the API server refused, in its own words and ours.
-fn refused(status: StatusCode, body: &[u8]) -> Failure {
-    let said: Refusal = serde_json::from_slice(body).unwrap_or_default();
-    let said = tidy(&said.message, 400);
+fn refused(status: StatusCode, body: &[u8]) -> FetchError {
+    let said: ApiStatus = serde_json::from_slice(body).unwrap_or_default();
+    let said = escape_for_terminal(&said.message, 400);
     match status {
-        StatusCode::GONE => Failure::Gone,
-        StatusCode::NOT_FOUND => Failure::Asked(said),
-        StatusCode::BAD_REQUEST => Failure::Asked(format!("the API server does not understand: {said}")),
-        StatusCode::UNAUTHORIZED => Failure::Failed(
+        StatusCode::GONE => FetchError::Gone,
+        StatusCode::NOT_FOUND => FetchError::Asked(said),
+        StatusCode::BAD_REQUEST => FetchError::Asked(format!("the API server does not understand: {said}")),
+        StatusCode::UNAUTHORIZED => FetchError::Failed(
             "the API server does not know these credentials (401): log in again, or name another --context"
                 .to_owned(),
         ),
-        StatusCode::FORBIDDEN => {
-            Failure::Failed(format!("{said}; this command needs get, list and, with --watch, watch on nodes"))
-        }
-        _ => Failure::Failed(format!("the API server answered {}: {said}", status.as_u16())),
+        StatusCode::FORBIDDEN => FetchError::Failed(format!(
+            "{said}; this command needs get, list and, with --watch, watch on nodes"
+        )),
+        _ => FetchError::Failed(format!("the API server answered {}: {said}", status.as_u16())),
     }
 }
 
@@ -454,5 +465,5 @@ fn last_cause(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(cause) = last.source() {
         last = cause;
     }
-    tidy(&last.to_string(), 400)
+    escape_for_terminal(&last.to_string(), 400)
 }

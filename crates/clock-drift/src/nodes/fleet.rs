@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::now::Now;
-use super::row::{Row, Says};
+use super::row::{ReportedState, Row};
 use super::skew::Skew;
 use drift_core::report::leeway::Settings;
 use drift_core::time::{Bound, Offset};
@@ -30,7 +30,7 @@ pub struct Fleet {
 /// What is counted and computed over all Nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary<'a> {
-    /// How many Nodes say what; in the words of [`Says::label`], without those that nobody says.
+    /// How many Nodes say what; in the words of [`ReportedState::label`], without those that nobody says.
     pub states: Vec<(&'static str, usize)>,
     /// Measured, but too long ago.
     pub stale: usize,
@@ -119,7 +119,7 @@ impl Fleet {
             without_agent: self
                 .rows
                 .iter()
-                .filter(|row| row.says == Says::NoAgent)
+                .filter(|row| row.says == ReportedState::NoAgent)
                 .map(|row| row.name.as_str())
                 .collect(),
         }
@@ -130,11 +130,11 @@ impl Fleet {
 fn group(row: &Row, now: &Now) -> u8 {
     let is_current = row.current(now).is_some();
     match &row.says {
-        Says::State(State::Drifting) if is_current => 0,
-        Says::State(State::Drifting) => 1,
-        Says::State(State::InSync) if is_current => 3,
-        Says::NoAgent => 4,
-        Says::State(_) | Says::Odd(_) => 2,
+        ReportedState::State(State::Drifting) if is_current => 0,
+        ReportedState::State(State::Drifting) => 1,
+        ReportedState::State(State::InSync) if is_current => 3,
+        ReportedState::NoAgent => 4,
+        ReportedState::State(_) | ReportedState::Unrecognised(_) => 2,
     }
 }
 

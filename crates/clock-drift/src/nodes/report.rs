@@ -129,13 +129,13 @@ impl<'a> NodeReport<'a> {
 
 impl StepReport {
     fn new(step: &LastStep) -> Self {
-        let tidy = |text: &str| super::row::tidy(text, 60);
+        let escape_for_terminal = |text: &str| super::row::escape_for_terminal(text, 60);
         Self {
             at: step.at.rfc3339(0),
             before_seconds: step.before.as_secs_f64(),
             after_seconds: step.after.map(Offset::as_secs_f64),
-            method: tidy(&step.method),
-            trigger: tidy(&step.trigger),
+            method: escape_for_terminal(&step.method),
+            trigger: escape_for_terminal(&step.trigger),
             in_vain: step.is_latched,
         }
     }

@@ -25,7 +25,7 @@ pub struct Item {
     pub metadata: Metadata,
     /// Only there when the whole Node was asked for.
     #[serde(default)]
-    pub status: Option<Status>,
+    pub status: Option<NodeStatus>,
 }
 
 /// Of an [`Item`].
@@ -70,7 +70,7 @@ struct Annotations {
 
 /// Of an [`Item`] that was asked for as a whole.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct Status {
+pub struct NodeStatus {
     conditions: Option<Vec<Condition>>,
 }
 
@@ -98,7 +98,7 @@ pub struct Row {
     /// The Node's name.
     pub name: String,
     /// The verdict.
-    pub says: Says,
+    pub says: ReportedState,
     /// Positive: the node is behind.
     pub offset: Field<Offset>,
     /// The true offset was inside offset ± bound at `observed_at`.
@@ -121,13 +121,13 @@ pub struct Row {
 
 /// The verdict of a Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Says {
+pub enum ReportedState {
     /// One of the agent's.
     State(State),
     /// Nothing: no agent has written to this Node.
     NoAgent,
     /// Something that no agent writes, or nothing beside other annotations of ours.
-    Odd(String),
+    Unrecognised(String),
 }
 
 impl Row {
@@ -138,10 +138,13 @@ impl Row {
         let says = match &all.clock_state {
             Some(text) => {
                 let known = State::ALL.into_iter().find(|state| state.label() == text);
-                known.map_or_else(|| Says::Odd(tidy(text, CELL)), Says::State)
+                known.map_or_else(
+                    || ReportedState::Unrecognised(escape_for_terminal(text, CELL)),
+                    ReportedState::State,
+                )
             }
-            None if all == Annotations::default() => Says::NoAgent,
-            None => Says::Odd(String::new()),
+            None if all == Annotations::default() => ReportedState::NoAgent,
+            None => ReportedState::Unrecognised(String::new()),
         };
         let Annotations {
             clock_state: _,
@@ -157,7 +160,7 @@ impl Row {
         let conditions = status.and_then(|s| s.conditions).unwrap_or_default();
         let condition = conditions.into_iter().find(|c| c.kind == drift_core::report::names::CONDITION);
         Self {
-            name: tidy(&name, usize::MAX),
+            name: escape_for_terminal(&name, usize::MAX),
             says,
             offset: Field::read(offset, seconds),
             bound: Field::read(bound, |text| {
@@ -165,11 +168,14 @@ impl Row {
             }),
             observed_at: Field::read(observed_at, Wall::parse_rfc3339),
             exceeded_since: Field::read(exceeded_since, Wall::parse_rfc3339),
-            pools: pools.map(|text| tidy(&text, MESSAGE)),
+            pools: pools.map(|text| escape_for_terminal(&text, MESSAGE)),
             last_step: Field::read(last_step, |text| text.parse().ok()),
-            step_result: step_result.map(|text| tidy(&text, MESSAGE)),
-            zone: labels.and_then(|l| l.zone).filter(|z| !z.is_empty()).map(|z| tidy(&z, CELL)),
-            message: condition.and_then(|c| c.message).map(|text| tidy(&text, MESSAGE)),
+            step_result: step_result.map(|text| escape_for_terminal(&text, MESSAGE)),
+            zone: labels
+                .and_then(|l| l.zone)
+                .filter(|z| !z.is_empty())
+                .map(|z| escape_for_terminal(&z, CELL)),
+            message: condition.and_then(|c| c.message).map(|text| escape_for_terminal(&text, MESSAGE)),
         }
     }
 
@@ -198,14 +204,14 @@ impl Row {
 
     /// Does it say that it drifts? It counts also when that is long ago: nobody has said otherwise since.
     pub fn drifts(&self) -> bool {
-        self.says == Says::State(State::Drifting)
+        self.says == ReportedState::State(State::Drifting)
     }
 
     /// Names and texts of the annotations that cannot be read.
     pub fn unreadable(&self) -> Vec<(&'static str, &str)> {
         let state = match &self.says {
-            Says::Odd(text) => Some(text.as_str()),
-            Says::State(_) | Says::NoAgent => None,
+            ReportedState::Unrecognised(text) => Some(text.as_str()),
+            ReportedState::State(_) | ReportedState::NoAgent => None,
         };
         let each = [
             ("clock-state", state),
@@ -219,13 +225,13 @@ impl Row {
     }
 }
 
-impl Says {
+impl ReportedState {
     /// The word in JSON, and the one that is counted.
     pub fn label(&self) -> &'static str {
         match self {
             Self::State(state) => state.label(),
             Self::NoAgent => "no-agent",
-            Self::Odd(_) => "unreadable",
+            Self::Unrecognised(_) => "unreadable",
         }
     }
 }
@@ -235,7 +241,7 @@ impl<T> Field<T> {
         match text.map(|text| read(&text).ok_or(text)) {
             None => Self::Absent,
             Some(Ok(value)) => Self::Value(value),
-            Some(Err(text)) => Self::Unreadable(tidy(&text, CELL)),
+            Some(Err(text)) => Self::Unreadable(escape_for_terminal(&text, CELL)),
         }
     }
 
@@ -258,7 +264,7 @@ impl<T> Field<T> {
 
 /// Text that others wrote, fit for a terminal: all that is not plain is shown as its escape, so that nothing moves the cursor,
 /// hides, or turns the text around. Cut off after `longest` characters.
-pub fn tidy(text: &str, longest: usize) -> String {
+pub fn escape_for_terminal(text: &str, longest: usize) -> String {
     let mut clean = String::new();
     let mut length = 0;
     for c in text.chars() {

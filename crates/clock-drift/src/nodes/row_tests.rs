@@ -12,11 +12,15 @@ fn a_node_without_annotations_of_ours_has_no_agent() {
         json!({"annotations": null}),
     ] {
         let row = Row::read(serde_json::from_value(json!({"metadata": metadata})).unwrap());
-        assert_eq!(row.says, Says::NoAgent);
+        assert_eq!(row.says, ReportedState::NoAgent);
         assert!(row.unreadable().is_empty() && row.measured().is_none());
     }
     let some = node("n0", &[("offset-seconds", "0.1")]);
-    assert_eq!(some.says, Says::Odd(String::new()), "something of ours is there, but no verdict");
+    assert_eq!(
+        some.says,
+        ReportedState::Unrecognised(String::new()),
+        "something of ours is there, but no verdict"
+    );
 }
 
 #[test]
@@ -80,11 +84,14 @@ fn two_heartbeats_make_it_stale() {
 
 #[test]
 fn nothing_that_moves_a_cursor_or_turns_text_gets_through() {
-    assert_eq!(tidy("\u{1b}[2J\r\n\u{202e}abc\u{9b}", 99), "\\u{1b}[2J\\r\\n\\u{202e}abc\\u{9b}");
-    assert_eq!(tidy("3 ms (±41 µs)", 99), "3 ms (±41 µs)");
-    assert_eq!(tidy("abcdef", 3), "abc…");
+    assert_eq!(
+        escape_for_terminal("\u{1b}[2J\r\n\u{202e}abc\u{9b}", 99),
+        "\\u{1b}[2J\\r\\n\\u{202e}abc\\u{9b}"
+    );
+    assert_eq!(escape_for_terminal("3 ms (±41 µs)", 99), "3 ms (±41 µs)");
+    assert_eq!(escape_for_terminal("abcdef", 3), "abc…");
     let row = node("n0", &[("clock-state", "\u{1b}]0;x\u{7}")]);
-    assert_eq!(row.says, Says::Odd("\\u{1b}]0;x\\u{7}".into()));
+    assert_eq!(row.says, ReportedState::Unrecognised("\\u{1b}]0;x\\u{7}".into()));
 }
 
 proptest! {

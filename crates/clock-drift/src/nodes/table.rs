@@ -2,7 +2,7 @@
 
 use super::fleet::{Fleet, Leeway, Summary};
 use super::now::{Age, Now, Source};
-use super::row::{Field, Row, Says};
+use super::row::{Field, ReportedState, Row};
 use crate::terminal::{Paint, Style, painted_columns};
 use drift_core::step::last_step::LastStep;
 use drift_core::time::{Bound, Offset, span_in_words};
@@ -15,7 +15,7 @@ const MACHINE_OFF_NANOS: i64 = 1_000_000_000;
 
 /// How the table is shown.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub struct TableOptions {
     /// Colours, or none.
     pub style: Style,
     /// One column more: what each pool says.
@@ -27,7 +27,7 @@ pub struct Look {
 }
 
 /// The Nodes, worst first, and the footer.
-pub fn text(fleet: &Fleet, look: Look) -> String {
+pub fn text(fleet: &Fleet, look: TableOptions) -> String {
     let shown = look.worst.unwrap_or(usize::MAX).min(fleet.rows.len());
     let now = &fleet.now;
     let mut rows: Vec<Vec<(Paint, String)>> = Vec::new();
@@ -51,10 +51,12 @@ pub fn text(fleet: &Fleet, look: Look) -> String {
 fn cells(row: &Row, now: &Now, wide: bool) -> Vec<(Paint, String)> {
     let plain = |text: String| (Paint::Plain, text);
     let state = match &row.says {
-        Says::State(state) => (Paint::State(*state), state.label().to_owned()),
-        Says::NoAgent => (Paint::Faint, "no agent".to_owned()),
-        Says::Odd(text) if text.is_empty() => (Paint::State(State::Unknown), "unreadable".to_owned()),
-        Says::Odd(text) => (Paint::State(State::Unknown), odd(text)),
+        ReportedState::State(state) => (Paint::State(*state), state.label().to_owned()),
+        ReportedState::NoAgent => (Paint::Faint, "no agent".to_owned()),
+        ReportedState::Unrecognised(text) if text.is_empty() => {
+            (Paint::State(State::Unknown), "unreadable".to_owned())
+        }
+        ReportedState::Unrecognised(text) => (Paint::State(State::Unknown), odd(text)),
     };
     let age = |text: &Field<_>| cell(text, |at| now.since(*at).in_words());
     let observed = age(&row.observed_at);

@@ -4,8 +4,8 @@ use crate::nodes::samples::{measured, node, now};
 const LAST: &str =
     "2026-11-22T09:00:00Z before=-20.0013 after=+0.0002 method=kernel trigger=resume in-hour=1 total=20.0013";
 
-fn look() -> Look {
-    Look { style: Style::PLAIN, wide: false, headers: true, worst: None }
+fn look() -> TableOptions {
+    TableOptions { style: Style::PLAIN, wide: false, headers: true, worst: None }
 }
 
 fn rows() -> Vec<Row> {
@@ -49,7 +49,7 @@ Recommended leeway for verifiers of tokens: 5 s, as far as 2 of 6 Nodes are meas
 #[test]
 fn wide_worst_and_headers() {
     let fleet = Fleet::new(rows(), now());
-    let shown = text(&fleet, Look { wide: true, headers: false, worst: Some(1), ..look() });
+    let shown = text(&fleet, TableOptions { wide: true, headers: false, worst: Some(1), ..look() });
     let mut lines = shown.lines();
     assert!(lines.next().unwrap().ends_with("eu-1a  a.example=+3.0001 b.example=+3.0002"), "{shown}");
     assert_eq!(lines.next(), Some(""));
@@ -63,7 +63,7 @@ fn wide_worst_and_headers() {
 fn colours_only_where_they_are_wanted() {
     let fleet = Fleet::new(rows(), now());
     assert!(!text(&fleet, look()).contains('\u{1b}'));
-    let painted = text(&fleet, Look { style: Style::PAINTED, ..look() });
+    let painted = text(&fleet, TableOptions { style: Style::PAINTED, ..look() });
     assert!(painted.contains("n1    \u{1b}[1;31mdrifting\u{1b}[0m "), "{painted}");
     assert!(painted.contains("\u{1b}[1;33m20h (stale)\u{1b}[0m"), "{painted}");
     let unpainted =

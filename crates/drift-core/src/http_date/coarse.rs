@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::search::KEPT_HEADER;
+use super::search::MAX_HEADER_AGE;
 use crate::time::{Bound, Offset, span_in_words};
 use crate::verdict::Verdict;
 
 /// Why an answer is no measurement, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum HttpDateError {
     /// The name has no address.
     #[error("the name does not resolve: {0}")]
     Unresolved(String),
@@ -40,7 +40,7 @@ pub enum Refused {
 
 /// Who is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
+pub struct HttpSource {
     /// The URL as it was given.
     pub url: String,
     /// Its host, with the port when it is not 80: its name in every output.
@@ -49,24 +49,24 @@ pub struct Site {
 
 /// What one URL says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct HttpReading {
     /// Who says it.
-    pub site: Site,
+    pub site: HttpSource,
     /// Offset and bound, from the answers that were good.
     pub measured: Option<(Offset, Bound)>,
     /// Good answers.
     pub answers: u32,
     /// What came of the last request, when it was nothing good.
-    pub refused: Option<Refused>,
+    pub rejected: Option<HttpDateError>,
 }
 
 /// What all of them say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Coarse(pub Vec<Said>);
+pub struct CoarseReadings(pub Vec<HttpReading>);
 
 /// All of them as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Together {
+pub enum CombinedReadings {
     /// None has an offset.
     Nothing,
     /// They contradict each other, or one of them itself.
@@ -75,11 +75,11 @@ pub enum Together {
     Agree(Offset, Bound),
 }
 
-impl Coarse {
+impl CoarseReadings {
     /// All of them as one.
-    pub fn together(&self) -> Together {
-        if self.0.iter().any(|said| said.refused == Some(Refused::Contradiction)) {
-            return Together::Contradiction;
+    pub fn together(&self) -> CombinedReadings {
+        if self.0.iter().any(|said| said.rejected == Some(HttpDateError::Contradiction)) {
+            return CombinedReadings::Contradiction;
         }
         let ends = self.measured().map(|(_, (offset, bound))| {
             let (middle, half) = (offset.as_nanos(), bound.as_nanos());
@@ -87,12 +87,15 @@ impl Coarse {
         });
         let both = ends.reduce(|(low, high), (l, h)| (low.max(l), high.min(h)));
         match both {
-            None => Together::Nothing,
-            Some((low, high)) if low > high => Together::Contradiction,
+            None => CombinedReadings::Nothing,
+            Some((low, high)) if low > high => CombinedReadings::Contradiction,
             Some((low, high)) => {
                 let half = Bound::from_nanos(high.saturating_sub(low) / 2 + 1);
                 // Several that agree are no better than one: they may all keep their headers.
-                Together::Agree(Offset::from_nanos(i64::midpoint(low, high)), half.max(KEPT_HEADER))
+                CombinedReadings::Agree(
+                    Offset::from_nanos(i64::midpoint(low, high)),
+                    half.max(MAX_HEADER_AGE),
+                )
             }
         }
     }
@@ -100,15 +103,15 @@ impl Coarse {
     /// What they all allow, if they do not contradict each other.
     pub fn offset(&self) -> Option<(Offset, Bound)> {
         match self.together() {
-            Together::Agree(offset, bound) => Some((offset, bound)),
-            Together::Nothing | Together::Contradiction => None,
+            CombinedReadings::Agree(offset, bound) => Some((offset, bound)),
+            CombinedReadings::Nothing | CombinedReadings::Contradiction => None,
         }
     }
 
     /// The offset that every URL with an offset puts over the threshold, beyond doubt; the only case in which these headers alone
     /// lead to a verdict.
     pub fn certainly_over(&self, threshold: Duration) -> Option<(Offset, Bound)> {
-        let Together::Agree(offset, bound) = self.together() else { return None };
+        let CombinedReadings::Agree(offset, bound) = self.together() else { return None };
         let is_over = |(offset, bound)| Verdict::certainly_over(threshold, offset, bound);
         let all = self.measured().map(|(_, measured)| measured).chain([(offset, bound)]).all(is_over);
         all.then_some((offset, bound))
@@ -118,11 +121,11 @@ impl Coarse {
     pub fn sentence(&self, threshold: Duration) -> Option<String> {
         let by = self.hosts();
         Some(match self.together() {
-            Together::Nothing => return None,
-            Together::Contradiction => {
+            CombinedReadings::Nothing => return None,
+            CombinedReadings::Contradiction => {
                 format!("The HTTP Date headers of {by} contradict each other: nothing is claimed.")
             }
-            Together::Agree(offset, bound) => {
+            CombinedReadings::Agree(offset, bound) => {
                 let side = match self.certainly_over(threshold) {
                     Some(_) => format!("over the threshold of {}", span_in_words(threshold)),
                     None => "which does not settle it".to_owned(),
@@ -154,13 +157,15 @@ impl Coarse {
             .then(|| format!("Against that, coarse and not believed: {}.", against.join("; ")))
     }
 
-    fn measured(&self) -> impl Iterator<Item = (&Said, (Offset, Bound))> {
+    fn measured(&self) -> impl Iterator<Item = (&HttpReading, (Offset, Bound))> {
         self.0.iter().filter_map(|said| Some((said, said.measured?)))
     }
 
     /// Those that had a word in it.
     fn hosts(&self) -> String {
-        let spoke = |said: &&Said| said.measured.is_some() || said.refused == Some(Refused::Contradiction);
+        let spoke = |said: &&HttpReading| {
+            said.measured.is_some() || said.rejected == Some(HttpDateError::Contradiction)
+        };
         self.0.iter().filter(spoke).map(|said| said.site.host.as_str()).collect::<Vec<_>>().join(" and ")
     }
 }
@@ -179,31 +184,36 @@ mod tests {
     const MS: i64 = 1_000_000;
     const THRESHOLD: Duration = Duration::from_millis(100);
 
-    fn said(host: &str, measured: Option<(i64, i64)>) -> Said {
+    fn said(host: &str, measured: Option<(i64, i64)>) -> HttpReading {
         let of =
             |(offset, bound): (i64, i64)| (Offset::from_nanos(offset * MS), Bound::from_nanos(bound * MS));
-        let refused = measured.is_none().then_some(Refused::NoDate);
-        Said {
-            site: Site { url: format!("http://{host}/"), host: host.to_owned() },
+        let rejected = measured.is_none().then_some(HttpDateError::NoDate);
+        HttpReading {
+            site: HttpSource { url: format!("http://{host}/"), host: host.to_owned() },
             measured: measured.map(of),
             answers: 1,
-            refused,
+            rejected,
         }
     }
 
-    fn coarse(all: &[Option<(i64, i64)>]) -> Coarse {
-        Coarse(all.iter().zip(["a", "b", "c"]).map(|(measured, host)| said(host, *measured)).collect())
+    fn coarse(all: &[Option<(i64, i64)>]) -> CoarseReadings {
+        CoarseReadings(
+            all.iter().zip(["a", "b", "c"]).map(|(measured, host)| said(host, *measured)).collect(),
+        )
     }
 
     #[test]
     fn what_all_allow_is_claimed_and_never_within_half_a_second() {
         let agree = |offset: i64, bound: i64| {
-            Together::Agree(Offset::from_nanos(offset * MS), Bound::from_nanos(bound * MS))
+            CombinedReadings::Agree(Offset::from_nanos(offset * MS), Bound::from_nanos(bound * MS))
         };
-        assert_eq!(coarse(&[]).together(), Together::Nothing);
-        assert_eq!(coarse(&[None, None]).together(), Together::Nothing);
+        assert_eq!(coarse(&[]).together(), CombinedReadings::Nothing);
+        assert_eq!(coarse(&[None, None]).together(), CombinedReadings::Nothing);
         assert_eq!(coarse(&[Some((0, 600)), Some((1_100, 600))]).together(), agree(550, 500));
-        assert_eq!(coarse(&[Some((0, 600)), None, Some((1_300, 600))]).together(), Together::Contradiction);
+        assert_eq!(
+            coarse(&[Some((0, 600)), None, Some((1_300, 600))]).together(),
+            CombinedReadings::Contradiction
+        );
     }
 
     #[test]
@@ -215,7 +225,7 @@ mod tests {
         assert!(!over(&[Some((1_000, 500)), Some((900, 900))]), "one of them allows that it is in sync");
         assert!(!over(&[Some((9_000, 500)), Some((-9_000, 500))]));
         let mut with_a_liar = coarse(&[Some((9_000, 500)), None]);
-        with_a_liar.0[1].refused = Some(Refused::Contradiction);
+        with_a_liar.0[1].rejected = Some(HttpDateError::Contradiction);
         assert_eq!(
             with_a_liar.certainly_over(THRESHOLD),
             None,
@@ -252,18 +262,18 @@ mod tests {
         #[test]
         fn what_all_allow_holds_the_truth(truth in -5_000i64..5_000, all in proptest::collection::vec((500i64..900, -1_000..=1_000i64), 1..4)) {
             let measured: Vec<_> = all.iter().map(|(bound, off)| Some((truth + bound * off / 1_000, *bound))).collect();
-            let Together::Agree(offset, bound) = coarse(&measured).together() else { panic!("they all hold the truth") };
-            prop_assert!(bound >= KEPT_HEADER);
+            let CombinedReadings::Agree(offset, bound) = coarse(&measured).together() else { panic!("they all hold the truth") };
+            prop_assert!(bound >= MAX_HEADER_AGE);
             prop_assert!((offset.as_nanos() - truth * MS).abs() <= bound.as_nanos());
         }
 
         #[test]
         fn no_offset_is_a_panic(offsets in proptest::collection::vec((any::<i64>(), any::<i64>()), 0..4)) {
-            let said = offsets.iter().map(|(offset, bound)| Said {
+            let said = offsets.iter().map(|(offset, bound)| HttpReading {
                 measured: Some((Offset::from_nanos(*offset), Bound::from_nanos(*bound))),
                 ..said("a", None)
             });
-            let coarse = Coarse(said.collect());
+            let coarse = CoarseReadings(said.collect());
             let _ = (coarse.together(), coarse.sentence(THRESHOLD), coarse.against((Offset::ZERO, Bound::default())));
         }
     }

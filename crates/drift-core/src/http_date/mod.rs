@@ -15,7 +15,7 @@ pub struct Interval {
 
 /// One answer: what it says, and the raw clock before and after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dated {
+pub struct DateSample {
     /// The header.
     pub date: Wall,
     /// When the request was sent.

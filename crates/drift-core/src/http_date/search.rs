@@ -10,7 +10,7 @@ use crate::time::{Bound, Mono, NANOS_PER_SEC, Offset, Reading, Wall, nanos};
 
 /// Servers make the header once a second, at any time in it, and use it until the next: it may be a second older than the
 /// answer, and never newer. So the truth is later than it says, by half of that, give or take this; no claim is better.
-pub const KEPT_HEADER: Bound = Bound::HALF_SECOND;
+pub const MAX_HEADER_AGE: Bound = Bound::HALF_SECOND;
 
 /// What the answers of one URL leave open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,9 +29,9 @@ pub struct Contradiction;
 
 /// When to send the next request: at this place of every second of the raw clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Aim(i64);
+pub struct SendPhase(i64);
 
-impl Aim {
+impl SendPhase {
     /// How long until then.
     pub fn wait(self, now: Mono) -> Duration {
         let wait = (i128::from(self.0) - i128::from(now.as_nanos())).rem_euclid(i128::from(NANOS_PER_SEC));
@@ -67,12 +67,12 @@ impl Search {
     }
 
     /// When to send the next request, so that its answer halves what is open; `None`: any time is as good.
-    pub fn aim(&self) -> Option<Aim> {
+    pub fn aim(&self) -> Option<SendPhase> {
         let (_, open) = self.open?;
         let there = nanos(self.round_trip / 2);
         let second = |nanos: i64| nanos.rem_euclid(NANOS_PER_SEC);
         // At the turn, origin + raw time is a whole second.
-        Some(Aim(second(-second(open.middle().as_nanos()) - second(there))))
+        Some(SendPhase(second(-second(open.middle().as_nanos()) - second(there))))
     }
 
     /// Answers that agree with each other.
@@ -89,8 +89,8 @@ impl Search {
     pub fn measured(&self, now: Reading) -> Option<(Offset, Bound)> {
         let (at, open) = self.open.filter(|_| !self.is_contradicted)?;
         let open = Frequency::UNKNOWN.carry(open, at, now.raw);
-        let middle = open.middle().plus(Offset::from_nanos(KEPT_HEADER.as_nanos()));
-        Some((middle.minus(now.origin()), open.bound() + KEPT_HEADER))
+        let middle = open.middle().plus(Offset::from_nanos(MAX_HEADER_AGE.as_nanos()));
+        Some((middle.minus(now.origin()), open.bound() + MAX_HEADER_AGE))
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!((search.aim(), search.measured(world.now)), (None, None));
         world.ask(&mut search, (40 * MS, 60 * MS)).unwrap();
         let (_, bound) = search.measured(world.now).unwrap();
-        assert_eq!(bound.as_nanos(), 550 * MS + KEPT_HEADER.as_nanos());
+        assert_eq!(bound.as_nanos(), 550 * MS + MAX_HEADER_AGE.as_nanos());
     }
 
     #[test]
@@ -189,12 +189,12 @@ mod tests {
             for way in &ways {
                 prop_assert_eq!(world.ask(&mut search, *way), Ok(()), "a header of one age, whatever the jitter");
                 let (offset, bound) = search.measured(world.now).unwrap();
-                prop_assert!(bound >= KEPT_HEADER);
+                prop_assert!(bound >= MAX_HEADER_AGE);
                 prop_assert!((offset.as_nanos() - truth).abs() <= bound.as_nanos(), "{:?} {:?}", offset, bound);
             }
             // The five after the first leave 1/32 s; and the way there is known to a round trip only.
             let (_, bound) = search.measured(world.now).unwrap();
-            let half = bound.as_nanos() - KEPT_HEADER.as_nanos();
+            let half = bound.as_nanos() - MAX_HEADER_AGE.as_nanos();
             prop_assert!(half <= NANOS_PER_SEC / 64 + 65 * MS, "{half}");
         }
 

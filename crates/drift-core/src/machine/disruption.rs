@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Basis, Machine};
-use crate::io::{Effect, Input, Note};
+use crate::io::{Effect, Input, LogEvent};
 use crate::report::node::EventReason;
 use crate::resume::{Class, Detection, Signal};
 use crate::step::policy::Trigger;
@@ -42,7 +42,7 @@ impl Machine {
             let detection = self.detector.on(observation);
             if is_first && !self.detector.sees_pauses() {
                 self.rounds.hurry(BLIND_INTERVAL);
-                out.push(Effect::Tell(Note::Blind));
+                out.push(Effect::Log(LogEvent::NoPauseSignal));
             }
             detection
         } else {
@@ -64,7 +64,7 @@ impl Machine {
         }
         let heard = self.measured_since(since, now);
         if let Some(lost) = self.lost_time.borne_out(&heard, now.raw) {
-            let (class, by, replaces) = (Class::Resume, Signal::Pools, Some(self.detector.was_borne_out()));
+            let (class, by, replaces) = (Class::Pause, Signal::Pools, Some(self.detector.was_borne_out()));
             self.resumed(Detection { class, by, amount: Some(lost), replaces }, now, out);
         } else if !self.rounds.in_burst(now.raw)
             && (0..self.settings.pools.len()).all(|pool| heard.iter().any(|c| c.pool == pool))
@@ -79,22 +79,22 @@ impl Machine {
         if let Some(count) = self.counts.resumes.get_mut(class.index()) {
             *count += 1;
         }
-        out.push(Effect::Tell(Note::Resume(detection)));
-        self.journal.resumed(detection, now);
+        out.push(Effect::Log(LogEvent::Resume(detection)));
+        self.history.resumed(detection, now);
         match (class, detection.amount) {
-            (Class::RtcWritten, Some(by)) => self.lost_time.suspect(by, now.raw),
-            (Class::Suspend | Class::Resume, _) => self.lost_time.forget(),
-            (Class::RtcWritten | Class::ClockSet | Class::Stall, _) => {}
+            (Class::RtcWrite, Some(by)) => self.lost_time.suspect(by, now.raw),
+            (Class::Suspend | Class::Pause, _) => self.lost_time.forget(),
+            (Class::RtcWrite | Class::ClockSet | Class::Stall, _) => {}
         }
-        if matches!(class, Class::Suspend | Class::Resume) {
+        if matches!(class, Class::Suspend | Class::Pause) {
             self.basis = Basis::Disruption;
             (self.times, self.agreement, self.pools_agreeing) = (None, None, 0);
-            self.history.clear();
+            self.oscillator.clear();
             self.rounds.forget_samples();
-            self.last_resort.forget();
+            self.fallback.forget();
             self.raise(EventReason::VMResumeDetected, in_a_sentence(detection), now);
         }
-        self.stepper.trigger(Trigger::Resume(class), now.raw);
+        self.stepper.trigger(Trigger::Disruption(class), now.raw);
         // Only the pools say how wrong the clock is. Without a burst the next round does.
         if self.bursts.take(detection.replaces.is_some(), now.raw) {
             self.rounds.request_burst();

@@ -9,23 +9,23 @@ use std::time::Duration;
 
 use self::disruption::Bursts;
 use crate::estimate::{Combined, combine};
-use crate::http_date::coarse::{Coarse, Site};
-use crate::io::{Effect, Input, Note};
-use crate::ntp::sample::{Limits, Refusal};
+use crate::http_date::coarse::{CoarseReadings, HttpSource};
+use crate::io::{Effect, Input, LogEvent};
+use crate::ntp::sample::{Limits, RejectReason};
 use crate::ntp::server::{Answer, ServerId};
-use crate::poll::fallback::LastResort;
+use crate::poll::fallback::Fallback;
 use crate::poll::rounds::Rounds;
-use crate::report::history::Journal;
+use crate::report::history::History;
 use crate::report::leeway;
-use crate::report::node::{EventReason, NodeEvent, NodeReport, Prior, Status};
-use crate::report::publish::{Publisher, WriteError};
+use crate::report::node::{ConditionStatus, EventReason, NodeEvent, NodeReport, Prior};
+use crate::report::publish::{ApiError, Publisher};
 use crate::report::snapshot::Counts;
 use crate::resume::{Class, Detector, LostTime};
 use crate::step::policy::{self, Trigger};
 use crate::step::stepper::Stepper;
 use crate::step::time_daemon::DaemonReport;
 use crate::time::backoff::{Backoff, Bucket};
-use crate::time::line::{Frequency, History, Interval, Line};
+use crate::time::line::{Frequency, FrequencyTracker, Interval, Line};
 use crate::time::{Bound, Mono, Offset, Reading, Wall, nanos};
 use crate::verdict::{Finding, Occasion, State, Verdict};
 
@@ -54,7 +54,7 @@ pub struct Settings {
     /// What counts as a sample.
     pub limits: Limits,
     /// Who is asked for the time by HTTP while no NTP server gives an estimate.
-    pub last_resort: Vec<Site>,
+    pub last_resort: Vec<HttpSource>,
     /// Whether and how the clock may be stepped.
     pub step: policy::Settings,
     /// What to recommend to verifiers of tokens.
@@ -75,14 +75,14 @@ enum Basis {
 pub struct Machine {
     settings: Settings,
     rounds: Rounds,
-    history: History,
+    oscillator: FrequencyTracker,
     basis: Basis,
     /// The last good line, for the times that we publish; it outlives a contradiction.
     times: Option<Line>,
     /// What the live servers agreed on in the last round, to tell who is outvoted.
     agreement: Option<(Mono, Interval)>,
     pools_agreeing: usize,
-    last_resort: LastResort,
+    fallback: Fallback,
     verdict: Verdict,
     ready: bool,
     last_confirmation: Option<Mono>,
@@ -93,14 +93,14 @@ pub struct Machine {
     stepper: Stepper,
     daemon: Option<DaemonReport>,
     leap_seen: Option<Mono>,
-    journal: Journal,
+    history: History,
     publisher: Publisher,
     events: Bucket,
     restored: bool,
-    writes_fail: Option<WriteError>,
-    events_fail: Option<WriteError>,
+    writes_fail: Option<ApiError>,
+    events_fail: Option<ApiError>,
     told: Option<(State, usize, u64, bool, bool)>,
-    transition: Option<(Status, Wall)>,
+    transition: Option<(ConditionStatus, Wall)>,
     exceeded_since: Option<Wall>,
     /// Events that wait for the API server; and those that still want a time, when they happened.
     waiting: VecDeque<(Option<Mono>, NodeEvent)>,
@@ -123,11 +123,11 @@ impl Machine {
             now.raw,
         );
         let Settings { interval, stale_after, .. } = settings;
-        let last_resort = LastResort::new(&settings.last_resort, interval, stale_after, seed, now.raw);
-        let results = std::iter::once(ACCEPTED).chain(Refusal::LABELS).map(|l| (l, 0)).collect();
+        let fallback = Fallback::new(&settings.last_resort, interval, stale_after, seed, now.raw);
+        let results = std::iter::once(ACCEPTED).chain(RejectReason::LABELS).map(|l| (l, 0)).collect();
         let counts = Counts {
             samples: vec![results; settings.pools.len()],
-            writes: std::iter::once(WRITTEN).chain(WriteError::LABELS).map(|l| (l, 0)).collect(),
+            writes: std::iter::once(WRITTEN).chain(ApiError::LABELS).map(|l| (l, 0)).collect(),
             resumes: [0; Class::ALL.len()],
         };
         Self {
@@ -135,12 +135,12 @@ impl Machine {
             stepper: Stepper::new(settings.step, settings.interval),
             settings,
             rounds,
-            history: History::default(),
+            oscillator: FrequencyTracker::default(),
             basis: Basis::Nothing,
             times: None,
             agreement: None,
             pools_agreeing: 0,
-            last_resort,
+            fallback,
             ready: false,
             last_confirmation: None,
             begun: false,
@@ -149,7 +149,7 @@ impl Machine {
             bursts: Bursts::new(now.raw),
             daemon: None,
             leap_seen: None,
-            journal: Journal::default(),
+            history: History::default(),
             publisher: Publisher::new(now.raw),
             events: Bucket::new(now.raw),
             restored: false,
@@ -192,18 +192,18 @@ impl Machine {
                 }
             }
             Input::Answered { server, answer } => self.answered(server, answer, now, &mut out),
-            Input::Dated { source, request, answer } => {
-                self.last_resort.answered(source, request, answer, now.raw, &mut out);
+            Input::HttpDateFetched { source, request, answer } => {
+                self.fallback.answered(source, request, answer, now.raw, &mut out);
             }
-            Input::Read(Ok(prior)) => {
+            Input::NodeRead(Ok(prior)) => {
                 self.publisher.done_reading(now.raw);
                 self.restore(&prior, now);
             }
-            Input::Read(Err(error)) => self.written(Err(error), now, &mut out),
-            Input::Wrote(result) => self.written(result, now, &mut out),
-            Input::Unwritten => self.publisher.done(Ok(()), now.raw, self.rng.f64()),
-            Input::Sent(result) => self.sent(result, now, &mut out),
-            Input::Unsent => self.sending = None,
+            Input::NodeRead(Err(error)) => self.written(Err(error), now, &mut out),
+            Input::NodeWritten(result) => self.written(result, now, &mut out),
+            Input::NodeWriteSkipped => self.publisher.done(Ok(()), now.raw, self.rng.f64()),
+            Input::EventSent(result) => self.sent(result, now, &mut out),
+            Input::EventSkipped => self.sending = None,
             Input::Daemon(report) => self.looked_at_daemon(report, &mut out),
             Input::Stepped(done) => self.stepped(done, now, &mut out),
             Input::Requested(id) => {
@@ -212,20 +212,20 @@ impl Machine {
                 }
             }
             Input::Asked => {
-                self.stepper.trigger(Trigger::Person, now.raw);
+                self.stepper.trigger(Trigger::Operator, now.raw);
                 self.rounds.request_burst();
             }
-            Input::Conclude => {
+            Input::Finish => {
                 self.rounds.end_burst();
                 self.end_round(now, &mut out);
             }
         }
         if self.rounds.has_settled(now.raw) {
-            self.last_resort.ntp_was_heard_out();
+            self.fallback.ntp_was_heard_out();
         }
         self.judge(now, Occasion::Tick, &mut out);
         let is_wanted = self.is_without_ntp(now);
-        self.last_resort.tick(is_wanted, now.raw, &mut out);
+        self.fallback.tick(is_wanted, now.raw, &mut out);
         self.keep_record(now);
         self.publish(now, &mut out);
         out
@@ -233,16 +233,16 @@ impl Machine {
 
     /// How long nothing happens of its own accord. A tick is due by then, and once a second anyhow.
     pub fn next(&self, now: Mono) -> Duration {
-        let ours = self.publisher.next(now).min(self.detector.next(now)).min(self.last_resort.next(now));
+        let ours = self.publisher.next(now).min(self.detector.next(now)).min(self.fallback.next(now));
         self.rounds.next(now).min(ours)
     }
 
     fn answered(&mut self, server: ServerId, answer: Answer, now: Reading, out: &mut Vec<Effect>) {
-        let (pool, over) = self.rounds.answered(server, answer, now.raw, self.history.frequency(), out);
+        let (pool, over) = self.rounds.answered(server, answer, now.raw, self.oscillator.frequency(), out);
         let label = match answer {
             Answer::Header(_) => None,
             Answer::Sample(_) => Some(ACCEPTED),
-            Answer::Refused(refusal) => Some(refusal.label()),
+            Answer::Rejected(refusal) => Some(refusal.label()),
         };
         if let Some((results, label)) = pool.and_then(|p| self.counts.samples.get_mut(p)).zip(label) {
             *results.entry(label).or_default() += 1;
@@ -254,7 +254,7 @@ impl Machine {
 
     fn end_round(&mut self, now: Reading, out: &mut Vec<Effect>) {
         let Settings { interval, stale_after, .. } = self.settings;
-        let (candidates, newest) = self.rounds.candidates(now.raw, self.history.frequency(), stale_after);
+        let (candidates, newest) = self.rounds.candidates(now.raw, self.oscillator.frequency(), stale_after);
         // What is known of the oscillator is what the servers agreed on: one of them could have made it up.
         let (by_themselves, _) = self.rounds.candidates(now.raw, Frequency::UNKNOWN, stale_after);
         self.lost_time.remember(by_themselves, now.raw);
@@ -268,8 +268,8 @@ impl Machine {
                 return;
             }
             Combined::Agree { interval: agreed, pools } => {
-                self.history.push(now.raw, agreed, interval);
-                let line = Line::new(now.raw, agreed, self.history.frequency(), newest.unwrap_or(now.raw));
+                self.oscillator.push(now.raw, agreed, interval);
+                let line = Line::new(now.raw, agreed, self.oscillator.frequency(), newest.unwrap_or(now.raw));
                 (self.basis, self.times) = (Basis::Line(line), Some(line));
                 (self.agreement, self.pools_agreeing) = (Some((now.raw, agreed)), pools);
             }
@@ -301,12 +301,12 @@ impl Machine {
 
     /// NTP was heard out, and gives nothing: no estimate that is young enough, and no contradiction.
     fn is_without_ntp(&self, now: Reading) -> bool {
-        self.last_resort.may_speak() && self.basis != Basis::Contradiction && self.measured(now).is_none()
+        self.fallback.may_speak() && self.basis != Basis::Contradiction && self.measured(now).is_none()
     }
 
     /// What the sources of last resort say; empty as long as NTP says something.
-    fn coarse(&self, now: Reading) -> Coarse {
-        if self.is_without_ntp(now) { self.last_resort.says(now) } else { Coarse::default() }
+    fn coarse(&self, now: Reading) -> CoarseReadings {
+        if self.is_without_ntp(now) { self.fallback.says(now) } else { CoarseReadings::default() }
     }
 
     fn judge(&mut self, now: Reading, occasion: Occasion, out: &mut Vec<Effect>) {
@@ -339,15 +339,15 @@ impl Machine {
     }
 
     fn changed(&mut self, state: State, now: Reading, out: &mut Vec<Effect>) {
-        let view = self.view(now);
-        out.push(Effect::Tell(Note::Verdict { state, sentence: view.sentence() }));
+        let snapshot = self.snapshot(now);
+        out.push(Effect::Log(LogEvent::Verdict { state, sentence: snapshot.sentence() }));
         match state {
             State::Drifting if self.exceeded_since.is_none() => {
-                self.exceeded_since = Some(view.best_time());
-                self.raise(EventReason::ClockDriftExceeded, view.sentence(), now);
+                self.exceeded_since = Some(snapshot.best_time());
+                self.raise(EventReason::ClockDriftExceeded, snapshot.sentence(), now);
             }
             State::InSync if self.exceeded_since.take().is_some() => {
-                self.raise(EventReason::ClockDriftCleared, view.sentence(), now);
+                self.raise(EventReason::ClockDriftCleared, snapshot.sentence(), now);
             }
             _ => {}
         }
@@ -355,7 +355,7 @@ impl Machine {
 
     fn raise(&mut self, reason: EventReason, note: String, now: Reading) {
         let wants_time = self.times.is_none().then_some(now.raw);
-        self.waiting.push_back((wants_time, NodeEvent { reason, note, at: self.view(now).best_time() }));
+        self.waiting.push_back((wants_time, NodeEvent { reason, note, at: self.snapshot(now).best_time() }));
         // Only the newest matter when the API server is away.
         if self.waiting.len() > EVENTS_KEPT {
             self.waiting.pop_front();
@@ -369,35 +369,38 @@ impl Machine {
             self.rounds.request_burst();
         }
         self.transition = prior.condition;
-        let since = prior.exceeded_since.filter(|_| prior.condition.is_some_and(|(s, _)| s == Status::True));
+        let since =
+            prior.exceeded_since.filter(|_| prior.condition.is_some_and(|(s, _)| s == ConditionStatus::True));
         if let Some(since) = since {
             if self.exceeded_since.replace(since).is_some() {
                 self.waiting.retain(|(_, e)| e.reason != EventReason::ClockDriftExceeded);
             } else if self.verdict.state() == State::InSync {
                 // It ended while no agent ran: who heard of the drift hears of its end.
                 self.exceeded_since = None;
-                self.raise(EventReason::ClockDriftCleared, self.view(now).sentence(), now);
+                self.raise(EventReason::ClockDriftCleared, self.snapshot(now).sentence(), now);
             }
         }
     }
 
-    fn written(&mut self, result: Result<(), WriteError>, now: Reading, out: &mut Vec<Effect>) {
-        self.count_write(result.map_or_else(WriteError::label, |()| WRITTEN));
+    fn written(&mut self, result: Result<(), ApiError>, now: Reading, out: &mut Vec<Effect>) {
+        self.count_write(result.map_or_else(ApiError::label, |()| WRITTEN));
         self.publisher.done(result, now.raw, self.rng.f64());
         if turns(&mut self.writes_fail, result) {
-            out.push(Effect::Tell(self.writes_fail.map_or(Note::WritesWork, Note::WritesFail)));
+            out.push(Effect::Log(
+                self.writes_fail.map_or(LogEvent::NodeWriteRecovered, LogEvent::NodeWriteFailed),
+            ));
         }
     }
 
     /// What was not taken is sent again before what came later; what was refused for its own sake would be again.
-    fn sent(&mut self, result: Result<(), WriteError>, now: Reading, out: &mut Vec<Effect>) {
-        self.count_write(result.map_or_else(WriteError::label, |()| WRITTEN));
+    fn sent(&mut self, result: Result<(), ApiError>, now: Reading, out: &mut Vec<Effect>) {
+        self.count_write(result.map_or_else(ApiError::label, |()| WRITTEN));
         if turns(&mut self.events_fail, result) {
-            out.push(Effect::Tell(self.events_fail.map_or(Note::EventsWork, Note::EventsFail)));
+            out.push(Effect::Log(self.events_fail.map_or(LogEvent::EventRecovered, LogEvent::EventFailed)));
         }
         let event = self.sending.take();
         match result {
-            Ok(()) | Err(WriteError::Rejected) => self.events_backoff = Backoff::default(),
+            Ok(()) | Err(ApiError::Rejected) => self.events_backoff = Backoff::default(),
             Err(error) => {
                 self.events.put_back();
                 self.events_after =
@@ -442,7 +445,7 @@ impl Machine {
         if self.times.is_none() && self.basis == Basis::Disruption && ago < EVENTS_WAIT {
             return false;
         }
-        let at = self.view(now).best_time().plus(Offset::from_nanos(-nanos(ago)));
+        let at = self.snapshot(now).best_time().plus(Offset::from_nanos(-nanos(ago)));
         if let Some((wants_time, event)) = self.waiting.front_mut() {
             (event.at, *wants_time) = (at, None);
         }
@@ -450,20 +453,20 @@ impl Machine {
     }
 
     fn report(&mut self, now: Reading) -> NodeReport {
-        let view = self.view(now);
-        let status = Status::of(view.state);
-        let time = view.best_time();
+        let snapshot = self.snapshot(now);
+        let status = ConditionStatus::of(snapshot.state);
+        let time = snapshot.best_time();
         let transition = match self.transition {
             Some((before, since)) if before == status => since,
             _ => time,
         };
         self.transition = Some((status, transition));
-        NodeReport::new(&view, transition, self.exceeded_since)
+        NodeReport::new(&snapshot, transition, self.exceeded_since)
     }
 }
 
 /// Does a result change whether writes fail, or how?
-fn turns(failing: &mut Option<WriteError>, result: Result<(), WriteError>) -> bool {
+fn turns(failing: &mut Option<ApiError>, result: Result<(), ApiError>) -> bool {
     let before = std::mem::replace(failing, result.err());
-    before.map(WriteError::label) != failing.map(WriteError::label)
+    before.map(ApiError::label) != failing.map(ApiError::label)
 }

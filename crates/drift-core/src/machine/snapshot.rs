@@ -6,14 +6,14 @@ use super::Machine;
 use crate::estimate::majority;
 use crate::ntp::pool::Pool;
 use crate::ntp::server::Server;
-use crate::report::history::Journal;
-use crate::report::snapshot::{PoolView, ServerView, StepView, View};
+use crate::report::history::History;
+use crate::report::snapshot::{PoolSnapshot, ServerSnapshot, Snapshot, StepSnapshot};
 use crate::time::line::{Frequency, Interval};
 use crate::time::{Bound, Mono, Offset, Reading};
 
 impl Machine {
     /// Everything that is known at `now`.
-    pub fn view(&self, now: Reading) -> View {
+    pub fn snapshot(&self, now: Reading) -> Snapshot {
         let measured = self.measured(now);
         let coarse = self.coarse(now);
         let known = measured.filter(|_| self.verdict.state().has_offset());
@@ -21,7 +21,7 @@ impl Machine {
         if known.is_none() && coarse.offset().is_some() {
             leeway.reason.push_str("; coarse, by HTTP Date headers alone");
         }
-        View {
+        Snapshot {
             state: self.verdict.state(),
             ready: self.ready,
             measured,
@@ -29,12 +29,12 @@ impl Machine {
             node_time: now.wall,
             estimate_age: self.times.map(|line| line.age(now.raw)),
             pools_agreeing: self.pools_agreeing,
-            frequency: Some(self.history.frequency()).filter(|f| f.is_precise()).map(Frequency::middle),
+            frequency: Some(self.oscillator.frequency()).filter(|f| f.is_precise()).map(Frequency::middle),
             threshold: self.settings.threshold,
-            pools: self.rounds.pools.iter().map(|p| self.pool_view(p, now)).collect(),
+            pools: self.rounds.pools.iter().map(|p| self.pool_snapshot(p, now)).collect(),
             coarse,
             leeway,
-            step: StepView {
+            step: StepSnapshot {
                 mode: self.settings.step.mode,
                 last_text: self.stepper.last_text(),
                 last: self.stepper.last().cloned(),
@@ -54,24 +54,24 @@ impl Machine {
     }
 
     /// What is remembered of the last two hours.
-    pub fn journal(&self) -> &Journal {
-        &self.journal
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     pub(crate) fn keep_record(&mut self, now: Reading) {
         let reference = self.times.map(|line| line.reference(now));
         let measured = self.measured(now);
-        self.journal.note(now, self.verdict.state(), measured, reference);
+        self.history.note(now, self.verdict.state(), measured, reference);
     }
 
-    fn pool_view(&self, pool: &Pool, now: Reading) -> PoolView {
-        let frequency = self.history.frequency();
+    fn pool_snapshot(&self, pool: &Pool, now: Reading) -> PoolSnapshot {
+        let frequency = self.oscillator.frequency();
         let stale_after = self.settings.stale_after;
         let leaders: Vec<_> =
             pool.servers.iter().filter_map(|s| s.leader(now.raw, frequency, stale_after)).collect();
         let intervals: Vec<Interval> = leaders.iter().map(|l| l.interval).collect();
         let best = leaders.iter().min_by_key(|l| l.interval.bound()).map(|l| l.sample);
-        PoolView {
+        PoolSnapshot {
             name: pool.name.clone(),
             measured: majority(&intervals).map(|i| offset_of(i, now)),
             round_trip: best.map(|s| s.round_trip),
@@ -84,21 +84,21 @@ impl Machine {
                 .max()
                 .map(|at| now.raw.since(at)),
             resolve_error: pool.resolve_error.clone(),
-            servers: pool.servers.iter().map(|s| self.server_view(s, now)).collect(),
+            servers: pool.servers.iter().map(|s| self.server_snapshot(s, now)).collect(),
         }
     }
 
-    fn server_view(&self, server: &Server, now: Reading) -> ServerView {
-        let frequency = self.history.frequency();
+    fn server_snapshot(&self, server: &Server, now: Reading) -> ServerSnapshot {
+        let frequency = self.oscillator.frequency();
         let leader = server.leader(now.raw, frequency, self.settings.stale_after);
         let agreed = self.agreement.map(|(at, interval)| frequency.carry(interval, at, now.raw));
-        ServerView {
+        ServerSnapshot {
             address: server.address,
-            standing: server.standing(now.raw),
-            outvoted: leader.zip(agreed).is_some_and(|(l, a)| !l.interval.meets(a)),
+            state: server.state(now.raw),
+            is_falseticker: leader.zip(agreed).is_some_and(|(l, a)| !l.interval.meets(a)),
             measured: leader.map(|l| offset_of(l.interval, now)),
             last: server.last,
-            refused: server.refused.map(|(at, refusal)| (now.raw.since(at), refusal)),
+            rejected: server.rejected.map(|(at, refusal)| (now.raw.since(at), refusal)),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Machine;
 use crate::estimate::{Candidate, Combined, combine, majority};
-use crate::io::{Effect, Note};
+use crate::io::{Effect, LogEvent};
 use crate::step::policy::{Evidence, LEAP_SHADOW, Mode};
 use crate::step::stepper::{Done, Next, Outcome};
 use crate::step::time_daemon::DaemonReport;
@@ -83,11 +83,11 @@ impl Machine {
     }
 
     fn told(&mut self, outcome: Outcome, now: Reading, out: &mut Vec<Effect>) {
-        self.journal.stepped(&outcome, now);
+        self.history.stepped(&outcome, now);
         if let Some(reason) = outcome.event() {
             self.raise(reason, outcome.sentence(), now);
         }
-        out.push(Effect::Audit(outcome));
+        out.push(Effect::LogStep(outcome));
     }
 
     /// The time daemon was looked at. What is missing for a step is told when it begins to be missing, and not each time.
@@ -96,10 +96,10 @@ impl Machine {
             let before = self.daemon.as_ref().map(|d| d.ready.clone());
             let note = match (&before, &report.ready) {
                 (Some(before), now) if before == now => None,
-                (_, Err(missing)) => Some(Note::CannotStep(missing.clone())),
-                (_, Ok(())) => Some(Note::CanStep),
+                (_, Err(missing)) => Some(LogEvent::StepUnavailable(missing.clone())),
+                (_, Ok(())) => Some(LogEvent::StepAvailable),
             };
-            out.extend(note.map(Effect::Tell));
+            out.extend(note.map(Effect::Log));
         }
         self.daemon = Some(report);
     }

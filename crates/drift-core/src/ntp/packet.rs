@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::ntp::sample::Refusal;
+use crate::ntp::sample::RejectReason;
 
 /// The header without extension fields.
 pub const HEADER_LEN: usize = 48;
@@ -182,27 +182,27 @@ impl Header {
 }
 
 /// Reads an answer to the request that carried `nonce`, refusing all that is no synchronised server's answer.
-pub fn read_answer(bytes: &[u8], nonce: NtpTimestamp) -> Result<Header, Refusal> {
-    let header = Header::from_bytes(bytes).ok_or(Refusal::Malformed)?;
+pub fn read_answer(bytes: &[u8], nonce: NtpTimestamp) -> Result<Header, RejectReason> {
+    let header = Header::from_bytes(bytes).ok_or(RejectReason::Malformed)?;
     if !(3..=4).contains(&header.version) || header.mode != MODE_SERVER {
-        return Err(Refusal::Malformed);
+        return Err(RejectReason::Malformed);
     }
     // Before the kiss code is believed: a kiss-o'-death is forged as easily as any answer.
     if header.origin != nonce {
-        return Err(Refusal::WrongOrigin);
+        return Err(RejectReason::WrongOrigin);
     }
     if header.stratum == 0 {
-        return Err(Refusal::Kiss(header.kiss()));
+        return Err(RejectReason::Kiss(header.kiss()));
     }
     if header.stratum >= STRATUM_UNSYNCHRONISED || header.leap == Leap::Alarm {
-        return Err(Refusal::Unsynchronised);
+        return Err(RejectReason::Unsynchronised);
     }
     if header.receive == NtpTimestamp::ZERO || header.transmit == NtpTimestamp::ZERO {
-        return Err(Refusal::ZeroTimestamp);
+        return Err(RejectReason::ZeroTimestamp);
     }
     // Two's complement, so that the step from one era to the next is no step back.
     if header.transmit.0.wrapping_sub(header.receive.0) > u64::MAX / 2 {
-        return Err(Refusal::TransmitBeforeReceive);
+        return Err(RejectReason::TransmitBeforeReceive);
     }
     Ok(header)
 }
@@ -245,26 +245,26 @@ mod tests {
             change(&mut header);
             read_answer(&header.to_bytes(), NONCE).unwrap_err()
         };
-        assert_eq!(refusal(|h| h.version = 1), Refusal::Malformed);
-        assert_eq!(refusal(|h| h.mode = 5), Refusal::Malformed);
-        assert_eq!(refusal(|h| h.origin = NtpTimestamp(1)), Refusal::WrongOrigin);
-        assert_eq!(refusal(|h| h.stratum = 16), Refusal::Unsynchronised);
-        assert_eq!(refusal(|h| h.leap = Leap::Alarm), Refusal::Unsynchronised);
-        assert_eq!(refusal(|h| h.receive = NtpTimestamp::ZERO), Refusal::ZeroTimestamp);
-        assert_eq!(refusal(|h| h.transmit = NtpTimestamp::ZERO), Refusal::ZeroTimestamp);
-        assert_eq!(refusal(|h| h.transmit.0 = h.receive.0 - 1), Refusal::TransmitBeforeReceive);
+        assert_eq!(refusal(|h| h.version = 1), RejectReason::Malformed);
+        assert_eq!(refusal(|h| h.mode = 5), RejectReason::Malformed);
+        assert_eq!(refusal(|h| h.origin = NtpTimestamp(1)), RejectReason::WrongOrigin);
+        assert_eq!(refusal(|h| h.stratum = 16), RejectReason::Unsynchronised);
+        assert_eq!(refusal(|h| h.leap = Leap::Alarm), RejectReason::Unsynchronised);
+        assert_eq!(refusal(|h| h.receive = NtpTimestamp::ZERO), RejectReason::ZeroTimestamp);
+        assert_eq!(refusal(|h| h.transmit = NtpTimestamp::ZERO), RejectReason::ZeroTimestamp);
+        assert_eq!(refusal(|h| h.transmit.0 = h.receive.0 - 1), RejectReason::TransmitBeforeReceive);
         for (code, kiss) in
             [(b"RATE", Kiss::Rate), (b"DENY", Kiss::Deny), (b"RSTR", Kiss::Deny), (b"INIT", Kiss::Other)]
         {
             let header = Header { stratum: 0, reference_id: *code, ..good() };
-            assert_eq!(read_answer(&header.to_bytes(), NONCE).unwrap_err(), Refusal::Kiss(kiss));
+            assert_eq!(read_answer(&header.to_bytes(), NONCE).unwrap_err(), RejectReason::Kiss(kiss));
         }
     }
 
     #[test]
     fn a_kiss_of_death_that_answers_another_request_is_not_believed() {
         let forged = Header { stratum: 0, reference_id: *b"DENY", origin: NtpTimestamp(7), ..good() };
-        assert_eq!(read_answer(&forged.to_bytes(), NONCE).unwrap_err(), Refusal::WrongOrigin);
+        assert_eq!(read_answer(&forged.to_bytes(), NONCE).unwrap_err(), RejectReason::WrongOrigin);
     }
 
     #[test]

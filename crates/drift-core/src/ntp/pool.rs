@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::ntp::server::{Server, ServerId, Standing};
+use crate::ntp::server::{Server, ServerId, ServerState};
 use crate::time::Mono;
 
 /// No name is asked for more often than this, whatever its TTL says.
@@ -85,7 +85,7 @@ impl Pool {
         // Whole servers move between use and spare, so that one that denied us is not a stranger when its turn comes.
         let (stay, leave): (Vec<Server>, Vec<Server>) = std::mem::take(&mut self.servers)
             .into_iter()
-            .partition(|s| addresses.contains(&s.address) || s.standing(now) == Standing::Live);
+            .partition(|s| addresses.contains(&s.address) || s.state(now) == ServerState::Reachable);
         self.servers = stay;
         self.spares.extend(leave);
         self.spares.retain(|s| addresses.contains(&s.address) || s.is_resting(now));
@@ -115,7 +115,7 @@ impl Pool {
             let is_dead = self
                 .servers
                 .get(index)
-                .is_some_and(|s| matches!(s.standing(now), Standing::Silent | Standing::Resting));
+                .is_some_and(|s| matches!(s.state(now), ServerState::Unreachable | ServerState::BackedOff));
             if !is_dead {
                 continue;
             }
@@ -145,7 +145,7 @@ pub(crate) fn take_id(next: &mut u32) -> ServerId {
 mod tests {
     use super::*;
     use crate::ntp::packet::{Kiss, Leap};
-    use crate::ntp::sample::{Refusal, Sample};
+    use crate::ntp::sample::{RejectReason, Sample};
     use crate::ntp::server::Answer;
     use crate::time::line::Frequency;
     use crate::time::{Bound, Wall};
@@ -195,14 +195,14 @@ mod tests {
         let (mut pool, mut ids) = pool();
         hear(&mut pool, 1, sample());
         for _ in 0..4 {
-            hear(&mut pool, 0, Answer::Refused(Refusal::Timeout));
+            hear(&mut pool, 0, Answer::Rejected(RejectReason::Timeout));
         }
         let before = pool.servers[0].id;
         pool.replace_dead(T0, &mut ids);
         assert_eq!(in_use(&pool), [address(3), address(2)]);
         assert_ne!(pool.servers[0].id, before, "a late answer of the old one must not count for the new one");
         for _ in 0..4 {
-            hear(&mut pool, 0, Answer::Refused(Refusal::Timeout));
+            hear(&mut pool, 0, Answer::Rejected(RejectReason::Timeout));
         }
         pool.replace_dead(T0, &mut ids);
         assert_eq!(in_use(&pool), [address(1), address(2)], "round and round");
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_server_that_denied_us_is_remembered_when_it_makes_room() {
         let (mut pool, mut ids) = pool();
-        let deny = || Answer::Refused(Refusal::Kiss(Kiss::Deny));
+        let deny = || Answer::Rejected(RejectReason::Kiss(Kiss::Deny));
         for _ in 0..2 {
             hear(&mut pool, 0, deny());
             hear(&mut pool, 1, deny());

@@ -14,7 +14,7 @@ const PHI: Ppb = Ppb::from_ppm(15);
 
 /// Why an exchange gave no sample; also the label `result` of `drift_agent_samples_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RejectReason {
     /// No answer in time.
     Timeout,
     /// The network refused: no route, port closed.
@@ -43,7 +43,7 @@ pub enum Refusal {
     ClockOutOfRange,
 }
 
-impl Refusal {
+impl RejectReason {
     /// Every label, so that each series exists from the start.
     pub const LABELS: [&str; 13] = [
         "timeout",
@@ -157,20 +157,20 @@ pub struct Sample {
 }
 
 /// May the client library be called with this clock? It panics before 1970 and cannot tell eras from 2104 on.
-pub fn clock_in_range(now: Reading) -> Result<(), Refusal> {
+pub fn clock_in_range(now: Reading) -> Result<(), RejectReason> {
     const ERA_1_HIGH_BIT_SECS: i64 = (1 << 32) + (1 << 31) - NtpTimestamp::UNIX_EPOCH_SECS;
     let secs = now.wall.as_nanos().div_euclid(NANOS_PER_SEC);
-    if (0..ERA_1_HIGH_BIT_SECS).contains(&secs) { Ok(()) } else { Err(Refusal::ClockOutOfRange) }
+    if (0..ERA_1_HIGH_BIT_SECS).contains(&secs) { Ok(()) } else { Err(RejectReason::ClockOutOfRange) }
 }
 
 impl Root {
     /// Takes the root distance from a header; refused above the limit.
-    pub fn from_header(header: &Header, at: Mono, limits: Limits) -> Result<Self, Refusal> {
+    pub fn from_header(header: &Header, at: Mono, limits: Limits) -> Result<Self, RejectReason> {
         let precision = Duration::from_secs_f64(f64::from(header.precision.min(4)).exp2());
         let distance =
             (header.root_delay / 2).saturating_add(header.root_dispersion).saturating_add(precision);
         if distance > limits.max_root_distance {
-            Err(Refusal::RootDistance)
+            Err(RejectReason::RootDistance)
         } else {
             Ok(Self { at, distance })
         }
@@ -179,38 +179,38 @@ impl Root {
 
 impl Sample {
     /// Judges an exchange with a server whose root distance is known.
-    pub fn validate(exchange: &Exchange, root: Root, limits: Limits) -> Result<Self, Refusal> {
+    pub fn validate(exchange: &Exchange, root: Root, limits: Limits) -> Result<Self, RejectReason> {
         let Exchange { before, after, offset, round_trip, stratum, leap } = *exchange;
         clock_in_range(before)?;
         clock_in_range(after)?;
         let moved = after.origin().minus(before.origin()).as_nanos().saturating_abs();
         if moved > CLOCK_SET_TOLERANCE {
-            return Err(Refusal::ClockSet);
+            return Err(RejectReason::ClockSet);
         }
         if stratum == 0 || stratum >= STRATUM_UNSYNCHRONISED || leap == Leap::Alarm {
-            return Err(Refusal::Unsynchronised);
+            return Err(RejectReason::Unsynchronised);
         }
         let elapsed = nanos(after.raw.since(before.raw));
         // Both server timestamps zero is the one case where the round trip looks right: reference time
         // then lies on the start of an NTP era.
         let middle = before.wall.plus(Offset::from_nanos(elapsed / 2)).plus(offset);
         if is_era_start(middle, elapsed.saturating_add(CLOCK_SET_TOLERANCE)) {
-            return Err(Refusal::ZeroTimestamp);
+            return Err(RejectReason::ZeroTimestamp);
         }
         // A server's clock ticks in steps: allow what its own resolution may take away, no more.
         if round_trip.as_nanos() < -RESOLUTION
             || round_trip.as_nanos() > elapsed.saturating_add(moved + RESOLUTION)
         {
-            return Err(Refusal::ImpossibleRoundTrip);
+            return Err(RejectReason::ImpossibleRoundTrip);
         }
         let round_trip = Duration::from_nanos(round_trip.as_nanos().max(0).unsigned_abs());
         if round_trip > limits.max_round_trip {
-            return Err(Refusal::SlowRoundTrip);
+            return Err(RejectReason::SlowRoundTrip);
         }
         let aged = u64::try_from(PHI.over(after.raw.since(root.at))).unwrap_or(u64::MAX);
         let root_distance = root.distance.saturating_add(Duration::from_nanos(aged));
         if root_distance > limits.max_root_distance {
-            return Err(Refusal::RootDistance);
+            return Err(RejectReason::RootDistance);
         }
         Ok(Self {
             at: before.raw.plus(Duration::from_nanos(elapsed.unsigned_abs() / 2)),
@@ -287,29 +287,32 @@ mod tests {
         };
         assert_eq!(
             refusal(|e| e.after = reading(22, 1_020)),
-            Refusal::ClockSet,
+            RejectReason::ClockSet,
             "wall moved 2 ms more than raw"
         );
         assert_eq!(
             refusal(|e| e.after = reading(18, 1_020)),
-            Refusal::ClockSet,
+            RejectReason::ClockSet,
             "wall moved 2 ms less than raw"
         );
-        assert_eq!(refusal(|e| e.round_trip = Offset::from_nanos(-MS)), Refusal::ImpossibleRoundTrip);
-        assert_eq!(refusal(|e| e.round_trip = Offset::from_nanos(21 * MS)), Refusal::ImpossibleRoundTrip);
-        assert_eq!(refusal(|e| e.stratum = 0), Refusal::Unsynchronised);
-        assert_eq!(refusal(|e| e.stratum = 16), Refusal::Unsynchronised);
-        assert_eq!(refusal(|e| e.leap = Leap::Alarm), Refusal::Unsynchronised);
+        assert_eq!(refusal(|e| e.round_trip = Offset::from_nanos(-MS)), RejectReason::ImpossibleRoundTrip);
+        assert_eq!(
+            refusal(|e| e.round_trip = Offset::from_nanos(21 * MS)),
+            RejectReason::ImpossibleRoundTrip
+        );
+        assert_eq!(refusal(|e| e.stratum = 0), RejectReason::Unsynchronised);
+        assert_eq!(refusal(|e| e.stratum = 16), RejectReason::Unsynchronised);
+        assert_eq!(refusal(|e| e.leap = Leap::Alarm), RejectReason::Unsynchronised);
         assert_eq!(
             refusal(|e| {
                 e.after = reading(1_500, 2_500);
                 e.round_trip = Offset::from_nanos(1_001 * MS);
             }),
-            Refusal::SlowRoundTrip
+            RejectReason::SlowRoundTrip
         );
         assert_eq!(
             refusal(|e| e.before.wall = Wall::from_secs(-1)),
-            Refusal::ClockOutOfRange,
+            RejectReason::ClockOutOfRange,
             "rsntp panics before 1970"
         );
     }
@@ -319,7 +322,7 @@ mod tests {
         let era_1 = Wall::from_secs((1 << 32) - NtpTimestamp::UNIX_EPOCH_SECS);
         let mut exchange = exchange();
         exchange.offset = era_1.minus(exchange.before.wall.plus(Offset::from_nanos(10 * MS)));
-        assert_eq!(Sample::validate(&exchange, ROOT, LIMITS), Err(Refusal::ZeroTimestamp));
+        assert_eq!(Sample::validate(&exchange, ROOT, LIMITS), Err(RejectReason::ZeroTimestamp));
         exchange.offset = Offset::from_nanos(exchange.offset.as_nanos() + 3_600 * NANOS_PER_SEC);
         assert!(
             Sample::validate(&exchange, ROOT, LIMITS).is_ok(),
@@ -345,21 +348,21 @@ mod tests {
         let at = Mono::from_nanos(0);
         assert_eq!(
             Root::from_header(&header(Duration::from_millis(900)), at, LIMITS),
-            Err(Refusal::RootDistance)
+            Err(RejectReason::RootDistance)
         );
         let root = Root::from_header(&header(Duration::from_millis(899)), at, LIMITS).unwrap();
         assert!(root.distance >= Duration::from_millis(999), "half the delay counts: {root:?}");
         let late = Exchange { before: reading(0, 900_000), after: reading(20, 900_020), ..exchange() };
-        assert_eq!(Sample::validate(&late, root, LIMITS), Err(Refusal::RootDistance));
+        assert_eq!(Sample::validate(&late, root, LIMITS), Err(RejectReason::RootDistance));
     }
 
     #[test]
     fn the_years_that_rsntp_cannot_handle_are_refused() {
         let at = |secs| clock_in_range(Reading { wall: Wall::from_secs(secs), ..reading(0, 0) });
-        assert_eq!(at(-1), Err(Refusal::ClockOutOfRange));
+        assert_eq!(at(-1), Err(RejectReason::ClockOutOfRange));
         assert_eq!(at(0), Ok(()));
         assert_eq!(at(2_085_978_496), Ok(()), "2036: the first second of NTP era 1");
-        assert_eq!(at(4_233_462_144), Err(Refusal::ClockOutOfRange), "2104");
+        assert_eq!(at(4_233_462_144), Err(RejectReason::ClockOutOfRange), "2104");
     }
 
     proptest! {

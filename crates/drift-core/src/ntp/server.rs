@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::ntp::filter::{Leader, Window};
 use crate::ntp::packet::{Kiss, Leap};
-use crate::ntp::sample::{Refusal, Root, Sample};
+use crate::ntp::sample::{RejectReason, Root, Sample};
 use crate::time::Mono;
 use crate::time::line::Frequency;
 
@@ -48,20 +48,20 @@ pub enum Answer {
     /// The exchange gave a sample.
     Sample(Sample),
     /// It gave nothing.
-    Refused(Refusal),
+    Rejected(RejectReason),
 }
 
 /// What a server is to us now; the label `state` of `drift_agent_pool_servers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ServerState {
     /// It was never heard and has not failed for good.
     Starting,
     /// It answers.
-    Live,
+    Reachable,
     /// It has missed too often.
-    Silent,
+    Unreachable,
     /// It asked not to be asked.
-    Resting,
+    BackedOff,
 }
 
 /// One address of a pool.
@@ -72,9 +72,9 @@ pub struct Server {
     /// Where it is.
     pub address: SocketAddr,
     /// What the last exchange brought; `None` before the first.
-    pub last: Option<Result<(), Refusal>>,
+    pub last: Option<Result<(), RejectReason>>,
     /// What was refused last, and when, whatever came after it.
-    pub refused: Option<(Mono, Refusal)>,
+    pub rejected: Option<(Mono, RejectReason)>,
     window: Window,
     root: Option<Root>,
     polls_to_header: u8,
@@ -86,7 +86,7 @@ pub struct Server {
     /// No exchange has ended since the machine was disrupted.
     is_owing: bool,
     asked: Option<Mono>,
-    told: Option<Result<(), Refusal>>,
+    told: Option<Result<(), RejectReason>>,
 }
 
 impl Server {
@@ -96,7 +96,7 @@ impl Server {
             id,
             address,
             last: None,
-            refused: None,
+            rejected: None,
             window: Window::default(),
             root: None,
             polls_to_header: 0,
@@ -178,15 +178,15 @@ impl Server {
                 (self.last, self.is_owing) = (Some(Ok(())), false);
                 (self.misses, self.kisses) = (0, 0);
             }
-            Answer::Refused(refusal) => {
-                (self.last, self.refused) = (Some(Err(refusal)), Some((now, refusal)));
+            Answer::Rejected(refusal) => {
+                (self.last, self.rejected) = (Some(Err(refusal)), Some((now, refusal)));
                 self.is_owing = false;
                 self.misses = self.misses.saturating_add(1);
-                if let Refusal::RootDistance = refusal {
+                if let RejectReason::RootDistance = refusal {
                     self.root = None;
                 }
                 match refusal {
-                    Refusal::Kiss(kiss) => self.kissed(kiss, now),
+                    RejectReason::Kiss(kiss) => self.kissed(kiss, now),
                     _ => self.kisses = 0,
                 }
             }
@@ -211,17 +211,17 @@ impl Server {
     }
 
     /// What is worth telling since the last time. One lost packet is not: it is told when it has made the server silent.
-    pub fn take_news(&mut self, now: Mono) -> Option<Result<(), Refusal>> {
+    pub fn take_news(&mut self, now: Mono) -> Option<Result<(), RejectReason>> {
         let news = self.last.filter(|last| {
-            *last != Err(Refusal::Timeout)
-                || matches!(self.standing(now), Standing::Silent | Standing::Resting)
+            *last != Err(RejectReason::Timeout)
+                || matches!(self.state(now), ServerState::Unreachable | ServerState::BackedOff)
         })?;
         (self.told.replace(news) != Some(news)).then_some(news)
     }
 
     /// What the server's samples say now; `None` unless it is live.
     pub fn leader(&self, now: Mono, frequency: Frequency, stale_after: Duration) -> Option<Leader> {
-        if self.standing(now) == Standing::Live {
+        if self.state(now) == ServerState::Reachable {
             self.window.leader(now, frequency, stale_after)
         } else {
             None
@@ -234,15 +234,15 @@ impl Server {
     }
 
     /// What the server is to us.
-    pub fn standing(&self, now: Mono) -> Standing {
+    pub fn state(&self, now: Mono) -> ServerState {
         if self.is_resting(now) {
-            Standing::Resting
+            ServerState::BackedOff
         } else if self.misses >= MISSES_TO_SILENT {
-            Standing::Silent
+            ServerState::Unreachable
         } else if self.window.newest().is_some() {
-            Standing::Live
+            ServerState::Reachable
         } else {
-            Standing::Starting
+            ServerState::Starting
         }
     }
 
@@ -255,7 +255,7 @@ impl Server {
     pub fn reuse(&mut self, id: ServerId) {
         self.window.clear();
         (self.root, self.polls_to_header) = (None, 0);
-        (self.id, self.last, self.refused) = (id, None, None);
+        (self.id, self.last, self.rejected) = (id, None, None);
         (self.misses, self.burst_left) = (0, 0);
     }
 
@@ -275,17 +275,17 @@ impl Server {
     }
 }
 
-impl Standing {
-    /// Every standing.
-    pub const ALL: [Self; 4] = [Self::Starting, Self::Live, Self::Silent, Self::Resting];
+impl ServerState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Reachable, Self::Unreachable, Self::BackedOff];
 
     /// The label `state`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Starting => "starting",
-            Self::Live => "live",
-            Self::Silent => "silent",
-            Self::Resting => "resting",
+            Self::Reachable => "reachable",
+            Self::Unreachable => "unreachable",
+            Self::BackedOff => "backed-off",
         }
     }
 }
@@ -366,16 +366,16 @@ mod tests {
         hear(&mut server, Answer::Header(root(0)), 0);
         server.request_burst();
         server.ask(at(0), None);
-        hear(&mut server, Answer::Refused(Refusal::Kiss(Kiss::Deny)), 0);
+        hear(&mut server, Answer::Rejected(RejectReason::Kiss(Kiss::Deny)), 0);
         assert!(!server.in_burst(at(1)), "never retry fast");
-        assert_ne!(server.standing(at(1)), Standing::Resting, "one alone may be forged");
+        assert_ne!(server.state(at(1)), ServerState::BackedOff, "one alone may be forged");
         assert_eq!(
             server.ask(at(64), Some(INTERVAL)),
             Some(Ask::Header),
             "which checks the origin, as rsntp does not"
         );
-        hear(&mut server, Answer::Refused(Refusal::Kiss(Kiss::Deny)), 64);
-        assert_eq!(server.standing(at(65)), Standing::Resting);
+        hear(&mut server, Answer::Rejected(RejectReason::Kiss(Kiss::Deny)), 64);
+        assert_eq!(server.state(at(65)), ServerState::BackedOff);
         assert_eq!(server.ask(at(64 + 3_599), Some(INTERVAL)), None);
         assert!(server.ask(at(64 + 3_601), Some(INTERVAL)).is_some());
     }
@@ -385,13 +385,13 @@ mod tests {
         let mut server = server();
         for (secs, answer) in [
             (0, Answer::Header(root(0))),
-            (64, Answer::Refused(Refusal::Kiss(Kiss::Deny))),
+            (64, Answer::Rejected(RejectReason::Kiss(Kiss::Deny))),
             (128, sample(128)),
-            (192, Answer::Refused(Refusal::Kiss(Kiss::Deny))),
+            (192, Answer::Rejected(RejectReason::Kiss(Kiss::Deny))),
         ] {
             hear(&mut server, answer, secs);
         }
-        assert_eq!(server.standing(at(193)), Standing::Live);
+        assert_eq!(server.state(at(193)), ServerState::Reachable);
     }
 
     #[test]
@@ -399,7 +399,7 @@ mod tests {
         let mut server = server();
         for secs in [0, 64] {
             server.ask(at(secs), Some(INTERVAL));
-            hear(&mut server, Answer::Refused(Refusal::Kiss(Kiss::Rate)), secs);
+            hear(&mut server, Answer::Rejected(RejectReason::Kiss(Kiss::Rate)), secs);
         }
         let asked: Vec<i64> =
             (2..10).filter(|round| server.ask(at(round * 64), Some(INTERVAL)).is_some()).collect();
@@ -411,20 +411,24 @@ mod tests {
     #[test]
     fn news_are_told_once_and_a_lost_packet_is_none() {
         let mut server = server();
-        let timeout = Err(Refusal::Timeout);
+        let timeout = Err(RejectReason::Timeout);
         let mut told = |answer, secs| {
             hear(&mut server, answer, secs);
             server.take_news(at(secs))
         };
         assert_eq!(told(sample(0), 0), Some(Ok(())));
         assert_eq!(told(sample(1), 1), None);
-        assert_eq!(told(Answer::Refused(Refusal::Timeout), 2), None);
+        assert_eq!(told(Answer::Rejected(RejectReason::Timeout), 2), None);
         assert_eq!(told(sample(3), 3), None);
-        let silent: Vec<_> = (4..10).map(|n| told(Answer::Refused(Refusal::Timeout), n)).collect();
+        let silent: Vec<_> = (4..10).map(|n| told(Answer::Rejected(RejectReason::Timeout), n)).collect();
         assert_eq!(silent, [None, None, None, Some(timeout), None, None]);
         assert_eq!(told(sample(10), 10), Some(Ok(())));
-        let other = Answer::Refused(Refusal::Unsynchronised);
-        assert_eq!(told(other, 11), Some(Err(Refusal::Unsynchronised)), "what a server says is told at once");
+        let other = Answer::Rejected(RejectReason::Unsynchronised);
+        assert_eq!(
+            told(other, 11),
+            Some(Err(RejectReason::Unsynchronised)),
+            "what a server says is told at once"
+        );
     }
 
     #[test]
@@ -432,12 +436,12 @@ mod tests {
         let mut server = server();
         hear(&mut server, sample(0), 0);
         for n in 1..=3 {
-            hear(&mut server, Answer::Refused(Refusal::Timeout), n);
+            hear(&mut server, Answer::Rejected(RejectReason::Timeout), n);
             assert!(server.leader(at(n), Frequency::UNKNOWN, STALE).is_some());
         }
-        hear(&mut server, Answer::Refused(Refusal::Timeout), 4);
+        hear(&mut server, Answer::Rejected(RejectReason::Timeout), 4);
         assert_eq!(server.leader(at(4), Frequency::UNKNOWN, STALE), None);
         hear(&mut server, sample(5), 5);
-        assert_eq!(server.standing(at(5)), Standing::Live);
+        assert_eq!(server.state(at(5)), ServerState::Reachable);
     }
 }

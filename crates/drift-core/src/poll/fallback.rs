@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use crate::http_date::Dated;
-use crate::http_date::coarse::{Coarse, Refused, Said, Site};
+use crate::http_date::DateSample;
+use crate::http_date::coarse::{CoarseReadings, HttpDateError, HttpReading, HttpSource};
 use crate::http_date::search::Search;
-use crate::io::{Effect, Note};
+use crate::io::{Effect, LogEvent};
 use crate::time::{Mono, Reading};
 
 /// No URL is asked more often.
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All of them.
 #[derive(Clone, Debug)]
-pub struct LastResort {
+pub struct Fallback {
     sources: Vec<Source>,
     every: Duration,
     stale_after: Duration,
@@ -30,10 +30,10 @@ pub struct LastResort {
 
 #[derive(Clone, Debug)]
 struct Source {
-    site: Site,
+    site: HttpSource,
     search: Search,
     /// What came of the last request.
-    last: Option<Result<(), Refused>>,
+    last: Option<Result<(), HttpDateError>>,
     /// When the last good answer came.
     heard: Option<Mono>,
     due: Mono,
@@ -41,10 +41,16 @@ struct Source {
     pending: Option<(u32, Mono)>,
 }
 
-impl LastResort {
+impl Fallback {
     /// Nothing is asked yet.
-    pub fn new(sites: &[Site], interval: Duration, stale_after: Duration, seed: u64, now: Mono) -> Self {
-        let source = |site: &Site| Source {
+    pub fn new(
+        sites: &[HttpSource],
+        interval: Duration,
+        stale_after: Duration,
+        seed: u64,
+        now: Mono,
+    ) -> Self {
+        let source = |site: &HttpSource| Source {
             site: site.clone(),
             search: Search::default(),
             last: None,
@@ -79,7 +85,7 @@ impl LastResort {
         for (index, source) in self.sources.iter_mut().enumerate() {
             if source.pending.is_some_and(|(_, until)| until <= now) {
                 source.pending = None;
-                source.turned(Err(Refused::TimedOut), out);
+                source.turned(Err(HttpDateError::TimedOut), out);
             }
             if is_wanted && source.pending.is_none() && source.due <= now {
                 // A fleet that lost NTP together must not ask together for ever.
@@ -96,7 +102,7 @@ impl LastResort {
         &mut self,
         index: usize,
         request: u32,
-        answer: Result<Dated, Refused>,
+        answer: Result<DateSample, HttpDateError>,
         now: Mono,
         out: &mut Vec<Effect>,
     ) {
@@ -106,7 +112,7 @@ impl LastResort {
         }
         let result = answer.and_then(|told| {
             source.heard = Some(now);
-            source.search.on(told.date, told.sent, told.received).map_err(|_| Refused::Contradiction)
+            source.search.on(told.date, told.sent, told.received).map_err(|_| HttpDateError::Contradiction)
         });
         source.turned(result, out);
     }
@@ -121,25 +127,25 @@ impl LastResort {
     }
 
     /// What they say now. What is too old is not said any more.
-    pub fn says(&self, now: Reading) -> Coarse {
+    pub fn says(&self, now: Reading) -> CoarseReadings {
         // Nobody is believed alone just for being faster: each has had its turn.
         let all_turned = self.sources.iter().all(|source| source.last.is_some());
         let says = self.sources.iter().map(|source| {
             let young = source.heard.filter(|at| all_turned && now.raw.since(*at) < self.stale_after);
             // A contradiction is not taken back by silence.
             let is_contradicted = young.is_some() && source.search.is_contradicted();
-            Said {
+            HttpReading {
                 site: source.site.clone(),
                 measured: young.and_then(|_| source.search.measured(now)),
                 answers: source.search.answers(),
-                refused: if is_contradicted {
-                    Some(Refused::Contradiction)
+                rejected: if is_contradicted {
+                    Some(HttpDateError::Contradiction)
                 } else {
                     source.last.clone().and_then(Result::err)
                 },
             }
         });
-        Coarse(says.collect())
+        CoarseReadings(says.collect())
     }
 
     /// How long nothing happens of its own accord.
@@ -154,9 +160,12 @@ impl LastResort {
 
 impl Source {
     /// Remembers what came of a request, and tells when it is something new.
-    fn turned(&mut self, result: Result<(), Refused>, out: &mut Vec<Effect>) {
+    fn turned(&mut self, result: Result<(), HttpDateError>, out: &mut Vec<Effect>) {
         if self.last.as_ref() != Some(&result) {
-            out.push(Effect::Tell(Note::HttpDate { host: self.site.host.clone(), result: result.clone() }));
+            out.push(Effect::Log(LogEvent::HttpDate {
+                host: self.site.host.clone(),
+                result: result.clone(),
+            }));
         }
         self.last = Some(result);
     }
@@ -169,8 +178,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn site(host: &str) -> Site {
-        Site { url: format!("http://{host}/"), host: host.to_owned() }
+    fn site(host: &str) -> HttpSource {
+        HttpSource { url: format!("http://{host}/"), host: host.to_owned() }
     }
 
     fn at(secs: u64) -> Mono {
@@ -183,18 +192,18 @@ mod tests {
     }
 
     /// A server that is 20 s ahead of this clock.
-    fn told(secs: u64) -> Dated {
+    fn told(secs: u64) -> DateSample {
         let date = reading(secs).wall.plus(Offset::from_nanos(20_000_000_000));
-        Dated { date, sent: at(secs), received: at(secs) }
+        DateSample { date, sent: at(secs), received: at(secs) }
     }
 
-    fn sources(hosts: &[&str]) -> LastResort {
-        let sites: Vec<Site> = hosts.iter().map(|host| site(host)).collect();
-        LastResort::new(&sites, SECOND, Duration::from_secs(600), 7, at(0))
+    fn sources(hosts: &[&str]) -> Fallback {
+        let sites: Vec<HttpSource> = hosts.iter().map(|host| site(host)).collect();
+        Fallback::new(&sites, SECOND, Duration::from_secs(600), 7, at(0))
     }
 
     /// The requests of one tick.
-    fn asked(sources: &mut LastResort, is_wanted: bool, secs: u64) -> Vec<(usize, u32)> {
+    fn asked(sources: &mut Fallback, is_wanted: bool, secs: u64) -> Vec<(usize, u32)> {
         let mut out = Vec::new();
         sources.tick(is_wanted, at(secs), &mut out);
         let request = |effect: Effect| match effect {
@@ -225,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_longer_interval_is_kept() {
-        let mut slow = LastResort::new(&[site("a")], SECOND * 300, SECOND * 900, 7, at(0));
+        let mut slow = Fallback::new(&[site("a")], SECOND * 300, SECOND * 900, 7, at(0));
         let times: Vec<u64> = (0..2_000).filter(|secs| !asked(&mut slow, true, *secs).is_empty()).collect();
         assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 300), "{times:?}");
     }
@@ -260,7 +269,7 @@ mod tests {
         let mut results = Vec::new();
         let mut note = |out: &mut Vec<Effect>| {
             for effect in out.drain(..) {
-                if let Effect::Tell(Note::HttpDate { result, .. }) = effect {
+                if let Effect::Log(LogEvent::HttpDate { result, .. }) = effect {
                     results.push(result);
                 }
             }
@@ -278,7 +287,7 @@ mod tests {
             }
             note(&mut out);
         }
-        assert_eq!(results, [Ok(()), Err(Refused::TimedOut)]);
+        assert_eq!(results, [Ok(()), Err(HttpDateError::TimedOut)]);
         assert!(sources.says(reading(400)).0[0].measured.is_some(), "what was said before still holds");
     }
 }

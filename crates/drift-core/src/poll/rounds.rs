@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::estimate::Candidate;
-use crate::io::{Effect, Note};
+use crate::io::{Effect, LogEvent};
 use crate::ntp::pool::{Pool, Resolution, take_id};
 use crate::ntp::server::{Answer, BURST_SPACING, Server, ServerId};
 use crate::time::Mono;
@@ -150,10 +150,10 @@ impl Rounds {
         let name = pool.name.clone();
         match &pool.resolve_error {
             Some(error) if before.1.as_ref() != Some(error) => {
-                out.push(Effect::Tell(Note::Unresolved { pool: name, error: error.clone() }));
+                out.push(Effect::Log(LogEvent::Unresolved { pool: name, error: error.clone() }));
             }
             None if before.0 || before.1.is_some() => {
-                out.push(Effect::Tell(Note::Resolved { pool: name, servers: pool.servers.len() }));
+                out.push(Effect::Log(LogEvent::Resolved { pool: name, servers: pool.servers.len() }));
             }
             _ => {}
         }
@@ -190,7 +190,7 @@ impl Rounds {
             let server = pool.servers.iter_mut().find(|s| s.id == id)?;
             server.answered(answer, now, frequency, spread);
             out.extend(server.take_news(now).map(|result| {
-                Effect::Tell(Note::Server { pool: pool.name.clone(), address: server.address, result })
+                Effect::Log(LogEvent::Server { pool: pool.name.clone(), address: server.address, result })
             }));
             Some(index)
         });

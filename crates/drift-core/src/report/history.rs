@@ -52,7 +52,7 @@ pub enum Mark {
 
 /// The last two hours. Bounded: see the test of its size.
 #[derive(Clone, Debug, Default)]
-pub struct Journal {
+pub struct History {
     points: VecDeque<(Mono, Point)>,
     marks: VecDeque<(Mono, Mark)>,
     /// Time that the base clock does not know of.
@@ -65,7 +65,7 @@ pub struct Journal {
     seen: Option<Mono>,
 }
 
-impl Journal {
+impl History {
     /// Takes in what is known now; to be called whenever something happens. `reference`: reference time, if it is known.
     pub fn note(
         &mut self,
@@ -96,7 +96,7 @@ impl Journal {
     /// Takes in a sign of a resume, before [`Self::note`] takes in what follows from it.
     pub fn resumed(&mut self, detection: Detection, now: Reading) {
         let at = self.at(now);
-        if matches!(detection.class, Class::Suspend | Class::Resume) {
+        if matches!(detection.class, Class::Suspend | Class::Pause) {
             let seen = self.seen.unwrap_or(at);
             self.stop(seen);
             self.pause.get_or_insert(seen);
@@ -210,51 +210,51 @@ mod tests {
     }
 
     fn outcome(result: StepResult, reason: &str) -> Outcome {
-        let trigger = Trigger::Resume(Class::Resume);
+        let trigger = Trigger::Disruption(Class::Pause);
         Outcome { result, method: None, trigger, before: None, after: None, reason: reason.to_owned() }
     }
 
     /// In sync, second after second; `reference` is by how much reference time is ahead of the raw clock.
-    fn run(journal: &mut Journal, raws: std::ops::RangeInclusive<i64>, reference: i64) {
+    fn run(history: &mut History, raws: std::ops::RangeInclusive<i64>, reference: i64) {
         for raw in raws {
-            journal.note(at(raw), State::InSync, MEASURED, Some(Wall::from_secs(raw + reference)));
+            history.note(at(raw), State::InSync, MEASURED, Some(Wall::from_secs(raw + reference)));
         }
     }
 
     /// Ages in seconds, and the verdicts.
-    fn points(journal: &Journal, now: Reading) -> Vec<(u64, Option<State>)> {
-        journal.points(now).map(|(age, point)| (age.as_secs(), point.state)).collect()
+    fn points(history: &History, now: Reading) -> Vec<(u64, Option<State>)> {
+        history.points(now).map(|(age, point)| (age.as_secs(), point.state)).collect()
     }
 
     #[test]
     fn a_point_every_thirty_seconds_and_one_at_each_change_of_the_verdict() {
-        let mut journal = Journal::default();
-        run(&mut journal, 0..=65, 0);
-        journal.note(at(70), State::Drifting, MEASURED, None);
-        journal.note(at(71), State::Drifting, MEASURED, None);
+        let mut history = History::default();
+        run(&mut history, 0..=65, 0);
+        history.note(at(70), State::Drifting, MEASURED, None);
+        history.note(at(71), State::Drifting, MEASURED, None);
         let (calm, drifting) = (Some(State::InSync), Some(State::Drifting));
-        assert_eq!(points(&journal, at(71)), [(71, calm), (41, calm), (11, calm), (1, drifting)]);
+        assert_eq!(points(&history, at(71)), [(71, calm), (41, calm), (11, calm), (1, drifting)]);
     }
 
     #[test]
     fn nothing_is_older_than_two_hours() {
-        let mut journal = Journal::default();
-        journal.resumed(detection(Class::ClockSet), at(1));
-        run(&mut journal, 1..=10_000, 0);
-        let points = points(&journal, at(10_000));
+        let mut history = History::default();
+        history.resumed(detection(Class::ClockSet), at(1));
+        run(&mut history, 1..=10_000, 0);
+        let points = points(&history, at(10_000));
         assert_eq!((points.len(), points[0].0), (240, 7_179));
-        assert_eq!(journal.marks(at(10_000)).count(), 0);
+        assert_eq!(history.marks(at(10_000)).count(), 0);
     }
 
     #[test]
     fn the_better_word_for_an_event_takes_the_place_of_the_first() {
-        let mut journal = Journal::default();
-        let better = Detection { replaces: Some(Class::RtcWritten), ..detection(Class::Resume) };
-        let written = detection(Class::RtcWritten);
+        let mut history = History::default();
+        let better = Detection { replaces: Some(Class::RtcWrite), ..detection(Class::Pause) };
+        let written = detection(Class::RtcWrite);
         for told in [written, written, detection(Class::Stall), better] {
-            journal.resumed(told, at(1));
+            history.resumed(told, at(1));
         }
-        let marks: Vec<&Mark> = journal.marks(at(2)).map(|(_, mark)| mark).collect();
+        let marks: Vec<&Mark> = history.marks(at(2)).map(|(_, mark)| mark).collect();
         assert_eq!(
             marks,
             [written, detection(Class::Stall), better].map(Mark::Resume).iter().collect::<Vec<_>>()
@@ -263,86 +263,86 @@ mod tests {
 
     #[test]
     fn sleep_that_the_kernel_knows_of_is_on_the_axis_and_nothing_is_claimed_for_it() {
-        let mut journal = Journal::default();
-        run(&mut journal, 0..=10, 0);
-        journal.resumed(detection(Class::Suspend), slept(11, 600));
-        journal.note(slept(11, 600), State::Disrupted, None, None);
-        let seen = points(&journal, slept(11, 600));
+        let mut history = History::default();
+        run(&mut history, 0..=10, 0);
+        history.resumed(detection(Class::Suspend), slept(11, 600));
+        history.note(slept(11, 600), State::Disrupted, None, None);
+        let seen = points(&history, slept(11, 600));
         assert_eq!(seen, [(611, Some(State::InSync)), (601, None), (0, Some(State::Disrupted))]);
     }
 
     #[test]
     fn a_pause_that_nobody_counted_is_put_in_once_reference_time_tells_its_length() {
-        let mut journal = Journal::default();
-        run(&mut journal, 0..=10, 0);
-        journal.resumed(detection(Class::Resume), at(11));
-        journal.note(at(11), State::Disrupted, None, None);
-        journal.note(at(12), State::Disrupted, None, None);
+        let mut history = History::default();
+        run(&mut history, 0..=10, 0);
+        history.resumed(detection(Class::Pause), at(11));
+        history.note(at(11), State::Disrupted, None, None);
+        history.note(at(12), State::Disrupted, None, None);
         // Twenty minutes are missing: reference time has gone on.
-        run(&mut journal, 13..=14, 1_200);
+        run(&mut history, 13..=14, 1_200);
         let (calm, disrupted) = (Some(State::InSync), Some(State::Disrupted));
-        assert_eq!(points(&journal, at(14)), [(1_214, calm), (1_204, None), (3, disrupted), (1, calm)]);
-        assert_eq!(journal.marks(at(14)).next().unwrap().0, Duration::from_secs(3), "the sign came after it");
-        run(&mut journal, 15..=80, 1_200);
-        assert_eq!(points(&journal, at(80))[0].0, 1_280, "once");
+        assert_eq!(points(&history, at(14)), [(1_214, calm), (1_204, None), (3, disrupted), (1, calm)]);
+        assert_eq!(history.marks(at(14)).next().unwrap().0, Duration::from_secs(3), "the sign came after it");
+        run(&mut history, 15..=80, 1_200);
+        assert_eq!(points(&history, at(80))[0].0, 1_280, "once");
     }
 
     #[test]
     fn no_pause_makes_the_axis_run_backwards() {
-        let mut journal = Journal::default();
-        run(&mut journal, 0..=10, 0);
-        journal.resumed(detection(Class::Resume), at(11));
-        run(&mut journal, 11..=12, -500);
-        assert_eq!(points(&journal, at(12))[0].0, 12);
+        let mut history = History::default();
+        run(&mut history, 0..=10, 0);
+        history.resumed(detection(Class::Pause), at(11));
+        run(&mut history, 11..=12, -500);
+        assert_eq!(points(&history, at(12))[0].0, 12);
     }
 
     #[test]
     fn what_nobody_looked_at_is_a_gap() {
-        let mut journal = Journal::default();
-        run(&mut journal, 0..=10, 0);
-        run(&mut journal, 100..=100, 0);
+        let mut history = History::default();
+        run(&mut history, 0..=10, 0);
+        run(&mut history, 100..=100, 0);
         let calm = Some(State::InSync);
-        assert_eq!(points(&journal, at(100)), [(100, calm), (90, None), (0, calm)]);
+        assert_eq!(points(&history, at(100)), [(100, calm), (90, None), (0, calm)]);
     }
 
     #[test]
     fn a_step_that_was_not_needed_is_no_mark_and_a_long_text_is_cut_between_letters() {
-        let mut journal = Journal::default();
-        journal.stepped(&outcome(StepResult::NotNeeded, ""), at(1));
-        journal.stepped(&outcome(StepResult::Refused, &"é".repeat(1_000)), at(2));
-        let marks: Vec<_> = journal.marks(at(2)).map(|(_, mark)| mark).collect();
+        let mut history = History::default();
+        history.stepped(&outcome(StepResult::NotNeeded, ""), at(1));
+        history.stepped(&outcome(StepResult::Refused, &"é".repeat(1_000)), at(2));
+        let marks: Vec<_> = history.marks(at(2)).map(|(_, mark)| mark).collect();
         let [Mark::Step { result: StepResult::Refused, text }] = marks[..] else { panic!("{marks:?}") };
-        assert!(text.starts_with("The clock is not stepped (resume): é") && text.ends_with("é…"), "{text}");
+        assert!(text.starts_with("The clock is not stepped (pause): é") && text.ends_with("é…"), "{text}");
         assert!((LONGEST_TEXT - 2..=LONGEST_TEXT).contains(&text.len()), "{}", text.len());
     }
 
     /// What it takes in memory, from what the collections say of themselves.
-    fn bytes(journal: &Journal) -> usize {
-        let texts = journal.marks.iter().map(|(_, mark)| match mark {
+    fn bytes(history: &History) -> usize {
+        let texts = history.marks.iter().map(|(_, mark)| match mark {
             Mark::Step { text, .. } => text.len(),
             Mark::Resume(_) => 0,
         });
-        size_of::<Journal>()
-            + journal.points.capacity() * size_of::<(Mono, Point)>()
-            + journal.marks.capacity() * size_of::<(Mono, Mark)>()
+        size_of::<History>()
+            + history.points.capacity() * size_of::<(Mono, Point)>()
+            + history.marks.capacity() * size_of::<(Mono, Mark)>()
             + texts.sum::<usize>()
     }
 
     #[test]
     fn at_its_worst_it_takes_less_than_100_kib() {
-        let mut journal = Journal::default();
+        let mut history = History::default();
         for tenth in 0..120_000 {
             let now = Reading { raw: Mono::from_nanos(tenth * SECOND / 10), ..at(0) };
             let state = if tenth % 2 == 0 { State::InSync } else { State::Drifting };
-            journal.note(now, state, MEASURED, None);
-            journal.stepped(&outcome(StepResult::Refused, &"x".repeat(10_000)), now);
+            history.note(now, state, MEASURED, None);
+            history.stepped(&outcome(StepResult::Refused, &"x".repeat(10_000)), now);
         }
-        assert!(journal.points.len() > 700 && journal.marks.len() == MARKS, "{}", journal.points.len());
-        let (now, most) = (bytes(&journal), 100 << 10);
+        assert!(history.points.len() > 700 && history.marks.len() == MARKS, "{}", history.points.len());
+        let (now, most) = (bytes(&history), 100 << 10);
         eprintln!("{now} bytes");
         // While a collection grows, the old one is still there.
         let growing = POINTS.next_power_of_two() * size_of::<(Mono, Point)>() * 3 / 2;
-        let derived = size_of::<Journal>() + growing + MARKS * (2 * size_of::<(Mono, Mark)>() + LONGEST_TEXT);
+        let derived = size_of::<History>() + growing + MARKS * (2 * size_of::<(Mono, Mark)>() + LONGEST_TEXT);
         assert!(now <= derived && derived < most, "{now} bytes now, {derived} at worst");
     }
 
@@ -351,18 +351,18 @@ mod tests {
         fn whatever_the_clocks_do_it_is_bounded_and_in_order(
             looks in prop::collection::vec((any::<i64>(), any::<u32>(), 0..5_usize, any::<Option<i64>>(), 0..8_usize), 0..200)
         ) {
-            let mut journal = Journal::default();
+            let mut history = History::default();
             let mut last = at(0);
             for (raw, sleep, state, reference, class) in looks {
                 last = slept(raw / SECOND, sleep.into());
                 if let Some(class) = Class::ALL.get(class) {
-                    journal.resumed(detection(*class), last);
+                    history.resumed(detection(*class), last);
                 }
-                journal.note(last, State::ALL[state], None, reference.map(Wall::from_nanos));
+                history.note(last, State::ALL[state], None, reference.map(Wall::from_nanos));
             }
-            prop_assert!(journal.points.len() <= POINTS && journal.marks.len() <= MARKS);
-            prop_assert!(journal.points(last).all(|(age, _)| age <= KEPT));
-            prop_assert!(journal.points(last).is_sorted_by_key(|(age, _)| std::cmp::Reverse(age)));
+            prop_assert!(history.points.len() <= POINTS && history.marks.len() <= MARKS);
+            prop_assert!(history.points(last).all(|(age, _)| age <= KEPT));
+            prop_assert!(history.points(last).is_sorted_by_key(|(age, _)| std::cmp::Reverse(age)));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is published about the Node: the values, not their Kubernetes form (that is `effects::node`).
 
-use crate::report::snapshot::View;
+use crate::report::snapshot::Snapshot;
 use crate::time::{Bound, Offset, Wall};
 use crate::verdict::State;
 
@@ -24,7 +24,7 @@ pub enum Reason {
 
 /// The status of a condition; `True` is the problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum ConditionStatus {
     /// The clock drifts.
     True,
     /// It does not.
@@ -65,7 +65,7 @@ pub struct NodeReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prior {
     /// Status of the condition, and since when.
-    pub condition: Option<(Status, Wall)>,
+    pub condition: Option<(ConditionStatus, Wall)>,
     /// The annotation `exceeded-since`.
     pub exceeded_since: Option<Wall>,
     /// The annotation `last-step`.
@@ -126,7 +126,7 @@ impl Reason {
     }
 }
 
-impl Status {
+impl ConditionStatus {
     /// Of a state.
     pub const fn of(state: State) -> Self {
         match state {
@@ -179,29 +179,31 @@ impl EventReason {
 
 impl NodeReport {
     /// The condition's status.
-    pub const fn status(&self) -> Status {
-        Status::of(self.state)
+    pub const fn status(&self) -> ConditionStatus {
+        ConditionStatus::of(self.state)
     }
 
     /// From what is known now.
-    pub fn new(view: &View, transition: Wall, exceeded_since: Option<Wall>) -> Self {
-        let pools = view.pools.iter().map(|p| (p.name.clone(), p.measured.map(|(offset, _)| offset)));
-        let coarse = view.coarse.0.iter();
+    pub fn new(snapshot: &Snapshot, transition: Wall, exceeded_since: Option<Wall>) -> Self {
+        let pools = snapshot.pools.iter().map(|p| (p.name.clone(), p.measured.map(|(offset, _)| offset)));
+        let coarse = snapshot.coarse.0.iter();
         let coarse =
             coarse.map(|s| (format!("{COARSE}{}", s.site.host), s.measured.map(|(offset, _)| offset)));
         Self {
-            state: view.state,
-            reason: Reason::of(view.state),
-            message: view.message(),
-            measured: view.measured,
+            state: snapshot.state,
+            reason: Reason::of(snapshot.state),
+            message: snapshot.message(),
+            measured: snapshot.measured,
             // Nothing known is nothing observed; a contradiction is.
-            observed_at: view.reference.filter(|_| view.measured.is_some() || view.state == State::Disagree),
-            heartbeat: view.best_time(),
+            observed_at: snapshot
+                .reference
+                .filter(|_| snapshot.measured.is_some() || snapshot.state == State::Disagree),
+            heartbeat: snapshot.best_time(),
             transition,
-            exceeded_since: exceeded_since.filter(|_| view.state == State::Drifting),
+            exceeded_since: exceeded_since.filter(|_| snapshot.state == State::Drifting),
             pools: pools.chain(coarse).collect(),
-            last_step: view.step.last_text.clone(),
-            step_result: view.step.answer.clone(),
+            last_step: snapshot.step.last_text.clone(),
+            step_result: snapshot.step.answer.clone(),
         }
     }
 }

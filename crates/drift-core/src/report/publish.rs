@@ -7,9 +7,9 @@ use crate::time::backoff::{Backoff, Bucket};
 
 /// Time between heartbeats; each is moved by up to a tenth, so that a fleet spreads out.
 pub const HEARTBEAT: Duration = Duration::from_secs(600);
-/// What came of a write; the label `result` of `drift_agent_kubernetes_writes_total`.
+/// What came of a write; the label `result` of `drift_agent_kubernetes_requests_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteError {
+pub enum ApiError {
     /// 401, 403: not allowed.
     Forbidden,
     /// 404: the node is gone.
@@ -35,7 +35,7 @@ pub struct Publisher {
     backoff: Backoff,
 }
 
-impl WriteError {
+impl ApiError {
     /// Every label but `ok`.
     pub const LABELS: [&str; 6] =
         ["forbidden", "not_found", "rejected", "too_many_requests", "server_error", "unreachable"];
@@ -99,7 +99,7 @@ impl Publisher {
     }
 
     /// What came of the write. `random` in 0..1 spreads a fleet.
-    pub fn done(&mut self, result: Result<(), WriteError>, now: Mono, random: f64) {
+    pub fn done(&mut self, result: Result<(), ApiError>, now: Mono, random: f64) {
         self.in_flight = false;
         match result {
             Ok(()) => {
@@ -133,7 +133,7 @@ mod tests {
     fn writes(
         seconds: std::ops::Range<u64>,
         publisher: &mut Publisher,
-        mut each: impl FnMut(u64, &mut Publisher) -> Result<(), WriteError>,
+        mut each: impl FnMut(u64, &mut Publisher) -> Result<(), ApiError>,
     ) -> Vec<u64> {
         let mut written = Vec::new();
         for second in seconds {
@@ -180,11 +180,7 @@ mod tests {
         let mut publisher = Publisher::new(at(0));
         publisher.changed();
         let written =
-            writes(
-                0..400,
-                &mut publisher,
-                |s, _| if s < 300 { Err(WriteError::Unreachable) } else { Ok(()) },
-            );
+            writes(0..400, &mut publisher, |s, _| if s < 300 { Err(ApiError::Unreachable) } else { Ok(()) });
         assert_eq!(written, [0, 2, 5, 11, 23, 47, 95, 185, 275, 365]);
     }
 
@@ -194,7 +190,7 @@ mod tests {
         publisher.changed();
         let wait = Some(Duration::from_secs(77));
         let written = writes(0..100, &mut publisher, |s, _| {
-            if s == 0 { Err(WriteError::TooManyRequests(wait)) } else { Ok(()) }
+            if s == 0 { Err(ApiError::TooManyRequests(wait)) } else { Ok(()) }
         });
         assert_eq!(written, [0, 77]);
     }
@@ -251,7 +247,7 @@ mod tests {
                 if publisher.take(at(now)) {
                     in_minute.push(now);
                     successes += u64::from(!fails);
-                    publisher.done(if fails { Err(WriteError::Server(None)) } else { Ok(()) }, at(now), random);
+                    publisher.done(if fails { Err(ApiError::Server(None)) } else { Ok(()) }, at(now), random);
                 }
             }
             let (minutes, heartbeats) = (now / 60 + 1, now / 540 + 1);

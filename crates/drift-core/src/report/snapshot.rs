@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::http_date::coarse::Coarse;
-use crate::ntp::sample::Refusal;
-use crate::ntp::server::Standing;
+use crate::http_date::coarse::CoarseReadings;
+use crate::ntp::sample::RejectReason;
+use crate::ntp::server::ServerState;
 use crate::report::leeway::Leeway;
 use crate::resume::{Class, Signal};
 use crate::step::last_step::LastStep;
@@ -18,7 +18,7 @@ use crate::verdict::State;
 
 /// Everything that metrics, pages and reports show.
 #[derive(Clone, Debug, PartialEq)]
-pub struct View {
+pub struct Snapshot {
     /// The verdict in force.
     pub state: State,
     /// A first verdict was reached, or positively failed.
@@ -38,13 +38,13 @@ pub struct View {
     /// The threshold in force.
     pub threshold: Duration,
     /// Each pool, in the order of the settings.
-    pub pools: Vec<PoolView>,
+    pub pools: Vec<PoolSnapshot>,
     /// What the sources of last resort say; empty as long as NTP says something.
-    pub coarse: Coarse,
+    pub coarse: CoarseReadings,
     /// What to recommend to verifiers of tokens on this node.
     pub leeway: Leeway,
     /// Stepping.
-    pub step: StepView,
+    pub step: StepSnapshot,
     /// The time daemon, once it was looked at.
     pub daemon: Option<DaemonReport>,
     /// Which signals of a resume this machine has; `None` where nobody looks for them.
@@ -57,7 +57,7 @@ pub struct View {
 
 /// Stepping.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StepView {
+pub struct StepSnapshot {
     /// Whether and how the clock may be stepped.
     pub mode: Mode,
     /// The annotation `last-step`.
@@ -74,7 +74,7 @@ pub struct StepView {
 
 /// One pool.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PoolView {
+pub struct PoolSnapshot {
     /// Its name as configured.
     pub name: String,
     /// What its own servers say, when most of them agree.
@@ -90,24 +90,24 @@ pub struct PoolView {
     /// Why its name does not resolve.
     pub resolve_error: Option<String>,
     /// Its servers.
-    pub servers: Vec<ServerView>,
+    pub servers: Vec<ServerSnapshot>,
 }
 
 /// One server.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ServerView {
+pub struct ServerSnapshot {
     /// Where it is.
     pub address: SocketAddr,
     /// What it is to us.
-    pub standing: Standing,
+    pub state: ServerState,
     /// It answers, but most others contradict it.
-    pub outvoted: bool,
+    pub is_falseticker: bool,
     /// What its best sample says.
     pub measured: Option<(Offset, Bound)>,
     /// What the last exchange brought.
-    pub last: Option<Result<(), Refusal>>,
+    pub last: Option<Result<(), RejectReason>>,
     /// What was refused last, whatever came after it, and how long ago by the raw clock.
-    pub refused: Option<(Duration, Refusal)>,
+    pub rejected: Option<(Duration, RejectReason)>,
 }
 
 /// Counters since the start.
@@ -121,7 +121,7 @@ pub struct Counts {
     pub resumes: [u64; Class::ALL.len()],
 }
 
-impl View {
+impl Snapshot {
     /// The best time to write down: reference time; where NTP was not heard yet, or not since a resume, what the sources of last resort make of the node's; or that.
     pub fn best_time(&self) -> Wall {
         let coarse = || self.coarse.offset().map(|(offset, _)| self.node_time.plus(offset));
@@ -136,15 +136,16 @@ impl View {
     }
 
     /// Pools that no live server speaks for.
-    pub fn silent_pools(&self) -> impl Iterator<Item = &PoolView> {
+    pub fn silent_pools(&self) -> impl Iterator<Item = &PoolSnapshot> {
         self.pools.iter().filter(|p| p.live_servers() == 0)
     }
 
     /// That names did resolve, and none of the servers answered: UDP may be blocked. Only what was seen is claimed.
     pub fn blocked(&self) -> Option<String> {
-        let servers: Vec<&ServerView> = self.pools.iter().flat_map(|p| &p.servers).collect();
-        let is_silent =
-            |s: &&ServerView| matches!(s.last, Some(Err(Refusal::Timeout | Refusal::Unreachable)));
+        let servers: Vec<&ServerSnapshot> = self.pools.iter().flat_map(|p| &p.servers).collect();
+        let is_silent = |s: &&ServerSnapshot| {
+            matches!(s.last, Some(Err(RejectReason::Timeout | RejectReason::Unreachable)))
+        };
         if servers.is_empty()
             || !servers.iter().all(is_silent)
             || servers.iter().any(|s| s.measured.is_some())
@@ -156,7 +157,7 @@ impl View {
         let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" and ");
         let none = format!("one of {} servers answered on UDP port{plural} {ports}", servers.len());
         // Silence is what a firewall makes. A message from the network says that the host is there, or that there is no way to it.
-        Some(if servers.iter().any(|s| s.last == Some(Err(Refusal::Timeout))) {
+        Some(if servers.iter().any(|s| s.last == Some(Err(RejectReason::Timeout))) {
             format!("UDP {ports} {look} blocked: n{none}; something between here and them may drop it.")
         } else {
             format!("N{none}: the port is closed, or there is no route to them.")
@@ -252,10 +253,10 @@ impl View {
     }
 }
 
-impl PoolView {
+impl PoolSnapshot {
     /// Servers that answer.
     pub fn live_servers(&self) -> usize {
-        self.servers.iter().filter(|s| s.standing == Standing::Live).count()
+        self.servers.iter().filter(|s| s.state == ServerState::Reachable).count()
     }
 
     /// Why nothing comes from it; `None` as long as nothing has failed.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::range::Range;
-use super::tracker::{JUMP, OnSet};
+use super::tracker::{JUMP, RtcSetBehavior};
 use crate::time::{NANOS_PER_SEC, nanos};
 
 /// What happened to the machine's time. Strongest first: the first that the evidence allows is told.
@@ -12,9 +12,9 @@ pub enum Class {
     /// It slept, and the kernel knows.
     Suspend,
     /// It was paused, restored or migrated, and the kernel does not know.
-    Resume,
+    Pause,
     /// Only the RTC was set: by the kernel (every 11 minutes, or after a step), or by a person.
-    RtcWritten,
+    RtcWrite,
     /// Somebody else set the wall clock.
     ClockSet,
     /// The agent did not run for a while.
@@ -50,14 +50,14 @@ pub enum RtcFinding {
 
 impl Class {
     /// All, in their order.
-    pub const ALL: [Self; 5] = [Self::Suspend, Self::Resume, Self::RtcWritten, Self::ClockSet, Self::Stall];
+    pub const ALL: [Self; 5] = [Self::Suspend, Self::Pause, Self::RtcWrite, Self::ClockSet, Self::Stall];
 
     /// As the label `class` and in the log.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Suspend => "suspend",
-            Self::Resume => "resume",
-            Self::RtcWritten => "rtc-written",
+            Self::Pause => "pause",
+            Self::RtcWrite => "rtc-write",
             Self::ClockSet => "clock-set",
             Self::Stall => "stall",
         }
@@ -71,8 +71,8 @@ impl Class {
     /// May it trigger a step? A clock that somebody set is left to them.
     pub const fn may_step(self) -> bool {
         match self {
-            Self::Suspend | Self::Resume | Self::Stall => true,
-            Self::RtcWritten | Self::ClockSet => false,
+            Self::Suspend | Self::Pause | Self::Stall => true,
+            Self::RtcWrite | Self::ClockSet => false,
         }
     }
 
@@ -87,8 +87,8 @@ pub const fn classify(evidence: Evidence) -> Option<Class> {
     let Evidence { slept, disrupted, rtc, clock_set, late } = evidence;
     match (slept, disrupted, rtc, clock_set, late) {
         (true, _, _, _, _) => Some(Class::Suspend),
-        (false, true, _, _, _) | (false, false, RtcFinding::Jumped, _, _) => Some(Class::Resume),
-        (false, false, RtcFinding::Written, _, _) => Some(Class::RtcWritten),
+        (false, true, _, _, _) | (false, false, RtcFinding::Jumped, _, _) => Some(Class::Pause),
+        (false, false, RtcFinding::Written, _, _) => Some(Class::RtcWrite),
         (false, false, RtcFinding::Steady, true, _) => Some(Class::ClockSet),
         (false, false, RtcFinding::Steady, false, true) => Some(Class::Stall),
         (false, false, RtcFinding::Steady, false, false) => None,
@@ -108,7 +108,7 @@ const BACK: Duration = Duration::from_millis(100);
 /// A write takes the wall clock's time: after it the two agree. A pause takes them apart by its length, whatever they were. So they
 /// look alike only when the RTC had been behind the wall clock by as much as the pause was long. There the answer is yes: a
 /// write taken for a pause could undo what a person did to the clock, the other way round only costs a step.
-pub fn may_be_written(expected: Range, found: Range, wall: Range, on_set: OnSet) -> bool {
+pub fn may_be_written(expected: Range, found: Range, wall: Range, on_set: RtcSetBehavior) -> bool {
     // The jump itself has nothing to do with the wall clock, which may have been moved meanwhile.
     let jump = found.from(expected);
     let (before, after) = (expected.from(wall), found.from(wall));
@@ -121,8 +121,8 @@ pub fn may_be_written(expected: Range, found: Range, wall: Range, on_set: OnSet)
     // Forward, from agreement into disagreement, goes only a pause. Back goes none that loses time.
     let forward = jump.low > 0;
     let a_little_back = !forward && jump.nearest() <= nanos(BACK);
-    let to_the_millisecond = on_set != OnSet::GoesOn && agrees && (closer || !forward);
-    let to_the_second = on_set != OnSet::Restarts && moves_whole_seconds(jump, after);
+    let to_the_millisecond = on_set != RtcSetBehavior::KeepsSubsecond && agrees && (closer || !forward);
+    let to_the_second = on_set != RtcSetBehavior::ResetsSubsecond && moves_whole_seconds(jump, after);
     a_little_back || to_the_millisecond || to_the_second
 }
 
@@ -152,9 +152,9 @@ mod tests {
                 // Said the other way round: each piece of evidence by itself, and the first in the order of the classes.
                 let alone = [
                     slept.then_some(Class::Suspend),
-                    disrupted.then_some(Class::Resume),
-                    (rtc == RtcFinding::Jumped).then_some(Class::Resume),
-                    (rtc == RtcFinding::Written).then_some(Class::RtcWritten),
+                    disrupted.then_some(Class::Pause),
+                    (rtc == RtcFinding::Jumped).then_some(Class::Pause),
+                    (rtc == RtcFinding::Written).then_some(Class::RtcWrite),
                     clock_set.then_some(Class::ClockSet),
                     late.then_some(Class::Stall),
                 ];
@@ -168,13 +168,13 @@ mod tests {
 
     #[test]
     fn labels_and_rights_are_the_readmes() {
-        assert_eq!(Class::ALL.map(Class::label), ["suspend", "resume", "rtc-written", "clock-set", "stall"]);
+        assert_eq!(Class::ALL.map(Class::label), ["suspend", "pause", "rtc-write", "clock-set", "stall"]);
         assert_eq!(Class::ALL.map(Class::may_step), [true, true, false, false, true]);
     }
 
     #[test]
     fn only_what_is_stronger_or_may_step_upgrades() {
-        use Class::{ClockSet, Resume, RtcWritten, Stall, Suspend};
+        use Class::{ClockSet, Pause, RtcWrite, Stall, Suspend};
         let upgrades: Vec<(Class, Class)> = Class::ALL
             .into_iter()
             .flat_map(|told| Class::ALL.map(|new| (told, new)))
@@ -183,24 +183,24 @@ mod tests {
         assert_eq!(
             upgrades,
             [
-                (Resume, Suspend),
-                (RtcWritten, Suspend),
-                (RtcWritten, Resume),
-                (RtcWritten, Stall),
+                (Pause, Suspend),
+                (RtcWrite, Suspend),
+                (RtcWrite, Pause),
+                (RtcWrite, Stall),
                 (ClockSet, Suspend),
-                (ClockSet, Resume),
-                (ClockSet, RtcWritten),
+                (ClockSet, Pause),
+                (ClockSet, RtcWrite),
                 (ClockSet, Stall),
                 (Stall, Suspend),
-                (Stall, Resume),
-                (Stall, RtcWritten),
+                (Stall, Pause),
+                (Stall, RtcWrite),
                 (Stall, ClockSet),
             ]
         );
     }
 
     /// The same where the wall clock stays where the base clock has its zero.
-    fn may_be_written(before: Range, after: Range, on_set: OnSet) -> bool {
+    fn may_be_written(before: Range, after: Range, on_set: RtcSetBehavior) -> bool {
         super::may_be_written(before, after, Range { low: 0, high: 0 }, on_set)
     }
 
@@ -209,7 +209,7 @@ mod tests {
         let (expected, found) = (known(0, 2 * MS, 4 * MS), known(700 * MS, 2 * MS, 4 * MS));
         for by in (-600..=600).step_by(20) {
             let wall = Range { low: (by * MS).min(0), high: (by * MS).max(0) };
-            assert!(!super::may_be_written(expected, found, wall, OnSet::GoesOn), "{by} ms");
+            assert!(!super::may_be_written(expected, found, wall, RtcSetBehavior::KeepsSubsecond), "{by} ms");
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
         Range { low, high: low + width }
     }
 
-    fn pause(before: i64, length: i64, on_set: OnSet) -> bool {
+    fn pause(before: i64, length: i64, on_set: RtcSetBehavior) -> bool {
         may_be_written(
             known(before * MS, 2 * MS, 4 * MS),
             known((before + length) * MS, 2 * MS, 4 * MS),
@@ -231,33 +231,53 @@ mod tests {
     fn a_pause_on_a_node_whose_clocks_agree_is_no_write() {
         for before in -8..=200 {
             for length in (20..100).chain((100..25_000).step_by(70)) {
-                assert!(!pause(before, length, OnSet::Restarts), "{length} ms, RTC {before} ms ahead");
+                assert!(
+                    !pause(before, length, RtcSetBehavior::ResetsSubsecond),
+                    "{length} ms, RTC {before} ms ahead"
+                );
             }
         }
         // What looks like a write is one where the RTC was behind by the length of the pause.
-        assert!(pause(-500, 500, OnSet::Restarts) && pause(-3_000, 3_000, OnSet::Restarts));
-        assert!(!pause(-500, 700, OnSet::Restarts) && !pause(-500, 300, OnSet::Restarts));
+        assert!(
+            pause(-500, 500, RtcSetBehavior::ResetsSubsecond)
+                && pause(-3_000, 3_000, RtcSetBehavior::ResetsSubsecond)
+        );
+        assert!(
+            !pause(-500, 700, RtcSetBehavior::ResetsSubsecond)
+                && !pause(-500, 300, RtcSetBehavior::ResetsSubsecond)
+        );
     }
 
     #[test]
     fn an_rtc_whose_second_goes_on_is_written_by_whole_ones() {
         for length in (30..970).step_by(10) {
-            assert!(!pause(-1, length, OnSet::GoesOn) && !pause(-1, length, OnSet::Unknown), "{length} ms");
-            assert!(!pause(-length, length, OnSet::GoesOn), "{length} ms make it agree, but no write does");
-            assert!(pause(-length, length, OnSet::Unknown), "{length} ms make it agree");
+            assert!(
+                !pause(-1, length, RtcSetBehavior::KeepsSubsecond)
+                    && !pause(-1, length, RtcSetBehavior::Unknown),
+                "{length} ms"
+            );
+            assert!(
+                !pause(-length, length, RtcSetBehavior::KeepsSubsecond),
+                "{length} ms make it agree, but no write does"
+            );
+            assert!(pause(-length, length, RtcSetBehavior::Unknown), "{length} ms make it agree");
         }
-        for second_goes_on in [OnSet::GoesOn, OnSet::Unknown] {
+        for second_goes_on in [RtcSetBehavior::KeepsSubsecond, RtcSetBehavior::Unknown] {
             assert!(pause(-5, 1_000, second_goes_on), "the kernel writes 5 ms before the second");
             assert!(!pause(-5, 2_000, second_goes_on), "a second too far");
             // As a guest on a busy host showed it: half a second after the RTC's tick the kernel writes the second of before.
             assert!(pause(-763, 1_000, second_goes_on) && pause(-2_763, 2_000, second_goes_on));
         }
-        assert!(!pause(-5, 1_000, OnSet::Restarts), "it would have come to agree");
+        assert!(!pause(-5, 1_000, RtcSetBehavior::ResetsSubsecond), "it would have come to agree");
     }
 
     /// All that a clock may do when it is set.
-    fn on_set() -> impl Strategy<Value = OnSet> {
-        proptest::sample::select(vec![OnSet::Restarts, OnSet::GoesOn, OnSet::Unknown])
+    fn on_set() -> impl Strategy<Value = RtcSetBehavior> {
+        proptest::sample::select(vec![
+            RtcSetBehavior::ResetsSubsecond,
+            RtcSetBehavior::KeepsSubsecond,
+            RtcSetBehavior::Unknown,
+        ])
     }
 
     proptest! {
@@ -266,7 +286,7 @@ mod tests {
         fn a_write_is_never_a_pause(
             before in -20_000 * MS..20_000 * MS, late in 0..40 * MS, below in 0..1_000 * MS, width in 0..1_000 * MS, on_set in on_set(),
         ) {
-            prop_assume!(on_set != OnSet::GoesOn);
+            prop_assume!(on_set != RtcSetBehavior::KeepsSubsecond);
             let gap = known(before, below.min(4 * MS), width.min(4 * MS));
             let after = -late;
             prop_assume!(after - before < 0 || before.abs() > after.abs());
@@ -277,14 +297,14 @@ mod tests {
         #[test]
         fn a_write_that_is_held_up_closes_most_of_the_gap(step in 400 * MS..4_000 * MS, late in 0i64..100) {
             let after = -step * late / 400;
-            prop_assert!(may_be_written(known(-step, MS, 2 * MS), known(after, MS, 2 * MS), OnSet::Restarts));
+            prop_assert!(may_be_written(known(-step, MS, 2 * MS), known(after, MS, 2 * MS), RtcSetBehavior::ResetsSubsecond));
         }
 
         /// A tool that writes on the second: a PC's clock ticks half a second later, and is that much ahead.
         #[test]
         fn a_write_by_a_simple_tool_closes_most_of_the_gap(gap in 2_000 * MS..30_000 * MS, forward: bool) {
             let before = if forward { -gap } else { gap };
-            prop_assert!(may_be_written(known(before, MS, 2 * MS), known(498 * MS, MS, 2 * MS), OnSet::Restarts));
+            prop_assert!(may_be_written(known(before, MS, 2 * MS), known(498 * MS, MS, 2 * MS), RtcSetBehavior::ResetsSubsecond));
         }
 
         /// The second goes on: the write makes the RTC show a second, at an instant that is `early` before that second of the wall clock:
@@ -293,7 +313,7 @@ mod tests {
         fn a_write_of_whole_seconds_is_never_a_pause(
             before in -5_000 * MS..5_000 * MS, early in -1_000 * MS..5 * MS, below in 0..MS, width in 0..1_000 * MS, on_set in on_set(),
         ) {
-            prop_assume!(on_set != OnSet::Restarts);
+            prop_assume!(on_set != RtcSetBehavior::ResetsSubsecond);
             let second = NANOS_PER_SEC;
             let after = early + (before - early).rem_euclid(second);
             prop_assume!(after != before);

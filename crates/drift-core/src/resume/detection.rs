@@ -64,23 +64,23 @@ impl fmt::Display for Detection {
         match (self.class, amount) {
             (Class::Suspend, Some((_, size))) => write!(f, "the machine slept for {size}"),
             (Class::Suspend, None) => f.write_str("the machine slept"),
-            (Class::Resume, Some((_, size))) if self.by == Signal::Pools => {
+            (Class::Pause, Some((_, size))) if self.by == Signal::Pools => {
                 write!(f, "the machine was paused: by its hardware clock and by its pools it lost {size}")
             }
-            (Class::Resume, Some((true, size))) => {
+            (Class::Pause, Some((true, size))) => {
                 write!(f, "the machine was paused: by its hardware clock it lost {size}")
             }
-            (Class::Resume, Some((false, size))) => {
+            (Class::Pause, Some((false, size))) => {
                 write!(f, "the hardware clock lost {size}: the machine was paused or restored")
             }
-            (Class::Resume, None) if self.by == Signal::Vmclock => {
+            (Class::Pause, None) if self.by == Signal::Vmclock => {
                 f.write_str("the hypervisor says that the machine was restored or migrated")
             }
-            (Class::Resume, None) => f.write_str("the machine was paused"),
-            (Class::RtcWritten, Some((forward, size))) => {
+            (Class::Pause, None) => f.write_str("the machine was paused"),
+            (Class::RtcWrite, Some((forward, size))) => {
                 write!(f, "the hardware clock was set {} by {size}", direction(forward))
             }
-            (Class::RtcWritten, None) => f.write_str("the hardware clock was set"),
+            (Class::RtcWrite, None) => f.write_str("the hardware clock was set"),
             (Class::ClockSet, Some((forward, size))) => {
                 write!(f, "somebody set the clock {} by {size}", direction(forward))
             }
@@ -109,23 +109,23 @@ mod tests {
     fn words_say_who_lost_how_much_and_never_a_sign() {
         assert_eq!(words(Class::Suspend, Signal::Suspend, Some((11_000, 0))), "the machine slept for 11.0 s");
         assert_eq!(
-            words(Class::Resume, Signal::Rtc, Some((20_100, 500))),
+            words(Class::Pause, Signal::Rtc, Some((20_100, 500))),
             "the machine was paused: by its hardware clock it lost 20.1 s ±500 ms"
         );
         assert_eq!(
-            words(Class::Resume, Signal::Rtc, Some((-3_000, 500))),
+            words(Class::Pause, Signal::Rtc, Some((-3_000, 500))),
             "the hardware clock lost 3.00 s ±500 ms: the machine was paused or restored"
         );
         assert_eq!(
-            words(Class::Resume, Signal::Pools, Some((501, 1))),
+            words(Class::Pause, Signal::Pools, Some((501, 1))),
             "the machine was paused: by its hardware clock and by its pools it lost 501 ms ±1.0 ms"
         );
         assert_eq!(
-            words(Class::Resume, Signal::Vmclock, None),
+            words(Class::Pause, Signal::Vmclock, None),
             "the hypervisor says that the machine was restored or migrated"
         );
         assert_eq!(
-            words(Class::RtcWritten, Signal::Rtc, Some((-2_500, 500))),
+            words(Class::RtcWrite, Signal::Rtc, Some((-2_500, 500))),
             "the hardware clock was set back by 2.50 s ±500 ms"
         );
         assert_eq!(

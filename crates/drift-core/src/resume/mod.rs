@@ -34,7 +34,7 @@ use crate::time::{Bound, Mono, Offset, Reading, nanos};
 pub use self::classify::Class;
 pub use self::detection::{Detection, Signal};
 pub use self::lost_time::LostTime;
-pub use self::tracker::{OnSet, RtcRead};
+pub use self::tracker::{RtcRead, RtcSetBehavior};
 
 /// A sleep shorter than this is not worth a word; the clocks cannot be read at one instant either.
 const SLEPT: Duration = Duration::from_millis(50);
@@ -93,7 +93,7 @@ struct Doubt {
     expected: Range,
     /// Wall - base, wherever it was when the RTC jumped.
     wall: Range,
-    on_set: OnSet,
+    on_set: RtcSetBehavior,
 }
 
 /// What a read of the RTC shows.
@@ -208,14 +208,14 @@ impl Detector {
         }
         let News { replaces } = self.is_news(class, signals, at)?;
         let replaces = settled.or(replaces);
-        if matches!(class, Class::Suspend | Class::Resume) {
+        if matches!(class, Class::Suspend | Class::Pause) {
             self.doubt = None;
         }
         let exactly = |span: Duration| (Offset::from_nanos(nanos(span)), Bound::default());
         let (by, amount) = match class {
             Class::Suspend => (Signal::Suspend, slept.map(exactly)),
-            Class::Resume if disrupted => (Signal::Vmclock, None),
-            Class::Resume | Class::RtcWritten => (Signal::Rtc, rtc.by),
+            Class::Pause if disrupted => (Signal::Vmclock, None),
+            Class::Pause | Class::RtcWrite => (Signal::Rtc, rtc.by),
             Class::ClockSet if set.is_some_and(|s| s.cancelled) => (Signal::ClockSet, set.map(|s| s.by)),
             Class::ClockSet => (Signal::Wall, set.map(|s| s.by)),
             Class::Stall => (Signal::LateTick, late.map(exactly)),
@@ -256,14 +256,14 @@ impl Detector {
         self.doubt = None;
         let told = self.told_of_the_rtc();
         if let Some(event) = self.event.as_mut().filter(|event| event.is_of_the_rtc()) {
-            event.told = event.told.min(Class::Resume);
+            event.told = event.told.min(Class::Pause);
         }
         told
     }
 
     /// What was told of a jump that looked like a write: a stall in the same moment is the better word.
     fn told_of_the_rtc(&self) -> Class {
-        self.event.filter(Event::is_of_the_rtc).map_or(Class::RtcWritten, |event| event.told)
+        self.event.filter(Event::is_of_the_rtc).map_or(Class::RtcWrite, |event| event.told)
     }
 
     /// Which signals this node has; `None` before the first observation.

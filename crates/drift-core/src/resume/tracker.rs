@@ -37,16 +37,16 @@ pub struct RtcRead {
     /// The clock just after. Any time may lie between: the bounds stay true.
     pub after: Mono,
     /// What setting it does to its second.
-    pub on_set: OnSet,
+    pub on_set: RtcSetBehavior,
 }
 
 /// What setting an RTC does to the second that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnSet {
+pub enum RtcSetBehavior {
     /// It begins anew, so that the RTC shows the time that was set to the millisecond: a PC's CMOS clock.
-    Restarts,
+    ResetsSubsecond,
     /// It goes on, so that the RTC moves by whole seconds only: a PC's CMOS clock on a processor by AMD.
-    GoesOn,
+    KeepsSubsecond,
     /// One of the two.
     Unknown,
 }
@@ -185,7 +185,7 @@ mod tests {
     /// It showed `seconds` at `millis` of the base clock.
     fn read(seconds: i64, millis: i64) -> RtcRead {
         let at = Mono::from_nanos(millis * MS);
-        RtcRead { seconds, before: at, after: at, on_set: OnSet::Restarts }
+        RtcRead { seconds, before: at, after: at, on_set: RtcSetBehavior::ResetsSubsecond }
     }
 
     /// RTC - base is 0 to the millisecond.

@@ -27,7 +27,7 @@ pub struct LastStep {
     pub is_latched: bool,
 }
 
-/// `2026-11-22T10:00:00Z before=+20.0013 after=+0.0002 method=kernel trigger=resume in-hour=1 total=20.0013`
+/// `2026-11-22T10:00:00Z before=+20.0013 after=+0.0002 method=kernel trigger=pause in-hour=1 total=20.0013`
 impl fmt::Display for LastStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} before={}", self.at.rfc3339(0), signed(self.before))?;
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn it_is_one_line_for_people_and_for_the_next_run() {
-        let line = "2026-11-22T10:00:00Z before=+20.0013 after=-0.0002 method=kernel trigger=resume in-hour=2 total=40.5000";
+        let line = "2026-11-22T10:00:00Z before=+20.0013 after=-0.0002 method=kernel trigger=pause in-hour=2 total=40.5000";
         let read: LastStep = line.parse().unwrap();
         assert_eq!(read.before, Offset::from_nanos(20_001_300_000));
         assert_eq!(read.in_hour, 2);

@@ -55,11 +55,11 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// The machine did not run all the time.
-    Resume(Class),
+    Disruption(Class),
     /// A person asked by the Node's annotation `step-request`, with this ID.
     Request(String),
     /// A person at the node: `drift-agent step`.
-    Person,
+    Operator,
 }
 
 /// What was measured after the trigger, and only after it.
@@ -98,12 +98,12 @@ pub enum Decision {
     /// The clock is within `minOffset`: there is nothing to step.
     NotNeeded(Offset),
     /// Do nothing, and say why.
-    Refuse(Why),
+    Refuse(StepRefusal),
 }
 
 /// Why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum StepRefusal {
     /// `step.mode` is off.
     Off,
     /// Only a resume or a person may ask for a step.
@@ -150,21 +150,21 @@ impl Mode {
 
 impl Trigger {
     /// Did a person ask?
-    pub const fn is_person(&self) -> bool {
-        matches!(self, Self::Request(_) | Self::Person)
+    pub const fn is_operator(&self) -> bool {
+        matches!(self, Self::Request(_) | Self::Operator)
     }
 
     /// The word in the annotation `last-step` and in the audit.
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::Resume(class) => class.label(),
+            Self::Disruption(class) => class.label(),
             Self::Request(_) => "step-request",
-            Self::Person => "person",
+            Self::Operator => "person",
         }
     }
 }
 
-impl Why {
+impl StepRefusal {
     /// More exchanges may change it.
     pub const fn may_pass(self) -> bool {
         matches!(
@@ -187,16 +187,21 @@ pub fn decide(trigger: &Trigger, evidence: &Evidence, past: &Past, settings: &Se
     }
 }
 
-fn check(trigger: &Trigger, evidence: &Evidence, past: &Past, settings: &Settings) -> Result<Decision, Why> {
+fn check(
+    trigger: &Trigger,
+    evidence: &Evidence,
+    past: &Past,
+    settings: &Settings,
+) -> Result<Decision, StepRefusal> {
     // Taken apart whole, so that a new setting cannot be forgotten here.
     let Settings { mode, min_offset, max_offset, cooldown, dry_run: _, on_request: _ } = *settings;
     if mode == Mode::Off {
-        return Err(Why::Off);
+        return Err(StepRefusal::Off);
     }
-    if let Trigger::Resume(class) = trigger
+    if let Trigger::Disruption(class) = trigger
         && !class.may_step()
     {
-        return Err(Why::NotATrigger(*class));
+        return Err(StepRefusal::NotATrigger(*class));
     }
     let (offset, bound) = measured(evidence, min_offset)?;
     if offset.magnitude() < min_offset {
@@ -204,36 +209,36 @@ fn check(trigger: &Trigger, evidence: &Evidence, past: &Past, settings: &Setting
     }
     is_certain(evidence, offset, bound)?;
     if evidence.leap {
-        return Err(Why::Leap);
+        return Err(StepRefusal::Leap);
     }
-    if offset.magnitude() > max_offset && !trigger.is_person() {
-        return Err(Why::TooLarge(offset));
+    if offset.magnitude() > max_offset && !trigger.is_operator() {
+        return Err(StepRefusal::TooLarge(offset));
     }
     within_budget(trigger, evidence, past, offset, cooldown)?;
     Ok(Decision::Step(offset))
 }
 
 /// What all pools agree on.
-fn measured(evidence: &Evidence, min_offset: Duration) -> Result<(Offset, Bound), Why> {
+fn measured(evidence: &Evidence, min_offset: Duration) -> Result<(Offset, Bound), StepRefusal> {
     if evidence.contradiction {
-        return Err(Why::PoolsDisagree);
+        return Err(StepRefusal::PoolsDisagree);
     }
-    let agreed = evidence.agreed.ok_or(Why::NothingMeasured)?;
+    let agreed = evidence.agreed.ok_or(StepRefusal::NothingMeasured)?;
     let pools: Option<Vec<Offset>> = evidence.pools.iter().map(|p| p.map(|(offset, _)| offset)).collect();
-    let pools = pools.filter(|pools| pools.len() > 1).ok_or(Why::NotAllPools)?;
+    let pools = pools.filter(|pools| pools.len() > 1).ok_or(StepRefusal::NotAllPools)?;
     let (low, high) = (pools.iter().min(), pools.iter().max());
     let apart = low.zip(high).map_or(0, |(low, high)| high.as_nanos().abs_diff(low.as_nanos()));
     let apart = Duration::from_nanos(apart);
     if apart > min_offset {
-        return Err(Why::PoolsApart(apart));
+        return Err(StepRefusal::PoolsApart(apart));
     }
     Ok(agreed)
 }
 
 /// Is the offset known well enough, whichever pool is honest?
-fn is_certain(evidence: &Evidence, offset: Offset, bound: Bound) -> Result<(), Why> {
+fn is_certain(evidence: &Evidence, offset: Offset, bound: Bound) -> Result<(), StepRefusal> {
     if bound.as_duration() >= offset.magnitude() / BOUND_SHARE {
-        return Err(Why::Uncertain(bound));
+        return Err(StepRefusal::Uncertain(bound));
     }
     // A truth beyond half the way is nearer to where the step leads than to where the clock is.
     let half = offset.as_nanos() / 2;
@@ -244,7 +249,11 @@ fn is_certain(evidence: &Evidence, offset: Offset, bound: Bound) -> Result<(), W
             own.as_nanos().saturating_add(bound.as_nanos()) < half
         }
     };
-    if evidence.pools.iter().flatten().copied().all(bears_out) { Ok(()) } else { Err(Why::OnePoolsWord) }
+    if evidence.pools.iter().flatten().copied().all(bears_out) {
+        Ok(())
+    } else {
+        Err(StepRefusal::OnePoolsWord)
+    }
 }
 
 /// What was stepped before. A person who asks clears all but the cool-down: two requests in a row are more likely a mistake
@@ -255,31 +264,31 @@ fn within_budget(
     past: &Past,
     offset: Offset,
     cooldown: Duration,
-) -> Result<(), Why> {
-    let now = evidence.reference.ok_or(Why::NothingMeasured)?;
+) -> Result<(), StepRefusal> {
+    let now = evidence.reference.ok_or(StepRefusal::NothingMeasured)?;
     // A time in the future is one that nobody can have written honestly: it counts as now.
     let ago = |at: &Wall| Duration::from_nanos(u64::try_from(now.minus(*at).as_nanos()).unwrap_or(0));
     let left = past.recent.last().map_or(Duration::ZERO, |last| cooldown.saturating_sub(ago(last)));
     if !left.is_zero() {
-        return Err(Why::CoolDown(left));
+        return Err(StepRefusal::CoolDown(left));
     }
-    if trigger.is_person() {
+    if trigger.is_operator() {
         return Ok(());
     }
     if past.is_unknown {
-        return Err(Why::BudgetUnknown);
+        return Err(StepRefusal::BudgetUnknown);
     }
     if past.is_latched {
-        return Err(Why::Latched);
+        return Err(StepRefusal::Latched);
     }
     if past.recent.iter().filter(|at| ago(at) < HOUR).count() >= STEPS_AN_HOUR {
-        return Err(Why::TooMany);
+        return Err(StepRefusal::TooMany);
     }
     let total = past.total.saturating_add(offset.magnitude());
-    if total > MOST_IN_ALL { Err(Why::TooMuch(total)) } else { Ok(()) }
+    if total > MOST_IN_ALL { Err(StepRefusal::TooMuch(total)) } else { Ok(()) }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for StepRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Off => f.write_str("step.mode is off"),
@@ -354,7 +363,7 @@ mod tests {
         }
     }
 
-    const RESUME: Trigger = Trigger::Resume(Class::Resume);
+    const RESUME: Trigger = Trigger::Disruption(Class::Pause);
 
     fn all_say(offset: i64, bound: i64) -> Evidence {
         let said = of(offset, bound);
@@ -365,9 +374,9 @@ mod tests {
     fn a_clear_case_is_stepped_by_what_was_measured_whoever_asks_and_in_both_directions() {
         for trigger in [
             RESUME,
-            Trigger::Resume(Class::Suspend),
-            Trigger::Resume(Class::Stall),
-            Trigger::Person,
+            Trigger::Disruption(Class::Suspend),
+            Trigger::Disruption(Class::Stall),
+            Trigger::Operator,
             Trigger::Request("maintenance-1".into()),
         ] {
             for offset in [20 * SECOND, -20 * SECOND] {
@@ -384,28 +393,47 @@ mod tests {
     fn each_rule_refuses_by_itself() {
         let (case, calm) = (clear_case(), Past::default());
         let on = settings();
-        let refuses = |why: Why, trigger: &Trigger, evidence: &Evidence, past: &Past, settings: &Settings| {
-            assert_eq!(decide(trigger, evidence, past, settings), Decision::Refuse(why), "{why}");
-        };
-        refuses(Why::Off, &RESUME, &case, &calm, &Settings { mode: Mode::Off, ..on });
-        for class in [Class::ClockSet, Class::RtcWritten] {
-            refuses(Why::NotATrigger(class), &Trigger::Resume(class), &case, &calm, &on);
+        let refuses =
+            |why: StepRefusal, trigger: &Trigger, evidence: &Evidence, past: &Past, settings: &Settings| {
+                assert_eq!(decide(trigger, evidence, past, settings), Decision::Refuse(why), "{why}");
+            };
+        refuses(StepRefusal::Off, &RESUME, &case, &calm, &Settings { mode: Mode::Off, ..on });
+        for class in [Class::ClockSet, Class::RtcWrite] {
+            refuses(StepRefusal::NotATrigger(class), &Trigger::Disruption(class), &case, &calm, &on);
         }
-        refuses(Why::PoolsDisagree, &RESUME, &Evidence { contradiction: true, ..case.clone() }, &calm, &on);
-        refuses(Why::NothingMeasured, &RESUME, &Evidence { agreed: None, ..case.clone() }, &calm, &on);
-        refuses(Why::NothingMeasured, &RESUME, &Evidence { reference: None, ..case.clone() }, &calm, &on);
+        refuses(
+            StepRefusal::PoolsDisagree,
+            &RESUME,
+            &Evidence { contradiction: true, ..case.clone() },
+            &calm,
+            &on,
+        );
+        refuses(
+            StepRefusal::NothingMeasured,
+            &RESUME,
+            &Evidence { agreed: None, ..case.clone() },
+            &calm,
+            &on,
+        );
+        refuses(
+            StepRefusal::NothingMeasured,
+            &RESUME,
+            &Evidence { reference: None, ..case.clone() },
+            &calm,
+            &on,
+        );
         let said = Some(of(20 * SECOND, 2 * MS));
         for pools in [vec![said, None], vec![None, said], vec![said], vec![]] {
-            refuses(Why::NotAllPools, &RESUME, &Evidence { pools, ..case.clone() }, &calm, &on);
+            refuses(StepRefusal::NotAllPools, &RESUME, &Evidence { pools, ..case.clone() }, &calm, &on);
         }
         let apart = vec![said, Some(of(20 * SECOND + 101 * MS, 200 * MS))];
-        let why = Why::PoolsApart(Duration::from_millis(101));
+        let why = StepRefusal::PoolsApart(Duration::from_millis(101));
         refuses(why, &RESUME, &Evidence { pools: apart, ..case.clone() }, &calm, &on);
-        refuses(Why::Leap, &RESUME, &Evidence { leap: true, ..case.clone() }, &calm, &on);
+        refuses(StepRefusal::Leap, &RESUME, &Evidence { leap: true, ..case.clone() }, &calm, &on);
         let latched = Past { is_latched: true, ..Past::default() };
-        refuses(Why::Latched, &RESUME, &case, &latched, &on);
+        refuses(StepRefusal::Latched, &RESUME, &case, &latched, &on);
         let unknown = Past { is_unknown: true, ..Past::default() };
-        refuses(Why::BudgetUnknown, &RESUME, &case, &unknown, &on);
+        refuses(StepRefusal::BudgetUnknown, &RESUME, &case, &unknown, &on);
     }
 
     #[test]
@@ -416,10 +444,13 @@ mod tests {
         assert!(matches!(decide(&all_say(100 * MS, MS)), Decision::Step(..)));
         assert!(matches!(decide(&all_say(86_400 * SECOND, MS)), Decision::Step(..)));
         let (too_large, _) = of(86_400 * SECOND + 1, 0);
-        assert_eq!(decide(&all_say(86_400 * SECOND + 1, MS)), Decision::Refuse(Why::TooLarge(too_large)));
+        assert_eq!(
+            decide(&all_say(86_400 * SECOND + 1, MS)),
+            Decision::Refuse(StepRefusal::TooLarge(too_large))
+        );
         assert!(matches!(decide(&all_say(SECOND, 250 * MS - 1)), Decision::Step(..)));
         let bound = Bound::from_nanos(250 * MS);
-        assert_eq!(decide(&all_say(SECOND, 250 * MS)), Decision::Refuse(Why::Uncertain(bound)));
+        assert_eq!(decide(&all_say(SECOND, 250 * MS)), Decision::Refuse(StepRefusal::Uncertain(bound)));
     }
 
     #[test]
@@ -431,16 +462,16 @@ mod tests {
             is_unknown: true,
             is_latched: true,
         };
-        assert!(matches!(decide(&Trigger::Person, &far, &spent, &settings()), Decision::Step(..)));
+        assert!(matches!(decide(&Trigger::Operator, &far, &spent, &settings()), Decision::Step(..)));
         let just_now = Past { recent: vec![before(1)], ..Past::default() };
         assert!(matches!(
-            decide(&Trigger::Person, &far, &just_now, &settings()),
-            Decision::Refuse(Why::CoolDown(_))
+            decide(&Trigger::Operator, &far, &just_now, &settings()),
+            Decision::Refuse(StepRefusal::CoolDown(_))
         ));
         let doubt = Evidence { contradiction: true, ..far };
         assert_eq!(
-            decide(&Trigger::Person, &doubt, &Past::default(), &settings()),
-            Decision::Refuse(Why::PoolsDisagree)
+            decide(&Trigger::Operator, &doubt, &Past::default(), &settings()),
+            Decision::Refuse(StepRefusal::PoolsDisagree)
         );
     }
 
@@ -451,16 +482,22 @@ mod tests {
             |ago: &[i64]| Past { recent: ago.iter().map(|s| before(*s)).collect(), ..Past::default() };
         assert_eq!(
             of_past(&steps(&[299])),
-            Decision::Refuse(Why::CoolDown(Duration::from_secs(1))),
+            Decision::Refuse(StepRefusal::CoolDown(Duration::from_secs(1))),
             "five minutes"
         );
         assert!(matches!(of_past(&steps(&[300])), Decision::Step(..)));
-        assert!(matches!(of_past(&steps(&[-10])), Decision::Refuse(Why::CoolDown(_))), "from the future");
-        assert_eq!(of_past(&steps(&[3_599, 2_000, 1_000])), Decision::Refuse(Why::TooMany));
+        assert!(
+            matches!(of_past(&steps(&[-10])), Decision::Refuse(StepRefusal::CoolDown(_))),
+            "from the future"
+        );
+        assert_eq!(of_past(&steps(&[3_599, 2_000, 1_000])), Decision::Refuse(StepRefusal::TooMany));
         assert!(matches!(of_past(&steps(&[3_600, 2_000, 1_000])), Decision::Step(..)));
         let spent = |total: u64| Past { total: Duration::from_secs(total), ..Past::default() };
         assert!(matches!(of_past(&spent(86_380)), Decision::Step(..)));
-        assert_eq!(of_past(&spent(86_381)), Decision::Refuse(Why::TooMuch(Duration::from_secs(86_401))));
+        assert_eq!(
+            of_past(&spent(86_381)),
+            Decision::Refuse(StepRefusal::TooMuch(Duration::from_secs(86_401)))
+        );
     }
 
     #[test]
@@ -470,7 +507,7 @@ mod tests {
         let evidence = Evidence { agreed: Some(of(110 * MS, 5 * MS)), pools, ..clear_case() };
         assert_eq!(
             decide(&RESUME, &evidence, &Past::default(), &settings()),
-            Decision::Refuse(Why::OnePoolsWord)
+            Decision::Refuse(StepRefusal::OnePoolsWord)
         );
     }
 

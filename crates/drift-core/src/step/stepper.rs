@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::report::node::EventReason;
 use crate::step::last_step::LastStep;
-use crate::step::policy::{self, Decision, Evidence, HOUR, Mode, Past, Settings, Trigger, Why};
+use crate::step::policy::{self, Decision, Evidence, HOUR, Mode, Past, Settings, StepRefusal, Trigger};
 use crate::time::{Mono, Offset, Reading, Wall};
 
 /// Who steps the clock; the label `method` of `drift_agent_steps_total`.
@@ -270,14 +270,14 @@ impl Stepper {
     /// person's, who waits for an answer.
     pub fn trigger(&mut self, trigger: Trigger, now: Mono) -> bool {
         let asks = match &trigger {
-            Trigger::Resume(class) => class.may_step() && self.settings.mode != Mode::Off,
-            Trigger::Request(_) | Trigger::Person => true,
+            Trigger::Disruption(class) => class.may_step() && self.settings.mode != Mode::Off,
+            Trigger::Request(_) | Trigger::Operator => true,
         };
         if !asks {
             return false;
         }
         let trigger = match self.pending.take() {
-            Some(Pending { trigger: earlier, .. }) if earlier.is_person() => earlier,
+            Some(Pending { trigger: earlier, .. }) if earlier.is_operator() => earlier,
             _ => trigger,
         };
         self.pending = Some(Pending { trigger, since: now });
@@ -328,8 +328,9 @@ impl Stepper {
     }
 
     /// After a resume the network is often the last to come back.
-    fn is_patient(&self, why: Why, since: Mono, now: Mono) -> bool {
-        matches!(why, Why::NothingMeasured | Why::NotAllPools) && now.since(since) < self.patience
+    fn is_patient(&self, why: StepRefusal, since: Mono, now: Mono) -> bool {
+        matches!(why, StepRefusal::NothingMeasured | StepRefusal::NotAllPools)
+            && now.since(since) < self.patience
     }
 
     /// What came of an order; `true` when a burst is wanted, to confirm it.
@@ -364,7 +365,7 @@ impl Stepper {
     }
 
     fn remember(&mut self, order: &Order, trigger: &Trigger, method: Method, at: Wall) {
-        if trigger.is_person() {
+        if trigger.is_operator() {
             self.past = Past::default();
         }
         self.past
@@ -454,7 +455,7 @@ mod tests {
     use proptest::prelude::*;
 
     const SECOND: i64 = 1_000_000_000;
-    const RESUME: Trigger = Trigger::Resume(Class::Resume);
+    const RESUME: Trigger = Trigger::Disruption(Class::Pause);
 
     fn settings() -> Settings {
         Settings {
@@ -521,11 +522,11 @@ mod tests {
         assert_eq!(done.event(), Some(EventReason::ClockStepped));
         assert_eq!(
             done.sentence(),
-            "The clock was 20.0 s behind and was stepped by kernel (resume); now it is 200 µs behind."
+            "The clock was 20.0 s behind and was stepped by kernel (pause); now it is 200 µs behind."
         );
         assert_eq!(
             stepper.last_text().unwrap(),
-            "2026-11-22T10:00:30Z before=+20.0000 after=+0.0002 method=kernel trigger=resume in-hour=1 total=20.0000",
+            "2026-11-22T10:00:30Z before=+20.0000 after=+0.0002 method=kernel trigger=pause in-hour=1 total=20.0000",
             "in reference time"
         );
         assert_eq!(stepper.wants(), None, "a trigger is used once");
@@ -542,7 +543,7 @@ mod tests {
         let refused = outcome(stepper.consider(&measured(SECOND, at(4_001)), true, Ok(()), at(4_001)));
         assert_eq!(refused.result, StepResult::Refused);
         assert!(refused.reason.contains("a person has to ask"), "{}", refused.reason);
-        let person = whole_step(&mut stepper, Trigger::Person, 5_000, 20 * SECOND, 0);
+        let person = whole_step(&mut stepper, Trigger::Operator, 5_000, 20 * SECOND, 0);
         assert_eq!(person.result, StepResult::Stepped);
         assert_eq!(
             whole_step(&mut stepper, RESUME, 9_000, SECOND, 0).result,
@@ -600,7 +601,7 @@ mod tests {
     fn without_permission_nothing_is_a_trigger_but_a_person_gets_an_answer() {
         let mut stepper = restored(Settings { mode: Mode::Off, ..settings() });
         assert!(!stepper.trigger(RESUME, at(1).raw));
-        assert!(!restored(settings()).trigger(Trigger::Resume(Class::ClockSet), at(1).raw));
+        assert!(!restored(settings()).trigger(Trigger::Disruption(Class::ClockSet), at(1).raw));
         assert!(stepper.request("w42", true, at(1).raw));
         outcome(stepper.consider(&measured(SECOND, at(2)), true, Ok(()), at(2)));
         assert_eq!(

@@ -46,7 +46,7 @@ pub struct Line {
 
 /// Points the line went through, for the frequency.
 #[derive(Clone, Debug, Default)]
-pub struct History {
+pub struct FrequencyTracker {
     points: VecDeque<(Mono, Interval)>,
 }
 
@@ -140,7 +140,7 @@ impl Line {
     }
 }
 
-impl History {
+impl FrequencyTracker {
     /// Takes in where the line is at `at`. Points closer than `spacing` to the last one replace nothing and are skipped.
     ///
     /// A point that no oscillator could reach from the ones before says that the raw clock or the servers jumped:
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn then_by_its_own_uncertainty_plus_5_ppm() {
-        let mut history = History::default();
+        let mut history = FrequencyTracker::default();
         history.push(at(0), interval(0, MS), Duration::from_secs(64));
         // 100 ppm slow: reference gains 100 ms in 1000 s; +-1 ms at both ends leaves +-2 ppm.
         history.push(at(1_000), interval(100 * MS, MS), Duration::from_secs(64));
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_jump_that_no_oscillator_makes_drops_what_was_learned() {
-        let mut history = History::default();
+        let mut history = FrequencyTracker::default();
         history.push(at(0), interval(0, MS), Duration::from_secs(64));
         history.push(at(1_000), interval(0, MS), Duration::from_secs(64));
         assert!(history.frequency().is_known());
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn what_is_impossible_is_not_taken_for_a_frequency() {
-        let mut history = History::default();
+        let mut history = FrequencyTracker::default();
         history.push(at(0), interval(0, 0), Duration::from_secs(1));
         history.push(at(10), interval(9 * MS, 0), Duration::from_secs(1));
         assert_eq!(history.frequency(), Frequency::UNKNOWN, "900 ppm");
@@ -269,7 +269,7 @@ mod tests {
             ahead in 0i64..2_000,
         ) {
             let truth = |t: Mono| Wall::from_nanos(Ppb(ppb).over(Duration::from_nanos(t.as_nanos().unsigned_abs())));
-            let mut history = History::default();
+            let mut history = FrequencyTracker::default();
             let (mut now, mut line) = (at(1), None);
             for (step, half, error) in measurements {
                 now = now.plus(Duration::from_secs(step.unsigned_abs()));
