@@ -166,7 +166,9 @@ fn pause_is_found(watch: &mut Watch, length: Duration, found: Duration, doubt: b
         if after > found {
             return Err(format!("a pause of {length:?} was found after {after:?}"));
         }
-        let Some((lost, bound)) = detection.amount else { return Err("its length is not known".into()) };
+        let Some(Measurement { offset: lost, bound }) = detection.amount else {
+            return Err("its length is not known".into());
+        };
         // The drift of the two clocks over the pause is part of neither.
         let slack = Duration::from_millis(5) + length / 1_000;
         if lost < Offset::ZERO || lost.magnitude().abs_diff(length) > bound.as_duration() + slack {

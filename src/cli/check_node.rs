@@ -10,7 +10,7 @@ use crate::os::chrony::{ChronyError, Client, Tracking};
 use crate::os::timex::{self, KernelClock};
 use drift_core::ntp::packet::Leap;
 use drift_core::step::time_daemon::{Daemon, is_deceived};
-use drift_core::time::{Bound, Offset, Wall, span_in_words};
+use drift_core::time::{Measurement, Wall, span_in_words};
 
 /// Where chrony answers everybody on the machine, unless its configuration says otherwise.
 const CHRONY_UDP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 323);
@@ -30,7 +30,7 @@ pub(super) struct Node {
 pub(super) struct Measured {
     /// By the clock itself.
     pub now: Wall,
-    pub offset: Option<(Offset, Bound)>,
+    pub offset: Option<Measurement>,
     pub threshold: Duration,
 }
 
@@ -81,7 +81,8 @@ impl Node {
         let line = |name: &str, text: String| vec![name.to_owned(), text];
         let mut lines =
             vec![line("kernel", kernel), line("time daemon", daemon.to_owned()), line("chrony", chrony)];
-        if let Some((offset, bound)) = self.chrony.as_ref().ok().and_then(|(t, _)| contradiction(t, measured))
+        if let Some(Measurement { offset, bound }) =
+            self.chrony.as_ref().ok().and_then(|(t, _)| contradiction(t, measured))
         {
             lines.push(line(
                 "",
@@ -162,7 +163,7 @@ fn last_update(tracking: &Tracking, now: Wall) -> Option<Duration> {
 }
 
 /// What was measured, where chrony takes the clock for right and certainly is wrong.
-fn contradiction(tracking: &Tracking, measured: Measured) -> Option<(Offset, Bound)> {
+fn contradiction(tracking: &Tracking, measured: Measured) -> Option<Measurement> {
     let is_wrong = |found: &_| is_deceived(tracking.offset, *found, measured.threshold);
     measured.offset.filter(is_wrong).filter(|_| tracking.is_synchronised())
 }
@@ -238,12 +239,15 @@ mod tests {
     use super::*;
     use crate::os::chrony::Request;
     use crate::os::chrony::codec::tests::reply;
+    use drift_core::time::Bound;
+    use drift_core::time::Offset;
     use drift_core::time::Ppb;
 
     const NOW: Wall = Wall::from_secs(1_795_341_600);
 
     fn measured(millis: i64) -> Measured {
-        let offset = Some((Offset::from_nanos(millis * 1_000_000), Bound::from_nanos(2_000_000)));
+        let offset =
+            Some(Measurement::new(Offset::from_nanos(millis * 1_000_000), Bound::from_nanos(2_000_000)));
         Measured { now: NOW, offset, threshold: Duration::from_millis(100) }
     }
 

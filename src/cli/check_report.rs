@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::check_node::{Measured, Node, NodeReport};
 use clock_drift::terminal::{Style, columns};
-use drift_core::http_date::coarse::{CoarseReadings, HttpReading, meets};
+use drift_core::http_date::coarse::{CoarseReadings, HttpReading};
 use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot, Snapshot};
-use drift_core::time::{Bound, Offset, span_in_words};
+use drift_core::time::{Measurement, Offset, span_in_words};
 use drift_core::verdict::State;
 
 /// Everything that was found.
@@ -39,7 +39,7 @@ impl Diagnosis {
     }
 
     /// The offset that the verdict rests on where NTP says nothing.
-    fn by_headers(&self) -> Option<(Offset, Bound)> {
+    fn by_headers(&self) -> Option<Measurement> {
         self.snapshot.coarse.certainly_over(self.snapshot.threshold)
     }
 
@@ -79,7 +79,7 @@ impl Diagnosis {
         for pool in &self.snapshot.pools {
             rows.push(vec![
                 pool.name.clone(),
-                words(pool.measured.map(|(offset, _)| offset)),
+                words(pool.measured.map(|m| m.offset)),
                 bound(pool.measured),
                 pool.round_trip.map_or_else(|| "-".to_owned(), span_in_words),
                 pool.stratum.map_or_else(|| "-".to_owned(), |s| s.to_string()),
@@ -88,7 +88,7 @@ impl Diagnosis {
             for server in &pool.servers {
                 rows.push(vec![
                     format!("  {}", server.address),
-                    words(server.measured.map(|(offset, _)| offset)),
+                    words(server.measured.map(|m| m.offset)),
                     bound(server.measured),
                     String::new(),
                     String::new(),
@@ -126,15 +126,15 @@ fn said_row(said: &HttpReading) -> Vec<String> {
         Some(rejected) => rejected.to_string(),
         None => answers,
     };
-    vec![said.site.url.clone(), words(said.measured.map(|(offset, _)| offset)), bound(said.measured), result]
+    vec![said.site.url.clone(), words(said.measured.map(|m| m.offset)), bound(said.measured), result]
 }
 
 fn words(offset: Option<Offset>) -> String {
     offset.map_or_else(|| "-".to_owned(), Offset::in_words)
 }
 
-fn bound(measured: Option<(Offset, Bound)>) -> String {
-    measured.map_or_else(|| "-".to_owned(), |(_, bound)| format!("±{}", bound.in_words()))
+fn bound(measured: Option<Measurement>) -> String {
+    measured.map_or_else(|| "-".to_owned(), |Measurement { bound, .. }| format!("±{}", bound.in_words()))
 }
 
 fn pool_result(pool: &PoolSnapshot) -> String {
@@ -192,8 +192,8 @@ struct ServerReport {
     is_falseticker: bool,
 }
 
-fn seconds(measured: Option<(Offset, Bound)>) -> (Option<f64>, Option<f64>) {
-    measured.map(|(offset, bound)| (offset.as_secs_f64(), bound.as_secs_f64())).unzip()
+fn seconds(measured: Option<Measurement>) -> (Option<f64>, Option<f64>) {
+    measured.map(|Measurement { offset, bound }| (offset.as_secs_f64(), bound.as_secs_f64())).unzip()
 }
 
 #[derive(Serialize)]
@@ -235,7 +235,7 @@ impl Report {
 }
 
 impl SaidReport {
-    fn new(said: &HttpReading, ntp: Option<(Offset, Bound)>) -> Self {
+    fn new(said: &HttpReading, ntp: Option<Measurement>) -> Self {
         let (offset_seconds, bound_seconds) = seconds(said.measured);
         Self {
             url: said.site.url.clone(),
@@ -244,7 +244,7 @@ impl SaidReport {
             bound_seconds,
             answers: said.answers,
             error: said.rejected.as_ref().map(ToString::to_string),
-            contradicts_ntp: said.measured.zip(ntp).map(|(said, ntp)| !meets(said, ntp)),
+            contradicts_ntp: said.measured.zip(ntp).map(|(said, ntp)| !said.overlaps(ntp)),
         }
     }
 }

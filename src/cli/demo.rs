@@ -197,7 +197,7 @@ fn all_behave(servers: &[Server], behaviour: Behaviour) {
 }
 
 fn stage_offset(snapshot: &Snapshot) -> f64 {
-    snapshot.measured.map_or(0.0, |(offset, _)| offset.as_secs_f64())
+    snapshot.measured.map_or(0.0, |m| m.offset.as_secs_f64())
 }
 
 async fn wait(

@@ -17,7 +17,7 @@ use clock_drift::jwt::judge::judge;
 use clock_drift::jwt::question::{self, Now, Question, Truth};
 use clock_drift::jwt::token::{LONGEST, Token, looks_like_one};
 use clock_drift::terminal::Style;
-use drift_core::time::{NANOS_PER_SEC, Wall};
+use drift_core::time::{Measurement, NANOS_PER_SEC, Wall};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -126,7 +126,9 @@ pub(super) fn run(args: JwtArgs) -> Result<Exit, CommandError> {
         None => {
             let snapshot = measure(&settings)?;
             let clock = snapshot.node_time;
-            let truth = snapshot.measured.map(|(offset, bound)| Truth { at: clock.plus(offset), bound });
+            let truth = snapshot
+                .measured
+                .map(|Measurement { offset, bound }| Truth { at: clock.plus(offset), bound });
             (Now::Here { clock, truth }, Some(snapshot.sentence()))
         }
     };

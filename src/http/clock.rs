@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use drift_core::report::snapshot::Snapshot;
+use drift_core::time::Measurement;
 use drift_core::time::Offset;
 
 /// The answer while an offset is known.
@@ -72,14 +73,14 @@ impl Clock {
     pub fn new(snapshot: &Snapshot) -> Result<Self, NoClock> {
         let state = snapshot.state.label();
         let known = snapshot.measured.zip(snapshot.estimate_age).filter(|_| snapshot.state.has_offset());
-        let Some(((offset, bound), age)) = known else {
+        let Some((Measurement { offset, bound }, age)) = known else {
             let coarse = snapshot.coarse.offset();
             return Err(NoClock {
                 state,
                 reason: snapshot.sentence(),
                 coarse: coarse.is_some(),
-                coarse_offset_seconds: coarse.map(|(offset, _)| offset.as_secs_f64()),
-                coarse_bound_seconds: coarse.map(|(_, bound)| bound.as_secs_f64()),
+                coarse_offset_seconds: coarse.map(|m| m.offset.as_secs_f64()),
+                coarse_bound_seconds: coarse.map(|m| m.bound.as_secs_f64()),
                 leeway: Recommended::new(snapshot),
             });
         };

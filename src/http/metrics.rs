@@ -100,12 +100,12 @@ fn estimate(out: &mut Exposition, snapshot: &Snapshot) {
     out.plain(
         "offset_seconds",
         "Reference time minus node time: positive, the node is behind; negative, it is ahead.",
-        snapshot.measured.map(|(offset, _)| offset.as_secs_f64()),
+        snapshot.measured.map(|m| m.offset.as_secs_f64()),
     );
     out.plain(
         "offset_bound_seconds",
         "The true offset is inside offset_seconds plus or minus this.",
-        snapshot.measured.map(|(_, bound)| bound.as_secs_f64()),
+        snapshot.measured.map(|m| m.bound.as_secs_f64()),
     );
     out.plain(
         "threshold_seconds",
@@ -157,12 +157,12 @@ fn coarse(out: &mut Exposition, snapshot: &Snapshot) {
     out.plain(
         "coarse_offset_seconds",
         "The offset by HTTP Date headers; the sign is that of offset_seconds.",
-        offset.map(|(offset, _)| offset.as_secs_f64()),
+        offset.map(|m| m.offset.as_secs_f64()),
     );
     out.plain(
         "coarse_offset_bound_seconds",
         "The true offset is inside coarse_offset_seconds plus or minus this, if the headers are right.",
-        offset.map(|(_, bound)| bound.as_secs_f64()),
+        offset.map(|m| m.bound.as_secs_f64()),
     );
 }
 
@@ -173,12 +173,12 @@ fn pools(out: &mut Exposition, pools: &[PoolSnapshot]) {
     each(
         "pool_offset_seconds",
         "What the pool's own servers say; the sign is that of offset_seconds.",
-        &|p| p.measured.map(|(offset, _)| offset.as_secs_f64()),
+        &|p| p.measured.map(|m| m.offset.as_secs_f64()),
     );
     each(
         "pool_offset_bound_seconds",
         "The pool's offset is right to plus or minus this, if its servers are.",
-        &|p| p.measured.map(|(_, bound)| bound.as_secs_f64()),
+        &|p| p.measured.map(|m| m.bound.as_secs_f64()),
     );
     each("pool_round_trip_seconds", "Round trip of the pool's best sample.", &|p| {
         p.round_trip.map(|d| d.as_secs_f64())

@@ -1,5 +1,6 @@
 //! The Node's annotations and condition, as one server-side apply. Pure: what is sent, not how.
 
+use drift_core::time::Measurement;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
@@ -22,8 +23,14 @@ pub fn patch(node: &str, report: &NodeReport) -> Value {
         }
     };
     put(CLOCK_STATE, Some(report.state.label().to_owned()));
-    put(OFFSET_SECONDS, report.measured.map(|(offset, _)| format!("{:.6}", offset.as_secs_f64())));
-    put(OFFSET_BOUND_SECONDS, report.measured.map(|(_, bound)| format!("{:.6}", bound.as_secs_f64())));
+    put(
+        OFFSET_SECONDS,
+        report.measured.map(|Measurement { offset, .. }| format!("{:.6}", offset.as_secs_f64())),
+    );
+    put(
+        OFFSET_BOUND_SECONDS,
+        report.measured.map(|Measurement { bound, .. }| format!("{:.6}", bound.as_secs_f64())),
+    );
     put(OBSERVED_AT, report.observed_at.map(|t| t.rfc3339(0)));
     put(EXCEEDED_SINCE, report.exceeded_since.map(|t| t.rfc3339(0)));
     put(POOLS, Some(pools(report)));
@@ -82,7 +89,7 @@ mod tests {
     use super::*;
     use clock_drift::nodes::row::{Field, ReportedState, Row};
     use drift_core::report::node::Reason;
-    use drift_core::time::{Bound, Offset};
+    use drift_core::time::{Bound, Measurement, Offset};
     use drift_core::verdict::State;
 
     fn drifting() -> NodeReport {
@@ -91,7 +98,7 @@ mod tests {
             state: State::Drifting,
             reason: Reason::of(State::Drifting),
             message: "The clock is 132 ms behind (±2.0 ms), over the threshold of 100 ms.".into(),
-            measured: Some((Offset::from_nanos(132_241_000), Bound::from_nanos(2_000_000))),
+            measured: Some(Measurement::new(Offset::from_nanos(132_241_000), Bound::from_nanos(2_000_000))),
             observed_at: Some(at),
             heartbeat: at,
             transition: at,
@@ -113,7 +120,7 @@ mod tests {
             state: State::Drifting,
             reason: Reason::of(State::Drifting),
             message: "The clock is 132 ms behind (±2.0 ms), over the threshold of 100 ms.".into(),
-            measured: Some((Offset::from_nanos(132_241_000), Bound::from_nanos(2_000_000))),
+            measured: Some(Measurement::new(Offset::from_nanos(132_241_000), Bound::from_nanos(2_000_000))),
             observed_at: Some(at),
             heartbeat: at,
             transition: at,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::time::{Bound, Offset};
+use crate::time::Measurement;
 
 /// Evaluations in a row that an uncertain change must last.
 pub const CONFIRMATIONS: u8 = 3;
@@ -33,7 +33,7 @@ pub enum Finding {
     /// The line was thrown away, and nothing was measured since.
     Disruption,
     /// The offset, give or take.
-    Measured(Offset, Bound),
+    Measured(Measurement),
     /// No estimate, but a coarse source by which the offset is over the threshold beyond doubt. It can say nothing else.
     CertainlyOver,
 }
@@ -95,14 +95,9 @@ impl Verdict {
         self.state
     }
 
-    /// Certainly over the threshold: even at the near end of the bound.
-    pub fn certainly_over(threshold: Duration, offset: Offset, bound: Bound) -> bool {
-        offset.magnitude().saturating_sub(bound.as_duration()) > threshold
-    }
-
     /// Takes a finding in; `true` when an uncertain change is under way and more exchanges would settle it.
     pub fn on(&mut self, finding: Finding, occasion: Occasion) -> bool {
-        let (offset, bound) = match finding {
+        let measured = match finding {
             Finding::Nothing => return self.become_state(State::Unknown),
             Finding::Contradiction => return self.become_state(State::Disagree),
             Finding::Disruption => return self.become_state(State::Disrupted),
@@ -111,21 +106,21 @@ impl Verdict {
                 self.is_coarse = true;
                 return changed;
             }
-            Finding::Measured(offset, bound) => (offset, bound),
+            Finding::Measured(measured) => measured,
         };
         // What was measured refutes both; whether it drifts is another question, and may take more rounds.
         // Nor does a coarse word count for what is measured, not even by the hysteresis.
         if matches!(self.state, State::Disagree | State::Disrupted) || self.is_coarse {
             self.become_state(State::Unknown);
         }
-        let (magnitude, threshold) = (offset.magnitude(), self.threshold);
-        if Self::certainly_over(threshold, offset, bound) {
+        let (magnitude, threshold) = (measured.offset.magnitude(), self.threshold);
+        if measured.certainly_exceeds(threshold) {
             return self.become_state(State::Drifting);
         }
-        if bound.as_duration() > threshold {
+        if measured.bound.as_duration() > threshold {
             return self.become_state(State::Unknown);
         }
-        if magnitude.saturating_add(bound.as_duration()) < threshold {
+        if measured.certainly_within(threshold) {
             return self.become_state(State::InSync);
         }
         if occasion == Occasion::Tick {
@@ -158,11 +153,16 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Bound;
+    use crate::time::Offset;
 
     const THRESHOLD: Duration = Duration::from_millis(100);
 
     fn measured(offset_ms: i64, bound_ms: i64) -> Finding {
-        Finding::Measured(Offset::from_nanos(offset_ms * 1_000_000), Bound::from_nanos(bound_ms * 1_000_000))
+        Finding::Measured(Measurement::new(
+            Offset::from_nanos(offset_ms * 1_000_000),
+            Bound::from_nanos(bound_ms * 1_000_000),
+        ))
     }
 
     /// The states after each finding, each at the end of a round.

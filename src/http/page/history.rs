@@ -82,8 +82,7 @@ pub fn summary(context: &PageContext, spans: &[Span]) -> String {
         .map(|(name, length)| format!("{} for {}", name.to_lowercase(), coarsely(*length)))
         .collect();
     let measured = || context.history.points(context.now).filter_map(|(_, point)| point.measured);
-    let (low, high) =
-        (measured().map(|(offset, _)| offset).min(), measured().map(|(offset, _)| offset).max());
+    let (low, high) = (measured().map(|m| m.offset).min(), measured().map(|m| m.offset).max());
     let extent = match low.zip(high) {
         Some((low, high)) if low == high => format!(" The offset was {}.", low.in_words()),
         Some((low, high)) => {

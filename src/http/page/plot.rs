@@ -11,7 +11,7 @@ use super::history::{Span, ago, mark_in_words};
 use super::html::Html;
 use drift_core::report::history::Mark;
 use drift_core::resume::Class;
-use drift_core::time::{Bound, Offset};
+use drift_core::time::Measurement;
 use drift_core::verdict::State;
 
 /// Width of what stretches: seconds.
@@ -40,9 +40,9 @@ pub struct Scale {
 
 impl Scale {
     /// For a threshold and whatever is to be shown.
-    pub fn new(threshold: Duration, shown: impl Iterator<Item = (Offset, Bound)>) -> Self {
+    pub fn new(threshold: Duration, shown: impl Iterator<Item = Measurement>) -> Self {
         let threshold = threshold.as_secs_f64().max(1e-6);
-        let far = shown.map(|(offset, bound)| offset.as_secs_f64().abs() + bound.as_secs_f64());
+        let far = shown.map(|Measurement { offset, bound }| offset.as_secs_f64().abs() + bound.as_secs_f64());
         Self { threshold, most: far.fold(threshold * HEADROOM, f64::max) }
     }
 
@@ -82,7 +82,7 @@ fn percent(age: Duration) -> String {
 pub fn plot(html: &mut Html, context: &PageContext, spans: &[Span], summary: &str) {
     let history = || context.history.points(context.now).map(|(age, point)| (age, point.measured));
     let now = (Duration::ZERO, context.snapshot.measured);
-    let points: Vec<(Duration, Option<(Offset, Bound)>)> = history().chain([now]).collect();
+    let points: Vec<(Duration, Option<Measurement>)> = history().chain([now]).collect();
     let scale = Scale::new(context.snapshot.threshold, points.iter().filter_map(|(_, measured)| *measured));
     let attributes = [("class", "plot"), ("role", "img"), ("aria-labelledby", "plot-title plot-summary")];
     html.element("svg", &attributes, |html| {
@@ -171,13 +171,13 @@ fn grid(html: &mut Html, scale: Scale) {
 }
 
 /// The band and the line in it, in pieces: what was not known is not drawn.
-fn curve(html: &mut Html, points: &[(Duration, Option<(Offset, Bound)>)], scale: Scale) {
+fn curve(html: &mut Html, points: &[(Duration, Option<Measurement>)], scale: Scale) {
     let (mut band, mut line) = (String::new(), String::new());
     for piece in points.split(|(_, measured)| measured.is_none()) {
         let mut piece: Vec<(f64, f64, f64)> = piece
             .iter()
             .filter_map(|(age, measured)| {
-                let (offset, bound) = (*measured)?;
+                let Measurement { offset, bound } = (*measured)?;
                 Some((x(*age), offset.as_secs_f64(), bound.as_secs_f64()))
             })
             .collect();
@@ -315,13 +315,15 @@ pub fn key(html: &mut Html, context: &PageContext, spans: &[Span]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drift_core::time::Bound;
+    use drift_core::time::Offset;
     use proptest::prelude::*;
 
     const THRESHOLD: Duration = Duration::from_millis(100);
 
     fn scale(most_ms: i64) -> Scale {
         let most = Offset::from_nanos(most_ms * 1_000_000);
-        Scale::new(THRESHOLD, [(most, Bound::default())].into_iter())
+        Scale::new(THRESHOLD, [Measurement::exact(most)].into_iter())
     }
 
     #[test]
@@ -338,7 +340,7 @@ mod tests {
 
     #[test]
     fn the_bound_has_room_too() {
-        let shown = [(Offset::from_nanos(-200_000_000), Bound::from_nanos(300_000_000))];
+        let shown = [Measurement::new(Offset::from_nanos(-200_000_000), Bound::from_nanos(300_000_000))];
         assert!((Scale::new(THRESHOLD, shown.into_iter()).most - 0.5).abs() < 1e-9);
     }
 
@@ -358,7 +360,7 @@ mod tests {
 
     #[test]
     fn what_was_not_known_is_not_drawn() {
-        let (known, seconds) = (Some((Offset::ZERO, Bound::default())), Duration::from_secs);
+        let (known, seconds) = (Some(Measurement::exact(Offset::ZERO)), Duration::from_secs);
         let points = [
             (seconds(7_200), known),
             (seconds(7_170), known),
@@ -381,7 +383,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_leaves_the_plot(offset: i64, bound: i64, threshold: u64, shown: i64) {
-            let measured = (Offset::from_nanos(offset), Bound::from_nanos(bound));
+            let measured = Measurement::new(Offset::from_nanos(offset), Bound::from_nanos(bound));
             let scale = Scale::new(Duration::from_nanos(threshold), [measured].into_iter());
             let y = scale.y(Offset::from_nanos(shown).as_secs_f64());
             prop_assert!((0.0..=HEIGHT).contains(&y), "{y}");

@@ -12,7 +12,7 @@ use drift_core::resume::Signal;
 use drift_core::step::policy::Mode;
 use drift_core::step::stepper::Method;
 use drift_core::step::time_daemon::Daemon;
-use drift_core::time::{Bound, Offset, Ppb, span_in_words};
+use drift_core::time::{Measurement, Offset, Ppb, span_in_words};
 
 const UNKNOWN: &str = "not known";
 
@@ -43,12 +43,12 @@ pub fn facts(html: &mut Html, context: &PageContext) {
     };
     let measured = snapshot.measured.zip(snapshot.estimate_age);
     let coarse = || match snapshot.coarse.offset() {
-        Some((offset, bound)) => {
+        Some(Measurement { offset, bound }) => {
             (offset.in_words(), format!("±{}, coarse: by HTTP Date headers", bound.in_words()))
         }
         None => (UNKNOWN.to_owned(), String::new()),
     };
-    let (offset, bound) = measured.map_or_else(coarse, |((offset, bound), age)| {
+    let (offset, bound) = measured.map_or_else(coarse, |(Measurement { offset, bound }, age)| {
         let more = format!("±{}, measured {}", bound.in_words(), ago(age));
         (offset.in_words(), more)
     });
@@ -195,10 +195,10 @@ fn standing_in_words(server: &ServerSnapshot) -> &'static str {
     }
 }
 
-fn offset_in_words(measured: Option<(Offset, Bound)>) -> String {
+fn offset_in_words(measured: Option<Measurement>) -> String {
     measured.map_or_else(
         || "-".to_owned(),
-        |(offset, bound)| format!("{} (±{})", offset.in_words(), bound.in_words()),
+        |Measurement { offset, bound }| format!("{} (±{})", offset.in_words(), bound.in_words()),
     )
 }
 

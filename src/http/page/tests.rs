@@ -19,7 +19,7 @@ use drift_core::step::last_step::LastStep;
 use drift_core::step::policy::{Mode, Trigger};
 use drift_core::step::stepper::{Method, Outcome, StepResult};
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
-use drift_core::time::{Bound, Mono, NANOS_PER_SEC, Offset, Ppb, Wall};
+use drift_core::time::{Bound, Measurement, Mono, NANOS_PER_SEC, Offset, Ppb, Wall};
 
 const MS: i64 = 1_000_000;
 
@@ -148,7 +148,8 @@ fn what_an_operator_has_to_mend_is_said_at_the_top() {
 #[test]
 fn the_figures_of_the_moment_are_there_and_what_is_not_known_is_said_to_be_so() {
     let mut scene = Scene::new();
-    scene.snapshot.measured = Some((Offset::from_nanos(-132 * MS), Bound::from_nanos(2 * MS)));
+    scene.snapshot.measured =
+        Some(Measurement::new(Offset::from_nanos(-132 * MS), Bound::from_nanos(2 * MS)));
     scene.snapshot.frequency = Some(Ppb(-12_340));
     scene.snapshot.leeway.seconds = 7;
     let page = scene.page();
@@ -285,7 +286,7 @@ fn the_settings_are_those_that_check_config_prints() {
 fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
     let mut scene = Scene::new();
     let lost = Offset::from_nanos(20 * NANOS_PER_SEC);
-    let amount = Some((lost, Bound::default()));
+    let amount = Some(Measurement::new(lost, Bound::default()));
     scene
         .history
         .resumed(Detection { class: Class::Pause, by: Signal::Rtc, amount, replaces: None }, scene.now);
@@ -300,7 +301,7 @@ fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
         reason: "two words".to_owned(),
     };
     scene.history.stepped(&outcome, later(1));
-    scene.history.note(later(2), State::Drifting, Some((lost, Bound::default())), None);
+    scene.history.note(later(2), State::Drifting, Some(Measurement::new(lost, Bound::default())), None);
     scene.now = later(600);
     let page = scene.page();
     let words = section(&page, "The last two hours");
@@ -464,12 +465,13 @@ fn anything() -> impl Strategy<Value = String> {
     ]
 }
 
-fn measured() -> impl Strategy<Value = Option<(Offset, Bound)>> {
-    any::<Option<(i64, i64)>>().prop_map(|m| m.map(|(o, b)| (Offset::from_nanos(o), Bound::from_nanos(b))))
+fn measured() -> impl Strategy<Value = Option<Measurement>> {
+    any::<Option<(i64, i64)>>()
+        .prop_map(|m| m.map(|(o, b)| Measurement::new(Offset::from_nanos(o), Bound::from_nanos(b))))
 }
 
 /// A random walk of clocks, verdicts and marks.
-type Walk = Vec<(u32, usize, Option<(Offset, Bound)>, usize, String)>;
+type Walk = Vec<(u32, usize, Option<Measurement>, usize, String)>;
 
 fn arbitrary_scene() -> impl Strategy<Value = Scene> {
     let texts = prop::collection::vec(anything(), 9);
@@ -484,7 +486,7 @@ fn build(
     texts: &[String],
     walk: Walk,
     (spans, offsets, state, index, yes): ([u64; 6], [i64; 4], usize, usize, [bool; 4]),
-    measured: Option<(Offset, Bound)>,
+    measured: Option<Measurement>,
 ) -> Scene {
     let mut scene = Scene::new();
     let [a, b, c, d, e, f] = spans.map(Duration::from_nanos);
@@ -503,7 +505,7 @@ fn build(
                     result: StepResult::Failed,
                     method: Some(Method::Chrony),
                     trigger: Trigger::Request(text.clone()),
-                    before: measured.map(|(offset, _)| offset),
+                    before: measured.map(|m| m.offset),
                     after: None,
                     reason: text,
                 },
@@ -511,7 +513,7 @@ fn build(
             ),
             _ => {}
         }
-        let reference = measured.map(|(offset, _)| Wall::from_nanos(offset.as_nanos()));
+        let reference = measured.map(|Measurement { offset, .. }| Wall::from_nanos(offset.as_nanos()));
         history.note(*now, State::ALL[state], measured, reference);
     }
     if yes[0] {

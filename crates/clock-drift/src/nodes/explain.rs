@@ -4,7 +4,7 @@ use super::fleet::LEEWAY;
 use super::now::Now;
 use super::row::{Field, ReportedState, Row, escape_for_terminal};
 use drift_core::step::last_step::LastStep;
-use drift_core::time::{Offset, span_in_words};
+use drift_core::time::{Measurement, Offset, span_in_words};
 use drift_core::verdict::State;
 
 /// Sentences under headings, for a Node that was read as a whole.
@@ -74,7 +74,7 @@ fn what(row: &Row, now: &Now) -> Vec<String> {
 
 /// `: 3.00 s behind (±2.0 ms)`.
 fn figures(row: &Row) -> String {
-    row.measured().map_or_else(String::new, |(offset, bound)| {
+    row.measured().map_or_else(String::new, |Measurement { offset, bound }| {
         format!(": {} (±{})", offset.in_words(), bound.in_words())
     })
 }
@@ -112,7 +112,7 @@ fn tokens(row: &Row, now: &Now) -> Vec<String> {
     };
     let bound = super::skew::Skew::aged(bound, age);
     let size = span_in_words(offset.magnitude());
-    let seconds = LEEWAY.recommend(Some((offset, bound))).seconds;
+    let seconds = LEEWAY.recommend(Some(Measurement { offset, bound })).seconds;
     let leeway = if offset.magnitude().saturating_add(bound.as_duration()) > LEEWAY.maximum {
         format!("Not even a leeway of {seconds} s is enough, and no verifier should allow more.")
     } else {

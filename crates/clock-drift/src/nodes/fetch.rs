@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::now::{Now, Source};
 use super::row::{Item, Metadata, Row, escape_for_terminal};
 use drift_core::http_date::{self, Interval};
-use drift_core::time::{Mono, Offset, Reading, Wall};
+use drift_core::time::{Measurement, Mono, Offset, Reading, Wall};
 
 /// Nodes a page: the API server's own default for kubectl.
 const PAGE: u32 = 500;
@@ -96,7 +96,7 @@ pub struct ApiClock {
     at: Wall,
     told: Mono,
     by: Source,
-    machine: Option<(Offset, drift_core::time::Bound)>,
+    machine: Option<Measurement>,
     read_clocks: ReadClocks,
 }
 
@@ -138,7 +138,7 @@ impl ApiClock {
         let date = headers.get(header::DATE).and_then(|d| http_date::parse(d.to_str().ok()?));
         let machine = date.map(|date| Interval::of(date, sent.wall, received.wall).measured());
         match machine {
-            Some((offset, _)) => Self {
+            Some(Measurement { offset, .. }) => Self {
                 at: received.wall.plus(offset),
                 told: received.base(),
                 by: Source::ApiServer,

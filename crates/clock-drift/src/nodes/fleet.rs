@@ -8,7 +8,7 @@ use super::now::Now;
 use super::row::{ReportedState, Row};
 use super::skew::Skew;
 use drift_core::report::leeway::Settings;
-use drift_core::time::{Bound, Offset};
+use drift_core::time::{Bound, Measurement, Offset};
 use drift_core::verdict::State;
 
 /// The limits that the agent's own recommendation has by default.
@@ -57,7 +57,7 @@ impl Leeway {
     /// For clocks that are so far apart, give or take.
     pub fn covering(apart: Duration, bound: Bound) -> Self {
         let needed = Offset::from_nanos(drift_core::time::nanos(apart));
-        let recommended = LEEWAY.recommend(Some((needed, bound))).seconds;
+        let recommended = LEEWAY.recommend(Some(Measurement::new(needed, bound))).seconds;
         let is_too_little = apart.saturating_add(bound.as_duration()) > LEEWAY.maximum;
         Self { seconds: recommended, is_too_little }
     }

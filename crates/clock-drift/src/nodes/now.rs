@@ -1,6 +1,6 @@
 //! The present that ages are counted from, and ages in the words of kubectl.
 
-use drift_core::time::{Bound, NANOS_PER_SEC, Offset, Wall};
+use drift_core::time::{Measurement, NANOS_PER_SEC, Wall};
 
 /// Less than this into the future is the grain of the times that are compared: each is cut off to whole seconds.
 const GRAIN: i64 = 2;
@@ -13,7 +13,7 @@ pub struct Now {
     /// By which clock.
     pub by: Source,
     /// The API server's time minus this machine's, when it has told its own.
-    pub machine: Option<(Offset, Bound)>,
+    pub machine: Option<Measurement>,
 }
 
 /// Whose clock the present is taken from.

@@ -9,7 +9,7 @@ use super::fleet::{Fleet, Summary};
 use super::now::Now;
 use super::row::Row;
 use drift_core::step::last_step::LastStep;
-use drift_core::time::{Offset, Wall};
+use drift_core::time::{Measurement, Offset, Wall};
 
 /// The whole answer.
 #[derive(Serialize)]
@@ -90,7 +90,10 @@ impl<'a> Report<'a> {
     /// The worst so many, or all.
     pub fn new(fleet: &'a Fleet, worst: Option<usize>) -> Self {
         let now = &fleet.now;
-        let machine = now.machine.map(|(offset, bound)| (offset.as_secs_f64(), bound.as_secs_f64())).unzip();
+        let machine = now
+            .machine
+            .map(|Measurement { offset, bound }| (offset.as_secs_f64(), bound.as_secs_f64()))
+            .unzip();
         Self {
             now: now.at.rfc3339(0),
             now_by: now.by.label(),

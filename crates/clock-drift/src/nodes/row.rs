@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::now::{Age, Now};
 use drift_core::report::publish::HEARTBEAT;
 use drift_core::step::last_step::LastStep;
-use drift_core::time::{Bound, Offset, Wall};
+use drift_core::time::{Bound, Measurement, Offset, Wall};
 use drift_core::verdict::State;
 
 /// An agent that lives writes every ten minutes, give or take a tenth. After two such times it is dead or cut off.
@@ -180,8 +180,8 @@ impl Row {
     }
 
     /// Offset and bound, when both are there and can be read.
-    pub fn measured(&self) -> Option<(Offset, Bound)> {
-        Some((*self.offset.value()?, *self.bound.value()?))
+    pub fn measured(&self) -> Option<Measurement> {
+        Some(Measurement::new(*self.offset.value()?, *self.bound.value()?))
     }
 
     /// How long ago it was measured.
@@ -191,7 +191,7 @@ impl Row {
 
     /// Offset, bound and age, when all three are known and recent enough to say something of now.
     pub fn current(&self, now: &Now) -> Option<(Offset, Bound, Age)> {
-        let (offset, bound) = self.measured()?;
+        let Measurement { offset, bound } = self.measured()?;
         let age = self.observed(now)?;
         (age.as_secs() <= STALE.as_secs()).then_some((offset, bound, age))
     }

@@ -5,7 +5,7 @@ use super::now::{Age, Now, Source};
 use super::row::{Field, ReportedState, Row};
 use crate::terminal::{Paint, Style, painted_columns};
 use drift_core::step::last_step::LastStep;
-use drift_core::time::{Bound, Offset, span_in_words};
+use drift_core::time::{Measurement, Offset, span_in_words};
 use drift_core::verdict::State;
 
 /// Longer lists are counted.
@@ -177,7 +177,7 @@ pub fn clocks(fleet: &Fleet) -> Vec<String> {
         lines
             .push("Ages are by this machine's clock: the API server did not say what time it is.".to_owned());
     }
-    if let Some((offset, bound)) = fleet.now.machine.filter(|m| is_off(*m)) {
+    if let Some(Measurement { offset, bound }) = fleet.now.machine.filter(|m| is_off(*m)) {
         lines.push(format!(
             "This machine's clock is {} the API server's (±{}): ages are by the API server's.",
             against(offset),
@@ -195,7 +195,7 @@ pub fn clocks(fleet: &Fleet) -> Vec<String> {
     lines
 }
 
-fn is_off((offset, bound): (Offset, Bound)) -> bool {
+fn is_off(Measurement { offset, bound }: Measurement) -> bool {
     offset.as_nanos().saturating_abs().saturating_sub(bound.as_nanos()) > MACHINE_OFF_NANOS
 }
 

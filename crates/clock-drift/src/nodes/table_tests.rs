@@ -1,5 +1,6 @@
 use super::*;
 use crate::nodes::samples::{measured, node, now};
+use drift_core::time::{Bound, Measurement, Offset};
 
 const LAST: &str =
     "2026-11-22T09:00:00Z before=-20.0013 after=+0.0002 method=kernel trigger=resume in-hour=1 total=20.0013";
@@ -92,7 +93,7 @@ fn long_lists_are_counted() {
 fn what_the_clocks_are_worth_is_said_when_it_matters() {
     let at = |by, machine, rows: Vec<Row>| clocks(&Fleet { rows, now: Now { by, machine, ..now() } });
     let ms = |offset: i64, bound: i64| {
-        Some((Offset::from_nanos(offset * 1_000_000), Bound::from_nanos(bound * 1_000_000)))
+        Some(Measurement::new(Offset::from_nanos(offset * 1_000_000), Bound::from_nanos(bound * 1_000_000)))
     };
     assert!(at(Source::ApiServer, ms(900, 500), Vec::new()).is_empty());
     assert!(

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::search::MAX_HEADER_AGE;
-use crate::time::{Bound, Offset, span_in_words};
-use crate::verdict::Verdict;
+use crate::time::{Bound, Measurement, Offset, span_in_words};
 
 /// Why an answer is no measurement, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +52,7 @@ pub struct HttpReading {
     /// Who says it.
     pub site: HttpSource,
     /// Offset and bound, from the answers that were good.
-    pub measured: Option<(Offset, Bound)>,
+    pub measured: Option<Measurement>,
     /// Good answers.
     pub answers: u32,
     /// What came of the last request, when it was nothing good.
@@ -72,7 +71,7 @@ pub enum CombinedReadings {
     /// They contradict each other, or one of them itself.
     Contradiction,
     /// What they all allow.
-    Agree(Offset, Bound),
+    Agree(Measurement),
 }
 
 impl CoarseReadings {
@@ -81,10 +80,7 @@ impl CoarseReadings {
         if self.0.iter().any(|said| said.rejected == Some(HttpDateError::Contradiction)) {
             return CombinedReadings::Contradiction;
         }
-        let ends = self.measured().map(|(_, (offset, bound))| {
-            let (middle, half) = (offset.as_nanos(), bound.as_nanos());
-            (middle.saturating_sub(half), middle.saturating_add(half))
-        });
+        let ends = self.measured().map(|(_, measured)| measured.edges());
         let both = ends.reduce(|(low, high), (l, h)| (low.max(l), high.min(h)));
         match both {
             None => CombinedReadings::Nothing,
@@ -92,29 +88,28 @@ impl CoarseReadings {
             Some((low, high)) => {
                 let half = Bound::from_nanos(high.saturating_sub(low) / 2 + 1);
                 // Several that agree are no better than one: they may all keep their headers.
-                CombinedReadings::Agree(
-                    Offset::from_nanos(i64::midpoint(low, high)),
-                    half.max(MAX_HEADER_AGE),
-                )
+                CombinedReadings::Agree(Measurement {
+                    offset: Offset::from_nanos(i64::midpoint(low, high)),
+                    bound: half.max(MAX_HEADER_AGE),
+                })
             }
         }
     }
 
     /// What they all allow, if they do not contradict each other.
-    pub fn offset(&self) -> Option<(Offset, Bound)> {
+    pub fn offset(&self) -> Option<Measurement> {
         match self.together() {
-            CombinedReadings::Agree(offset, bound) => Some((offset, bound)),
+            CombinedReadings::Agree(measured) => Some(measured),
             CombinedReadings::Nothing | CombinedReadings::Contradiction => None,
         }
     }
 
     /// The offset that every URL with an offset puts over the threshold, beyond doubt; the only case in which these headers alone
     /// lead to a verdict.
-    pub fn certainly_over(&self, threshold: Duration) -> Option<(Offset, Bound)> {
-        let CombinedReadings::Agree(offset, bound) = self.together() else { return None };
-        let is_over = |(offset, bound)| Verdict::certainly_over(threshold, offset, bound);
-        let all = self.measured().map(|(_, measured)| measured).chain([(offset, bound)]).all(is_over);
-        all.then_some((offset, bound))
+    pub fn certainly_over(&self, threshold: Duration) -> Option<Measurement> {
+        let CombinedReadings::Agree(combined) = self.together() else { return None };
+        let mut all = self.measured().map(|(_, measured)| measured).chain([combined]);
+        all.all(|measured| measured.certainly_exceeds(threshold)).then_some(combined)
     }
 
     /// What they say where NTP says nothing; `None` when they say nothing either.
@@ -125,39 +120,28 @@ impl CoarseReadings {
             CombinedReadings::Contradiction => {
                 format!("The HTTP Date headers of {by} contradict each other: nothing is claimed.")
             }
-            CombinedReadings::Agree(offset, bound) => {
+            CombinedReadings::Agree(measured) => {
                 let side = match self.certainly_over(threshold) {
                     Some(_) => format!("over the threshold of {}", span_in_words(threshold)),
                     None => "which does not settle it".to_owned(),
                 };
-                format!(
-                    "The clock is {} (±{}) by the HTTP Date header of {by}, coarse: {side}.",
-                    offset.in_words(),
-                    bound.in_words()
-                )
+                format!("The clock is {measured} by the HTTP Date header of {by}, coarse: {side}.")
             }
         })
     }
 
     /// Those that cannot be true if NTP's word is, in a sentence.
-    pub fn against(&self, ntp: (Offset, Bound)) -> Option<String> {
+    pub fn against(&self, ntp: Measurement) -> Option<String> {
         let against: Vec<String> = self
             .measured()
-            .filter(|(_, measured)| !meets(*measured, ntp))
-            .map(|(said, (offset, bound))| {
-                format!(
-                    "the HTTP Date header of {} says {} (±{})",
-                    said.site.host,
-                    offset.in_words(),
-                    bound.in_words()
-                )
-            })
+            .filter(|(_, measured)| !measured.overlaps(ntp))
+            .map(|(said, measured)| format!("the HTTP Date header of {} says {measured}", said.site.host))
             .collect();
         (!against.is_empty())
             .then(|| format!("Against that, coarse and not believed: {}.", against.join("; ")))
     }
 
-    fn measured(&self) -> impl Iterator<Item = (&HttpReading, (Offset, Bound))> {
+    fn measured(&self) -> impl Iterator<Item = (&HttpReading, Measurement)> {
         self.0.iter().filter_map(|said| Some((said, said.measured?)))
     }
 
@@ -170,12 +154,6 @@ impl CoarseReadings {
     }
 }
 
-/// Can both be true?
-pub fn meets((a, within): (Offset, Bound), (b, bound): (Offset, Bound)) -> bool {
-    let apart = a.as_nanos().abs_diff(b.as_nanos());
-    Duration::from_nanos(apart) <= within.as_duration().saturating_add(bound.as_duration())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,8 +163,9 @@ mod tests {
     const THRESHOLD: Duration = Duration::from_millis(100);
 
     fn said(host: &str, measured: Option<(i64, i64)>) -> HttpReading {
-        let of =
-            |(offset, bound): (i64, i64)| (Offset::from_nanos(offset * MS), Bound::from_nanos(bound * MS));
+        let of = |(offset, bound): (i64, i64)| {
+            Measurement::new(Offset::from_nanos(offset * MS), Bound::from_nanos(bound * MS))
+        };
         let rejected = measured.is_none().then_some(HttpDateError::NoDate);
         HttpReading {
             site: HttpSource { url: format!("http://{host}/"), host: host.to_owned() },
@@ -205,7 +184,10 @@ mod tests {
     #[test]
     fn what_all_allow_is_claimed_and_never_within_half_a_second() {
         let agree = |offset: i64, bound: i64| {
-            CombinedReadings::Agree(Offset::from_nanos(offset * MS), Bound::from_nanos(bound * MS))
+            CombinedReadings::Agree(Measurement::new(
+                Offset::from_nanos(offset * MS),
+                Bound::from_nanos(bound * MS),
+            ))
         };
         assert_eq!(coarse(&[]).together(), CombinedReadings::Nothing);
         assert_eq!(coarse(&[None, None]).together(), CombinedReadings::Nothing);
@@ -248,7 +230,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_true_beside_ntp_is_told() {
-        let ntp = (Offset::ZERO, Bound::from_nanos(MS));
+        let ntp = Measurement::new(Offset::ZERO, Bound::from_nanos(MS));
         assert_eq!(coarse(&[Some((501, 500)), None]).against(ntp), None);
         let against = coarse(&[Some((0, 500)), Some((-502, 500))]).against(ntp).unwrap();
         assert!(
@@ -262,7 +244,7 @@ mod tests {
         #[test]
         fn what_all_allow_holds_the_truth(truth in -5_000i64..5_000, all in proptest::collection::vec((500i64..900, -1_000..=1_000i64), 1..4)) {
             let measured: Vec<_> = all.iter().map(|(bound, off)| Some((truth + bound * off / 1_000, *bound))).collect();
-            let CombinedReadings::Agree(offset, bound) = coarse(&measured).together() else { panic!("they all hold the truth") };
+            let CombinedReadings::Agree(Measurement { offset, bound }) = coarse(&measured).together() else { panic!("they all hold the truth") };
             prop_assert!(bound >= MAX_HEADER_AGE);
             prop_assert!((offset.as_nanos() - truth * MS).abs() <= bound.as_nanos());
         }
@@ -270,11 +252,11 @@ mod tests {
         #[test]
         fn no_offset_is_a_panic(offsets in proptest::collection::vec((any::<i64>(), any::<i64>()), 0..4)) {
             let said = offsets.iter().map(|(offset, bound)| HttpReading {
-                measured: Some((Offset::from_nanos(*offset), Bound::from_nanos(*bound))),
+                measured: Some(Measurement::new(Offset::from_nanos(*offset), Bound::from_nanos(*bound))),
                 ..said("a", None)
             });
             let coarse = CoarseReadings(said.collect());
-            let _ = (coarse.together(), coarse.sentence(THRESHOLD), coarse.against((Offset::ZERO, Bound::default())));
+            let _ = (coarse.together(), coarse.sentence(THRESHOLD), coarse.against(Measurement::new(Offset::ZERO, Bound::default())));
         }
     }
 }

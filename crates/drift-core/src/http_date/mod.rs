@@ -4,7 +4,7 @@
 pub mod coarse;
 pub mod search;
 
-use crate::time::{Bound, Mono, NANOS_PER_SEC, Offset, Wall};
+use crate::time::{Bound, Measurement, Mono, NANOS_PER_SEC, Offset, Wall};
 
 /// Everything that the offset can be: it lies between the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +43,14 @@ impl Interval {
     }
 
     /// The middle, and how far the truth may be from it.
-    pub fn measured(self) -> (Offset, Bound) {
+    pub fn measured(self) -> Measurement {
         let (low, high) = (i128::from(self.low.as_nanos()), i128::from(self.high.as_nanos()));
         let nanos = |wide: i128| i64::try_from(wide).unwrap_or(if wide < 0 { i64::MIN } else { i64::MAX });
         // Rounded up: a bound must not shrink.
-        (Offset::from_nanos(nanos(low.midpoint(high))), Bound::from_nanos(nanos((high - low) / 2 + 1)))
+        Measurement::new(
+            Offset::from_nanos(nanos(low.midpoint(high))),
+            Bound::from_nanos(nanos((high - low) / 2 + 1)),
+        )
     }
 }
 
@@ -76,7 +79,7 @@ mod tests {
     #[test]
     fn one_answer_is_half_a_second_wide_and_half_the_round_trip() {
         let at = |nanos: i64| Wall::from_nanos(1_795_341_600_000_000_000 + nanos);
-        let (offset, bound) = Interval::of(at(0), at(0), at(100_000_000)).measured();
+        let Measurement { offset, bound } = Interval::of(at(0), at(0), at(100_000_000)).measured();
         assert_eq!(offset.as_nanos(), 450_000_000, "the server's clock read 0 to 1 s, ours 0 to 0.1 s");
         assert_eq!(bound.as_nanos(), 550_000_001);
     }
@@ -87,7 +90,7 @@ mod tests {
             let reference = sent + there + truth;
             let date = Wall::from_secs(reference.div_euclid(NANOS_PER_SEC));
             let (sent, received) = (Wall::from_nanos(sent), Wall::from_nanos(sent + there + back));
-            let (offset, bound) = Interval::of(date, sent, received).measured();
+            let Measurement { offset, bound } = Interval::of(date, sent, received).measured();
             prop_assert!(bound.as_nanos() >= NANOS_PER_SEC / 2);
             prop_assert!((offset.as_nanos() - truth).abs() <= bound.as_nanos());
         }

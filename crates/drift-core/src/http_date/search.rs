@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::time::line::{Frequency, Interval};
-use crate::time::{Bound, Mono, NANOS_PER_SEC, Offset, Reading, Wall, nanos};
+use crate::time::{Bound, Measurement, Mono, NANOS_PER_SEC, Offset, Reading, Wall, nanos};
 
 /// Servers make the header once a second, at any time in it, and use it until the next: it may be a second older than the
 /// answer, and never newer. So the truth is later than it says, by half of that, give or take this; no claim is better.
@@ -86,11 +86,11 @@ impl Search {
     }
 
     /// The offset and its bound, as long as the server's header is at most a second old and its clock is right.
-    pub fn measured(&self, now: Reading) -> Option<(Offset, Bound)> {
+    pub fn measured(&self, now: Reading) -> Option<Measurement> {
         let (at, open) = self.open.filter(|_| !self.is_contradicted)?;
         let open = Frequency::UNKNOWN.carry(open, at, now.raw);
         let middle = open.middle().plus(Offset::from_nanos(MAX_HEADER_AGE.as_nanos()));
-        Some((middle.minus(now.origin()), open.bound() + MAX_HEADER_AGE))
+        Some(Measurement::new(middle.minus(now.origin()), open.bound() + MAX_HEADER_AGE))
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
         let (mut search, mut world) = (Search::default(), World::new(0, 0));
         assert_eq!((search.aim(), search.measured(world.now)), (None, None));
         world.ask(&mut search, (40 * MS, 60 * MS)).unwrap();
-        let (_, bound) = search.measured(world.now).unwrap();
+        let Measurement { bound, .. } = search.measured(world.now).unwrap();
         assert_eq!(bound.as_nanos(), 550 * MS + MAX_HEADER_AGE.as_nanos());
     }
 
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(world.ask(&mut search, (MS, MS)), Err(Contradiction));
         assert_eq!(search.measured(world.now), None);
         world.ask(&mut search, (MS, MS)).unwrap();
-        let (offset, bound) = search.measured(world.now).unwrap();
+        let Measurement { offset, bound } = search.measured(world.now).unwrap();
         assert!((offset.as_nanos() - 3 * NANOS_PER_SEC).abs() <= bound.as_nanos(), "{offset:?} {bound:?}");
         assert_eq!(search.answers(), 2);
     }
@@ -160,10 +160,10 @@ mod tests {
     fn a_step_of_the_nodes_clock_shows_at_once_and_is_no_contradiction() {
         let (mut search, mut world) = (Search::default(), World::new(0, 0));
         world.ask(&mut search, (MS, MS)).unwrap();
-        let (before, _) = search.measured(world.now).unwrap();
+        let Measurement { offset: before, .. } = search.measured(world.now).unwrap();
         world.now.wall = world.now.wall.plus(Offset::from_nanos(20 * NANOS_PER_SEC));
         world.truth = Offset::from_nanos(-20 * NANOS_PER_SEC);
-        let (after, _) = search.measured(world.now).unwrap();
+        let Measurement { offset: after, .. } = search.measured(world.now).unwrap();
         assert_eq!(after.as_nanos(), before.as_nanos() - 20 * NANOS_PER_SEC);
         world.ask(&mut search, (MS, MS)).unwrap();
     }
@@ -172,9 +172,9 @@ mod tests {
     fn what_is_open_grows_with_its_age() {
         let (mut search, mut world) = (Search::default(), World::new(0, 0));
         world.ask(&mut search, (MS, MS)).unwrap();
-        let (_, before) = search.measured(world.now).unwrap();
+        let Measurement { bound: before, .. } = search.measured(world.now).unwrap();
         world.pass(1_000 * NANOS_PER_SEC);
-        let (_, after) = search.measured(world.now).unwrap();
+        let Measurement { bound: after, .. } = search.measured(world.now).unwrap();
         assert_eq!(after.as_nanos() - before.as_nanos(), 200 * MS, "200 ppm");
     }
 
@@ -188,12 +188,12 @@ mod tests {
             let (mut search, mut world) = (Search::default(), World::new(truth, kept));
             for way in &ways {
                 prop_assert_eq!(world.ask(&mut search, *way), Ok(()), "a header of one age, whatever the jitter");
-                let (offset, bound) = search.measured(world.now).unwrap();
+                let Measurement { offset, bound } = search.measured(world.now).unwrap();
                 prop_assert!(bound >= MAX_HEADER_AGE);
                 prop_assert!((offset.as_nanos() - truth).abs() <= bound.as_nanos(), "{:?} {:?}", offset, bound);
             }
             // The five after the first leave 1/32 s; and the way there is known to a round trip only.
-            let (_, bound) = search.measured(world.now).unwrap();
+            let Measurement { bound, .. } = search.measured(world.now).unwrap();
             let half = bound.as_nanos() - MAX_HEADER_AGE.as_nanos();
             prop_assert!(half <= NANOS_PER_SEC / 64 + 65 * MS, "{half}");
         }

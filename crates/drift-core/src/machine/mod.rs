@@ -26,7 +26,7 @@ use crate::step::stepper::Stepper;
 use crate::step::time_daemon::DaemonReport;
 use crate::time::backoff::{Backoff, Bucket};
 use crate::time::line::{Frequency, FrequencyTracker, Interval, Line};
-use crate::time::{Bound, Mono, Offset, Reading, Wall, nanos};
+use crate::time::{Measurement, Mono, Offset, Reading, Wall, nanos};
 use crate::verdict::{Finding, Occasion, State, Verdict};
 
 /// How long an event waits for somebody to say what time it is.
@@ -292,7 +292,7 @@ impl Machine {
     }
 
     /// The offset now, if there is a line young enough.
-    fn measured(&self, now: Reading) -> Option<(Offset, Bound)> {
+    fn measured(&self, now: Reading) -> Option<Measurement> {
         match self.basis {
             Basis::Line(line) if line.age(now.raw) < self.settings.stale_after => Some(line.offset(now)),
             _ => None,
@@ -312,7 +312,7 @@ impl Machine {
     fn judge(&mut self, now: Reading, occasion: Occasion, out: &mut Vec<Effect>) {
         let finding = match (self.basis, self.measured(now)) {
             (Basis::Contradiction, _) => Finding::Contradiction,
-            (_, Some((offset, bound))) => Finding::Measured(offset, bound),
+            (_, Some(measured)) => Finding::Measured(measured),
             _ if self.coarse(now).certainly_over(self.settings.threshold).is_some() => Finding::CertainlyOver,
             (Basis::Disruption, None) => Finding::Disruption,
             (_, None) => Finding::Nothing,

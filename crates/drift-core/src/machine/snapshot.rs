@@ -9,7 +9,7 @@ use crate::ntp::server::Server;
 use crate::report::history::History;
 use crate::report::snapshot::{PoolSnapshot, ServerSnapshot, Snapshot, StepSnapshot};
 use crate::time::line::{Frequency, Interval};
-use crate::time::{Bound, Mono, Offset, Reading};
+use crate::time::{Measurement, Mono, Reading};
 
 impl Machine {
     /// Everything that is known at `now`.
@@ -108,6 +108,6 @@ impl Machine {
     }
 }
 
-fn offset_of(interval: Interval, now: Reading) -> (Offset, Bound) {
-    (interval.middle().minus(now.origin()), interval.bound())
+fn offset_of(interval: Interval, now: Reading) -> Measurement {
+    Measurement::new(interval.middle().minus(now.origin()), interval.bound())
 }

@@ -11,7 +11,7 @@ use crate::step::policy::{Evidence, LEAP_SHADOW, Mode};
 use crate::step::stepper::{Done, Next, Outcome};
 use crate::step::time_daemon::DaemonReport;
 use crate::time::line::{Frequency, Interval};
-use crate::time::{Bound, Mono, Offset, Reading};
+use crate::time::{Measurement, Mono, Reading};
 
 /// chrony takes a few seconds, and is given up on after half a minute.
 const STEP_TAKES: Duration = Duration::from_secs(40);
@@ -41,8 +41,8 @@ impl Machine {
     fn evidence(&self, since: Mono, now: Reading) -> Evidence {
         let candidates = self.measured_since(since, now);
         let combined = combine(&candidates);
-        let offset = |interval: Interval| -> (Offset, Bound) {
-            (interval.middle().minus(now.origin()), interval.bound())
+        let offset = |interval: Interval| -> Measurement {
+            Measurement::new(interval.middle().minus(now.origin()), interval.bound())
         };
         let agreed = match combined {
             Combined::Agree { interval, .. } => Some(offset(interval)),
@@ -58,7 +58,7 @@ impl Machine {
             contradiction: combined == Combined::Disagree,
             pools: pools.collect(),
             leap: self.leap_seen.is_some_and(|at| now.raw.since(at) < LEAP_SHADOW),
-            reference: agreed.map(|(offset, _)| now.wall.plus(offset)),
+            reference: agreed.map(|Measurement { offset, .. }| now.wall.plus(offset)),
         }
     }
 

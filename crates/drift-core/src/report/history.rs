@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::resume::{Class, Detection};
 use crate::step::stepper::{Outcome, StepResult};
-use crate::time::{Bound, Mono, Offset, Reading, Wall};
+use crate::time::{Measurement, Mono, Reading, Wall};
 use crate::verdict::State;
 
 /// How far back it goes.
@@ -33,7 +33,7 @@ pub struct Point {
     /// The verdict; `None`: from here on the machine, or the agent, stood still.
     pub state: Option<State>,
     /// Offset and bound, when they were known.
-    pub measured: Option<(Offset, Bound)>,
+    pub measured: Option<Measurement>,
 }
 
 /// Something that happened.
@@ -71,7 +71,7 @@ impl History {
         &mut self,
         now: Reading,
         state: State,
-        measured: Option<(Offset, Bound)>,
+        measured: Option<Measurement>,
         reference: Option<Wall>,
     ) {
         if let Some(reference) = reference {
@@ -193,7 +193,7 @@ mod tests {
     use std::mem::size_of;
 
     const SECOND: i64 = 1_000_000_000;
-    const MEASURED: Option<(Offset, Bound)> = None;
+    const MEASURED: Option<Measurement> = None;
 
     fn at(raw: i64) -> Reading {
         slept(raw, 0)

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::time::{Bound, Offset, span_in_words};
+use crate::time::{Measurement, span_in_words};
 
 /// What the recommendation is made from (`leeway.*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +28,9 @@ pub struct Leeway {
 impl Settings {
     /// For a clock that was measured, or was not: own offset + bound + what peers may be off, in whole seconds, within the
     /// limits. Who does not know the time allows the most, and lets nothing else slip in.
-    pub fn recommend(&self, measured: Option<(Offset, Bound)>) -> Leeway {
+    pub fn recommend(&self, measured: Option<Measurement>) -> Leeway {
         let Self { peer_allowance, minimum, maximum } = *self;
-        let Some((offset, bound)) = measured else {
+        let Some(Measurement { offset, bound }) = measured else {
             return Leeway {
                 seconds: whole(maximum),
                 reason: "this clock is not measured: the most that is allowed".to_owned(),
@@ -62,6 +62,8 @@ fn whole(span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Bound;
+    use crate::time::Offset;
     use proptest::prelude::*;
 
     const MS: i64 = 1_000_000;
@@ -75,7 +77,10 @@ mod tests {
     }
 
     fn recommend(offset_ms: i64, bound_ms: i64) -> Leeway {
-        settings().recommend(Some((Offset::from_nanos(offset_ms * MS), Bound::from_nanos(bound_ms * MS))))
+        settings().recommend(Some(Measurement::new(
+            Offset::from_nanos(offset_ms * MS),
+            Bound::from_nanos(bound_ms * MS),
+        )))
     }
 
     #[test]
@@ -104,10 +109,10 @@ mod tests {
     proptest! {
         #[test]
         fn it_covers_what_it_must_or_is_the_most(offset in any::<i64>(), bound in 0..i64::MAX) {
-            let measured = (Offset::from_nanos(offset), Bound::from_nanos(bound));
+            let measured = Measurement::new(Offset::from_nanos(offset), Bound::from_nanos(bound));
             let seconds = settings().recommend(Some(measured)).seconds;
             prop_assert!((5..=30).contains(&seconds));
-            let needed = measured.0.magnitude() + measured.1.as_duration() + Duration::from_millis(100);
+            let needed = measured.offset.magnitude() + measured.bound.as_duration() + Duration::from_millis(100);
             prop_assert!(Duration::from_secs(seconds) >= needed || seconds == 30);
         }
     }

@@ -1,7 +1,7 @@
 //! What is published about the Node: the values, not their Kubernetes form (that is `effects::node`).
 
 use crate::report::snapshot::Snapshot;
-use crate::time::{Bound, Offset, Wall};
+use crate::time::{Measurement, Offset, Wall};
 use crate::verdict::State;
 
 /// Before the name of a source of last resort.
@@ -43,7 +43,7 @@ pub struct NodeReport {
     /// Why, for people.
     pub message: String,
     /// Offset and bound, when they are known.
-    pub measured: Option<(Offset, Bound)>,
+    pub measured: Option<Measurement>,
     /// Reference time of what was observed; `None` when nothing was.
     pub observed_at: Option<Wall>,
     /// The same, or node time for want of better: the API server wants a time.
@@ -185,10 +185,9 @@ impl NodeReport {
 
     /// From what is known now.
     pub fn new(snapshot: &Snapshot, transition: Wall, exceeded_since: Option<Wall>) -> Self {
-        let pools = snapshot.pools.iter().map(|p| (p.name.clone(), p.measured.map(|(offset, _)| offset)));
+        let pools = snapshot.pools.iter().map(|p| (p.name.clone(), p.measured.map(|m| m.offset)));
         let coarse = snapshot.coarse.0.iter();
-        let coarse =
-            coarse.map(|s| (format!("{COARSE}{}", s.site.host), s.measured.map(|(offset, _)| offset)));
+        let coarse = coarse.map(|s| (format!("{COARSE}{}", s.site.host), s.measured.map(|m| m.offset)));
         Self {
             state: snapshot.state,
             reason: Reason::of(snapshot.state),

@@ -13,7 +13,7 @@ use crate::step::last_step::LastStep;
 use crate::step::policy::Mode;
 use crate::step::stepper::{Method, StepResult};
 use crate::step::time_daemon::DaemonReport;
-use crate::time::{Bound, Offset, Ppb, Wall, span_in_words};
+use crate::time::{Measurement, Offset, Ppb, Wall, span_in_words};
 use crate::verdict::State;
 
 /// Everything that metrics, pages and reports show.
@@ -24,7 +24,7 @@ pub struct Snapshot {
     /// A first verdict was reached, or positively failed.
     pub ready: bool,
     /// Offset and bound, when they are known and nobody contradicts them.
-    pub measured: Option<(Offset, Bound)>,
+    pub measured: Option<Measurement>,
     /// Reference time now; kept from the last good measurement, since a drifted node must not publish drifted times.
     pub reference: Option<Wall>,
     /// Node time now.
@@ -78,7 +78,7 @@ pub struct PoolSnapshot {
     /// Its name as configured.
     pub name: String,
     /// What its own servers say, when most of them agree.
-    pub measured: Option<(Offset, Bound)>,
+    pub measured: Option<Measurement>,
     /// Round trip of its best sample.
     pub round_trip: Option<Duration>,
     /// Root distance of its best sample.
@@ -103,7 +103,7 @@ pub struct ServerSnapshot {
     /// It answers, but most others contradict it.
     pub is_falseticker: bool,
     /// What its best sample says.
-    pub measured: Option<(Offset, Bound)>,
+    pub measured: Option<Measurement>,
     /// What the last exchange brought.
     pub last: Option<Result<(), RejectReason>>,
     /// What was refused last, whatever came after it, and how long ago by the raw clock.
@@ -124,13 +124,13 @@ pub struct Counts {
 impl Snapshot {
     /// The best time to write down: reference time; where NTP was not heard yet, or not since a resume, what the sources of last resort make of the node's; or that.
     pub fn best_time(&self) -> Wall {
-        let coarse = || self.coarse.offset().map(|(offset, _)| self.node_time.plus(offset));
+        let coarse = || self.coarse.offset().map(|Measurement { offset, .. }| self.node_time.plus(offset));
         self.reference.or_else(coarse).unwrap_or(self.node_time)
     }
 
     /// The largest offset of a pool minus the smallest, when two pools or more have one.
     pub fn disagreement(&self) -> Option<Duration> {
-        let offsets: Vec<Offset> = self.pools.iter().filter_map(|p| p.measured.map(|(o, _)| o)).collect();
+        let offsets: Vec<Offset> = self.pools.iter().filter_map(|p| p.measured.map(|m| m.offset)).collect();
         let (low, high) = (offsets.iter().min()?, offsets.iter().max()?);
         (offsets.len() > 1).then(|| Duration::from_nanos(high.as_nanos().abs_diff(low.as_nanos())))
     }
@@ -179,7 +179,7 @@ impl Snapshot {
     fn by_ntp(&self) -> String {
         let threshold = span_in_words(self.threshold);
         match (self.state, self.measured) {
-            (State::InSync | State::Drifting, Some((offset, bound))) => {
+            (State::InSync | State::Drifting, Some(Measurement { offset, bound })) => {
                 let side = if self.state == State::InSync { "within" } else { "over" };
                 let mut text = format!(
                     "The clock is {} (±{}), {side} the threshold of {threshold}.",
@@ -194,7 +194,7 @@ impl Snapshot {
                     .pools
                     .iter()
                     .map(|p| match p.measured {
-                        Some((offset, _)) => format!("{} says {}", p.name, offset.in_words()),
+                        Some(Measurement { offset, .. }) => format!("{} says {}", p.name, offset.in_words()),
                         None if p.live_servers() > 0 => {
                             format!("the servers of {} contradict each other", p.name)
                         }
@@ -207,7 +207,7 @@ impl Snapshot {
                 "The machine did not run all the time, and the clock was not measured since.".to_owned()
             }
             _ => match (self.measured, self.estimate_age) {
-                (Some((offset, bound)), _) if bound.as_duration() <= self.threshold => {
+                (Some(Measurement { offset, bound }), _) if bound.as_duration() <= self.threshold => {
                     format!(
                         "Not settled yet: {} (±{}).{}",
                         offset.in_words(),
@@ -215,7 +215,7 @@ impl Snapshot {
                         self.silence()
                     )
                 }
-                (Some((_, bound)), _) => format!(
+                (Some(Measurement { bound, .. }), _) => format!(
                     "Too uncertain to judge: ±{}, wider than the threshold of {threshold}.{}",
                     bound.in_words(),
                     self.silence()

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::classify::Class;
-use crate::time::{Bound, Offset, span_in_words};
+use crate::time::{Bound, Measurement, Offset, span_in_words};
 
 /// Where evidence comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Detection {
     pub by: Signal,
     /// How much, where the signal says so, **never the correction**: time slept; time lost by the RTC (positive: the
     /// machine fell behind); how far the RTC or the wall clock was set (positive: forward); how late the agent was.
-    pub amount: Option<(Offset, Bound)>,
+    pub amount: Option<Measurement>,
     /// A better word for an event that was told already, and as what.
     pub replaces: Option<Class>,
 }
@@ -55,7 +55,7 @@ impl Signal {
 
 impl fmt::Display for Detection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let amount = self.amount.map(|(by, bound)| {
+        let amount = self.amount.map(|Measurement { offset: by, bound }| {
             let size = span_in_words(by.magnitude());
             let size =
                 if bound == Bound::default() { size } else { format!("{size} ±{}", bound.in_words()) };
@@ -100,8 +100,9 @@ mod tests {
     use super::*;
 
     fn words(class: Class, by: Signal, amount: Option<(i64, i64)>) -> String {
-        let amount = amount
-            .map(|(by, bound)| (Offset::from_nanos(by * 1_000_000), Bound::from_nanos(bound * 1_000_000)));
+        let amount = amount.map(|(by, bound)| {
+            Measurement::new(Offset::from_nanos(by * 1_000_000), Bound::from_nanos(bound * 1_000_000))
+        });
         Detection { class, by, amount, replaces: None }.to_string()
     }
 

@@ -10,7 +10,7 @@ use super::range::Range;
 use super::tracker::JUMP;
 use crate::estimate::Candidate;
 use crate::time::line::{Frequency, Interval};
-use crate::time::{Bound, Mono, Offset, nanos};
+use crate::time::{Measurement, Mono, nanos};
 
 /// Less is not told from what bounds leave out.
 const LEAST: Duration = Duration::from_millis(20);
@@ -57,7 +57,7 @@ impl LostTime {
     }
 
     /// The RTC has jumped by this to where a write would have put it.
-    pub fn suspect(&mut self, by: (Offset, Bound), now: Mono) {
+    pub fn suspect(&mut self, by: Measurement, now: Mono) {
         let by = around(by);
         self.suspect = match self.suspect.take() {
             // What the servers show is of both jumps, or of this one, if the first was a write.
@@ -102,7 +102,7 @@ impl LostTime {
     }
 
     /// The servers say this, measured since [`Self::wants`]. How much was lost, if two pools show about as much as the RTC.
-    pub fn borne_out(&self, after: &[Candidate], now: Mono) -> Option<(Offset, Bound)> {
+    pub fn borne_out(&self, after: &[Candidate], now: Mono) -> Option<Measurement> {
         let suspect = self.suspect.as_ref()?;
         let pools: BTreeSet<usize> = after.iter().map(|c| c.pool).collect();
         let shown: Vec<Vec<Range>> =
@@ -139,7 +139,7 @@ impl Suspect {
     }
 }
 
-fn around((middle, bound): (Offset, Bound)) -> Range {
+fn around(Measurement { offset: middle, bound }: Measurement) -> Range {
     let middle = middle.as_nanos();
     Range { low: middle, high: middle }.widened(bound.as_nanos())
 }
@@ -153,6 +153,8 @@ fn difference(one: Interval, other: Interval) -> Range {
 mod tests {
     use super::*;
     use crate::ntp::server::ServerId;
+    use crate::time::Bound;
+    use crate::time::Offset;
     use crate::time::Wall;
 
     const MS: i64 = 1_000_000;
@@ -182,8 +184,8 @@ mod tests {
         heard
     }
 
-    fn of(lost: i64, bound: i64) -> (Offset, Bound) {
-        (Offset::from_nanos(lost * MS), Bound::from_nanos(bound * MS))
+    fn of(lost: i64, bound: i64) -> Measurement {
+        Measurement::new(Offset::from_nanos(lost * MS), Bound::from_nanos(bound * MS))
     }
 
     /// They were heard, and a minute later the RTC jumps by 994 ms ±508 ms.
@@ -206,7 +208,8 @@ mod tests {
     #[test]
     fn two_pools_that_miss_what_the_rtc_shows_tell_of_a_pause() {
         let lost = suspecting();
-        let (by, bound) = lost.borne_out(&say(&[Some(501), Some(503)]), at(500)).unwrap();
+        let Measurement { offset: by, bound } =
+            lost.borne_out(&say(&[Some(501), Some(503)]), at(500)).unwrap();
         assert_eq!(by, Offset::from_nanos(502 * MS));
         // Twice 1 ms, 200 ppm of a minute, and what they are apart.
         assert_eq!(bound.as_duration(), Duration::from_micros(2_000 + 12_100 + 1_000));

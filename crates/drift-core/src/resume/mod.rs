@@ -29,7 +29,7 @@ use self::jumps::Jumps;
 use self::range::Range;
 use self::tracker::{DRIFT, Jump, NARROW, Tracker};
 use self::wall::{ClockWasSet, WallWatch, Whereabouts};
-use crate::time::{Bound, Mono, Offset, Reading, nanos};
+use crate::time::{Measurement, Mono, Offset, Reading, nanos};
 
 pub use self::classify::Class;
 pub use self::detection::{Detection, Signal};
@@ -101,7 +101,7 @@ struct Doubt {
 struct RtcSeen {
     finding: RtcFinding,
     /// How far it jumped; positive: forward.
-    by: Option<(Offset, Bound)>,
+    by: Option<Measurement>,
     /// That is about a jump which was told as a write.
     again: bool,
 }
@@ -211,7 +211,7 @@ impl Detector {
         if matches!(class, Class::Suspend | Class::Pause) {
             self.doubt = None;
         }
-        let exactly = |span: Duration| (Offset::from_nanos(nanos(span)), Bound::default());
+        let exactly = |span: Duration| Measurement::exact(Offset::from_nanos(nanos(span)));
         let (by, amount) = match class {
             Class::Suspend => (Signal::Suspend, slept.map(exactly)),
             Class::Pause if disrupted => (Signal::Vmclock, None),

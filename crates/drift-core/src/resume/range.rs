@@ -1,6 +1,6 @@
 //! An interval of nanoseconds: a difference between two clocks, as far as it is known.
 
-use crate::time::{Bound, NANOS_PER_SEC, Offset};
+use crate::time::{Bound, Measurement, NANOS_PER_SEC, Offset};
 
 /// From `low` to `high`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +60,10 @@ impl Range {
     }
 
     /// Middle and half the width.
-    pub fn as_offset(self) -> (Offset, Bound) {
+    pub fn as_offset(self) -> Measurement {
         let width = self.width();
         let middle = self.low.saturating_add(width / 2);
-        (Offset::from_nanos(middle), Bound::from_nanos(width / 2 + width % 2))
+        Measurement::new(Offset::from_nanos(middle), Bound::from_nanos(width / 2 + width % 2))
     }
 }
 

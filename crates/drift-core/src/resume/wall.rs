@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::range::Range;
-use crate::time::{Bound, Mono, Offset, Ppb, Reading, Wall};
+use crate::time::{Bound, Measurement, Mono, Offset, Ppb, Reading, Wall};
 
 /// A smaller step shows only in the kernel's own notice.
 const SET: Duration = Duration::from_millis(20);
@@ -18,7 +18,7 @@ pub struct ClockWasSet {
     /// The kernel said so.
     pub cancelled: bool,
     /// By how much; positive: forward.
-    pub by: (Offset, Bound),
+    pub by: Measurement,
 }
 
 /// A step of our own that is under way.
@@ -78,7 +78,7 @@ impl WallWatch {
         (moved_by_other || cancelled).then_some(ClockWasSet {
             moved: moved_by_other,
             cancelled,
-            by: (moved, slack),
+            by: Measurement::new(moved, slack),
         })
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::resume::Class;
-use crate::time::{Bound, Offset, Wall, span_in_words};
+use crate::time::{Bound, Measurement, Offset, Wall, span_in_words};
 
 /// Steps in an hour without a person asking.
 pub const STEPS_AN_HOUR: usize = 3;
@@ -66,11 +66,11 @@ pub enum Trigger {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// What a strict majority of the servers says together.
-    pub agreed: Option<(Offset, Bound)>,
+    pub agreed: Option<Measurement>,
     /// The servers contradict each other.
     pub contradiction: bool,
     /// What each configured pool says by itself; `None`: it is silent, or its own servers contradict each other.
-    pub pools: Vec<Option<(Offset, Bound)>>,
+    pub pools: Vec<Option<Measurement>>,
     /// A server announced a leap second within [`LEAP_SHADOW`].
     pub leap: bool,
     /// Reference time now.
@@ -203,11 +203,12 @@ fn check(
     {
         return Err(StepRefusal::NotATrigger(*class));
     }
-    let (offset, bound) = measured(evidence, min_offset)?;
+    let measured = measured(evidence, min_offset)?;
+    let offset = measured.offset;
     if offset.magnitude() < min_offset {
         return Ok(Decision::NotNeeded(offset));
     }
-    is_certain(evidence, offset, bound)?;
+    is_certain(evidence, measured)?;
     if evidence.leap {
         return Err(StepRefusal::Leap);
     }
@@ -219,12 +220,12 @@ fn check(
 }
 
 /// What all pools agree on.
-fn measured(evidence: &Evidence, min_offset: Duration) -> Result<(Offset, Bound), StepRefusal> {
+fn measured(evidence: &Evidence, min_offset: Duration) -> Result<Measurement, StepRefusal> {
     if evidence.contradiction {
         return Err(StepRefusal::PoolsDisagree);
     }
     let agreed = evidence.agreed.ok_or(StepRefusal::NothingMeasured)?;
-    let pools: Option<Vec<Offset>> = evidence.pools.iter().map(|p| p.map(|(offset, _)| offset)).collect();
+    let pools: Option<Vec<Offset>> = evidence.pools.iter().map(|p| p.map(|m| m.offset)).collect();
     let pools = pools.filter(|pools| pools.len() > 1).ok_or(StepRefusal::NotAllPools)?;
     let (low, high) = (pools.iter().min(), pools.iter().max());
     let apart = low.zip(high).map_or(0, |(low, high)| high.as_nanos().abs_diff(low.as_nanos()));
@@ -236,20 +237,13 @@ fn measured(evidence: &Evidence, min_offset: Duration) -> Result<(Offset, Bound)
 }
 
 /// Is the offset known well enough, whichever pool is honest?
-fn is_certain(evidence: &Evidence, offset: Offset, bound: Bound) -> Result<(), StepRefusal> {
+fn is_certain(evidence: &Evidence, Measurement { offset, bound }: Measurement) -> Result<(), StepRefusal> {
     if bound.as_duration() >= offset.magnitude() / BOUND_SHARE {
         return Err(StepRefusal::Uncertain(bound));
     }
     // A truth beyond half the way is nearer to where the step leads than to where the clock is.
-    let half = offset.as_nanos() / 2;
-    let bears_out = |(own, bound): (Offset, Bound)| {
-        if half >= 0 {
-            own.as_nanos().saturating_sub(bound.as_nanos()) > half
-        } else {
-            own.as_nanos().saturating_add(bound.as_nanos()) < half
-        }
-    };
-    if evidence.pools.iter().flatten().copied().all(bears_out) {
+    let half = Offset::from_nanos(offset.as_nanos() / 2);
+    if evidence.pools.iter().flatten().all(|own| own.certainly_beyond(half)) {
         Ok(())
     } else {
         Err(StepRefusal::OnePoolsWord)
@@ -339,8 +333,8 @@ mod tests {
         }
     }
 
-    fn of(offset: i64, bound: i64) -> (Offset, Bound) {
-        (Offset::from_nanos(offset), Bound::from_nanos(bound))
+    fn of(offset: i64, bound: i64) -> Measurement {
+        Measurement::new(Offset::from_nanos(offset), Bound::from_nanos(bound))
     }
 
     fn now() -> Wall {
@@ -380,7 +374,7 @@ mod tests {
             Trigger::Request("maintenance-1".into()),
         ] {
             for offset in [20 * SECOND, -20 * SECOND] {
-                let (offset, _) = of(offset, 2 * MS);
+                let Measurement { offset, .. } = of(offset, 2 * MS);
                 assert_eq!(
                     decide(&trigger, &all_say(offset.as_nanos(), 2 * MS), &Past::default(), &settings()),
                     Decision::Step(offset)
@@ -443,7 +437,7 @@ mod tests {
         assert_eq!(decide(&all_say(100 * MS - 1, MS)), Decision::NotNeeded(Offset::from_nanos(100 * MS - 1)));
         assert!(matches!(decide(&all_say(100 * MS, MS)), Decision::Step(..)));
         assert!(matches!(decide(&all_say(86_400 * SECOND, MS)), Decision::Step(..)));
-        let (too_large, _) = of(86_400 * SECOND + 1, 0);
+        let Measurement { offset: too_large, .. } = of(86_400 * SECOND + 1, 0);
         assert_eq!(
             decide(&all_say(86_400 * SECOND + 1, MS)),
             Decision::Refuse(StepRefusal::TooLarge(too_large))

@@ -306,7 +306,7 @@ impl Stepper {
             return self.confirm(evidence, more, now);
         }
         let Pending { trigger, since } = self.pending.clone()?;
-        let before = evidence.agreed.map(|(offset, _)| offset);
+        let before = evidence.agreed.map(|m| m.offset);
         let (result, reason) = match policy::decide(&trigger, evidence, &self.past, &self.settings) {
             Decision::Step(offset) => match ready {
                 Ok(()) => {
@@ -392,7 +392,7 @@ impl Stepper {
         let Begun { stepped: Some((method, since, trouble)), order, trigger } = self.begun.clone()? else {
             return None;
         };
-        let after = evidence.agreed.filter(|_| !evidence.contradiction).map(|(offset, _)| offset);
+        let after = evidence.agreed.filter(|_| !evidence.contradiction).map(|m| m.offset);
         if after.is_none() && (more || now.raw.since(since) < self.patience) {
             return None;
         }
@@ -452,6 +452,7 @@ mod tests {
     use super::*;
     use crate::resume::Class;
     use crate::time::Bound;
+    use crate::time::Measurement;
     use proptest::prelude::*;
 
     const SECOND: i64 = 1_000_000_000;
@@ -481,13 +482,13 @@ mod tests {
 
     /// Both pools say this, and nobody contradicts.
     fn measured(offset: i64, now: Reading) -> Evidence {
-        let said = (Offset::from_nanos(offset), Bound::from_nanos(1_000_000));
+        let said = Measurement::new(Offset::from_nanos(offset), Bound::from_nanos(1_000_000));
         Evidence {
             agreed: Some(said),
             contradiction: false,
             pools: vec![Some(said), Some(said)],
             leap: false,
-            reference: Some(now.wall.plus(said.0)),
+            reference: Some(now.wall.plus(said.offset)),
         }
     }
 

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::time::{Bound, Offset};
-use crate::verdict::Verdict;
+use crate::time::{Measurement, Offset};
 
 /// Who disciplines the clock; the label `daemon` of `drift_agent_time_daemon_info`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,19 +41,24 @@ impl Daemon {
 }
 
 /// Does a daemon believe that the clock is within the threshold, while what was measured certainly says otherwise?
-pub fn is_deceived(believes: Offset, (offset, bound): (Offset, Bound), threshold: Duration) -> bool {
-    believes.magnitude() <= threshold && Verdict::certainly_over(threshold, offset, bound)
+pub fn is_deceived(believes: Offset, measured: Measurement, threshold: Duration) -> bool {
+    believes.magnitude() <= threshold && measured.certainly_exceeds(threshold)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Bound;
 
     #[test]
     fn a_daemon_is_deceived_only_when_it_feels_well_and_certainly_is_not() {
         let of = |believes: i64, offset: i64, bound: i64| {
             let [believes, offset] = [believes, offset].map(|millis| Offset::from_nanos(millis * 1_000_000));
-            is_deceived(believes, (offset, Bound::from_nanos(bound * 1_000_000)), Duration::from_millis(100))
+            is_deceived(
+                believes,
+                Measurement::new(offset, Bound::from_nanos(bound * 1_000_000)),
+                Duration::from_millis(100),
+            )
         };
         assert!(of(0, 20_000, 5) && of(-100, -20_000, 5));
         assert!(!of(19_999, 20_000, 5), "it knows");

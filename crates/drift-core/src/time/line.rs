@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::time::{Bound, Mono, Offset, Ppb, Reading, Wall, nanos};
+use crate::time::{Bound, Measurement, Mono, Offset, Ppb, Reading, Wall, nanos};
 
 /// What an undisciplined oscillator may be off until it was measured. RFC 5905's 15 ppm is for a disciplined one.
 pub const FREQUENCY_UNKNOWN: Ppb = Ppb::from_ppm(200);
@@ -119,14 +119,14 @@ impl Line {
     }
 
     /// Offset and bound for these readings.
-    pub fn offset(&self, now: Reading) -> (Offset, Bound) {
+    pub fn offset(&self, now: Reading) -> Measurement {
         let here = self.frequency.carry(self.origin, self.at, now.raw);
-        (here.middle().minus(now.origin()), here.bound())
+        Measurement::new(here.middle().minus(now.origin()), here.bound())
     }
 
     /// Reference time at these readings.
     pub fn reference(&self, now: Reading) -> Wall {
-        now.wall.plus(self.offset(now).0)
+        now.wall.plus(self.offset(now).offset)
     }
 
     /// Age of the newest sample behind the line.
@@ -220,15 +220,15 @@ mod tests {
             raw: at(10),
             suspended: Duration::ZERO,
         };
-        assert_eq!(line.offset(reading(0)).0, Offset::ZERO);
-        assert_eq!(line.offset(reading(3 * SEC)).0, Offset::from_nanos(-3 * SEC), "set 3 s ahead");
+        assert_eq!(line.offset(reading(0)).offset, Offset::ZERO);
+        assert_eq!(line.offset(reading(3 * SEC)).offset, Offset::from_nanos(-3 * SEC), "set 3 s ahead");
     }
 
     #[test]
     fn an_estimate_ages_by_200_ppm_until_the_frequency_is_known() {
         let line = Line::new(at(0), interval(0, MS), Frequency::UNKNOWN, at(0));
         let now = Reading { wall: Wall::from_nanos(100 * SEC), raw: at(100), suspended: Duration::ZERO };
-        assert_eq!(line.offset(now).1, Bound::from_nanos(MS + 20 * MS));
+        assert_eq!(line.offset(now).bound, Bound::from_nanos(MS + 20 * MS));
     }
 
     #[test]
@@ -280,7 +280,7 @@ mod tests {
             }
             let then = now.plus(Duration::from_secs(ahead.unsigned_abs()));
             let reading = Reading { wall: Wall::from_nanos(then.as_nanos()), raw: then, suspended: Duration::ZERO };
-            let (offset, bound) = line.unwrap().offset(reading);
+            let Measurement { offset, bound } = line.unwrap().offset(reading);
             let error = offset.as_nanos() - truth(then).as_nanos();
             prop_assert!(error.abs() <= bound.as_nanos() + 2, "off by {error} ns, bound {bound:?}");
         }

@@ -4,9 +4,12 @@
 
 pub mod backoff;
 pub mod line;
+mod measurement;
 
 use std::fmt;
 use std::time::Duration;
+
+pub use self::measurement::Measurement;
 
 /// Nanoseconds in one second.
 pub const NANOS_PER_SEC: i64 = 1_000_000_000;
@@ -89,6 +92,8 @@ impl Offset {
 }
 
 impl Bound {
+    /// No uncertainty.
+    pub const ZERO: Self = Self(0);
     /// Half a second.
     pub const HALF_SECOND: Self = Self(NANOS_PER_SEC / 2);
 
