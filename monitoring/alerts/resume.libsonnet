@@ -24,7 +24,7 @@ local text = import '../lib/text.libsonnet';
             cluster_node:drift_agent_certain_excess_seconds:max > 0
               and on (cluster, node)
             sum by (cluster, node) (
-              increase(drift_agent_resume_signals_total{class=~"suspend|resume|stall"}[%(resumeWithin)s])
+              increase(drift_agent_resume_signals_total{class=~"suspend|pause|stall"}[%(resumeWithin)s])
             ) > 0
           ||| % thresholds,
           'Clock of ' + text.node + ' is ' + text.offset + ' after the machine was resumed.',

@@ -19,10 +19,10 @@ local query = import '../lib/query.libsonnet';
     ]) + panel.size(8, 8),
     panel.lines(
       'Reachability',
-      'Share of nodes for which at least one server of the pool is live.',
+      'Share of nodes for which at least one server of the pool is reachable.',
       'percentunit',
       [panel.range(
-        'avg by (pool) (max by (cluster, node, pool) (drift_agent_pool_servers{%s, state="live"}) > bool 0)' % query.pools,
+        'avg by (pool) (max by (cluster, node, pool) (drift_agent_pool_servers{%s, state="reachable"}) > bool 0)' % query.pools,
         '{{pool}}'
       )],
     ) + panel.size(8, 8),

@@ -40,10 +40,10 @@ local perCluster = [
   record('cluster:drift_agent_recommended_leeway_seconds:max', |||
     max by (cluster) (cluster_node:drift_agent_recommended_leeway_seconds:max)
   |||),
-  // By pool: the share of nodes for which none of its servers is live.
+  // By pool: the share of nodes for which none of its servers is reachable.
   record('cluster_pool:drift_agent_pool_unreachable:ratio', |||
     avg by (cluster, pool) (
-      max by (cluster, node, pool) (drift_agent_pool_servers{state="live"}) == bool 0
+      max by (cluster, node, pool) (drift_agent_pool_servers{state="reachable"}) == bool 0
     )
   |||),
 ];

@@ -1,6 +1,6 @@
 """Alerts about a whole cluster, and what must not fire any alert at all."""
 
-from agents import B_LIVE, FAILED, HEALTHY, KERNEL, OFFSET, STEPPED, THRESHOLD, agent, fleet, restarting, resumed, series
+from agents import B_REACHABLE, FAILED, HEALTHY, KERNEL, OFFSET, STEPPED, THRESHOLD, agent, fleet, restarting, resumed, series
 from cases import says
 
 # What the budget is about, and no more.
@@ -76,17 +76,17 @@ def pairwise(cases):
 
 def pools(cases):
     alert = "ClockPoolUnreachable"
-    lost = {B_LIVE: 0}
+    lost = {B_REACHABLE: 0}
     cases.fires(alert, "three of four, and one alert", fleet(3, lost) + agent("n1"), unreachable("b.example", "75%"))
     cases.fires(alert, "one of two clusters", agent("n1", lost, cluster="east") + agent("n1", cluster="west"),
                 unreachable("b.example", "100%", cluster="east"))
-    both = {B_LIVE: 0, 'drift_agent_pool_servers{pool="a.example",state="live"}': 0, OFFSET: None}
+    both = {B_REACHABLE: 0, 'drift_agent_pool_servers{pool="a.example",state="reachable"}': 0, OFFSET: None}
     cases.fires(alert, "both pools", fleet(2, both), unreachable("a.example", "100%"), unreachable("b.example", "100%"))
     bare = dict.fromkeys(HEALTHY)
-    cases.fires(alert, "26 of 51", fleet(26, {**bare, B_LIVE: 0}) + [
-        one for number in range(25) for one in agent(f"g{number}", {**bare, B_LIVE: 4})], unreachable("b.example", "51%"))
+    cases.fires(alert, "26 of 51", fleet(26, {**bare, B_REACHABLE: 0}) + [
+        one for number in range(25) for one in agent(f"g{number}", {**bare, B_REACHABLE: 4})], unreachable("b.example", "51%"))
     cases.silent("below", alert, "half of them", fleet(2, lost) + agent("n1") + agent("n2"))
-    cases.silent("below", alert, "for nine minutes", fleet(4, {B_LIVE: "0+0x9 4+0x90"}))
+    cases.silent("below", alert, "for nine minutes", fleet(4, {B_REACHABLE: "0+0x9 4+0x90"}))
     cases.silent("restart", alert, "all at once", [
         one for number in range(4) for one in restarting(f"n{number}", 9, lost)])
     cases.silent("missing", alert, "no such series", fleet(4, {key: None for key in HEALTHY if "pool_servers" in key}))
@@ -111,14 +111,14 @@ def thousand(cases):
     """One node of a thousand that drifts by 2 s, and that one has lost a pool."""
     expected = {"ClockDriftBudgetBurn": [], "ClockPoolUnreachable": [],
                 "ClockPairwiseSkewHigh": [skew("2.001s", "n1", "f0")]}
-    few = {**FEW, OFFSET: 0, B_LIVE: 4}
-    agents = agent("f0", {**few, OFFSET: 0.001}) + fleet(998, few) + agent("n1", {**few, OFFSET: -2, B_LIVE: 0})
+    few = {**FEW, OFFSET: 0, B_REACHABLE: 4}
+    agents = agent("f0", {**few, OFFSET: 0.001}) + fleet(998, few) + agent("n1", {**few, OFFSET: -2, B_REACHABLE: 0})
     cases.add_fleet("one node of a thousand", agents, 20, expected)
 
 
 def nothing(cases):
     """Ordinary days: no alert of any kind, in any minute."""
-    counted = {STEPPED: 3, FAILED: 2, resumed("resume"): 5, resumed("suspend"): 4}
+    counted = {STEPPED: 3, FAILED: 2, resumed("pause"): 5, resumed("suspend"): 4}
     gap = {key: f"{value}+0x20 stale _x4 {value}+0x90" for key, value in HEALTHY.items()}
     reset = {key: f"{value}+0x20 0+0x90" for key, value in counted.items()}
     days = {

@@ -3,14 +3,14 @@
 import re
 
 from agents import (
-    BOUND, B_LIVE, DAEMON, DRIFTING, FAILED, FREQUENCY, HEALTHY, KERNEL, OFFSET, REFUSED, STEPPED, THRESHOLD, agent, fleet, in_state,
+    BOUND, B_REACHABLE, DAEMON, DRIFTING, FAILED, FREQUENCY, HEALTHY, KERNEL, OFFSET, REFUSED, STEPPED, THRESHOLD, agent, fleet, in_state,
     restarting, resumed, state)
 from cases import says
 
 UNMEASURED = {**in_state("unknown"), OFFSET: None, BOUND: None}
 DISAGREE = {**in_state("disagree"), OFFSET: None, BOUND: None, "drift_agent_pool_disagreement_seconds": 10}
 DECEIVED = {**DRIFTING, DAEMON: -0.00002}
-RESUMED = {**DRIFTING, OFFSET: 20.5, resumed("resume"): "0 1+0x100"}
+RESUMED = {**DRIFTING, OFFSET: 20.5, resumed("pause"): "0 1+0x100"}
 EXCESS = "Even at the near end of its bound the offset is over the threshold by {}."
 SECOND = "From 1 s on, fresh tokens are refused between this node and others."
 
@@ -133,7 +133,7 @@ def add(cases):
         "the pools disagree, which is another alert": DISAGREE,
         "the agent is down, which is another alert": {**dict.fromkeys(UNMEASURED), "up": 0},
     }, [])
-    deaf = {B_LIVE: 0}
+    deaf = {B_REACHABLE: 0}
     cases.fires(
         "ClockNotMeasured", "its bound is too wide", agent("n1", {**in_state("unknown"), BOUND: 0.2}), unmeasured())
     cases.fires(
@@ -149,8 +149,8 @@ def add(cases):
     bare = dict.fromkeys(HEALTHY)
     cases.silent(
         "below", "ClockNotMeasured", "26 of 51 nodes have lost a pool",
-        agent("n1", {**UNMEASURED, **deaf}) + fleet(25, {**bare, B_LIVE: 0})
-        + [one for number in range(25) for one in agent(f"g{number}", {**bare, B_LIVE: 4})])
+        agent("n1", {**UNMEASURED, **deaf}) + fleet(25, {**bare, B_REACHABLE: 0})
+        + [one for number in range(25) for one in agent(f"g{number}", {**bare, B_REACHABLE: 4})])
     cases.silent(
         "missing", "ClockNotMeasured", "the node is gone",
         [{**one, "values": f"{one['values'].split('+')[0]}+0x10 stale"} for one in agent("n1", UNMEASURED)] + fleet(3))
@@ -175,19 +175,19 @@ def add(cases):
         "for nine minutes": {"up": "0+0x9 1+0x90"},
     }, ["up"], before={"up": 1})
 
-    proved("VMResumeUncorrected", {**RESUMED, resumed("resume"): "0 1+0x100"}, uncorrected, {
+    proved("VMResumeUncorrected", {**RESUMED, resumed("pause"): "0 1+0x100"}, uncorrected, {
         "corrected within a minute": {**RESUMED, OFFSET: "0.001 20.5 0.001+0x90"},
         "not certainly over the threshold": {**RESUMED, OFFSET: 0.1199},
-        "only the clock was set": {**RESUMED, resumed("resume"): 0, resumed("clock-set"): "0 1+0x100"},
-        "only the RTC was written": {**RESUMED, resumed("resume"): 0, resumed("rtc-written"): "0 1+0x100"},
+        "only the clock was set": {**RESUMED, resumed("pause"): 0, resumed("clock-set"): "0 1+0x100"},
+        "only the RTC was written": {**RESUMED, resumed("pause"): 0, resumed("rtc-write"): "0 1+0x100"},
         "resumed long before the drift": {
-            OFFSET: "0.001+0x65 20.5+0x90", BOUND: 0.02, resumed("resume"): "0 1+0x100"},
-    }, [OFFSET, BOUND, THRESHOLD, resumed("resume")], before={**RESUMED, resumed("resume"): "0 1 stale"})
+            OFFSET: "0.001+0x65 20.5+0x90", BOUND: 0.02, resumed("pause"): "0 1+0x100"},
+    }, [OFFSET, BOUND, THRESHOLD, resumed("pause")], before={**RESUMED, resumed("pause"): "0 1 stale"})
     cases.fires("VMResumeUncorrected", "barely certain", agent("n1", {**RESUMED, OFFSET: 0.12011}),
                 uncorrected(offset="120.1ms"), since=1)
     for kind in "suspend", "stall":
         cases.fires(
-            "VMResumeUncorrected", kind, agent("n1", {**RESUMED, resumed("resume"): 0, resumed(kind): "0 1+0x100"}),
+            "VMResumeUncorrected", kind, agent("n1", {**RESUMED, resumed("pause"): 0, resumed(kind): "0 1+0x100"}),
             uncorrected(), since=1)
 
     proved("TimeDaemonDeceived", DECEIVED, deceived, {
@@ -229,11 +229,11 @@ def thousand(cases):
         ({**DRIFTING, **knows, KERNEL: 0}, {"ClockNotDisciplined": undisciplined}),
         ({FREQUENCY: 0.00025}, {"ClockFrequencyHigh": frequency}),
         (DECEIVED, {"TimeDaemonDeceived": deceived}),
-        ({**RESUMED, DAEMON: 20.5, resumed("resume"): "0+0x10 1+0x9"}, {"VMResumeUncorrected": uncorrected}),
+        ({**RESUMED, DAEMON: 20.5, resumed("pause"): "0+0x10 1+0x9"}, {"VMResumeUncorrected": uncorrected}),
         ({STEPPED: "0+0x10 1+0x9"}, {"ClockStepped": stepped}),
         ({**DRIFTING, **knows, FAILED: "0+0x10 1+0x9"}, {"ClockStepFailed": failed}),
     ]
-    unread = {key: None for key in HEALTHY if re.search("disrupted|silent|refused|rtc-written|clock-set", key)}
+    unread = {key: None for key in HEALTHY if re.search("disrupted|unreachable|refused|rtc-write|clock-set", key)}
     agents = fleet(1000 - len(alone), unread)
     expected = {"ClockDriftExceeded": []}
     for number, (changes, alerts) in enumerate(alone):
