@@ -1,4 +1,4 @@
-// Where the time comes from.
+// The time sources.
 local panel = import '../lib/panel.libsonnet';
 local query = import '../lib/query.libsonnet';
 
@@ -26,7 +26,7 @@ local query = import '../lib/query.libsonnet';
         '{{pool}}'
       )],
     ) + panel.size(8, 8),
-    panel.lines('Exchanges by result', 'Of all nodes: accepted, or refused for this reason.', 'cps', [
+    panel.lines('Exchanges by result', 'Of all nodes: accepted, or rejected with this reason.', 'cps', [
       panel.range(
         'sum by (pool, result) (rate(drift_agent_samples_total{%s}[$__rate_interval])) > 0' % query.pools,
         '{{pool}} {{result}}'

@@ -1,9 +1,9 @@
-"""Alerts about a whole cluster, and what must not fire any alert at all."""
+"""Alerts about a whole cluster, and cases in which no alert may fire."""
 
 from agents import B_REACHABLE, FAILED, HEALTHY, KERNEL, OFFSET, STEPPED, THRESHOLD, agent, fleet, restarting, resumed, series
 from cases import says
 
-# What the budget is about, and no more.
+# Only the series that the budget uses.
 FEW = {**dict.fromkeys(HEALTHY), OFFSET: HEALTHY[OFFSET], THRESHOLD: HEALTHY[THRESHOLD]}
 OFF = {**FEW, OFFSET: -0.15}
 
@@ -13,7 +13,7 @@ def burn(severity, within, share, rate, **labels):
     return says(
         "ClockDriftBudgetBurn", severity,
         f"Clocks{where} drift too much: within {within}, {share} of node-minutes were outside the threshold.",
-        f"Over 30 days, 99.9% shall be within it; what may be outside is used up more than {rate} times too fast.", **labels)
+        f"The objective is 99.9% of node-minutes over 30 days; the error budget is used up more than {rate} times too fast.", **labels)
 
 
 def skew(apart, ahead, behind, **labels):
@@ -35,18 +35,18 @@ def unreachable(pool, share, **labels):
 def budget(cases):
     alert = "ClockDriftBudgetBurn"
     hour, day = ("critical", "an hour"), ("warning", "a day")
-    # A quarter of the window must have been watched.
+    # A quarter of the window must have been recorded.
     cases.fires(alert, "one of 69 is 1.45%", agent("n1", OFF) + fleet(68, FEW), burn(*hour, "1.449%", "14.4"), since=15)
     cases.silent("below", alert, "one of 70 is 1.43%", agent("n1", OFF) + fleet(69, FEW))
     for others, share in (332, "0.3003%"), (333, None):
         cases.add_fleet(f"one of {others + 1} for six hours", agent("n1", OFF) + fleet(others, FEW), 365, {
             alert: [burn(*day, share, "3")] if share else []})
-    # A sample is five minutes here: three hours off, and then three hours right.
+    # A sample is five minutes here: three hours outside the threshold, then three hours within.
     over = {**OFF, OFFSET: "-0.15+0x36 0.001+0x90"}
     cases.add_fleet("one of four, no longer", agent("n1", over) + fleet(3, FEW), 365, {alert: []})
     east = agent("n1", OFF, cluster="east") + agent("n2", FEW, cluster="east") + agent("n1", FEW, cluster="west")
     cases.fires(alert, "one of two clusters", east, burn(*hour, "50%", "14.4", cluster="east"), since=15)
-    # Ten minutes are 1.5% of an hour of eleven nodes; six minutes later the short window has forgotten them.
+    # Ten minutes are 1.5% of an hour of eleven nodes; six minutes later they are outside the short window.
     cases.add("fires", alert, "and stops soon after",
               agent("n1", {**OFF, OFFSET: "0.001+0x59 0.15+0x9 0.001+0x90"}) + fleet(10, FEW),
               {61: [], 73: [burn(*hour, "1.49%", "14.4")], 76: []})
@@ -99,8 +99,8 @@ def series_of_another_job():
 def no_agent(cases):
     """The other half of DriftAgentDown."""
     alert = "DriftAgentDown"
-    absent = says(alert, "critical", "Prometheus knows of no drift-agent at all.",
-                  "There is no target of the job drift-agent: no clock is watched.", job="drift-agent")
+    absent = says(alert, "critical", "Prometheus has no target of drift-agent.",
+                  "There is no target of the job drift-agent: no clock is monitored.", job="drift-agent")
     cases.fires(alert, "no target at all", series_of_another_job(), absent)
     cases.silent("restart", alert, "all at once", [
         one for number in range(4) for one in restarting(f"n{number}", 10)])
