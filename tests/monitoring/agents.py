@@ -58,7 +58,7 @@ DRIFTING = {**in_state("drifting"), OFFSET: 0.15, BOUND: 0.02}
 
 
 def series(key, values, labels):
-    """One series; a number stands for all the time, a text is promtool's own notation."""
+    """One series; a number stands for all the time, a string is in promtool's own notation."""
     name, _, own = key.rstrip("}").partition("{")
     more = ",".join(f'{label}="{value}"' for label, value in labels.items())
     return {
@@ -75,7 +75,7 @@ def agent(node, changes=None, pod=None, **labels):
 
 
 def fleet(count, changes=None):
-    """So many agents, without troubles but for these changes."""
+    """This many healthy agents, except for these changes."""
     return [one for number in range(1, count + 1) for one in agent(f"f{number}", changes)]
 
 
