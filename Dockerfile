@@ -1,4 +1,4 @@
-# The images of drift-agent: one static program, no shell, nobody's root.
+# The images of drift-agent: one static program, no shell, no root user.
 #
 #   docker build --tag drift-agent:0.1.0 .                            observes; may not step the clock
 #   docker build --tag drift-agent:0.1.0-step --target step .         may, where the pod is given CAP_SYS_TIME
@@ -12,7 +12,7 @@ ARG BUILDER=rust:1-bookworm
 FROM --platform=$BUILDPLATFORM ${BUILDER} AS dependencies
 WORKDIR /src
 ARG TARGETARCH
-# What the builder lacks is fetched: for its own architecture, nothing. Build scripts and macros are built as usual; static
+# What the builder lacks is fetched: nothing for its own architecture. Build scripts and macros are built as usual; static
 # is the program only. Packed relocations take 0.4 MB less (on amd64; other linkers leave them as they are).
 RUN case "$TARGETARCH" in \
       amd64) cpu=x86_64 package=gcc-x86-64-linux-gnu ;; \
@@ -50,8 +50,8 @@ RUN touch src/*.rs crates/*/src/*.rs \
  && DRIFT_AGENT_REVISION="$REVISION" cargo build --release --locked \
  && install -D target/*/release/drift-agent /out/drift-agent
 
-# With the one capability that steps a clock: user 65532 gets it where the pod may have it, and nowhere else can this file
-# be started. So it is not the default.
+# With the one capability that steps a clock: user 65532 gets it where the pod may have it. Elsewhere this file cannot
+# be started, so it is not the default.
 FROM build AS capable
 RUN if ! command -v setcap; then \
       apt-get update && apt-get install --yes --no-install-recommends libcap2-bin; \

@@ -24,7 +24,7 @@ test: tools lint chart rules ## Install what the tests need, then run all of the
 	cargo test --locked --workspace --doc
 	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 $(TESTS)
 
-# Each file by itself, two at a time: most of them wait for something. What one prints comes in one piece.
+# Each file by itself, two at a time, because most of them wait. The output of each is printed in one piece.
 TESTS := $(patsubst tests/%.rs,test-%,$(wildcard tests/*.rs))
 .PHONY: $(TESTS)
 $(TESTS): test-%:
@@ -36,11 +36,11 @@ chart: tools ## Check the chart without a cluster: lint, schema against the agen
 	tests/chart/run
 
 .PHONY: rules
-rules: tools ## Test alerts and recording rules with promtool, and what the chart makes of them
+rules: tools ## Test alerts and recording rules with promtool, and their rendering by the chart
 	tests/monitoring/run
 
 .PHONY: chart-render
-chart-render: tools ## Make what is made from the mixin and the chart: rules, dashboard, tables, manifests/
+chart-render: tools ## Render from the mixin and the chart: rules, dashboard, tables, manifests/
 	monitoring/render
 	tests/chart/readme
 	manifests/render
@@ -68,16 +68,18 @@ guest: ## Pause, restore and step real kernels in virtual machines
 	cargo test --locked --test guest -- --ignored --show-output --test-threads 4
 
 .PHONY: e2e-alerts
-e2e-alerts: tools ## From a clock to the person on call: agents, Prometheus, Alertmanager, a webhook
+e2e-alerts: tools ## From a clock to the notification: agents, Prometheus, Alertmanager, a webhook
 	cargo test --locked --test alerts -- --include-ignored
 
 .PHONY: lint
-lint: tools ## Formatting, clippy, licences and origins of dependencies, shellcheck
+lint: tools ## Formatting, clippy, licences and origins of dependencies, shellcheck, words
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path tests/guest-probe/Cargo.toml --target-dir target -- -D warnings
 	$(CACHE)/bin/cargo-deny --locked check bans licenses sources
 	$(CACHE)/bin/shellcheck -x $(SCRIPTS)
+	tests/words --self-test
+	tests/words
 
 .PHONY: bench
 bench: tools ## Measure memory, CPU, size and start time; writes benches/README.md
@@ -88,16 +90,16 @@ bench-fleet: tools ## Measure what a thousand agents cost the API server; writes
 	cargo bench --locked --bench fleet
 
 .PHONY: bench-load
-bench-load: tools ## Measure what the endpoint bears: requests, stuck clients; writes benches/LOAD.md
+bench-load: tools ## Measure the endpoint under load: requests, stuck clients; writes benches/LOAD.md
 	ulimit -n 12000; cargo bench --locked --bench load
 
 .PHONY: bench-resume
-bench-resume: ## Measure how soon a paused clock is right again; writes benches/RESUME.md (20 minutes)
+bench-resume: ## Measure the time until a paused clock is corrected; writes benches/RESUME.md (20 minutes)
 	tests/tools/install guest etcd kube-apiserver kubectl
 	cargo bench --locked --bench resume
 
 .PHONY: page-shots
-page-shots: ## Take pictures of the status page, to look at (target/page-shots); fetches Chromium
+page-shots: ## Take screenshots of the status page (target/page-shots); fetches Chromium
 	@tests/tools/install chromium
 	cargo test --locked --test page -- --ignored --nocapture shots
 

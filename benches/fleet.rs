@@ -53,7 +53,7 @@ fn main() {
     std::fs::write(&path, document(&table)).expect("benches/FLEET.md");
 }
 
-/// Nodes of an ordinary size: what the kubelet writes is what etcd stores anew with each of our writes.
+/// Nodes of an ordinary size: etcd stores all that the kubelet writes again with each of our writes.
 fn populate(cluster: &Cluster) -> std::path::PathBuf {
     let images: Vec<Value> = (0..50)
         .map(|n| json!({"names": [format!("registry.example/team-{n}/service@sha256:{:064x}", n), format!("registry.example/team-{n}/service:v1.{n}")], "sizeBytes": 123_456_789}))
@@ -152,12 +152,12 @@ async fn measure(cluster: &Cluster, kubeconfig: &Path) -> Vec<String> {
             format!("{:.1} s", took.as_secs_f64()),
         ),
         row("All at once: one annotation, p50 and p99", quantiles(&mut storm)),
-        row("All at once: refused for the moment (429) and sent again", format!("{refused} requests")),
+        row("All at once: rate limited (429) and sent again", format!("{refused} requests")),
         row("All at once: CPU of kube-apiserver", format!("{:.1} s", loud.cpu_seconds)),
     ]
 }
 
-/// Tries as the agent does, until it is taken; how often it was not.
+/// Tries as the agent does, until it is accepted; how often it was not.
 async fn until_taken<F: Future<Output = Result<(), ApiError>>>(write: impl Fn() -> F) -> usize {
     let mut backoff = Backoff::default();
     for refused in 0.. {
@@ -199,13 +199,13 @@ fn now() -> Wall {
     Wall::from_nanos(drift_core::time::nanos(since))
 }
 
-/// What the servers have spent so far, by their own metrics.
+/// The resources that the servers have used so far, by their own metrics.
 struct Costs {
     cpu: f64,
     etcd_bytes: f64,
 }
 
-/// What they spent in between.
+/// What they used in between.
 struct Spent {
     cpu_seconds: f64,
     cpu_share: f64,
@@ -245,6 +245,6 @@ fn document(table: &str) -> String {
          own, against\none kube-apiserver and etcd on the same two cores as the clients: the figures of the storm are those of this small machine.\n\n\
          | What | Measured |\n|---|---|\n{table}\n\nWrites grow with the number of nodes and nothing else: 5,000 nodes write five times as often when \
          quiet, 15,000 fifteen\ntimes. A node never writes more than three times at once and once a minute after, so a fleet that crosses the threshold together is \
-         one\nwrite and one event a node; what the server puts off (429) comes again after a second or two, then ever more slowly.\n"
+         one\nwrite and one event a node; a write that the server rate limits (429) is sent again after a second or two, then at growing intervals.\n"
     )
 }

@@ -1,4 +1,4 @@
-//! What the endpoint bears: requests, clients that are stuck, clients that send too much. `make bench-load` runs it and writes the
+//! The endpoint under load: requests, clients that are stuck, clients that send too much. `make bench-load` runs it and writes the
 //! tables in benches/LOAD.md.
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 #![allow(
@@ -218,7 +218,7 @@ fn measuring(agent: &Agent) -> Vec<String> {
         row("Offset, the middle 90 %", &|p| micros(at(95, &p.offsets) - at(5, &p.offsets))),
         row("Bound, median", &|p| micros(at(50, &p.bounds))),
         row("Bound, largest", &|p| micros(at(100, &p.bounds))),
-        row("Exchanges accepted, refused", &|p| format!("{:.0}, {:.0}", p.exchanges.0, p.exchanges.1)),
+        row("Exchanges accepted, rejected", &|p| format!("{:.0}, {:.0}", p.exchanges.0, p.exchanges.1)),
         row("Answer, median", &|p| latency(50, p)),
         row("Answer, 99 %", &|p| latency(99, p)),
         row("CPU of the agent", &|p| {
@@ -265,7 +265,7 @@ enum Nuisance {
 fn clients(agent: &Agent) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     [
-        (Nuisance::Silent, "connections that say nothing"),
+        (Nuisance::Silent, "connections that send nothing"),
         (Nuisance::HalfAHead, "connections with 15 KiB of a head that does not end"),
         (Nuisance::NeverReads, "connections that ask for the page and never read"),
         (Nuisance::OversizedHead, "requests with a head of 1 MiB"),
@@ -336,16 +336,16 @@ fn document(measuring: &[String], costs: &[String], clients: &[String]) -> Strin
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split_whitespace().next().unwrap_or("unknown");
     format!(
-        "# What the endpoint bears\n\n\
+        "# The endpoint under load\n\n\
          Written by `make bench-load` (`benches/load.rs`); not edited by hand. The release binary on one core, two real chronyd, a round of \
          exchanges a second, all on\nloopback; each request on a connection of its own. Figures of one machine: {machine}, \
          load average {load} at the end.\n\n\
-         ## Measuring, while `/v1/clock` is asked {RATE} times a second\n\n\
+         ## Measuring, while `/v1/clock` is requested {RATE} times a second\n\n\
          | | Calm | Under load | Calm again |\n|---|---|---|---|\n{}\n\n\
          ## A request\n\n\
          | Path | Answer | CPU, connection included |\n|---|---|---|\n{}\n\n\
-         ## Clients that waste what they can\n\n\
-         All at once, for {} s, while `/healthz` is asked every 50 ms.\n\n\
+         ## Clients that waste resources\n\n\
+         All at once, for {} s, while `/healthz` is requested every 50 ms.\n\n\
          | Who | Memory before | At most | After | `/healthz` answered |\n|---|---|---|---|---|\n{}\n",
         measuring.join("\n"),
         costs.join("\n"),

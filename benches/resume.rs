@@ -1,5 +1,5 @@
-//! How soon the clock of a machine that was paused is noticed to be wrong, and right again: in virtual machines, by the host's
-//! clock. `make bench-resume` runs it and writes the tables in benches/RESUME.md.
+//! How soon the clock of a paused machine is detected to be wrong, and corrected: in virtual machines, by the host's clock.
+//! `make bench-resume` runs it and writes the tables in benches/RESUME.md.
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 #![allow(
     clippy::cast_precision_loss,
@@ -26,9 +26,9 @@ use guest::{AMD, Daemon, Guest, Spec};
 const SECOND: Duration = Duration::from_secs(1);
 /// Runs of the first row.
 const RUNS: usize = 10;
-/// How long a time daemon has kept the clock before the pause.
+/// How long a time daemon has disciplined the clock before the pause.
 const SETTLED: Duration = Duration::from_secs(300);
-/// How long it is waited for at most: timesyncd asks every 2048 s.
+/// The longest wait: timesyncd polls every 2048 s.
 const PATIENCE: Duration = Duration::from_secs(2_400);
 const KERNEL: &str = "--step-mode kernel";
 
@@ -49,7 +49,7 @@ fn main() {
     std::fs::write(&path, document(&agent, &alone)).expect("benches/RESUME.md");
 }
 
-/// What was done to the machine, and what was seen; more than one where it was done several times.
+/// A disruption of the machine, and what was observed; more than one observation where it was repeated.
 type Row = (&'static str, Vec<Seen>);
 
 fn first_row() -> Vec<Row> {
@@ -70,8 +70,8 @@ fn others() -> Vec<Row> {
     vec![
         put_right("`stop` 2 s, `cont`", spec(), KERNEL, |guest| guest.pause(2 * SECOND)),
         put_right("`stop` 0.5 s, `cont`", spec(), KERNEL, |guest| guest.pause(SECOND / 2)),
-        put_right("`stop` 20 s, `cont`; a processor by AMD", amd(), KERNEL, |guest| guest.pause(20 * SECOND)),
-        put_right("`stop` 0.5 s, `cont`; a processor by AMD", amd(), KERNEL, |guest| guest.pause(SECOND / 2)),
+        put_right("`stop` 20 s, `cont`; an AMD processor", amd(), KERNEL, |guest| guest.pause(20 * SECOND)),
+        put_right("`stop` 0.5 s, `cont`; an AMD processor", amd(), KERNEL, |guest| guest.pause(SECOND / 2)),
         put_right("saved, restored 8 s later in a new QEMU", spec(), KERNEL, |guest| {
             guest.save_and_restore(8 * SECOND)
         }),
@@ -97,7 +97,7 @@ fn others() -> Vec<Row> {
             (CHRONY_AND_AGENT, vec![scene.stepped(since)])
         },
         left_alone("QEMU frozen for 10 s", spec(), KERNEL, |scene| scene.guest.freeze(10 * SECOND)),
-        left_alone("somebody else's step of +3 s", spec(), KERNEL, |scene| {
+        left_alone("a step of +3 s by another process", spec(), KERNEL, |scene| {
             let since = Instant::now();
             scene.guest.step(3.0);
             since
@@ -112,14 +112,14 @@ fn others() -> Vec<Row> {
             |scene| scene.guest.pause(5 * SECOND),
         ),
         left_alone_by(
-            "`stop` 5 s, `cont`; one pool lies by 10 s",
+            "`stop` 5 s, `cont`; one pool is 10 s off",
             Scene::with_pools(spec(), [false, true], KERNEL),
             |scene| {
                 scene.pools.behave(lie);
                 scene.guest.pause(5 * SECOND)
             },
         ),
-        left_alone("`stop` 5 s, `cont`; both pools dead", spec(), KERNEL, |scene| {
+        left_alone("`stop` 5 s, `cont`; both pools unreachable", spec(), KERNEL, |scene| {
             scene.pools.behave(Behaviour::Silent);
             scene.guest.pause(5 * SECOND)
         }),
@@ -127,7 +127,7 @@ fn others() -> Vec<Row> {
 }
 
 const AGENT: &str = "`stop` 20 s, `cont`";
-const CHRONY_AND_AGENT: &str = "`stop` 20 s, `cont`; chrony keeps the clock, `step.mode: auto`";
+const CHRONY_AND_AGENT: &str = "`stop` 20 s, `cont`; chrony disciplines the clock, `step.mode: auto`";
 
 fn put_right(
     what: &'static str,
@@ -141,7 +141,7 @@ fn put_right(
     (what, vec![scene.stepped(since)])
 }
 
-/// Watched for long enough that a step would have been made.
+/// Observed for long enough that a step would have been made.
 fn left_alone(
     what: &'static str,
     spec: Spec,
@@ -155,7 +155,7 @@ fn left_alone_by(what: &'static str, mut scene: Scene, act: impl FnOnce(&mut Sce
     let since = act(&mut scene);
     scene.detected(since);
     std::thread::sleep(10 * SECOND);
-    // The table says "not" of these: it must not be said of a clock that was stepped.
+    // The table has "not" for these, which must not stand for a clock that was stepped.
     assert_eq!(scene.metrics().expect("the agent").steps("stepped"), 0, "{what}");
     (what, vec![scene.detected(since)])
 }
@@ -233,12 +233,12 @@ fn rows(all: &[Row]) -> String {
 
 fn document(agent: &str, alone: &str) -> String {
     format!(
-        "# After a pause\n\nWritten by `make bench-resume` (`benches/resume.rs`); not edited by hand. Virtual machines (QEMU without KVM, a processor by Intel unless said, Debian's kernel), the \
+        "# After a pause\n\nWritten by `make bench-resume` (`benches/resume.rs`); not edited by hand. Virtual machines (QEMU without KVM, an Intel processor unless stated, Debian's kernel), the \
          static\nrelease binary in them, two chronyd on the host as the pools, the default interval of 64 s. All times are the host's, counted from the moment \
-         the\nmachine went on; the guest's clock is read by a program of its own every 20 ms, not taken from the agent. Detected: the agent's line in the log.\nStepped: \
+         the\nmachine went on; the guest's clock is read by a separate program every 20 ms, not taken from the agent. Detected: the agent's line in the log.\nStepped: \
          the clock is within 100 ms. An offset is positive when the guest is behind; of several runs, the worst one afterwards is shown.\n\n\
          | What happened | Detected after | Stepped after | Offset before | Offset after |\n|---|---|---|---|---|\n{agent}\n\n\
-         The same pause of 20 s with a time daemon that has kept the clock for five minutes:\n\n\
-         | Who keeps the clock | Offset after the pause | Within 100 ms after |\n|---|---|---|\n{alone}\n"
+         The same pause of 20 s with a time daemon that has disciplined the clock for five minutes:\n\n\
+         | Process that disciplines the clock | Offset after the pause | Within 100 ms after |\n|---|---|---|\n{alone}\n"
     )
 }

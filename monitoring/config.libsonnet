@@ -1,12 +1,12 @@
-// What the rules and the dashboard can be told. This is the one place for thresholds: monitoring/render writes the two
-// marked blocks into the chart's values.yaml, comments and all.
+// Settings of the rules and the dashboard. This is the one place for thresholds: monitoring/render writes the two
+// marked blocks into the chart's values.yaml, with their comments.
 {
   _config+:: {
     // The label `job` of the agents' targets.
     job: 'drift-agent',
-    // Where the runbooks can be read; `/ALERT.md` is put behind it.
+    // Base URL of the runbooks; `/ALERT.md` is appended.
     runbookBaseUrl: 'docs/runbooks',
-    // Whether to watch services that export jwt_age_at_verify_seconds.
+    // Whether to monitor services that export jwt_age_at_verify_seconds.
     tokens: false,
 
     // The threshold of a drift is not here: it is what each agent runs with (`config.threshold`, 100 ms).
@@ -16,19 +16,19 @@
       criticalDriftSeconds: 1,
       // -- `ClockPairwiseSkewHigh`: seconds between the two clocks of a cluster that are furthest apart.
       pairwiseSkewSeconds: 1,
-      // -- `ClockDriftBudgetBurn`: percentage of node-minutes that shall be within the threshold of a drift, over 30 days.
+      // -- `ClockDriftBudgetBurn`: objective: percentage of node-minutes within the threshold of a drift, over 30 days.
       sloPercent: 99.9,
-      // -- How many times too fast the budget is used up for the fast pair of windows: `14.4` is 2% of it within an hour.
+      // -- Burn rate of the error budget for the fast pair of windows: `14.4` is 2% of it within an hour.
       burnRateFast: 14.4,
       // -- The same for the slow pair: `3` is 10% of it within a day.
       burnRateSlow: 3,
       // -- `ClockPoolUnreachable`: percentage of nodes that must have lost the pool.
       poolUnreachablePercent: 50,
-      // -- `ClockFrequencyHigh`: error of the oscillator, in millionths. Linux cannot correct more than 500.
+      // -- `ClockFrequencyHigh`: error of the oscillator, in ppm. Linux cannot correct more than 500.
       frequencyPpm: 200,
-      // -- `VMResumeUncorrected`: how long after a resume a drift is put down to it.
+      // -- `VMResumeUncorrected`: how long after a resume a drift is attributed to it.
       resumeWithin: '1h',
-      // -- `ClockStepped` and `ClockStepFailed`: how long a step is told of.
+      // -- `ClockStepped` and `ClockStepFailed`: how long they fire after a step.
       steppedWithin: '15m',
       // -- `TokensFromTheFuture` and `TokenAgeShifted`: seconds that tokens' ages may be off.
       tokenAgeSeconds: 2,

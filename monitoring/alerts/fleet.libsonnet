@@ -6,8 +6,8 @@ local text = import '../lib/text.libsonnet';
   local lib = (import '../lib/alert.libsonnet')(config),
   local thresholds = lib.thresholds,
 
-  // Two windows: the long one says that it matters, the short one that it still goes on. A quarter of the long one must have
-  // been watched, or the first minutes after an installation would count for a day.
+  // Two windows: the long one shows that it matters, the short one that it continues. A quarter of the long one must have
+  // been recorded, or the first minutes after an installation would count for a day.
   local burn(severity, rate, long, short, quarter, longInWords) = lib.alert(
     'ClockDriftBudgetBurn',
     severity,
@@ -22,7 +22,7 @@ local text = import '../lib/text.libsonnet';
     ||| % { rate: rate, long: long, short: short, quarter: quarter, slo: thresholds.sloPercent },
     'Clocks' + text.inCluster + ' drift too much: within ' + longInWords +
     ', {{ humanizePercentage $value }} of node-minutes were outside the threshold.',
-    'Over 30 days, %s%% shall be within it; what may be outside is used up more than %s times too fast.' %
+    'The objective is %s%% of node-minutes over 30 days; the error budget is used up more than %s times too fast.' %
     [thresholds.sloPercent, rate],
   ),
 
@@ -35,7 +35,7 @@ local text = import '../lib/text.libsonnet';
         lib.alert(
           'ClockPairwiseSkewHigh',
           'warning',
-          'two clocks of a cluster are more than %(pairwiseSkewSeconds)s s apart: what a token of one node meets on another' %
+          'two clocks of a cluster are more than %(pairwiseSkewSeconds)s s apart: the skew between issuer and verifier of a token' %
           thresholds,
           'cluster:drift_agent_pairwise_skew_seconds:max > %(pairwiseSkewSeconds)s' % thresholds,
           'Two clocks' + text.inCluster + ' are {{ humanizeDuration $value }} apart.',
@@ -55,10 +55,10 @@ local text = import '../lib/text.libsonnet';
         lib.alert(
           'DriftAgentDown',
           'critical',
-          'Prometheus knows of no agent at all',
+          'Prometheus has no target of the agents',
           'absent(up{job="%(job)s"})' % config,
-          'Prometheus knows of no drift-agent at all.',
-          'There is no target of the job %(job)s: no clock is watched.' % config,
+          'Prometheus has no target of drift-agent.',
+          'There is no target of the job %(job)s: no clock is monitored.' % config,
         ),
       ],
     }],

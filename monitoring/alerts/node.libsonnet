@@ -34,15 +34,15 @@ local text = import '../lib/text.libsonnet';
             abs(cluster_node:drift_agent_offset_seconds:max) >= %(criticalDriftSeconds)s
           ||| % thresholds,
           'Clock of ' + text.node + ' is ' + text.offset + '.',
-          'From %(criticalDriftSeconds)s s on, fresh tokens are refused between this node and others.' % thresholds,
+          'From %(criticalDriftSeconds)s s on, fresh tokens are rejected between this node and others.' % thresholds,
         ),
         lib.alert(
           'ClockPoolsDisagree',
           'warning',
-          'to a node, its time servers contradict each other: nobody can say what time it is',
+          "a node's time servers contradict each other, so no offset is reported",
           'max by (cluster, node) (drift_agent_state{state="disagree"}) == 1',
-          'To ' + text.node + ' the NTP servers contradict each other' + text.disagreement + '.',
-          'No offset is claimed while this lasts, so a drift would not be seen. Near a leap second, pools that smear it and ' +
+          'NTP servers of ' + text.node + ' contradict each other' + text.disagreement + '.',
+          'The agent reports no offset meanwhile, so a drift would not be detected. Near a leap second, pools that smear it and ' +
           'pools that do not are up to half a second apart.',
         ),
         lib.alert(
@@ -61,13 +61,13 @@ local text = import '../lib/text.libsonnet';
             cluster_pool:drift_agent_pool_unreachable:ratio * 100 > %(poolUnreachablePercent)s
           ||| % (config + thresholds),
           'Clock of ' + text.node + ' is not measured.',
-          'The agent runs and has no offset, or only one with a bound wider than the threshold: how wrong the clock is, nobody ' +
-          'knows. Most other nodes reach the pools.',
+          'The agent runs and has no offset, or only one with a bound wider than the threshold: the error of the clock is ' +
+          'unknown. Most other nodes reach the pools.',
         ),
         lib.alert(
           'ClockNotDisciplined',
           'warning',
-          'a node drifts, and its kernel says that nobody disciplines the clock; neither alone is told of',
+          'a node drifts, and its kernel reports that no process disciplines the clock; either alone does not fire',
           |||
             cluster_node:drift_agent_offset_seconds:max
               and on (cluster, node)
@@ -76,7 +76,7 @@ local text = import '../lib/text.libsonnet';
             max by (cluster, node) (drift_agent_state{state="drifting"}) == 1
           |||,
           'Clock of ' + text.node + ' is ' + text.offset + ', and no time daemon corrects it.',
-          'The kernel says that its clock is not synchronised (STA_UNSYNC): chronyd, systemd-timesyncd or ntpd is not running, ' +
+          'The kernel reports that its clock is not synchronised (STA_UNSYNC): chronyd, systemd-timesyncd or ntpd is not running, ' +
           'or reaches no server.',
         ),
         lib.alert(
@@ -90,7 +90,7 @@ local text = import '../lib/text.libsonnet';
           ||| % thresholds,
           'Oscillator of ' + text.node + ' runs {{ reReplaceAll "^-" "" (printf "%.0f" $value) }} ppm too ' +
           '{{ if lt $value 0.0 }}fast{{ else }}slow{{ end }}.',
-          'Linux corrects no more than 500 ppm; 100 ppm are 8.6 s a day for a clock that nobody corrects.' + text.offsetNow,
+          'Linux corrects no more than 500 ppm; 100 ppm are 8.6 s a day for an uncorrected clock.' + text.offsetNow,
         ),
         lib.alert(
           'DriftAgentDown',
@@ -98,7 +98,7 @@ local text = import '../lib/text.libsonnet';
           'an agent cannot be scraped',
           'max by (cluster, node) (up{job="%(job)s"}) == 0' % config,
           'The drift-agent of ' + text.node + ' does not answer.',
-          'Prometheus knows the agent and cannot scrape it: a drift of this node would not be seen.',
+          'Prometheus knows the agent and cannot scrape it: a drift of this node would not be detected.',
         ),
       ],
     }],

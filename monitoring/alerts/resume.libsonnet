@@ -1,4 +1,4 @@
-// What a pause, a restore or a migration of the machine does to its clock, and what was done about it.
+// About the clock after a pause, a restore or a migration of the machine, and about steps.
 local text = import '../lib/text.libsonnet';
 
 {
@@ -24,7 +24,7 @@ local text = import '../lib/text.libsonnet';
             cluster_node:drift_agent_certain_excess_seconds:max > 0
               and on (cluster, node)
             sum by (cluster, node) (
-              increase(drift_agent_resume_signals_total{class=~"suspend|resume|stall"}[%(resumeWithin)s])
+              increase(drift_agent_resume_signals_total{class=~"suspend|pause|stall"}[%(resumeWithin)s])
             ) > 0
           ||| % thresholds,
           'Clock of ' + text.node + ' is ' + text.offset + ' after the machine was resumed.',
@@ -34,7 +34,7 @@ local text = import '../lib/text.libsonnet';
         lib.alert(
           'TimeDaemonDeceived',
           'warning',
-          "a node's time daemon believes that it is within the threshold, and certainly it is not: " +
+          "a node's time daemon reports an offset within the threshold, and the clock is certainly outside: " +
           'chrony, for ten minutes after a resume',
           |||
             0 * (
@@ -47,9 +47,9 @@ local text = import '../lib/text.libsonnet';
               and on (cluster, node)
             cluster_node:drift_agent_certain_excess_seconds:max > 0
           |||,
-          'Clock of ' + text.node + ' is ' + text.offset + ', and {{ $labels.daemon }} does not know it.',
-          'The time daemon reports an offset within the threshold: it will not correct the clock soon, and what watches the ' +
-          'daemon alone sees nothing.',
+          'Clock of ' + text.node + ' is ' + text.offset + ', and {{ $labels.daemon }} does not report it.',
+          'The time daemon reports an offset within the threshold: it will not correct the clock soon, and monitoring of ' +
+          'the daemon alone shows no problem.',
         ),
         lib.alert(
           'ClockStepped',
@@ -57,15 +57,15 @@ local text = import '../lib/text.libsonnet';
           "a node's clock was stepped",
           steps('stepped'),
           'Clock of ' + text.node + ' was stepped ({{ $labels.method }}).',
-          'Its time jumped: logs and leases of this node may look odd around that instant.' + text.offsetNow,
+          'Its time jumped: logs and leases of this node may be inconsistent around that instant.' + text.offsetNow,
         ),
         lib.alert(
           'ClockStepFailed',
           'warning',
-          "a node's clock was to be stepped, and that failed",
+          "a step of a node's clock failed",
           steps('failed'),
           'Clock of ' + text.node + ' could not be stepped ({{ $labels.method }}).',
-          'A step was due and failed; the agent says why in its log and in an event.' + text.offsetNow,
+          'A step was due and failed; its log and an event have the reason.' + text.offsetNow,
         ),
       ],
     }],

@@ -30,7 +30,7 @@ local text = import '../lib/text.libsonnet';
           thresholds,
           'cluster_job_instance:jwt_age_at_verify_seconds:p99_5m < -%(tokenAgeSeconds)s' % thresholds,
           'Tokens that ' + verifier + ' verifies were issued ' + text.seconds + ' in its future.',
-          'So says p99 of their age. The clock of the verifier is behind, or that of the issuer is ahead.',
+          'This is p99 of their age. The clock of the verifier is behind, or that of the issuer is ahead.',
         ),
         lib.alert(
           'TokenAgeShifted',
@@ -47,7 +47,7 @@ local text = import '../lib/text.libsonnet';
           ||| % thresholds,
           'Fresh tokens look ' + text.seconds + ' {{ if lt $value 0.0 }}younger{{ else }}older{{ end }} to ' + verifier +
           ' than an hour ago.',
-          'So says p5 of their age: a clock has moved, that of the verifier or that of the issuer.',
+          'This is p5 of their age: the clock of the verifier or of the issuer has moved.',
         ),
       ],
     }],

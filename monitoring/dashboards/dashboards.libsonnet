@@ -43,7 +43,7 @@ local annotation(name, color, metric, selector, by) = {
       links: [],
       annotations: { list: [
         annotation('stepped', 'purple', 'steps_total', 'result="stepped"', 'method'),
-        annotation('resumed', 'orange', 'resume_signals_total', 'class=~"suspend|resume|stall"', 'class'),
+        annotation('resumed', 'orange', 'resume_signals_total', 'class=~"suspend|pause|stall"', 'class'),
       ] },
       templating: { list: [
         { type: 'datasource', name: 'datasource', label: 'Data source', query: 'prometheus', refresh: 1, hide: 0, current: {} },

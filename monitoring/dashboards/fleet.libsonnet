@@ -1,4 +1,4 @@
-// All nodes at one look.
+// Overview of all nodes.
 local panel = import '../lib/panel.libsonnet';
 local query = import '../lib/query.libsonnet';
 
@@ -12,11 +12,11 @@ local ofTheWorst(expr) = panel.table('%s\n  and on (cluster, node) %s' % [expr, 
     ]) + panel.size(8, 4),
     panel.stat(
       'Furthest apart',
-      'The two clocks of a cluster that are furthest apart: what a token of one meets on the other.',
+      'The two clocks of a cluster that are furthest apart: the skew between issuer and verifier of a token.',
       's',
       [panel.instant('max(%s)' % query.apart)],
     ) + panel.size(5, 4),
-    panel.stat('Recommended leeway', 'What the most cautious agent recommends to verifiers of tokens.', 's', [
+    panel.stat('Recommended leeway', 'The largest leeway that an agent recommends to token verifiers.', 's', [
       panel.instant('max(drift_agent_recommended_leeway_seconds{%s})' % query.fleet),
     ]) + panel.size(5, 4),
     panel.stat(
@@ -43,7 +43,7 @@ local ofTheWorst(expr) = panel.table('%s\n  and on (cluster, node) %s' % [expr, 
       ]),
       ofTheWorst(query.ofNodes('recommended_leeway_seconds')),
     ]) + panel.size(10, 9),
-    panel.lines('Furthest apart, and leeway', 'Verifiers with less leeway than the skew refuse good tokens.', 's', [
+    panel.lines('Furthest apart, and leeway', 'Verifiers with less leeway than the skew reject valid tokens.', 's', [
       panel.range(query.apart, 'furthest apart {{cluster}}'),
       panel.range(
         'max by (cluster) (drift_agent_recommended_leeway_seconds{%s})' % query.fleet,

@@ -34,24 +34,24 @@ local dashedRed = {
         looks('-threshold', dashedRed),
       ] },
     } + panel.size(16, 9),
-    panel.states('State', 'What the agent says about this clock.', [
+    panel.states('State', 'The state that the agent reports for this clock.', [
       panel.range('max by (state) (drift_agent_state{%s})' % query.node, '{{state}}'),
     ]) + panel.size(8, 9),
-    panel.lines('By pool', 'What each pool says of this clock. ' + query.sign, 's', [
+    panel.lines('By pool', 'The offset of this clock by each pool. ' + query.sign, 's', [
       panel.range('max by (pool) (drift_agent_pool_offset_seconds{%s, pool=~"$pool"})' % query.node, '{{pool}}'),
     ]) + panel.size(8, 8),
     panel.lines(
       'Time daemon',
-      'What the daemon believes, and what is measured: after a pause it may be wrong for minutes.',
+      'The offset that the daemon reports, and the measured one. After a pause the daemon may be wrong for minutes.',
       's',
       [
-        panel.range('max by (daemon) (drift_agent_daemon_offset_seconds{%s})' % query.node, '{{daemon}} believes'),
+        panel.range('max by (daemon) (drift_agent_daemon_offset_seconds{%s})' % query.node, '{{daemon}} reports'),
         panel.range(query.ofNodes('offset_seconds', query.node), 'measured'),
       ],
     ) + panel.size(8, 8),
     panel.lines(
       'Frequency',
-      'Error of the oscillator itself, and what the kernel corrects. Above 0 it is too slow.',
+      'Error of the oscillator itself, and the correction by the kernel. Above 0 the oscillator is too slow.',
       'ppm',
       [
         panel.range('1e6 * ' + query.ofNodes('frequency_error_ratio', query.node), 'oscillator'),
@@ -59,15 +59,15 @@ local dashedRed = {
       ],
     ) + panel.size(8, 8),
     panel.lines(
-      'Resumes and clocks set',
-      'Signs that the machine stood still, or that somebody set a clock.',
+      'Disruptions',
+      'Clock disruptions detected, by class.',
       'short',
       [panel.range(
         'sum by (class) (increase(drift_agent_resume_signals_total{%s}[$__rate_interval]))' % query.node,
         '{{class}}'
       )],
     ) + panel.size(8, 7),
-    panel.lines('Steps', 'Reasons to step the clock, by who stepped it and what came of it.', 'short', [
+    panel.lines('Steps', 'Step triggers, by method and result.', 'short', [
       panel.range(
         'sum by (method, result) (increase(drift_agent_steps_total{%s}[$__rate_interval]))' % query.node,
         '{{method}} {{result}}'
@@ -75,7 +75,7 @@ local dashedRed = {
     ]) + panel.size(8, 7),
     panel.states(
       'Daemon, kernel and signals',
-      'Who disciplines the clock, whether the kernel says so, and which signals of a resume there are.',
+      'The process that disciplines the clock, the kernel synchronisation flag, and the available disruption signals.',
       [
         panel.range('max by (daemon) (drift_agent_time_daemon_info{%s})' % query.node, 'daemon: {{daemon}}'),
         panel.range(query.ofNodes('kernel_synchronized', query.node), 'kernel synchronised'),

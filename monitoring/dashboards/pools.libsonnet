@@ -1,4 +1,4 @@
-// Where the time comes from.
+// The time sources.
 local panel = import '../lib/panel.libsonnet';
 local query = import '../lib/query.libsonnet';
 
@@ -19,14 +19,14 @@ local query = import '../lib/query.libsonnet';
     ]) + panel.size(8, 8),
     panel.lines(
       'Reachability',
-      'Share of nodes for which at least one server of the pool is live.',
+      'Share of nodes for which at least one server of the pool is reachable.',
       'percentunit',
       [panel.range(
-        'avg by (pool) (max by (cluster, node, pool) (drift_agent_pool_servers{%s, state="live"}) > bool 0)' % query.pools,
+        'avg by (pool) (max by (cluster, node, pool) (drift_agent_pool_servers{%s, state="reachable"}) > bool 0)' % query.pools,
         '{{pool}}'
       )],
     ) + panel.size(8, 8),
-    panel.lines('Exchanges by result', 'Of all nodes: accepted, or refused for this reason.', 'cps', [
+    panel.lines('Exchanges by result', 'Of all nodes: accepted, or rejected with this reason.', 'cps', [
       panel.range(
         'sum by (pool, result) (rate(drift_agent_samples_total{%s}[$__rate_interval])) > 0' % query.pools,
         '{{pool}} {{result}}'

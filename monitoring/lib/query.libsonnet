@@ -1,6 +1,6 @@
 // What the dashboard's queries have in common. They need the metrics only, not the recording rules.
 {
-  // Selectors, by what the variables say.
+  // Selectors from the variables.
   fleet: 'cluster=~"$cluster"',
   node: 'cluster=~"$cluster", node="$node"',
   pools: 'cluster=~"$cluster", pool=~"$pool"',

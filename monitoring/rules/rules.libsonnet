@@ -1,5 +1,5 @@
-// Recording rules, in the order in which one needs the other. `cluster` is kept where there is such a label; labels of
-// the pod are not, so that a series goes on when the pod is replaced.
+// Recording rules, each after those that it uses. `cluster` is kept where there is such a label; labels of
+// the pod are not, so that a series continues when the pod is replaced.
 local record(name, expr) = { record: name, expr: std.stripChars(expr, '\n') };
 
 local perNode = [
@@ -40,15 +40,15 @@ local perCluster = [
   record('cluster:drift_agent_recommended_leeway_seconds:max', |||
     max by (cluster) (cluster_node:drift_agent_recommended_leeway_seconds:max)
   |||),
-  // By pool: the share of nodes for which none of its servers is live.
+  // By pool: the share of nodes for which none of its servers is reachable.
   record('cluster_pool:drift_agent_pool_unreachable:ratio', |||
     avg by (cluster, pool) (
-      max by (cluster, node, pool) (drift_agent_pool_servers{state="live"}) == bool 0
+      max by (cluster, node, pool) (drift_agent_pool_servers{state="reachable"}) == bool 0
     )
   |||),
 ];
 
-// Node-minutes are those in which a node was measured: what is not known is another alert's affair.
+// Only the minutes in which a node was measured count: ClockNotMeasured covers the others.
 local share = [
   record('cluster:drift_agent_within_threshold:sum', 'sum by (cluster) (cluster_node:drift_agent_within_threshold:bool)'),
   record('cluster:drift_agent_within_threshold:count', |||

@@ -23,7 +23,7 @@ stop() { # stop NAME
     unset "PID[$1]"
 }
 
-# Polls until COMMAND succeeds; fails when SECONDS have passed, or when something that was started has ended.
+# Polls until COMMAND succeeds; fails when SECONDS have passed, or when a program that was started has ended.
 await() { # await SECONDS WHAT COMMAND [ARGUMENT...]
     local deadline=$((SECONDS + $1)) what=$2 name
     shift 2
@@ -35,7 +35,7 @@ await() { # await SECONDS WHAT COMMAND [ARGUMENT...]
             return 1
         done
         if ((SECONDS > deadline)); then
-            printf 'waited in vain for %s\n' "$what" >&2
+            printf 'timed out waiting for %s\n' "$what" >&2
             return 1
         fi
         sleep 0.1
@@ -170,7 +170,7 @@ makeIPTablesUtilChains: false
 clusterDNS: [$NODE_IP]
 clusterDomain: cluster.local
 resolvConf: ""
-# What cannot be pulled must not be deleted.
+# Images that cannot be pulled must not be deleted.
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 evictionHard: {memory.available: 50Mi}

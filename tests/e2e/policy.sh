@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the chart's admission policies allow and deny, asked of a real API server. The service account is given every
+# What the chart's admission policies allow and deny, tested with a real API server. The service account is given every
 # right over Nodes and events first, so that each denial is the policies' own, not RBAC's.
 #
 # In: KUBECONFIG, API, RUN, NODE as in cluster.sh; the chart is installed in namespace $1 with the service account $2.
@@ -67,7 +67,7 @@ policy_cases() { # policy_cases NAMESPACE ACCOUNT
 
     allowed 'an annotation of its own' "$own" "${patch[@]}" '{"metadata": {"annotations": {"drift-agent.io/test": "1"}}}'
     allowed 'to remove it' "$own" "${patch[@]}" '{"metadata": {"annotations": {"drift-agent.io/test": null}}}'
-    allowed 'what it says of a step' "$own" "${patch[@]}" \
+    allowed 'the annotations about a step' "$own" "${patch[@]}" \
         '{"metadata": {"annotations": {"drift-agent.io/last-step": "1", "drift-agent.io/step-result": "1"}}}'
     allowed 'nothing at all' "$own" "${patch[@]}" '{}'
     allowed 'its own condition' "$own" patch node "$NODE" --subresource=status --type=strategic \
@@ -86,14 +86,14 @@ policy_cases() { # policy_cases NAMESPACE ACCOUNT
         '{"metadata": {"annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": null}}}'
     denied 'only change annotations under' 'a name that only begins alike' "$own" "${patch[@]}" \
         '{"metadata": {"annotations": {"drift-agent.io.example.com/a": "1"}}}'
-    denied 'for people to write' 'a request to step' "$own" "${patch[@]}" \
+    denied 'for operators to write' 'a request to step' "$own" "${patch[@]}" \
         '{"metadata": {"annotations": {"drift-agent.io/step-request": "1"}}}'
     kubectl annotate node "$NODE" drift-agent.io/step-request=1 >/dev/null
-    allowed "its own beside a person's request" "$own" "${patch[@]}" \
+    allowed "its own annotations beside an operator's request" "$own" "${patch[@]}" \
         '{"metadata": {"annotations": {"drift-agent.io/step-result": null, "drift-agent.io/last-step": null}}}'
-    denied 'for people to write' "to change a person's request" "$own" "${patch[@]}" \
+    denied 'for operators to write' "to change an operator's request" "$own" "${patch[@]}" \
         '{"metadata": {"annotations": {"drift-agent.io/step-request": "2"}}}'
-    denied 'for people to write' "to remove a person's request" "$own" "${patch[@]}" \
+    denied 'for operators to write' "to remove an operator's request" "$own" "${patch[@]}" \
         '{"metadata": {"annotations": {"drift-agent.io/step-request": null}}}'
     kubectl annotate node "$NODE" drift-agent.io/step-request- >/dev/null
     denied 'labels, finalizers or owners' 'a label' "$own" "${patch[@]}" '{"metadata": {"labels": {"a": "1"}}}'
@@ -113,7 +113,7 @@ policy_cases() { # policy_cases NAMESPACE ACCOUNT
         --patch '{"spec": {"unschedulable": true}}'
     denied 'only update the status' 'a new Node' "$own" create -f - \
         <<<'{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "new"}}'
-    # Admission asks for a deletion with the old object only; the policy fails, and so it is denied.
+    # For a deletion, admission has the old object only; the policy fails, so the deletion is denied.
     denied 'ValidatingAdmissionPolicy' 'to delete its Node' "$own" delete node "$NODE" --wait=false
     denied "may only send events about that Node" 'an event about another node' "$own" create -f - \
         < <(event "$other" drift-agent.io/agent)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The world around the test cluster, for tests only: two NTP servers whose time is off by as much as a file says, and
+"""The world around the test cluster, for tests only: two NTP servers whose time is off by the value in a file, and
 a DNS server that knows the names in a file. One thread, read afresh with every question.
 
 usage: servers.py NODE-ADDRESS OFFSET-FILE HOSTS-FILE NTP-ADDRESS...

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# What a person does with the chart, step by step; sourced by tests/e2e/run, which has the words used here.
+# What an operator does with the chart, step by step; sourced by tests/e2e/run, which has the functions used here.
 
 OWN=$HERE/values.yaml
 CHART_ARGUMENTS=(drift-agent "$CHART" --namespace time --values "$OWN" --wait --timeout 60s)
@@ -59,7 +59,7 @@ near "$(annotation offset-seconds)" 0.25
 kubectl describe node "$NODE" >"$RUN/describe"
 grep -E 'drift-agent|ClockDrift' "$RUN/describe"
 
-step 'the agent killed: it comes back, and knows since when the clock drifts'
+step 'the agent killed: it restarts, and keeps since when the clock drifts'
 since=$(annotation exceeded-since)
 transition=$(condition lastTransitionTime)
 kill -KILL "$(agent_pid)"
@@ -69,7 +69,7 @@ await 30 'the agent' restarted
 [[ $(annotation clock-state) == drifting && $(annotation exceeded-since) == "$since" ]]
 [[ $(condition status) == True && $(condition lastTransitionTime) == "$transition" ]]
 
-step 'back in time: what was told is taken back'
+step 'back within the threshold: annotation, condition and event'
 set_offset 0
 await 6 'the annotation' is_annotated clock-state in-sync
 await 2 'the condition' is_condition status False
@@ -85,17 +85,17 @@ kubectl drain "$NODE" --ignore-daemonsets --timeout 30s >/dev/null 2>&1
 [[ $(agent_pod '{.items[*].status.phase}') == Running ]]
 kubectl uncordon "$NODE" >/dev/null
 
-step 'an upgrade to wrong values is refused, by their names, and changes nothing'
-refused() { # refused NAME ARGUMENT...
+step 'an upgrade to invalid values is rejected, by their names, and changes nothing'
+rejected() { # rejected NAME ARGUMENT...
     local name=$1 answer
     shift
-    answer=$(helm upgrade "${CHART_ARGUMENTS[@]}" "$@" 2>&1) && fail "taken: $*"
-    [[ $answer == *"$name"* ]] || fail "refused, but without \"$name\": $answer"
+    answer=$(helm upgrade "${CHART_ARGUMENTS[@]}" "$@" 2>&1) && fail "accepted: $*"
+    [[ $answer == *"$name"* ]] || fail "rejected, but without \"$name\": $answer"
 }
-refused config/threshold --set config.threshold=11s
-refused config/pools --set 'config.pools={ntp-a.test}'
-refused config.staleAfter --set config.interval=5s
-refused thresold --set config.thresold=50ms
+rejected config/threshold --set config.threshold=11s
+rejected config/pools --set 'config.pools={ntp-a.test}'
+rejected config.staleAfter --set config.interval=5s
+rejected thresold --set config.thresold=50ms
 [[ $(helm history drift-agent --namespace time --output json | jq length) == 1 ]]
 
 step 'helm upgrade to other pools'
@@ -132,7 +132,7 @@ helm upgrade "${CHART_ARGUMENTS[@]}" --set "config.regions.here.pools={${NTP_IPS
     --set 'podLabels.topology\.kubernetes\.io/region=here' >/dev/null
 await 15 'the annotation' other_pools
 
-step 'what the kubelet says of its memory'
+step 'the memory that the kubelet reports'
 rss() {
     kubectl get --raw "/api/v1/nodes/$NODE/proxy/stats/summary" | jq --exit-status --raw-output \
         '.pods[] | select(.podRef.namespace == "time" and (.podRef.name | startswith("drift-agent-"))) | .containers[0].memory | "\(.rssBytes) bytes resident, \(.workingSetBytes) in use"'
@@ -140,8 +140,8 @@ rss() {
 await 30 'the statistics' rss
 FIGURE="$(rss); in /proc, $(awk '/^VmRSS:/ { print $2, $3 }' "/proc/$(agent_pid)/status")"
 
-# Late, because the control plane's own watches take their time to come back.
-step 'the API server stopped for a minute: measuring goes on, and then the Node is right again'
+# Late, because the control plane's own watches take some time to reconnect.
+step 'the API server stopped for a minute: measuring continues, and then the Node is updated again'
 ip=$(agent_pod '{.items[*].status.podIP}')
 stop kube-apiserver
 set_offset 0.25
@@ -159,7 +159,7 @@ FIGURE="$(milliseconds "$back") ms after the server was ready"
 set_offset 0
 await 30 'the annotation' is_annotated clock-state in-sync
 
-step 'helm uninstall removes all but what is on the Node, and the command in the notes removes that'
+step 'helm uninstall leaves only what is on the Node, and the command in the notes removes that'
 helm uninstall drift-agent --namespace time --wait >/dev/null
 left() {
     kubectl get all,configmaps,serviceaccounts,networkpolicies,roles,rolebindings --all-namespaces --output name
@@ -174,7 +174,7 @@ await 60 'everything to go' nothing_left
 bash -euo pipefail -c "$(grep 'kubectl apply' "$RUN/notes")" >/dev/null
 [[ $(kubectl get node "$NODE" --output yaml) != *drift-agent.io* && -z $(condition status) ]]
 
-# Of what steps a clock, all but the step: `dryRun`. The clock here is this machine's.
+# Everything except the step (`dryRun`): the clock here is this machine's.
 STEPS=(steps "$CHART" --namespace steps --values "$OWN" --set config.step.dryRun=true --wait --timeout 60s)
 
 step 'the step profile by the kernel: user 65532 with CAP_SYS_TIME, and nothing else'
@@ -184,12 +184,12 @@ helm install "${STEPS[@]}" --set config.step.mode=kernel,image.tag=step >"$RUN/n
 runs_as 65532 "$SYS_TIME" "$SYS_TIME"
 grep -q 'they can set the node.s clock' "$RUN/notes"
 
-step 'the same with the image that carries no capability: it observes without any'
+step 'the same with the image that has no capability: the agent measures without any'
 helm upgrade "${STEPS[@]}" --set config.step.mode=kernel,image.tag=test >/dev/null
 runs_as 65532 "$NOTHING" "$SYS_TIME"
 
-step 'the step profile by chrony: user 0 may go past permissions, and nothing else'
-# As Debian's service has it, but for the clock (-x) and the network, which it does not touch.
+step 'the step profile by chrony: user 0 with CAP_DAC_OVERRIDE, and nothing else'
+# As Debian's service has it, except for the clock (-x) and the network, which it does not touch.
 install --directory --mode 0700 --owner nobody --group nogroup /run/chrony
 printf '%s\n' 'local stratum 1' 'port 0' 'cmdport 0' 'bindcmdaddress /run/chrony/chronyd.sock' \
     'pidfile /run/chrony/chronyd.pid' >"$RUN/chrony.conf"
@@ -197,7 +197,7 @@ start chronyd setpriv --reuid nobody --regid nogroup --clear-groups chronyd -U -
 await 10 'its socket' test -S /run/chrony/chronyd.sock
 helm upgrade "${STEPS[@]}" --set config.step.mode=chrony >/dev/null
 runs_as 0 "$DAC_OVERRIDE" "$DAC_OVERRIDE"
-sees_chrony() { # by its answers, which need all of the way to it
+sees_chrony() { # by its answers, which need the whole path to it
     local metrics
     metrics=$(kubectl get --raw /api/v1/namespaces/steps/services/http:steps-drift-agent:http/proxy/metrics)
     [[ $metrics == *'drift_agent_time_daemon_info{daemon="chrony"} 1'* ]]
@@ -210,7 +210,7 @@ helm upgrade "${STEPS[@]}" --set config.step.mode=auto,config.step.onRequest=tru
 runs_as "$(id -u nobody)" "$SYS_TIME" "$SYS_TIME"
 await 60 "chrony's answer" sees_chrony
 
-step 'a person asks for a step: the agent reads it and answers'
+step 'an operator requests a step: the agent reads the request and answers'
 kubectl annotate node "$NODE" drift-agent.io/step-request=e2e >/dev/null
 answered() { [[ $(annotation step-result) == 'e2e: '* ]]; }
 await 15 'the answer' answered

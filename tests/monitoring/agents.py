@@ -16,17 +16,17 @@ HEALTHY = {
     "drift_agent_kernel_synchronized": 1,
     "drift_agent_recommended_leeway_seconds": 5,
     "drift_agent_pool_disagreement_seconds": 0.0005,
-    'drift_agent_pool_servers{pool="a.example",state="live"}': 4,
-    'drift_agent_pool_servers{pool="a.example",state="silent"}': 0,
-    'drift_agent_pool_servers{pool="b.example",state="live"}': 4,
-    'drift_agent_pool_servers{pool="b.example",state="silent"}': 0,
+    'drift_agent_pool_servers{pool="a.example",state="reachable"}': 4,
+    'drift_agent_pool_servers{pool="a.example",state="unreachable"}': 0,
+    'drift_agent_pool_servers{pool="b.example",state="reachable"}': 4,
+    'drift_agent_pool_servers{pool="b.example",state="unreachable"}': 0,
     'drift_agent_daemon_offset_seconds{daemon="chrony"}': 0.0001,
     'drift_agent_steps_total{method="chrony",result="stepped"}': 0,
     'drift_agent_steps_total{method="chrony",result="failed"}': 0,
     'drift_agent_steps_total{method="chrony",result="refused"}': 0,
     'drift_agent_resume_signals_total{class="suspend"}': 0,
-    'drift_agent_resume_signals_total{class="resume"}': 0,
-    'drift_agent_resume_signals_total{class="rtc-written"}': 0,
+    'drift_agent_resume_signals_total{class="pause"}': 0,
+    'drift_agent_resume_signals_total{class="rtc-write"}': 0,
     'drift_agent_resume_signals_total{class="clock-set"}': 0,
     'drift_agent_resume_signals_total{class="stall"}': 0,
 }
@@ -39,7 +39,7 @@ DAEMON = 'drift_agent_daemon_offset_seconds{daemon="chrony"}'
 STEPPED = 'drift_agent_steps_total{method="chrony",result="stepped"}'
 FAILED = 'drift_agent_steps_total{method="chrony",result="failed"}'
 REFUSED = 'drift_agent_steps_total{method="chrony",result="refused"}'
-B_LIVE = 'drift_agent_pool_servers{pool="b.example",state="live"}'
+B_REACHABLE = 'drift_agent_pool_servers{pool="b.example",state="reachable"}'
 
 
 def state(name):
@@ -58,7 +58,7 @@ DRIFTING = {**in_state("drifting"), OFFSET: 0.15, BOUND: 0.02}
 
 
 def series(key, values, labels):
-    """One series; a number stands for all the time, a text is promtool's own notation."""
+    """One series; a number stands for all the time, a string is in promtool's own notation."""
     name, _, own = key.rstrip("}").partition("{")
     more = ",".join(f'{label}="{value}"' for label, value in labels.items())
     return {
@@ -75,7 +75,7 @@ def agent(node, changes=None, pod=None, **labels):
 
 
 def fleet(count, changes=None):
-    """So many agents, without troubles but for these changes."""
+    """This many healthy agents, except for these changes."""
     return [one for number in range(1, count + 1) for one in agent(f"f{number}", changes)]
 
 

@@ -1,4 +1,4 @@
-"""What a test of an alert is made of. Each alert is tested in five ways, or the run fails:
+"""The kinds of tests of an alert. Each alert is tested in five ways, or the run fails:
 
 fires     after its `for`, not a minute earlier, with this text and these labels
 below     not when its condition is just not met, or not for long enough

@@ -1,9 +1,9 @@
-"""Alerts about a whole cluster, and what must not fire any alert at all."""
+"""Alerts about a whole cluster, and cases in which no alert may fire."""
 
-from agents import B_LIVE, FAILED, HEALTHY, KERNEL, OFFSET, STEPPED, THRESHOLD, agent, fleet, restarting, resumed, series
+from agents import B_REACHABLE, FAILED, HEALTHY, KERNEL, OFFSET, STEPPED, THRESHOLD, agent, fleet, restarting, resumed, series
 from cases import says
 
-# What the budget is about, and no more.
+# Only the series that the budget uses.
 FEW = {**dict.fromkeys(HEALTHY), OFFSET: HEALTHY[OFFSET], THRESHOLD: HEALTHY[THRESHOLD]}
 OFF = {**FEW, OFFSET: -0.15}
 
@@ -13,7 +13,7 @@ def burn(severity, within, share, rate, **labels):
     return says(
         "ClockDriftBudgetBurn", severity,
         f"Clocks{where} drift too much: within {within}, {share} of node-minutes were outside the threshold.",
-        f"Over 30 days, 99.9% shall be within it; what may be outside is used up more than {rate} times too fast.", **labels)
+        f"The objective is 99.9% of node-minutes over 30 days; the error budget is used up more than {rate} times too fast.", **labels)
 
 
 def skew(apart, ahead, behind, **labels):
@@ -35,18 +35,18 @@ def unreachable(pool, share, **labels):
 def budget(cases):
     alert = "ClockDriftBudgetBurn"
     hour, day = ("critical", "an hour"), ("warning", "a day")
-    # A quarter of the window must have been watched.
+    # A quarter of the window must have been recorded.
     cases.fires(alert, "one of 69 is 1.45%", agent("n1", OFF) + fleet(68, FEW), burn(*hour, "1.449%", "14.4"), since=15)
     cases.silent("below", alert, "one of 70 is 1.43%", agent("n1", OFF) + fleet(69, FEW))
     for others, share in (332, "0.3003%"), (333, None):
         cases.add_fleet(f"one of {others + 1} for six hours", agent("n1", OFF) + fleet(others, FEW), 365, {
             alert: [burn(*day, share, "3")] if share else []})
-    # A sample is five minutes here: three hours off, and then three hours right.
+    # A sample is five minutes here: three hours outside the threshold, then three hours within.
     over = {**OFF, OFFSET: "-0.15+0x36 0.001+0x90"}
     cases.add_fleet("one of four, no longer", agent("n1", over) + fleet(3, FEW), 365, {alert: []})
     east = agent("n1", OFF, cluster="east") + agent("n2", FEW, cluster="east") + agent("n1", FEW, cluster="west")
     cases.fires(alert, "one of two clusters", east, burn(*hour, "50%", "14.4", cluster="east"), since=15)
-    # Ten minutes are 1.5% of an hour of eleven nodes; six minutes later the short window has forgotten them.
+    # Ten minutes are 1.5% of an hour of eleven nodes; six minutes later they are outside the short window.
     cases.add("fires", alert, "and stops soon after",
               agent("n1", {**OFF, OFFSET: "0.001+0x59 0.15+0x9 0.001+0x90"}) + fleet(10, FEW),
               {61: [], 73: [burn(*hour, "1.49%", "14.4")], 76: []})
@@ -76,17 +76,17 @@ def pairwise(cases):
 
 def pools(cases):
     alert = "ClockPoolUnreachable"
-    lost = {B_LIVE: 0}
+    lost = {B_REACHABLE: 0}
     cases.fires(alert, "three of four, and one alert", fleet(3, lost) + agent("n1"), unreachable("b.example", "75%"))
     cases.fires(alert, "one of two clusters", agent("n1", lost, cluster="east") + agent("n1", cluster="west"),
                 unreachable("b.example", "100%", cluster="east"))
-    both = {B_LIVE: 0, 'drift_agent_pool_servers{pool="a.example",state="live"}': 0, OFFSET: None}
+    both = {B_REACHABLE: 0, 'drift_agent_pool_servers{pool="a.example",state="reachable"}': 0, OFFSET: None}
     cases.fires(alert, "both pools", fleet(2, both), unreachable("a.example", "100%"), unreachable("b.example", "100%"))
     bare = dict.fromkeys(HEALTHY)
-    cases.fires(alert, "26 of 51", fleet(26, {**bare, B_LIVE: 0}) + [
-        one for number in range(25) for one in agent(f"g{number}", {**bare, B_LIVE: 4})], unreachable("b.example", "51%"))
+    cases.fires(alert, "26 of 51", fleet(26, {**bare, B_REACHABLE: 0}) + [
+        one for number in range(25) for one in agent(f"g{number}", {**bare, B_REACHABLE: 4})], unreachable("b.example", "51%"))
     cases.silent("below", alert, "half of them", fleet(2, lost) + agent("n1") + agent("n2"))
-    cases.silent("below", alert, "for nine minutes", fleet(4, {B_LIVE: "0+0x9 4+0x90"}))
+    cases.silent("below", alert, "for nine minutes", fleet(4, {B_REACHABLE: "0+0x9 4+0x90"}))
     cases.silent("restart", alert, "all at once", [
         one for number in range(4) for one in restarting(f"n{number}", 9, lost)])
     cases.silent("missing", alert, "no such series", fleet(4, {key: None for key in HEALTHY if "pool_servers" in key}))
@@ -99,8 +99,8 @@ def series_of_another_job():
 def no_agent(cases):
     """The other half of DriftAgentDown."""
     alert = "DriftAgentDown"
-    absent = says(alert, "critical", "Prometheus knows of no drift-agent at all.",
-                  "There is no target of the job drift-agent: no clock is watched.", job="drift-agent")
+    absent = says(alert, "critical", "Prometheus has no target of drift-agent.",
+                  "There is no target of the job drift-agent: no clock is monitored.", job="drift-agent")
     cases.fires(alert, "no target at all", series_of_another_job(), absent)
     cases.silent("restart", alert, "all at once", [
         one for number in range(4) for one in restarting(f"n{number}", 10)])
@@ -111,14 +111,14 @@ def thousand(cases):
     """One node of a thousand that drifts by 2 s, and that one has lost a pool."""
     expected = {"ClockDriftBudgetBurn": [], "ClockPoolUnreachable": [],
                 "ClockPairwiseSkewHigh": [skew("2.001s", "n1", "f0")]}
-    few = {**FEW, OFFSET: 0, B_LIVE: 4}
-    agents = agent("f0", {**few, OFFSET: 0.001}) + fleet(998, few) + agent("n1", {**few, OFFSET: -2, B_LIVE: 0})
+    few = {**FEW, OFFSET: 0, B_REACHABLE: 4}
+    agents = agent("f0", {**few, OFFSET: 0.001}) + fleet(998, few) + agent("n1", {**few, OFFSET: -2, B_REACHABLE: 0})
     cases.add_fleet("one node of a thousand", agents, 20, expected)
 
 
 def nothing(cases):
     """Ordinary days: no alert of any kind, in any minute."""
-    counted = {STEPPED: 3, FAILED: 2, resumed("resume"): 5, resumed("suspend"): 4}
+    counted = {STEPPED: 3, FAILED: 2, resumed("pause"): 5, resumed("suspend"): 4}
     gap = {key: f"{value}+0x20 stale _x4 {value}+0x90" for key, value in HEALTHY.items()}
     reset = {key: f"{value}+0x20 0+0x90" for key, value in counted.items()}
     days = {

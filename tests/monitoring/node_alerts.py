@@ -3,16 +3,16 @@
 import re
 
 from agents import (
-    BOUND, B_LIVE, DAEMON, DRIFTING, FAILED, FREQUENCY, HEALTHY, KERNEL, OFFSET, REFUSED, STEPPED, THRESHOLD, agent, fleet, in_state,
-    restarting, resumed, state)
+    BOUND, B_REACHABLE, DAEMON, DRIFTING, FAILED, FREQUENCY, HEALTHY, KERNEL, OFFSET, REFUSED, STEPPED, THRESHOLD, agent, fleet,
+    in_state, restarting, resumed, state)
 from cases import says
 
 UNMEASURED = {**in_state("unknown"), OFFSET: None, BOUND: None}
 DISAGREE = {**in_state("disagree"), OFFSET: None, BOUND: None, "drift_agent_pool_disagreement_seconds": 10}
 DECEIVED = {**DRIFTING, DAEMON: -0.00002}
-RESUMED = {**DRIFTING, OFFSET: 20.5, resumed("resume"): "0 1+0x100"}
+RESUMED = {**DRIFTING, OFFSET: 20.5, resumed("pause"): "0 1+0x100"}
 EXCESS = "Even at the near end of its bound the offset is over the threshold by {}."
-SECOND = "From 1 s on, fresh tokens are refused between this node and others."
+SECOND = "From 1 s on, fresh tokens are rejected between this node and others."
 
 
 def drift(severity, offset, more, node="n1", where=""):
@@ -21,35 +21,35 @@ def drift(severity, offset, more, node="n1", where=""):
 
 def disagree(node="n1", where="", by=" by 10s"):
     return says(
-        "ClockPoolsDisagree", "warning", f"To node {node}{where} the NTP servers contradict each other{by}.",
-        "No offset is claimed while this lasts, so a drift would not be seen. Near a leap second, pools that smear it and "
+        "ClockPoolsDisagree", "warning", f"NTP servers of node {node}{where} contradict each other{by}.",
+        "The agent reports no offset meanwhile, so a drift would not be detected. Near a leap second, pools that smear it and "
         "pools that do not are up to half a second apart.", node=node)
 
 
 def unmeasured(node="n1", where=""):
     return says(
         "ClockNotMeasured", "warning", f"Clock of node {node}{where} is not measured.",
-        "The agent runs and has no offset, or only one with a bound wider than the threshold: how wrong the clock is, nobody "
-        "knows. Most other nodes reach the pools.", node=node)
+        "The agent runs and has no offset, or only one with a bound wider than the threshold: the error of the clock is "
+        "unknown. Most other nodes reach the pools.", node=node)
 
 
 def undisciplined(node="n1", where=""):
     return says(
         "ClockNotDisciplined", "warning", f"Clock of node {node}{where} is 150ms behind, and no time daemon corrects it.",
-        "The kernel says that its clock is not synchronised (STA_UNSYNC): chronyd, systemd-timesyncd or ntpd is not running, "
+        "The kernel reports that its clock is not synchronised (STA_UNSYNC): chronyd, systemd-timesyncd or ntpd is not running, "
         "or reaches no server.", node=node)
 
 
 def frequency(node="n1", where="", runs="250 ppm too slow", now=" It is now 1ms behind."):
     return says(
         "ClockFrequencyHigh", "warning", f"Oscillator of node {node}{where} runs {runs}.",
-        f"Linux corrects no more than 500 ppm; 100 ppm are 8.6 s a day for a clock that nobody corrects.{now}", node=node)
+        f"Linux corrects no more than 500 ppm; 100 ppm are 8.6 s a day for an uncorrected clock.{now}", node=node)
 
 
 def down(node="n1", where=""):
     return says(
         "DriftAgentDown", "warning", f"The drift-agent of node {node}{where} does not answer.",
-        "Prometheus knows the agent and cannot scrape it: a drift of this node would not be seen.", node=node)
+        "Prometheus knows the agent and cannot scrape it: a drift of this node would not be detected.", node=node)
 
 
 def uncorrected(node="n1", where="", offset="20.5s"):
@@ -61,22 +61,22 @@ def uncorrected(node="n1", where="", offset="20.5s"):
 
 def deceived(node="n1", where="", offset="150ms"):
     return says(
-        "TimeDaemonDeceived", "warning", f"Clock of node {node}{where} is {offset} behind, and chrony does not know it.",
-        "The time daemon reports an offset within the threshold: it will not correct the clock soon, and what watches the "
-        "daemon alone sees nothing.", node=node, daemon="chrony")
+        "TimeDaemonDeceived", "warning", f"Clock of node {node}{where} is {offset} behind, and chrony does not report it.",
+        "The time daemon reports an offset within the threshold: it will not correct the clock soon, and monitoring of "
+        "the daemon alone shows no problem.", node=node, daemon="chrony")
 
 
 def stepped(node="n1", where=""):
     return says(
         "ClockStepped", "info", f"Clock of node {node}{where} was stepped (chrony).",
-        "Its time jumped: logs and leases of this node may look odd around that instant. It is now 1ms behind.",
+        "Its time jumped: logs and leases of this node may be inconsistent around that instant. It is now 1ms behind.",
         node=node, method="chrony")
 
 
 def failed(node="n1", where=""):
     return says(
         "ClockStepFailed", "warning", f"Clock of node {node}{where} could not be stepped (chrony).",
-        "A step was due and failed; the agent says why in its log and in an event. It is now 150ms behind.",
+        "A step was due and failed; its log and an event have the reason. It is now 150ms behind.",
         node=node, method="chrony")
 
 
@@ -86,7 +86,7 @@ def drifts(node="n1", where=""):
 
 def add(cases):
     def proved(alert, bad, says_so, below, needs, before=None):
-        """`bad` fires it; `below` does not; without any of `needs` it is silent; `before`: what a restart interrupts."""
+        """`bad` fires it; `below` does not; without any of `needs` it does not fire; `before`: what a restart interrupts."""
         cases.fires(alert, "one of four", agent("n1", bad) + fleet(3), says_so())
         east = says_so(where=" of cluster east")
         east["exp_labels"]["cluster"] = "east"
@@ -130,10 +130,10 @@ def add(cases):
     proved("ClockNotMeasured", UNMEASURED, unmeasured, {
         "for fourteen minutes": {
             state("unknown"): "1+0x14 0+0x90", state("in-sync"): "0+0x14 1+0x90", OFFSET: "_x15 0.001+0x90"},
-        "the pools disagree, which is another alert": DISAGREE,
-        "the agent is down, which is another alert": {**dict.fromkeys(UNMEASURED), "up": 0},
+        "the pools disagree, which another alert covers": DISAGREE,
+        "the agent is down, which another alert covers": {**dict.fromkeys(UNMEASURED), "up": 0},
     }, [])
-    deaf = {B_LIVE: 0}
+    unreached = {B_REACHABLE: 0}
     cases.fires(
         "ClockNotMeasured", "its bound is too wide", agent("n1", {**in_state("unknown"), BOUND: 0.2}), unmeasured())
     cases.fires(
@@ -143,14 +143,15 @@ def add(cases):
         "ClockNotMeasured", "it exports nothing", [one for one in agent("n1") if one["series"].startswith("up{")] + fleet(3),
         unmeasured())
     cases.fires(
-        "ClockNotMeasured", "half of the nodes have lost a pool", agent("n1", {**UNMEASURED, **deaf}) + fleet(1), unmeasured())
+        "ClockNotMeasured", "half of the nodes have lost a pool",
+        agent("n1", {**UNMEASURED, **unreached}) + fleet(1), unmeasured())
     cases.silent(
-        "below", "ClockNotMeasured", "a whole pool is down", agent("n1", {**UNMEASURED, **deaf}) + fleet(3, deaf))
+        "below", "ClockNotMeasured", "a whole pool is down", agent("n1", {**UNMEASURED, **unreached}) + fleet(3, unreached))
     bare = dict.fromkeys(HEALTHY)
     cases.silent(
         "below", "ClockNotMeasured", "26 of 51 nodes have lost a pool",
-        agent("n1", {**UNMEASURED, **deaf}) + fleet(25, {**bare, B_LIVE: 0})
-        + [one for number in range(25) for one in agent(f"g{number}", {**bare, B_LIVE: 4})])
+        agent("n1", {**UNMEASURED, **unreached}) + fleet(25, {**bare, B_REACHABLE: 0})
+        + [one for number in range(25) for one in agent(f"g{number}", {**bare, B_REACHABLE: 4})])
     cases.silent(
         "missing", "ClockNotMeasured", "the node is gone",
         [{**one, "values": f"{one['values'].split('+')[0]}+0x10 stale"} for one in agent("n1", UNMEASURED)] + fleet(3))
@@ -175,24 +176,24 @@ def add(cases):
         "for nine minutes": {"up": "0+0x9 1+0x90"},
     }, ["up"], before={"up": 1})
 
-    proved("VMResumeUncorrected", {**RESUMED, resumed("resume"): "0 1+0x100"}, uncorrected, {
+    proved("VMResumeUncorrected", {**RESUMED, resumed("pause"): "0 1+0x100"}, uncorrected, {
         "corrected within a minute": {**RESUMED, OFFSET: "0.001 20.5 0.001+0x90"},
         "not certainly over the threshold": {**RESUMED, OFFSET: 0.1199},
-        "only the clock was set": {**RESUMED, resumed("resume"): 0, resumed("clock-set"): "0 1+0x100"},
-        "only the RTC was written": {**RESUMED, resumed("resume"): 0, resumed("rtc-written"): "0 1+0x100"},
+        "only the clock was set": {**RESUMED, resumed("pause"): 0, resumed("clock-set"): "0 1+0x100"},
+        "only the RTC was written": {**RESUMED, resumed("pause"): 0, resumed("rtc-write"): "0 1+0x100"},
         "resumed long before the drift": {
-            OFFSET: "0.001+0x65 20.5+0x90", BOUND: 0.02, resumed("resume"): "0 1+0x100"},
-    }, [OFFSET, BOUND, THRESHOLD, resumed("resume")], before={**RESUMED, resumed("resume"): "0 1 stale"})
+            OFFSET: "0.001+0x65 20.5+0x90", BOUND: 0.02, resumed("pause"): "0 1+0x100"},
+    }, [OFFSET, BOUND, THRESHOLD, resumed("pause")], before={**RESUMED, resumed("pause"): "0 1 stale"})
     cases.fires("VMResumeUncorrected", "barely certain", agent("n1", {**RESUMED, OFFSET: 0.12011}),
                 uncorrected(offset="120.1ms"), since=1)
     for kind in "suspend", "stall":
         cases.fires(
-            "VMResumeUncorrected", kind, agent("n1", {**RESUMED, resumed("resume"): 0, resumed(kind): "0 1+0x100"}),
+            "VMResumeUncorrected", kind, agent("n1", {**RESUMED, resumed("pause"): 0, resumed(kind): "0 1+0x100"}),
             uncorrected(), since=1)
 
     proved("TimeDaemonDeceived", DECEIVED, deceived, {
-        "the daemon knows": {**DRIFTING, DAEMON: 0.1001},
-        "the daemon knows, the other way": {**DRIFTING, DAEMON: -0.1001},
+        "the daemon reports it": {**DRIFTING, DAEMON: 0.1001},
+        "the daemon reports it, with the other sign": {**DRIFTING, DAEMON: -0.1001},
         "we are not certain": {**DECEIVED, BOUND: 0.0501},
         "nothing is wrong": {},
     }, [DAEMON, OFFSET, BOUND, THRESHOLD])
@@ -210,7 +211,7 @@ def add(cases):
     }, [FAILED], before={FAILED: 2})
     for alert, key, now in ("ClockStepped", STEPPED, stepped()), ("ClockStepFailed", FAILED, None):
         cases.silent("restart", alert, "the container is restarted", agent("n1", {key: "3+0x20 0+0x90"}))
-        cases.add("below", alert, "told of long enough", agent("n1", {key: "0+0x5 1+0x100"}),
+        cases.add("below", alert, "it fired for long enough", agent("n1", {key: "0+0x5 1+0x100"}),
                   {minute: [] for minute in (3, 22, 30, 60)})
         if now:
             cases.add("fires", alert, "for a quarter of an hour", agent("n1", {key: "0+0x5 1+0x100"}), {
@@ -219,7 +220,7 @@ def add(cases):
 
 
 def thousand(cases):
-    """Ten nodes of a thousand, each with a trouble of its own: each alert names the nodes that it is about, and no other."""
+    """Ten nodes of a thousand, each with its own problem: each alert names its nodes, and no other."""
     knows = {DAEMON: 0.15}
     alone = [
         ({**dict.fromkeys(UNMEASURED), "up": 0}, {"DriftAgentDown": down}),
@@ -229,11 +230,11 @@ def thousand(cases):
         ({**DRIFTING, **knows, KERNEL: 0}, {"ClockNotDisciplined": undisciplined}),
         ({FREQUENCY: 0.00025}, {"ClockFrequencyHigh": frequency}),
         (DECEIVED, {"TimeDaemonDeceived": deceived}),
-        ({**RESUMED, DAEMON: 20.5, resumed("resume"): "0+0x10 1+0x9"}, {"VMResumeUncorrected": uncorrected}),
+        ({**RESUMED, DAEMON: 20.5, resumed("pause"): "0+0x10 1+0x9"}, {"VMResumeUncorrected": uncorrected}),
         ({STEPPED: "0+0x10 1+0x9"}, {"ClockStepped": stepped}),
         ({**DRIFTING, **knows, FAILED: "0+0x10 1+0x9"}, {"ClockStepFailed": failed}),
     ]
-    unread = {key: None for key in HEALTHY if re.search("disrupted|silent|refused|rtc-written|clock-set", key)}
+    unread = {key: None for key in HEALTHY if re.search("disrupted|unreachable|refused|rtc-write|clock-set", key)}
     agents = fleet(1000 - len(alone), unread)
     expected = {"ClockDriftExceeded": []}
     for number, (changes, alerts) in enumerate(alone):

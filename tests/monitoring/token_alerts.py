@@ -25,14 +25,14 @@ def verifier(instance, ages, buckets=BUCKETS, **labels):
 def future(issued="3.49s", who="a of api", **labels):
     return says(
         FUTURE, "critical", f"Tokens that {who} verifies were issued {issued} in its future.",
-        "So says p99 of their age. The clock of the verifier is behind, or that of the issuer is ahead.",
+        "This is p99 of their age. The clock of the verifier is behind, or that of the issuer is ahead.",
         **{"instance": "a", "job": "api", **labels})
 
 
 def shifted(how, who="a of api", **labels):
     return says(
         SHIFTED, "warning", f"Fresh tokens look {how} to {who} than an hour ago.",
-        "So says p5 of their age: a clock has moved, that of the verifier or that of the issuer.",
+        "This is p5 of their age: the clock of the verifier or of the issuer has moved.",
         **{"instance": "a", "job": "api", **labels})
 
 
@@ -45,8 +45,8 @@ def add(cases):
     cases.silent("below", FUTURE, "for four minutes", verifier("a", [(10, [0.5]), (9, [-4]), (90, [0.5])]) + good)
     cases.silent("restart", FUTURE, "counters begin at 0", verifier("a", [(20, [0.5]), (1, [0.5])]) + [
         {**one, "values": one["values"].split(" ")[0] + " 0+0x90"} for one in verifier("c", [(20, [0.5])])])
-    cases.silent("missing", FUTURE, "nobody exports it", [series("up", 1, {"job": "api"})])
-    cases.silent("missing", FUTURE, "nobody verifies", [
+    cases.silent("missing", FUTURE, "no service exports it", [series("up", 1, {"job": "api"})])
+    cases.silent("missing", FUTURE, "no token is verified", [
         {**one, "values": f"7+0x{LENGTH}"} for one in verifier("a", [(LENGTH, [-4])])])
 
     moved = [(70, [0.5]), (LENGTH, [3.5])]

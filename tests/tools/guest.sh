@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # For tests/tools/install: what boots in a virtual machine, unpacked from Debian's packages.
 #
-# QEMU and the kernel of this Debian release do for all but a vmclock, the hypervisor's own word about a clock that was
-# disrupted. It takes QEMU 10, which is in the backports of Debian 12, and a kernel that is in those of Debian 13.
+# QEMU and the kernel of this Debian release are enough for all tests but those of a vmclock, by which the hypervisor reports that a clock was
+# disrupted. A vmclock needs QEMU 10, which is in the backports of Debian 12, and a kernel that is in those of Debian 13.
 
 VMCLOCK_KERNEL_SUITE=trixie-backports
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg

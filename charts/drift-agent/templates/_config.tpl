@@ -1,31 +1,31 @@
-{{- /* Milliseconds of a length of time that the schema has let pass: a whole number and one unit. */ -}}
+{{- /* Milliseconds of a duration that the schema accepts: a whole number and one unit. */ -}}
 {{- define "drift-agent.milliseconds" -}}
 {{- $number := regexFind "^[0-9]+" . | int64 }}
 {{- $unit := regexFind "[a-z]+$" . }}
 {{- mul $number (get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000) $unit) }}
 {{- end }}
 
-{{- /* What no schema can say: values that are right alone, but not together. */ -}}
+{{- /* What a schema cannot check: values that are valid alone, but not together. */ -}}
 {{- define "drift-agent.check" -}}
 {{- $interval := include "drift-agent.milliseconds" .Values.config.interval | int64 }}
 {{- if lt (include "drift-agent.milliseconds" .Values.config.staleAfter | int64) (mul 3 $interval) }}
-{{- fail (printf "config.staleAfter: %s is not right: at least three times config.interval (%s), or one lost packet makes the clock unknown" .Values.config.staleAfter .Values.config.interval) }}
+{{- fail (printf "config.staleAfter: invalid value %q: expected at least three times config.interval (%s), or one lost packet makes the clock unknown" .Values.config.staleAfter .Values.config.interval) }}
 {{- end }}
 {{- if lt (include "drift-agent.milliseconds" .Values.config.step.maxOffset | int64) (include "drift-agent.milliseconds" .Values.config.step.minOffset | int64) }}
-{{- fail (printf "config.step.maxOffset: %s is not right: not below config.step.minOffset (%s), or nothing is ever stepped" .Values.config.step.maxOffset .Values.config.step.minOffset) }}
+{{- fail (printf "config.step.maxOffset: invalid value %q: expected at least config.step.minOffset (%s), or no clock is ever stepped" .Values.config.step.maxOffset .Values.config.step.minOffset) }}
 {{- end }}
 {{- if lt (include "drift-agent.milliseconds" .Values.config.leeway.maximum | int64) (include "drift-agent.milliseconds" .Values.config.leeway.minimum | int64) }}
-{{- fail (printf "config.leeway.maximum: %s is not right: not below config.leeway.minimum (%s)" .Values.config.leeway.maximum .Values.config.leeway.minimum) }}
+{{- fail (printf "config.leeway.maximum: invalid value %q: expected at least config.leeway.minimum (%s)" .Values.config.leeway.maximum .Values.config.leeway.minimum) }}
 {{- end }}
 {{- $seen := dict }}
 {{- range .Values.config.lastResort }}
 {{- $target := include "drift-agent.httpTarget" .url }}
 {{- $path := regexReplaceAll "^http://[^/]*/?([^#]*).*$" .url "${1}" }}
 {{- if ne (include "drift-agent.isPool" $target) "yes" }}
-{{- fail (printf "config.lastResort: %s is not right: http://HOST, with :PORT if not 80 and a path if need be" .url) }}
+{{- fail (printf "config.lastResort: invalid value %q: expected http://HOST, with :PORT if not 80 and a path if needed" .url) }}
 {{- end }}
 {{- if hasKey $seen (print $target "/" $path) }}
-{{- fail (printf "config.lastResort: %s is not right: each URL once: a server cannot confirm itself" .url) }}
+{{- fail (printf "config.lastResort: invalid value %q: expected each URL once, because a server cannot confirm itself" .url) }}
 {{- end }}
 {{- $_ := set $seen (print $target "/" $path) true }}
 {{- end }}
@@ -35,23 +35,23 @@
 {{- end }}
 {{- end }}
 
-{{- /* Of (list KEY POOLS): is each a pool, and another one? */ -}}
+{{- /* Of (list KEY POOLS): fails unless each is a pool, and each is there once. */ -}}
 {{- define "drift-agent.checkPools" -}}
 {{- $key := first . }}
 {{- $seen := dict }}
 {{- range last . }}
 {{- $pool := include "drift-agent.pool" . }}
 {{- if ne (include "drift-agent.isPool" $pool) "yes" }}
-{{- fail (printf "%s: %s is not right: HOST, HOST:PORT, an IPv4 address, or [IPv6]:PORT, with a port from 1 to 65535" $key .) }}
+{{- fail (printf "%s: invalid value %q: expected HOST, HOST:PORT, an IPv4 address, or [IPv6]:PORT, with a port from 1 to 65535" $key .) }}
 {{- end }}
 {{- if hasKey $seen $pool }}
-{{- fail (printf "%s: %s is not right: each pool once: a pool cannot confirm itself" $key .) }}
+{{- fail (printf "%s: invalid value %q: expected each pool once, because a pool cannot confirm itself" $key .) }}
 {{- end }}
 {{- $_ := set $seen $pool true }}
 {{- end }}
 {{- end }}
 
-{{- /* The one way to write a pool that can be written in several: in small letters, with its port. */ -}}
+{{- /* The canonical form of a pool: in lower case, with its port. */ -}}
 {{- define "drift-agent.pool" -}}
 {{- $pool := lower . }}
 {{- if regexMatch "^\\[.*\\]$" $pool }}{{ $pool }}:123
@@ -61,7 +61,7 @@
 {{- end }}
 {{- end }}
 
-{{- /* Of a pool as "drift-agent.pool" writes it: can the agent make something of it? */ -}}
+{{- /* Of a pool as "drift-agent.pool" writes it: "yes" if the agent accepts it. */ -}}
 {{- define "drift-agent.isPool" -}}
 {{- $port := regexFind "[0-9]+$" . | atoi }}
 {{- $host := regexReplaceAll ":[0-9]+$" . "" }}
@@ -83,7 +83,7 @@
 {{- if and $isHost (ge $port 1) (le $port 65535) }}yes{{ end }}
 {{- end }}
 
-{{- /* Of an http:// URL: HOST:PORT, in small letters. */ -}}
+{{- /* Of an http:// URL: HOST:PORT, in lower case. */ -}}
 {{- define "drift-agent.httpTarget" -}}
 {{- $authority := regexReplaceAll "^http://([^/]*).*$" . "${1}" | lower }}
 {{- if regexMatch ":[0-9]+$" $authority }}{{ $authority }}{{ else }}{{ $authority }}:80{{ end }}

@@ -19,7 +19,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "drift-agent.labels" -}}
-{{- /* The chart's own win over common ones: the selector depends on them. */ -}}
+{{- /* The chart's own labels override common ones: the selector depends on them. */ -}}
 {{- $own := dict
   "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
   "app.kubernetes.io/version" .Chart.AppVersion
@@ -62,7 +62,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if and (ne .Values.config.step.mode "off") .Values.config.step.onRequest (eq .Values.config.kubernetes "on") }}yes{{ end }}
 {{- end }}
 
-{{- /* chronyd's socket and what it answers to are open to its own user, and to one who may go past permissions. */ -}}
+{{- /* chronyd's socket, and the socket that it answers to, are open to chronyd's own user, and to a user with DAC_OVERRIDE. */ -}}
 {{- define "drift-agent.podSecurityContext" -}}
 {{- $context := deepCopy .Values.podSecurityContext }}
 {{- if include "drift-agent.stepsChrony" . }}

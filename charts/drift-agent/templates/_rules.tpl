@@ -23,7 +23,7 @@
 {{- if not .alert }}
 {{- $rules = append $rules . }}
 {{- else if not (has .alert $values.defaultRules.disabled) }}
-{{- /* The rule's own labels win: routes depend on them. */ -}}
+{{- /* The rule's own labels override alertLabels: routes depend on them. */ -}}
 {{- $rules = append $rules (merge (dict "labels" (merge (dict) .labels $values.alertLabels)) .) }}
 {{- end }}
 {{- end }}

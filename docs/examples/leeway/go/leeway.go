@@ -35,7 +35,7 @@ func ask() (int, bool) {
 	if url == "" {
 		url = "http://drift-agent.drift-agent:10123/v1/clock"
 	}
-	// 503 says that the clock is not measured: its answer carries a leeway too.
+	// 503 means that the clock is not measured: the answer still has a leeway.
 	answer, err := client.Get(url)
 	if err != nil {
 		return 0, false

@@ -7,7 +7,7 @@ export async function recommendedLeeway() {
   if (performance.now() >= askAgain) {
     askAgain = performance.now() + 60_000
     try {
-      // 503 says that the clock is not measured: its answer carries a leeway too.
+      // 503 means that the clock is not measured: the answer still has a leeway.
       const answer = await fetch(url, { signal: AbortSignal.timeout(1_000) })
       const seconds = (await answer.json()).recommendedLeewaySeconds
       if (Number.isInteger(seconds) && seconds >= 0 && seconds <= 120) leeway = seconds

@@ -19,7 +19,7 @@ def recommended_leeway() -> int:
             try:
                 answer = urllib.request.urlopen(URL, timeout=1)
             except urllib.error.HTTPError as error:
-                # 503 says that the clock is not measured: its answer carries a leeway too.
+                # 503 means that the clock is not measured: the answer still has a leeway.
                 answer = error
             with answer:
                 seconds = json.load(answer).get("recommendedLeewaySeconds")

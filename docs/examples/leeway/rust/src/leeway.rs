@@ -36,7 +36,7 @@ fn ask() -> Result<u64, ureq::Error> {
     let url = url.as_deref().unwrap_or("http://drift-agent.drift-agent:10123/v1/clock");
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(1)))
-        // 503 says that the clock is not measured: its answer carries a leeway too.
+        // 503 means that the clock is not measured: the answer still has a leeway.
         .http_status_as_error(false);
     let mut answer = config.build().new_agent().get(url).call()?;
     Ok(answer.body_mut().read_json::<Clock>()?.recommended_leeway_seconds)

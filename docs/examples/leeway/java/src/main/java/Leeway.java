@@ -20,13 +20,13 @@ final class Leeway {
         if (System.nanoTime() - askAgain >= 0) {
             askAgain = System.nanoTime() + Duration.ofMinutes(1).toNanos();
             try {
-                // 503 says that the clock is not measured: its answer carries a leeway too.
+                // 503 means that the clock is not measured: the answer still has a leeway.
                 var answer = client.send(
                         HttpRequest.newBuilder(CLOCK).timeout(PATIENCE).build(), BodyHandlers.ofString());
-                int told = JSONObjectUtils.getInt(
+                int recommended = JSONObjectUtils.getInt(
                         JSONObjectUtils.parse(answer.body()), "recommendedLeewaySeconds");
-                if (told >= 0 && told <= 120) {
-                    seconds = told;
+                if (recommended >= 0 && recommended <= 120) {
+                    seconds = recommended;
                 }
             } catch (IOException | ParseException e) {
                 // The last answer stands.
