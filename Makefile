@@ -95,7 +95,7 @@ bench-resume: ## Measure how soon a paused clock is right again; writes benches/
 .PHONY: page-shots
 page-shots: ## Take pictures of the status page, to look at (target/page-shots); fetches Chromium
 	@tests/tools/install chromium
-	cargo test --locked --test it -- --ignored --nocapture page::shots
+	cargo test --locked --test it -- --ignored --nocapture page::screenshots
 
 .PHONY: bench-nodes
 bench-nodes: tools ## Measure what kubectl clock-drift costs on 5,000 Nodes; writes benches/NODES.md

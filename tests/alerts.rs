@@ -93,7 +93,7 @@ fn contains(notification: &Notification, status: &str, name: &str, severity: &st
 
 #[test]
 #[ignore = "half a minute: make e2e-alerts"]
-fn a_drift_is_told_to_the_team_then_to_whoever_is_on_call_and_its_end_too() {
+fn drift_alerts_notify_the_team_then_on_call_and_then_resolve() {
     const ALERT: &str = "ClockDriftExceeded";
     let (background, folder, webhook) = (BackgroundRuntime::new(), Folder::new("alerts"), Webhook::start());
     let alertmanager = Alertmanager::start(&folder, &alertmanager_config(&folder, webhook.port));
@@ -156,7 +156,7 @@ fn a_drift_is_told_to_the_team_then_to_whoever_is_on_call_and_its_end_too() {
 
 /// The receivers of the documented routes.
 #[test]
-fn each_severity_has_its_receiver() {
+fn alerts_are_routed_to_a_receiver_by_severity() {
     let folder = Folder::new("alert-routes");
     let config = alertmanager_config(&folder, 1);
     let receiver = |labels: &[&str]| {
@@ -174,7 +174,7 @@ fn each_severity_has_its_receiver() {
 
 /// Which of these alerts are kept back while the others fire, by a real Alertmanager.
 #[test]
-fn a_fleets_alert_keeps_back_those_of_its_nodes() {
+fn fleet_alerts_inhibit_the_alerts_of_their_nodes() {
     let (folder, webhook) = (Folder::new("alert-inhibitions"), Webhook::start());
     let alertmanager = Alertmanager::start(&folder, &alertmanager_config(&folder, webhook.port));
     // Name, severity, cluster, node, and whether it is kept back.

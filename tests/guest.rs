@@ -91,7 +91,7 @@ fn pauses_are_put_right_by_the_kernel(spec: Spec, behind: f64, pauses: impl Fn(f
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn pauses_are_put_right_also_one_as_long_as_the_hardware_clock_was_behind() {
+fn pauses_are_corrected_even_when_as_long_as_the_rtc_was_behind() {
     pauses_are_put_right_by_the_kernel(Spec::new("pause"), 1.0, |behind| {
         [(20.0, By::Any), (3.0, By::Any), (behind, By::Pools)]
     });
@@ -99,7 +99,7 @@ fn pauses_are_put_right_also_one_as_long_as_the_hardware_clock_was_behind() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn pauses_are_put_right_where_the_hardware_clocks_second_goes_on() {
+fn pauses_are_corrected_when_writing_the_rtc_keeps_its_second() {
     // Only whole seconds can be a write there.
     let spec = Spec { vendor: AMD, ..Spec::new("pause-amd") };
     pauses_are_put_right_by_the_kernel(spec, 2.0, |_| [(20.0, By::Any), (2.0, By::Pools), (0.5, By::Any)]);
@@ -108,7 +108,7 @@ fn pauses_are_put_right_where_the_hardware_clocks_second_goes_on() {
 /// chrony's rtcsync has the kernel write the hardware clock as soon as the time is known.
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn the_kernels_write_of_the_hardware_clock_is_no_resume() {
+fn rtc_writes_by_the_kernel_are_not_resumes() {
     for vendor in [INTEL, AMD] {
         let spec = Spec { daemon: Daemon::Chrony, vendor, ..Spec::new("rtcsync") };
         let mut scenario = GuestScenario::prepared(spec, |guest| {
@@ -129,7 +129,7 @@ fn the_kernels_write_of_the_hardware_clock_is_no_resume() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn a_machine_that_is_saved_and_restored_in_a_new_process_is_put_right() {
+fn saved_machines_restored_in_a_new_process_are_corrected() {
     let mut scenario = GuestScenario::new(Spec::new("restore"), "--step-mode kernel");
     let since = scenario.guest.save_and_restore(8 * SECOND);
     let seen = scenario.stepped(since);
@@ -141,7 +141,7 @@ fn a_machine_that_is_saved_and_restored_in_a_new_process_is_put_right() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn a_hypervisor_that_tells_of_the_restore_is_believed_before_the_rtc() {
+fn the_vmclock_signal_reports_a_restore_before_the_rtc() {
     let mut scenario = GuestScenario::new(Spec::with_vmclock("vmclock"), "--step-mode kernel");
     assert_eq!(scenario.metrics().unwrap().value("resume_signal_available{signal=\"vmclock\"}"), Some(1.0));
     let since = scenario.guest.save_and_restore(8 * SECOND);
@@ -156,7 +156,7 @@ fn a_hypervisor_that_tells_of_the_restore_is_believed_before_the_rtc() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn a_machine_that_goes_back_to_a_snapshot_is_put_right() {
+fn machines_reverted_to_a_snapshot_are_corrected() {
     let spec = Spec { kernel_options: "clocksource=hpet", ..Spec::new("loadvm") };
     let mut scenario = GuestScenario::new(spec, "--step-mode kernel");
     assert_eq!(scenario.guest.clock_source(), "hpet");
@@ -170,7 +170,7 @@ fn a_machine_that_goes_back_to_a_snapshot_is_put_right() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn a_suspend_to_ram_is_put_right() {
+fn suspends_to_ram_are_corrected() {
     let mut scenario = GuestScenario::new(Spec::new("suspend"), "--step-mode kernel --step-min-offset 10ms");
     let since = scenario.guest.suspend(12 * SECOND);
     let seen = scenario.stepped(since);
@@ -185,7 +185,7 @@ fn a_suspend_to_ram_is_put_right() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn neither_a_frozen_host_nor_somebody_elses_step_nor_a_mode_that_is_off_leads_to_a_step() {
+fn frozen_hosts_foreign_steps_and_mode_off_lead_to_no_step() {
     let mut scenario = GuestScenario::new(Spec::new("alone"), "--step-mode kernel");
     let since = scenario.guest.freeze(10 * SECOND);
     let seen = scenario.detected(since);
@@ -220,7 +220,7 @@ fn neither_a_frozen_host_nor_somebody_elses_step_nor_a_mode_that_is_off_leads_to
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn an_offset_over_the_limit_is_left_to_a_person() {
+fn offsets_above_the_limit_are_not_stepped() {
     let mut scenario = GuestScenario::new(Spec::new("limit"), "--step-mode kernel --step-max-offset 2s");
     let since = scenario.guest.pause(5 * SECOND);
     let (seen, why) = scenario.refused(since);
@@ -232,7 +232,7 @@ fn an_offset_over_the_limit_is_left_to_a_person() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn a_pool_that_lies_by_10_seconds_during_a_resume_stops_the_step() {
+fn a_pool_10_s_off_during_a_resume_prevents_the_step() {
     let mut scenario =
         GuestScenario::with_pools(Spec::new("falseticker"), [false, true], "--step-mode kernel");
     scenario.pools.behave(Behaviour::Offset(Offset::from_nanos(10_000_000_000)));
@@ -247,7 +247,7 @@ fn a_pool_that_lies_by_10_seconds_during_a_resume_stops_the_step() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn without_any_pool_nothing_is_stepped() {
+fn a_resume_without_any_pool_is_not_stepped() {
     // With a short interval, since a network that is not back yet is waited for two intervals long.
     let arguments = "--step-mode kernel --interval 4s --stale-after 20s";
     let mut scenario = GuestScenario::with_pools(Spec::new("dead"), [true, true], arguments);
@@ -264,7 +264,7 @@ fn without_any_pool_nothing_is_stepped() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn a_chrony_that_believes_itself_right_is_contradicted_by_the_metrics() {
+fn metrics_contradict_a_chrony_that_takes_a_wrong_clock_for_right() {
     let mut scenario =
         GuestScenario::new(Spec { daemon: Daemon::Chrony, ..Spec::new("deceived") }, "--step-mode off");
     let [port, _] = scenario.pools.ports();
@@ -288,7 +288,7 @@ fn a_chrony_that_believes_itself_right_is_contradicted_by_the_metrics() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn a_chrony_is_put_right_over_its_socket_and_both_agree_ever_after() {
+fn chrony_is_corrected_over_its_socket_and_agrees_with_the_agent_afterwards() {
     let mut scenario =
         GuestScenario::new(Spec { daemon: Daemon::Chrony, ..Spec::new("chrony") }, "--step-mode off");
     let [port, _] = scenario.pools.ports();
@@ -328,7 +328,7 @@ fn a_chrony_is_put_right_over_its_socket_and_both_agree_ever_after() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn a_chrony_that_is_left_to_step_by_itself_is_told_how() {
+fn chrony_steps_the_clock_itself_in_mode_chrony() {
     let mut scenario =
         GuestScenario::new(Spec { daemon: Daemon::Chrony, ..Spec::new("by-chrony") }, "--step-mode off");
     let [port, _] = scenario.pools.ports();
@@ -346,7 +346,7 @@ fn a_chrony_that_is_left_to_step_by_itself_is_told_how() {
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
-fn a_person_asks_for_a_step_by_annotation_through_a_real_api_server() {
+fn step_requests_by_annotation_are_carried_out_through_a_real_api_server() {
     let node = TestNode::new(Cluster::shared(), "guest", 0);
     node.allow_watching();
     let text = std::fs::read_to_string(&node.kubeconfig).unwrap();

@@ -51,7 +51,7 @@ fn line<'a>(table: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
-fn what_chrony_and_the_kernel_say_stands_below_the_pools() {
+fn check_prints_chrony_and_kernel_state_below_the_pools() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("check-chrony"));
     let (_servers, names) = servers(&background, [0, 0], Behaviour::Honest);
     let port = names[0].rsplit_once(':').unwrap().1;
@@ -90,7 +90,7 @@ fn what_chrony_and_the_kernel_say_stands_below_the_pools() {
 }
 
 #[test]
-fn chrony_that_takes_a_wrong_clock_for_right_is_told_so() {
+fn check_reports_a_chrony_that_takes_a_wrong_clock_for_right() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("check-deceived"));
     let (_right, names) = servers(&background, [0, 0], Behaviour::Honest);
     let (_wrong, pools) = servers(&background, [20_000, 20_000], Behaviour::Honest);
@@ -110,7 +110,7 @@ fn chrony_that_takes_a_wrong_clock_for_right_is_told_so() {
 }
 
 #[test]
-fn a_node_without_chrony_says_so_and_the_rest_stands() {
+fn check_without_chrony_reports_its_absence_and_keeps_the_verdict() {
     let background = BackgroundRuntime::new();
     let (_servers, names) = servers(&background, [0, 0], Behaviour::Honest);
     let (code, report) = report(&names, &NO_CHRONY);
@@ -126,7 +126,7 @@ fn a_node_without_chrony_says_so_and_the_rest_stands() {
 }
 
 #[test]
-fn a_network_that_drops_udp_is_suspected_only_where_nobody_answered() {
+fn dropped_udp_is_suspected_only_when_no_server_answers() {
     let background = BackgroundRuntime::new();
     let (_silent, silent) = servers(&background, [0, 0], Behaviour::Silent);
     let (_honest, honest) = servers(&background, [0, 0], Behaviour::Honest);
@@ -161,7 +161,7 @@ fn a_network_that_drops_udp_is_suspected_only_where_nobody_answered() {
 }
 
 #[test]
-fn without_ntp_a_clock_that_is_certainly_off_is_drifting_by_http_and_marked_coarse() {
+fn http_dates_without_ntp_report_a_20_s_offset_as_coarse_drift() {
     let server = DateServer::start(ahead(seconds(20)));
     let (code, report) = report(&no_server(), &["--http-date", &server.url()]);
     assert_eq!(
@@ -200,7 +200,7 @@ fn without_ntp_a_clock_that_is_certainly_off_is_drifting_by_http_and_marked_coar
 }
 
 #[test]
-fn without_ntp_a_clock_that_may_be_right_is_not_measured_whatever_http_says() {
+fn http_dates_without_ntp_leave_a_clock_that_may_be_right_unknown() {
     let servers = [0, 0].map(|secs| DateServer::start(ahead(seconds(secs))));
     let urls = servers.each_ref().map(DateServer::url);
     let (code, report) = report(&no_server(), &["--http-date", &urls[0], "--http-date", &urls[1]]);
@@ -223,7 +223,7 @@ fn without_ntp_a_clock_that_may_be_right_is_not_measured_whatever_http_says() {
 }
 
 #[test]
-fn ntp_alone_decides_and_http_that_contradicts_it_is_told() {
+fn ntp_alone_decides_the_verdict_and_contradicting_http_dates_are_reported() {
     let background = BackgroundRuntime::new();
     let (_servers, names) = servers(&background, [0, 0], Behaviour::Honest);
     let server = DateServer::start(ahead(seconds(20)));
@@ -245,7 +245,7 @@ fn ntp_alone_decides_and_http_that_contradicts_it_is_told() {
 }
 
 #[test]
-fn an_answer_that_is_no_measurement_is_refused_with_its_reason() {
+fn unusable_http_answers_are_rejected_with_a_reason() {
     let right = date(seconds(20));
     let with = |head: &str| Manner::Bytes(format!("HTTP/1.1 200 OK\r\n{head}\r\n").into_bytes());
     let long = format!("Date: {right}\r\nX: {}\r\n", "x".repeat(64 * 1_024));
@@ -280,7 +280,7 @@ fn an_answer_that_is_no_measurement_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_redirect_has_a_date_and_is_not_followed() {
+fn redirects_are_used_for_their_date_and_not_followed() {
     let elsewhere = DateServer::start(ahead(seconds(-20)));
     let location: &'static str = format!("Location: {}\r\n", elsewhere.url()).leak();
     let server = DateServer::start(Manner::Date(seconds(20), "301 Moved Permanently", location));
@@ -290,7 +290,7 @@ fn a_redirect_has_a_date_and_is_not_followed() {
 }
 
 #[test]
-fn nobody_at_a_url_is_told_beside_one_who_answers() {
+fn unreachable_urls_are_reported_beside_urls_that_answer() {
     let server = DateServer::start(ahead(seconds(20)));
     let closed = format!("http://127.0.0.1:{}/", crate::support::free_tcp_port());
     let arguments =
@@ -303,7 +303,7 @@ fn nobody_at_a_url_is_told_beside_one_who_answers() {
 }
 
 #[test]
-fn a_wrong_url_is_a_usage_error_and_https_is_told_why() {
+fn invalid_urls_are_usage_errors_and_https_urls_get_an_explanation() {
     let refused = |url: &str, says: &str| {
         let ended = check(&no_server(), &["--http-date", url]);
         assert_eq!(

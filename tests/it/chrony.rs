@@ -90,7 +90,7 @@ fn offset_and_bound(report: &Value) -> (f64, f64) {
 }
 
 #[test]
-fn a_clock_that_chronyd_serves_is_in_sync_with_itself_and_both_measure_the_same() {
+fn the_clock_that_chronyd_serves_is_in_sync_and_chronyd_measures_the_same_offset() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-pools"));
     let [(_first, a), (_second, b)] = ["a", "b"].map(|name| serve(&background, folder.path(), name));
     let (code, json) = check(&[&a, &b], &["--output", "json"]);
@@ -110,7 +110,7 @@ fn a_clock_that_chronyd_serves_is_in_sync_with_itself_and_both_measure_the_same(
 }
 
 #[test]
-fn chronyd_and_the_agent_mean_the_same_by_a_clock_that_is_250_ms_behind() {
+fn chronyd_and_the_agent_agree_on_the_sign_of_a_clock_250_ms_behind() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-sign"));
     let time = TimeScale::new(Offset::from_nanos(250_000_000));
     let servers = [(); 2].map(|()| background.server(&time, Behaviour::Honest));

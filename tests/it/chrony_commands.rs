@@ -24,7 +24,7 @@ fn source(address: &str) -> String {
 }
 
 #[test]
-fn what_we_send_is_byte_for_byte_what_chronyc_sends_and_chronyd_takes_it() {
+fn requests_equal_those_of_chronyc_byte_for_byte_and_chronyd_accepts_them() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-bytes"));
     let server = background.server(&TimeScale::new(Offset::ZERO), Behaviour::Honest);
     let chronyd = Chronyd::start(&background, &folder, &[&source(&pool(&server))]);
@@ -73,7 +73,7 @@ impl Theirs {
 }
 
 #[test]
-fn tracking_has_the_values_that_chronyc_shows() {
+fn tracking_values_equal_those_that_chronyc_prints() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-tracking"));
     let server = background.server(&TimeScale::new(Offset::from_nanos(30_000_000)), Behaviour::Honest);
     let chronyd = Chronyd::start(&background, &folder, &[&source(&pool(&server))]);
@@ -114,7 +114,7 @@ fn tracking_has_the_values_that_chronyc_shows() {
 }
 
 #[test]
-fn a_node_that_is_behind_or_falls_behind_has_our_sign() {
+fn tracking_offsets_and_frequencies_are_positive_for_a_clock_that_is_or_falls_behind() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-sign-of-tracking"));
     // The server is ahead of this machine: the machine is behind.
     let time = TimeScale::new(Offset::from_nanos(250_000_000));
@@ -134,7 +134,7 @@ fn a_node_that_is_behind_or_falls_behind_has_our_sign() {
 }
 
 #[test]
-fn over_udp_all_can_be_read_and_nothing_changed() {
+fn udp_requests_can_read_everything_and_change_nothing() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-udp"));
     let chronyd = Chronyd::start(&background, &folder, &["local stratum 10"]);
     let udp = Client::udp(([127, 0, 0, 1], chronyd.udp_port).into());
@@ -158,7 +158,7 @@ fn over_udp_all_can_be_read_and_nothing_changed() {
 }
 
 #[test]
-fn chronyd_may_be_another_user_and_finds_its_folder_as_it_was() {
+fn queries_as_another_user_leave_no_files_in_chronyds_folder() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-user"));
     let chronyd = Chronyd::start(&background, &folder, &[]);
     let before = names(&chronyd.run);
@@ -187,7 +187,7 @@ fn right(request: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_peer_that_talks_nonsense_is_named_so() {
+fn malformed_replies_are_reported_as_not_chronyds() {
     assert_eq!(ask("chrony-right", |request| vec![right(request)]).unwrap(), 5);
     let garbage = |name, answer: fn(&[u8]) -> Vec<u8>| {
         let error = ask(name, move |request| vec![answer(request)]).unwrap_err();
@@ -206,7 +206,7 @@ fn a_peer_that_talks_nonsense_is_named_so() {
 }
 
 #[test]
-fn answers_to_other_requests_are_passed_over() {
+fn replies_to_other_requests_are_skipped() {
     let stray = |request: &[u8]| right(&[&[0; 8], &[!request[8], 0, 0, 0][..]].concat());
     let answered = ask("chrony-stray", move |request| vec![stray(request), stray(request), right(request)]);
     assert_eq!(answered.unwrap(), 5);
@@ -216,7 +216,7 @@ fn answers_to_other_requests_are_passed_over() {
 }
 
 #[test]
-fn a_peer_that_is_silent_or_late_costs_the_time_allowed_and_no_more() {
+fn silent_or_late_peers_time_out_and_late_replies_do_no_harm() {
     let error = ask("chrony-silent", |_| vec![]).unwrap_err();
     assert!(matches!(error, ChronyError::TimedOut { strays: false, .. }), "{error}");
 
@@ -236,7 +236,7 @@ fn a_peer_that_is_silent_or_late_costs_the_time_allowed_and_no_more() {
 }
 
 #[test]
-fn a_peer_that_reads_nothing_does_not_hold_us_up() {
+fn peers_with_a_full_queue_time_out() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-full"));
     let path = folder.path().join("chronyd.sock");
     let _never_reads = UnixDatagram::bind(&path).unwrap();
@@ -250,7 +250,7 @@ fn a_peer_that_reads_nothing_does_not_hold_us_up() {
 }
 
 #[test]
-fn each_way_of_not_being_there_says_what_to_do() {
+fn missing_and_dead_sockets_are_reported_with_what_to_do() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-nowhere"));
     let ask =
         |path: &std::path::Path| background.runtime().block_on(Client::unix(path).tracking()).unwrap_err();
@@ -274,7 +274,7 @@ fn each_way_of_not_being_there_says_what_to_do() {
 }
 
 #[test]
-fn patience_is_two_seconds_unless_told_otherwise() {
+fn the_default_timeout_is_two_seconds() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-patience"));
     let peer = Peer::start(folder.path().join("chronyd.sock"), |_| vec![]);
     let error = background.runtime().block_on(Client::unix(&peer.socket).tracking()).unwrap_err();

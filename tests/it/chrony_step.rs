@@ -73,7 +73,7 @@ fn done(report: &Report) -> Vec<String> {
 }
 
 #[test]
-fn chronyd_forgets_measures_and_reports_the_correction() {
+fn chronyd_discards_its_samples_measures_again_and_reports_the_correction() {
     let node = Node::measured("chrony-step", 250);
     let idle = names(&node.chronyd.run);
     // The server jumps as a clock does that is stepped: for chronyd the node is right now, and it believes the old.
@@ -90,7 +90,7 @@ fn chronyd_forgets_measures_and_reports_the_correction() {
 }
 
 #[test]
-fn a_chronyd_that_slews_has_not_corrected() {
+fn slewing_by_chronyd_is_reported_as_not_corrected() {
     let mut node = Node::measured("chrony-slew", 0);
     // As if another process had forbidden it to step in the meantime.
     let folder = Folder::new("chrony-slew-relay");
@@ -109,7 +109,7 @@ fn a_chronyd_that_slews_has_not_corrected() {
 }
 
 #[test]
-fn the_permission_makes_chronyd_step() {
+fn the_temporary_makestep_rule_makes_chronyd_step() {
     let node = Node::measured("chrony-permission", 0);
     node.time.set(millis(250));
     node.step(None, 10, false);
@@ -118,7 +118,7 @@ fn the_permission_makes_chronyd_step() {
 }
 
 #[test]
-fn a_server_that_died_or_a_chronyd_on_its_own_time_is_no_correction() {
+fn dead_servers_and_local_references_are_reported_as_not_corrected() {
     for (name, directives) in [("chrony-dead", &[][..]), ("chrony-local", &["local stratum 10"])] {
         let node = Node::new(name, 0, Behaviour::Honest, directives);
         node.chronyd.wait_for(&node.background, "two updates", |t| !t.update_interval.is_zero());
@@ -131,7 +131,7 @@ fn a_server_that_died_or_a_chronyd_on_its_own_time_is_no_correction() {
 }
 
 #[test]
-fn a_chronyd_that_never_updated_the_clock_keeps_its_steps_for_its_start() {
+fn the_makestep_rule_for_startup_is_restored_while_chronyd_has_never_updated_the_clock() {
     let node = Node::new("chrony-fresh", 0, Behaviour::Silent, &[]);
     let report = node.step(Some("1 3"), 1, false);
     assert!(report.before.unwrap().never_updated(), "{report:?}");
@@ -139,7 +139,7 @@ fn a_chronyd_that_never_updated_the_clock_keeps_its_steps_for_its_start() {
 }
 
 #[test]
-fn a_dry_run_reads_and_changes_nothing() {
+fn dry_runs_read_and_change_nothing() {
     let node = Node::measured("chrony-dry", 20);
     let report = node.step(Some("1 3"), 30, true);
     assert!(report.failure.is_none() && report.done.is_empty() && report.after.is_none(), "{report:?}");
@@ -150,7 +150,7 @@ fn a_dry_run_reads_and_changes_nothing() {
 }
 
 #[test]
-fn without_sources_permission_or_chronyd_nothing_is_touched() {
+fn steps_without_sources_permission_or_chronyd_change_nothing() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-refused"));
     let chronyd = Chronyd::start(&background, &folder, &["local stratum 10"]);
     let plan = Plan { makestep: None, deadline: Duration::from_secs(30), dry_run: false };
@@ -180,7 +180,7 @@ fn without_sources_permission_or_chronyd_nothing_is_touched() {
 }
 
 #[test]
-fn the_rule_is_put_back_after_a_refusal_and_if_that_is_refused_too_it_is_told() {
+fn the_makestep_rule_is_restored_after_a_failure_and_a_failed_restore_is_reported() {
     // chronyd does it, but reports that it failed: the first time, or the second.
     for (name, fails) in [("chrony-once", 1), ("chrony-put-back", 2)] {
         let mut node = Node::measured(name, 0);
@@ -208,7 +208,7 @@ fn the_rule_is_put_back_after_a_refusal_and_if_that_is_refused_too_it_is_told() 
 }
 
 #[test]
-fn reference_clocks_alone_need_no_burst() {
+fn reference_clocks_without_servers_need_no_burst() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-refclock"));
     let refclock = format!("refclock SOCK {}", folder.path().join("clock.sock").display());
     let chronyd = Chronyd::start(&background, &folder, &[&refclock]);

@@ -47,7 +47,7 @@ fn run_refused(command: &mut Command, arguments: &[&str], code: i32, texts: &[&s
 }
 
 #[test]
-fn a_wrong_flag_is_named_with_its_value_and_what_would_be_right() {
+fn invalid_flags_are_reported_with_their_value_and_the_valid_range() {
     let whole = [&POOLS[..], &["--kubernetes", "off"]].concat();
     let cases: [(&[&str], &[&str]); 16] = [
         (&["--pool", "a.example"], &["pools", "\"a.example\"", "at least two"]),
@@ -78,7 +78,7 @@ fn a_wrong_flag_is_named_with_its_value_and_what_would_be_right() {
 }
 
 #[test]
-fn a_wrong_file_is_named_with_what_is_wrong_in_it() {
+fn invalid_config_files_are_reported_with_the_key_value_and_line() {
     let folder = Folder::new("cli-files");
     let file = folder.path().join("config.yaml");
     let cases: [(&[u8], &[&str]); 14] = [
@@ -125,7 +125,7 @@ fn a_wrong_file_is_named_with_what_is_wrong_in_it() {
 }
 
 #[test]
-fn a_wrong_surrounding_is_said_in_one_line() {
+fn invalid_environments_are_reported_in_one_line() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let in_use = [&POOLS[..], &["--kubernetes", "off", "--listen", &listen]].concat();
@@ -148,7 +148,7 @@ fn a_wrong_surrounding_is_said_in_one_line() {
 }
 
 #[test]
-fn what_is_no_command_is_a_usage_error_and_help_is_none() {
+fn unknown_commands_are_usage_errors_and_help_is_not() {
     for wrong in [
         &["--frobnicate"][..],
         &["walk"],
@@ -173,7 +173,7 @@ fn what_is_no_command_is_a_usage_error_and_help_is_none() {
 }
 
 #[test]
-fn flags_win_over_the_environment_and_that_over_the_file() {
+fn flags_override_the_environment_which_overrides_the_file() {
     let folder = Folder::new("cli-precedence");
     let file = folder.path().join("config.yaml");
     std::fs::write(&file, "interval: 128s\nthreshold: 250ms\nkubernetes: off\n").unwrap();
@@ -216,7 +216,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
-fn a_short_interval_is_a_warning() {
+fn intervals_below_16_s_give_a_warning() {
     let ended = run(&["check-config", "--interval", "15s"]);
     assert!(ended.code == 0 && ended.stdout.contains("interval: 15s"), "{ended:?}");
     assert!(
@@ -240,7 +240,7 @@ fn pools(background: &BackgroundRuntime, ahead: [i64; 2]) -> ([Server; 2], [Stri
 }
 
 #[test]
-fn check_says_it_in_words_in_json_and_by_its_exit_code() {
+fn check_reports_the_state_as_text_as_json_and_as_exit_code() {
     let background = BackgroundRuntime::new();
     for (ahead, code, state, words) in [
         ([0, 0], 0, "in-sync", "within the threshold of 100 ms"),
@@ -291,7 +291,7 @@ fn check_says_it_in_words_in_json_and_by_its_exit_code() {
 }
 
 #[test]
-fn check_gives_up_by_itself_whatever_the_network_does() {
+fn check_ends_with_unknown_when_no_pool_answers_or_resolves() {
     let background = BackgroundRuntime::new();
     let time = TimeScale::new(Offset::ZERO);
     let servers = [(); 2].map(|()| background.server(&time, Behaviour::Silent));
@@ -326,7 +326,7 @@ fn check_gives_up_by_itself_whatever_the_network_does() {
 }
 
 #[test]
-fn a_reader_that_leaves_early_does_not_change_the_exit_code() {
+fn closed_pipes_do_not_change_the_exit_code() {
     let background = BackgroundRuntime::new();
     let (_servers, names) = pools(&background, [250, 250]);
     let mut command = drift_agent();
@@ -340,7 +340,7 @@ fn a_reader_that_leaves_early_does_not_change_the_exit_code() {
 }
 
 #[test]
-fn run_ends_well_when_it_is_told_to() {
+fn run_exits_with_0_on_sigterm_and_sigint() {
     let folder = Folder::new("cli-signals");
     let background = BackgroundRuntime::new();
     let (_servers, names) = pools(&background, [0, 0]);
@@ -360,7 +360,7 @@ fn run_ends_well_when_it_is_told_to() {
 }
 
 #[test]
-fn the_demo_tells_its_story_and_ends_well() {
+fn demo_prints_its_phases_and_exits_with_0() {
     let folder = Folder::new("cli-demo");
     let mut demo = Process::start(drift_agent().arg("demo"), folder.path(), "demo");
     let url = wait_for("the URL of the metrics", || {

@@ -97,7 +97,7 @@ fn addresses(resolution: &Resolution) -> Vec<String> {
 }
 
 #[test]
-fn an_absolute_name_is_asked_for_as_it_is_and_once_whatever_the_search_list_says() {
+fn absolute_names_are_queried_once_and_without_the_search_list() {
     let once = (0..3).any(|_| {
         let server = NameServer::start(|name, kind| match (name, kind) {
             ("time.example.", RecordType::A) => Some(Ok(vec![a(name, 300, 1), a(name, 300, 2)])),
@@ -117,7 +117,7 @@ fn an_absolute_name_is_asked_for_as_it_is_and_once_whatever_the_search_list_says
 }
 
 #[test]
-fn a_relative_name_is_found_through_the_search_list_after_the_absolute_one() {
+fn relative_names_are_queried_as_absolute_first_and_then_through_the_search_list() {
     let server = NameServer::start(|name, kind| match (name, kind) {
         ("ntp.svc.test.", RecordType::A) => Some(Ok(vec![a(name, 30, 7)])),
         ("ntp.svc.test.", _) => Some(Ok(vec![])),
@@ -128,7 +128,7 @@ fn a_relative_name_is_found_through_the_search_list_after_the_absolute_one() {
 }
 
 #[test]
-fn a_name_with_a_dot_at_its_end_is_never_searched_for() {
+fn names_with_a_trailing_dot_skip_the_search_list() {
     let server = NameServer::start(|_, _| Some(Err(ResponseCode::NXDomain)));
     assert_eq!(server.resolve("ntp.").unwrap_err(), "no such name");
     assert_eq!(server.names_asked(), ["ntp."]);
@@ -144,7 +144,7 @@ fn captured(name: &str, kind: RecordType, upstream: ResponseCode) -> Result<Vec<
 }
 
 #[test]
-fn a_name_with_a_dot_is_never_searched_for_however_the_name_server_fails() {
+fn names_with_a_dot_skip_the_search_list_after_every_kind_of_failure() {
     let ways: [(Answers, &str); 4] = [
         (|name, kind| Some(captured(name, kind, ResponseCode::ServFail)), "SERVFAIL"),
         (|name, kind| Some(captured(name, kind, ResponseCode::Refused)), "REFUSED"),
@@ -162,7 +162,7 @@ fn a_name_with_a_dot_is_never_searched_for_however_the_name_server_fails() {
 }
 
 #[test]
-fn both_families_are_taken_and_the_shortest_ttl_holds() {
+fn addresses_of_both_families_are_used_with_the_shortest_ttl() {
     let server = NameServer::start(|name, kind| {
         let target = "target.example.";
         let alias = record(name, 40, RData::CNAME(CNAME(Name::from_ascii(target).unwrap())));
@@ -188,13 +188,13 @@ fn both_families_are_taken_and_the_shortest_ttl_holds() {
 }
 
 #[test]
-fn a_name_server_that_is_deaf_for_one_family_costs_that_family_alone() {
+fn name_servers_silent_for_one_family_still_resolve_the_other() {
     let server = NameServer::start(|name, kind| (kind == RecordType::A).then(|| Ok(vec![a(name, 300, 1)])));
     assert_eq!(addresses(&server.resolve("time.example").unwrap()), ["192.0.2.1:123"]);
 }
 
 #[test]
-fn what_goes_wrong_is_said_in_plain_words() {
+fn resolution_errors_are_short_and_readable() {
     let error = |answers: Answers| NameServer::start(answers).resolve("time.example").unwrap_err();
     assert_eq!(error(|_, _| Some(Err(ResponseCode::NXDomain))), "no such name");
     assert_eq!(error(|_, _| Some(Ok(vec![]))), "the name has no address");
@@ -211,7 +211,7 @@ fn what_goes_wrong_is_said_in_plain_words() {
 }
 
 #[test]
-fn an_address_needs_no_name_server() {
+fn addresses_resolve_without_a_name_server() {
     let server = NameServer::start(|_, _| None);
     for (pool, address) in [
         ("192.0.2.7", "192.0.2.7:123"),

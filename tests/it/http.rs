@@ -45,7 +45,7 @@ fn status(port: u16, request: &[u8]) -> Option<u16> {
 }
 
 #[test]
-fn requests_that_are_no_requests_are_refused_and_nothing_else_happens() {
+fn malformed_requests_are_rejected_without_side_effects() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("http-requests"));
     let (mut agent, _servers) = agent(&background, &folder);
     let long = "x".repeat(1 << 20);
@@ -93,7 +93,7 @@ fn is_closed(stream: &TcpStream) -> bool {
 }
 
 #[test]
-fn who_was_stuck_the_longest_makes_room_and_the_others_may_stay() {
+fn the_longest_idle_connection_is_closed_first_and_the_others_stay() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("http-room"));
     let (agent, _servers) = agent(&background, &folder);
     // As many as are served at once.
@@ -104,7 +104,7 @@ fn who_was_stuck_the_longest_makes_room_and_the_others_may_stay() {
 }
 
 #[test]
-fn clients_that_are_stuck_keep_nobody_out_and_take_no_memory() {
+fn stuck_clients_do_not_block_others_or_grow_memory() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("http-stuck"));
     let (mut agent, _servers) = agent(&background, &folder);
     for _ in 0..50 {

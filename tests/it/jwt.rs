@@ -51,7 +51,7 @@ fn ids(report: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn the_exit_code_says_what_the_first_line_says() {
+fn exit_codes_match_the_first_line() {
     for (claims, arguments, code, first) in [
         (
             claims(-60, 240),
@@ -120,7 +120,7 @@ fn the_exit_code_says_what_the_first_line_says() {
 }
 
 #[test]
-fn json_tells_each_claim_and_each_finding() {
+fn json_output_has_each_claim_and_each_finding() {
     let ended =
         judge(&sign(r#"{"iat":1795341602,"nbf":"later","exp":1795341899.500000001}"#), &["--output", "json"]);
     let report = report(&ended);
@@ -155,7 +155,7 @@ fn json_tells_each_claim_and_each_finding() {
 }
 
 #[test]
-fn a_token_is_taken_from_an_argument_too_with_a_warning() {
+fn tokens_given_as_arguments_are_judged_with_a_warning() {
     let token = sign(&claims(-60, 240));
     let bearer = format!("Bearer {token}");
     for words in [&[token.as_str()][..], &["Bearer", &token], &[&bearer]] {
@@ -169,7 +169,7 @@ fn a_token_is_taken_from_an_argument_too_with_a_warning() {
 }
 
 #[test]
-fn what_is_no_token_is_said_in_one_line_that_does_not_quote_it() {
+fn invalid_tokens_are_rejected_in_one_line_that_does_not_quote_them() {
     let token = sign(&claims(-60, 240));
     let parts: Vec<&str> = token.split('.').collect();
     for (input, says) in [
@@ -198,7 +198,7 @@ fn what_is_no_token_is_said_in_one_line_that_does_not_quote_it() {
 }
 
 #[test]
-fn a_token_at_the_wrong_place_is_a_usage_error_that_does_not_quote_it() {
+fn misplaced_tokens_are_usage_errors_that_do_not_quote_them() {
     let token = sign(&claims(-60, 240));
     let with_flag = format!("--leeway={token}");
     for wrong in [
@@ -234,7 +234,7 @@ fn a_token_at_the_wrong_place_is_a_usage_error_that_does_not_quote_it() {
 }
 
 #[test]
-fn true_time_tells_whose_clock_it_is() {
+fn reference_time_shows_which_clock_is_wrong() {
     let background = BackgroundRuntime::new();
     // Reference time is an hour ahead of this machine: the machine is behind. The clocks differ by far more than a test takes.
     let time = TimeScale::new(Offset::from_nanos(3_600_000_000_000));
@@ -305,7 +305,7 @@ fn true_time_tells_whose_clock_it_is() {
 }
 
 #[test]
-fn pools_that_contradict_each_other_confirm_no_clock() {
+fn contradicting_pools_confirm_no_clock() {
     let background = BackgroundRuntime::new();
     let server = |offset| background.server(&TimeScale::new(Offset::from_nanos(offset)), Behaviour::Honest);
     let servers = [server(0), server(10_000_000_000)];
@@ -321,7 +321,7 @@ fn pools_that_contradict_each_other_confirm_no_clock() {
 }
 
 #[test]
-fn without_an_answer_it_says_so_and_judges_by_this_clock() {
+fn tokens_are_judged_by_this_clock_when_no_pool_answers() {
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
     let token = sign(&format!(r#"{{"iat":{},"exp":{}}}"#, now - 60, now + 600));
     let no_server = ["jwt", "--output", "json", "--pool", "127.0.0.1:1", "--pool", "127.0.0.1:2"];
@@ -338,7 +338,7 @@ fn without_an_answer_it_says_so_and_judges_by_this_clock() {
 }
 
 #[test]
-fn cases_are_signed_for_now_and_each_is_as_expected() {
+fn cases_are_signed_for_now_and_judged_as_listed() {
     let table = run(&["jwt", "cases", "--at", "1795341600"], "");
     assert_eq!((table.code, table.stderr.as_str()), (0, ""), "{table:?}");
     let json = report(&run(&["jwt", "cases", "--at", "2026-11-22T10:00:00.9Z", "--output", "json"], ""));
@@ -373,7 +373,7 @@ fn cases_are_signed_for_now_and_each_is_as_expected() {
 }
 
 #[test]
-fn the_document_has_every_finding_and_every_case() {
+fn the_document_lists_every_finding_and_every_case() {
     let document = include_str!("../../docs/jwt.md");
     let rows = |start: &str| document.lines().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
     for id in Id::ALL {

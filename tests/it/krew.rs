@@ -24,7 +24,7 @@ fn archives(folder: &Path) -> [PathBuf; 2] {
 }
 
 #[test]
-fn krew_installs_it_and_kubectl_runs_it() {
+fn krew_installs_the_plugin_and_kubectl_runs_it() {
     let folder = Folder::new("krew");
     let path = folder.path();
     let [amd64, arm64] = archives(path);
@@ -80,7 +80,7 @@ fn krew_installs_it_and_kubectl_runs_it() {
 }
 
 #[test]
-fn the_same_program_gives_the_same_bytes() {
+fn archives_of_the_same_program_are_identical() {
     let bytes = ["krew-one", "krew-two"].map(|name| {
         let folder = Folder::new(name);
         let program = folder.path().join("program");
@@ -96,7 +96,7 @@ fn the_same_program_gives_the_same_bytes() {
 }
 
 #[test]
-fn wrong_use_is_refused_in_a_line() {
+fn invalid_arguments_are_rejected_in_one_line() {
     let folder = Folder::new("krew-wrong");
     let path = folder.path().to_str().unwrap();
     let urls = ["https://a.example", "https://b.example"];

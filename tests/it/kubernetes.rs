@@ -29,7 +29,7 @@ fn pool_time(ahead_ms: i64) -> Wall {
 }
 
 #[test]
-fn a_drift_is_shown_on_the_node_and_taken_back_when_it_ends() {
+fn drift_is_written_to_the_node_and_cleared_when_it_ends() {
     let test_node = TestNode::new(Cluster::shared(), "drifts", 250);
     let agent = test_node.start_agent();
 
@@ -87,7 +87,7 @@ fn a_drift_is_shown_on_the_node_and_taken_back_when_it_ends() {
 }
 
 #[test]
-fn what_others_have_put_on_the_node_stays() {
+fn fields_of_other_owners_on_the_node_are_kept() {
     let test_node = TestNode::new(Cluster::shared(), "shared-node", 250);
     let theirs = json!({
         "metadata": {"annotations": {"example.com/x": "1"}, "labels": {"example.com/zone": "a"}},
@@ -144,7 +144,7 @@ fn what_others_have_put_on_the_node_stays() {
 }
 
 #[test]
-fn a_field_that_someone_else_took_is_taken_back() {
+fn fields_overwritten_by_another_client_are_restored() {
     let test_node = TestNode::new(Cluster::shared(), "contested", 250);
     let _agent = test_node.start_agent();
     test_node.wait_for_written("drifting");
@@ -162,7 +162,7 @@ fn a_field_that_someone_else_took_is_taken_back() {
 }
 
 #[test]
-fn what_is_published_is_reference_time_on_a_node_whose_clock_is_an_hour_behind() {
+fn published_times_are_reference_time_on_a_node_an_hour_behind() {
     let hour = 3_600_000;
     let test_node = TestNode::new(Cluster::shared(), "an-hour-behind", hour);
     let before = pool_time(hour);
@@ -193,7 +193,7 @@ fn what_is_published_is_reference_time_on_a_node_whose_clock_is_an_hour_behind()
 }
 
 #[test]
-fn a_restart_while_the_node_drifts_says_nothing_twice() {
+fn restarts_during_a_drift_repeat_no_event() {
     let test_node = TestNode::new(Cluster::shared(), "restarts", 250);
     let agent = test_node.start_agent();
     let first = test_node.wait_for_written("drifting");
@@ -225,7 +225,7 @@ fn a_restart_while_the_node_drifts_says_nothing_twice() {
 }
 
 #[test]
-fn a_drift_that_ended_while_no_agent_ran_is_taken_back() {
+fn drift_that_ended_while_no_agent_ran_is_cleared_at_the_next_start() {
     let test_node = TestNode::new(Cluster::shared(), "ended-unseen", 250);
     let agent = test_node.start_agent();
     test_node.wait_for_written("drifting");
@@ -239,7 +239,7 @@ fn a_drift_that_ended_while_no_agent_ran_is_taken_back() {
 }
 
 #[test]
-fn a_silent_pool_is_named_and_changes_no_verdict() {
+fn silent_pools_are_named_on_the_node_without_changing_the_verdict() {
     let test_node = TestNode::new(Cluster::shared(), "one-silent", 250);
     let agent = test_node.start_agent();
     let before = test_node.wait_for_written("drifting");
@@ -273,7 +273,7 @@ fn a_silent_pool_is_named_and_changes_no_verdict() {
 }
 
 #[test]
-fn what_is_not_known_is_taken_off_the_node() {
+fn unknown_values_are_removed_from_the_node() {
     let test_node = TestNode::new(Cluster::shared(), "nothing-known", 250);
     let _agent = test_node.start_agent();
     let drifting = test_node.wait_for_written("drifting");
@@ -301,7 +301,7 @@ fn what_is_not_known_is_taken_off_the_node() {
 }
 
 #[test]
-fn a_flapping_clock_writes_no_more_than_promised_and_the_newest_state_in_the_end() {
+fn flapping_clocks_stay_within_the_write_limit_and_end_with_the_newest_state() {
     let test_node = TestNode::new(Cluster::shared(), "flaps", 250);
     let mut watch: Command = test_node.cluster.kubectl_command();
     watch.args([

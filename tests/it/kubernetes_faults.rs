@@ -45,7 +45,7 @@ fn assert_logged_once(agent: &RunningAgent, advice: &str, recovered: bool) {
 }
 
 #[test]
-fn without_the_role_it_measures_and_with_it_it_writes() {
+fn the_agent_measures_without_its_role_and_writes_once_bound_to_it() {
     let test_node = TestNode::without_node(Cluster::shared(), STRANGERS, "forbidden", 250);
     test_node.create_node();
     let agent = test_node.start_agent();
@@ -66,7 +66,7 @@ fn without_the_role_it_measures_and_with_it_it_writes() {
 }
 
 #[test]
-fn a_node_that_is_missing_is_written_when_it_comes() {
+fn missing_nodes_are_written_once_they_exist() {
     let test_node = TestNode::without_node(Cluster::shared(), AGENTS, "missing", 250);
     let agent = test_node.start_agent();
     wait_for_writes(&agent, "not_found", 2.0);
@@ -80,7 +80,7 @@ fn a_node_that_is_missing_is_written_when_it_comes() {
 }
 
 #[test]
-fn a_node_that_is_deleted_is_not_created_and_is_written_when_it_comes_back() {
+fn deleted_nodes_are_not_created_and_are_written_once_they_return() {
     let test_node = TestNode::new(Cluster::shared(), "deleted", 250);
     let agent = test_node.start_agent();
     test_node.wait_for_written("drifting");
@@ -100,7 +100,7 @@ fn a_node_that_is_deleted_is_not_created_and_is_written_when_it_comes_back() {
 }
 
 #[test]
-fn an_api_server_that_dies_and_comes_back_gets_the_newest_state() {
+fn the_newest_state_is_written_after_an_api_server_outage() {
     let cluster = Cluster::start("mortal");
     let test_node = TestNode::new(&cluster, "lonely", 0);
     let agent = test_node.start_agent();
@@ -182,7 +182,7 @@ impl Stubbed {
 }
 
 #[test]
-fn the_requests_are_those_that_are_documented() {
+fn requests_to_the_api_server_are_the_documented_ones() {
     let run = Stubbed::start("stub-well", |_, _| Answer::Well);
     wait_for_writes(&run.agent, "ok", 2.0);
     let all = run.stub.requests();
@@ -198,7 +198,7 @@ fn the_requests_are_those_that_are_documented() {
 }
 
 #[test]
-fn a_server_that_asks_for_patience_gets_it() {
+fn retry_after_on_429_is_respected() {
     let run = Stubbed::start("stub-patience", |request, before| match before {
         // The read, the write, and an event: each is put off once. Longer than the agent's own first waits.
         0 => Answer::Status(429, Some(5)),
@@ -212,7 +212,7 @@ fn a_server_that_asks_for_patience_gets_it() {
 }
 
 #[test]
-fn a_server_with_an_error_is_asked_again_but_not_at_once() {
+fn server_errors_are_retried_with_a_delay() {
     let run = Stubbed::start("stub-error", |request, before| match before {
         0 => Answer::Status(500, None),
         1 => Answer::Status(503, Some(4)),
@@ -230,7 +230,7 @@ fn a_server_with_an_error_is_asked_again_but_not_at_once() {
 }
 
 #[test]
-fn a_conflict_is_tried_again_for_the_node_and_means_done_for_an_event() {
+fn conflicts_are_retried_for_the_node_and_count_as_done_for_an_event() {
     let run = Stubbed::start("stub-conflict", |request, before| match before {
         _ if request.is_event() => Answer::Status(409, None),
         1 => Answer::Status(409, None),
@@ -244,7 +244,7 @@ fn a_conflict_is_tried_again_for_the_node_and_means_done_for_an_event() {
 }
 
 #[test]
-fn a_server_that_hangs_is_given_up_and_measuring_goes_on_meanwhile() {
+fn hanging_requests_time_out_while_measuring_continues() {
     let run = Stubbed::start("stub-hangs", |_, before| if before == 0 { Answer::Hang } else { Answer::Well });
     wait_for("the request that hangs", || (!run.stub.requests().is_empty()).then_some(()));
     measures_on(&run.agent, &run.pools);
@@ -253,7 +253,7 @@ fn a_server_that_hangs_is_given_up_and_measuring_goes_on_meanwhile() {
 }
 
 #[test]
-fn a_server_that_hangs_up_or_talks_nonsense_is_survived() {
+fn closed_connections_and_malformed_answers_are_retried() {
     let run = Stubbed::start("stub-nonsense", |_, before| match before {
         0 => Answer::HangUp,
         1 => Answer::Raw("<html>login</html>"),
@@ -266,7 +266,7 @@ fn a_server_that_hangs_up_or_talks_nonsense_is_survived() {
 }
 
 #[test]
-fn an_event_that_is_refused_for_good_does_not_hold_up_the_next() {
+fn permanently_rejected_events_do_not_block_the_next() {
     let run = Stubbed::start("stub-refused", |request, _| {
         if request.is_event() && request.body["reason"] == "ClockDriftExceeded" {
             Answer::Status(422, None)

@@ -131,7 +131,7 @@ fn profiles() -> Vec<(String, PathBuf)> {
 
 /// Every object of every profile is taken, and its pods where Pod Security allows them: those that only observe, under
 /// `restricted`; those that share the node's network or may step its clock, not.
-fn every_object_of_every_profile_is_taken(cluster: &Cluster) {
+fn every_object_of_every_profile_is_accepted(cluster: &Cluster) {
     for (name, values) in profiles() {
         let values = format!("--values={}", values.display());
         let objects = dry_run(cluster, &render(cluster, "restricted", &[&values]));
@@ -278,13 +278,13 @@ fn region_seen_by_a_pod(cluster: &Cluster) -> Option<String> {
 }
 
 #[test]
-fn the_two_are_of_different_minors() {
+fn the_older_and_newest_api_servers_differ_in_minor_version() {
     let (older, newest) = (minor(older()), minor(newest()));
     assert!(older < newest && newest >= (1, 35), "{older:?}, {newest:?}");
 }
 
 #[test]
-fn a_profile_may_do_what_it_needs_and_no_more() {
+fn profiles_grant_what_they_need_and_no_more() {
     let version = env!("CARGO_PKG_VERSION");
     for (profile, expected) in [
         ("default", format!("user 65532 +null [] {version} null")),
@@ -297,39 +297,39 @@ fn a_profile_may_do_what_it_needs_and_no_more() {
 }
 
 #[test]
-fn the_older_takes_every_object_of_every_profile() {
-    every_object_of_every_profile_is_taken(older());
+fn the_older_api_server_accepts_every_object_of_every_profile() {
+    every_object_of_every_profile_is_accepted(older());
 }
 
 #[test]
-fn the_newest_takes_every_object_of_every_profile() {
-    every_object_of_every_profile_is_taken(newest());
-}
-
-#[test]
-#[ignore = "its API server takes minutes to build, for a version that does not change any more"]
-fn the_oldest_takes_every_object_of_every_profile() {
-    every_object_of_every_profile_is_taken(oldest());
+fn the_newest_api_server_accepts_every_object_of_every_profile() {
+    every_object_of_every_profile_is_accepted(newest());
 }
 
 #[test]
 #[ignore = "its API server takes minutes to build, for a version that does not change any more"]
-fn the_policies_hold_on_the_oldest() {
+fn the_oldest_api_server_accepts_every_object_of_every_profile() {
+    every_object_of_every_profile_is_accepted(oldest());
+}
+
+#[test]
+#[ignore = "its API server takes minutes to build, for a version that does not change any more"]
+fn admission_policies_are_enforced_by_the_oldest_api_server() {
     the_policies_allow_the_agent_and_nothing_else(oldest());
 }
 
 #[test]
-fn the_policies_hold_on_the_older() {
+fn admission_policies_are_enforced_by_the_older_api_server() {
     the_policies_allow_the_agent_and_nothing_else(older());
 }
 
 #[test]
-fn the_policies_hold_on_the_newest() {
+fn admission_policies_are_enforced_by_the_newest_api_server() {
     the_policies_allow_the_agent_and_nothing_else(newest());
 }
 
 #[test]
-fn a_pod_has_the_region_of_its_node_from_1_35_on() {
+fn pods_see_the_region_of_their_node_from_1_35_on() {
     for cluster in [older(), newest()] {
         let expected = (minor(cluster) >= (1, 35)).then_some("eu-west-1");
         assert_eq!(region_seen_by_a_pod(cluster).as_deref(), expected, "{:?}", minor(cluster));

@@ -105,7 +105,7 @@ fn no_time_of_a_drifted_clock_is_written_down(world: &World) -> Result<(), Strin
 }
 
 #[test]
-fn without_ntp_it_says_drifting_where_that_is_true_and_never_in_sync() {
+fn http_dates_without_ntp_report_drifting_only_when_true_and_never_in_sync() {
     for_seeds(150, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let offset = Offset::from_nanos(match rng.u8(0..3) {
@@ -148,7 +148,7 @@ fn without_ntp_it_says_drifting_where_that_is_true_and_never_in_sync() {
 }
 
 #[test]
-fn as_long_as_ntp_says_anything_nobody_else_is_asked() {
+fn http_servers_are_not_asked_while_any_ntp_server_answers() {
     for_seeds(40, |seed| {
         for error in [Offset::ZERO, Offset::from_nanos(10 * SEC)] {
             let mut world = world(seed, Offset::ZERO, Behaviour::Honest, |_| {});
@@ -169,7 +169,7 @@ fn as_long_as_ntp_says_anything_nobody_else_is_asked() {
 }
 
 #[test]
-fn it_begins_when_the_last_estimate_is_too_old_and_ends_when_ntp_is_back() {
+fn http_dates_are_used_from_a_stale_estimate_until_ntp_returns() {
     for_seeds(40, |seed| {
         let mut world = world(seed, Offset::ZERO, Behaviour::Honest, |_| {});
         world.run_until(MINUTE * 20, |_| Ok(()))?;
@@ -206,7 +206,7 @@ fn it_begins_when_the_last_estimate_is_too_old_and_ends_when_ntp_is_back() {
 }
 
 #[test]
-fn not_before_the_first_burst_is_over() {
+fn http_servers_are_not_asked_during_the_first_burst() {
     for_seeds(40, |seed| {
         let mut world = world(seed, Offset::ZERO, Behaviour::Honest, |plan| {
             // The slowest answers that still count.
@@ -220,7 +220,7 @@ fn not_before_the_first_burst_is_over() {
 }
 
 #[test]
-fn after_a_resume_it_neither_remembers_nor_steps() {
+fn http_dates_from_before_a_resume_are_discarded_and_never_cause_a_step() {
     for_seeds(60, |seed| {
         let mut world = world(seed, Offset::ZERO, Behaviour::Silent, |plan| {
             plan.settings.step.mode = Mode::Kernel;
@@ -254,7 +254,7 @@ fn after_a_resume_it_neither_remembers_nor_steps() {
 }
 
 #[test]
-fn after_a_resume_ntp_comes_first_even_without_a_burst() {
+fn ntp_is_asked_before_http_after_a_resume_without_a_burst() {
     for_seeds(60, |seed| {
         let mut world = world(seed, Offset::ZERO, Behaviour::Honest, |_| {});
         world.run_until(MINUTE * 2, |_| Ok(()))?;
@@ -277,7 +277,7 @@ fn after_a_resume_ntp_comes_first_even_without_a_burst() {
 }
 
 #[test]
-fn one_that_lies_beside_one_that_does_not_settles_nothing() {
+fn contradicting_http_dates_leave_the_clock_unknown() {
     for_seeds(40, |seed| {
         let mut world = world(seed, Offset::ZERO, Behaviour::Silent, |plan| {
             plan.settings.last_resort = vec![site("a.invalid"), site("b.invalid")];
@@ -313,7 +313,7 @@ fn clock(agent: &RunningAgent) -> (u16, Value) {
 }
 
 #[test]
-fn every_output_says_that_it_is_coarse() {
+fn every_output_marks_http_dates_as_coarse() {
     let folder = Folder::new("last-resort-coarse");
     let server = DateServer::start(ahead(SignedDuration::from_secs(20)));
     let agent = agent_without_ntp(&folder, &[server.url()], &[]);
@@ -379,7 +379,7 @@ fn page(agent: &RunningAgent) -> String {
 }
 
 #[test]
-fn what_a_header_cannot_settle_stays_unknown_and_is_told() {
+fn clocks_within_the_precision_of_http_dates_stay_unknown() {
     let folder = Folder::new("last-resort-near");
     let server = DateServer::start(ahead(SignedDuration::ZERO));
     let agent = agent_without_ntp(&folder, &[server.url()], &[]);
@@ -401,7 +401,7 @@ fn what_a_header_cannot_settle_stays_unknown_and_is_told() {
 }
 
 #[test]
-fn one_that_is_of_no_use_is_told_and_claims_nothing() {
+fn unusable_http_dates_are_logged_and_give_no_offset() {
     let folder = Folder::new("last-resort-useless");
     let server = DateServer::start(Manner::Date(SignedDuration::from_secs(20), "200 OK", "Age: 30\r\n"));
     let agent = agent_without_ntp(&folder, &[server.url()], &[]);
@@ -413,7 +413,7 @@ fn one_that_is_of_no_use_is_told_and_claims_nothing() {
 }
 
 #[test]
-fn with_ntp_it_is_left_alone() {
+fn http_servers_get_no_request_when_ntp_works() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("last-resort-idle"));
     let time = drift_agent::sim::server::TimeScale::new(Offset::ZERO);
     let servers = [(); 2].map(|()| background.server(&time, Behaviour::Honest));
@@ -430,7 +430,7 @@ fn with_ntp_it_is_left_alone() {
 }
 
 #[test]
-fn it_is_set_by_flags_by_the_environment_and_in_the_file() {
+fn http_date_servers_are_set_by_flag_environment_or_file() {
     let folder = Folder::new("last-resort-config");
     let file = folder.path().join("config.yaml");
     std::fs::write(&file, "lastResort:\n  - kind: http-date\n    url: http://file.example\n").unwrap();

@@ -74,7 +74,7 @@ fn assert_clock_brackets(port: u16, truth: f64) -> Value {
 }
 
 #[test]
-fn two_pools_250_ms_ahead_make_the_clock_drift_and_every_face_says_the_same() {
+fn pools_250_ms_ahead_are_reported_as_drift_by_every_output() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("measure-ahead"));
     let servers = two_pools(&background, &ahead(250));
     let agent = RunningAgent::start(folder.path(), &names(&servers), &OFF, |_| {});
@@ -107,7 +107,7 @@ fn two_pools_250_ms_ahead_make_the_clock_drift_and_every_face_says_the_same() {
 
 /// Two of two, or two of three: a majority of pools does not make the contradiction go away.
 #[test]
-fn one_pool_10_s_off_is_a_disagreement_and_never_a_drift() {
+fn a_pool_10_s_off_is_reported_as_disagreement_and_never_as_drift() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("measure-disagree"));
     let agents = [&[0, 10_000][..], &[0, 0, 10_000]].map(|millis| {
         let servers: Vec<Server> =
@@ -138,7 +138,7 @@ fn one_pool_10_s_off_is_a_disagreement_and_never_a_drift() {
 }
 
 #[test]
-fn a_silent_pool_leaves_a_verdict_and_two_leave_none_until_they_are_back() {
+fn verdicts_survive_one_silent_pool_and_end_with_two_until_they_return() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("measure-silent"));
     let servers = two_pools(&background, &ahead(0));
     let pools = names(&servers);
@@ -202,7 +202,7 @@ fn a_silent_pool_leaves_a_verdict_and_two_leave_none_until_they_are_back() {
 
 /// Neither when all is well, nor over the threshold, nor when the pools contradict each other.
 #[test]
-fn no_server_is_asked_more_than_once_an_interval_after_the_first_burst() {
+fn servers_are_asked_at_most_once_per_interval_after_the_first_burst() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("measure-polite"));
     let started = Instant::now();
     let agents = [[0, 0], [250, 250], [0, 10_000]].map(|millis| {
@@ -258,13 +258,13 @@ fn step_of_the_wall_clock() -> Option<()> {
 }
 
 #[test]
-fn a_step_of_the_wall_clock_shows_in_the_very_next_scrape_without_an_exchange() {
+fn wall_clock_steps_show_in_the_next_scrape_without_an_exchange() {
     // The phase of the rounds is random: a round that happens to fall in between spoils the experiment, not the claim.
     (0..3).find_map(|_| step_of_the_wall_clock()).expect("three times in a row a round fell in between");
 }
 
 #[test]
-fn promtool_finds_nothing_wrong_and_no_label_holds_an_address_that_nobody_configured() {
+fn metrics_pass_promtool_and_labels_hold_configured_addresses_only() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("measure-promtool"));
     let servers = two_pools(&background, &ahead(250));
     let pools = names(&servers);
@@ -288,7 +288,7 @@ fn promtool_finds_nothing_wrong_and_no_label_holds_an_address_that_nobody_config
 }
 
 #[test]
-fn servers_that_have_ipv6_only_are_measured_too() {
+fn ipv6_only_servers_are_measured() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("measure-ipv6"));
     let time = ahead(-250);
     let start = || {

@@ -50,7 +50,7 @@ fn all<'v>(value: &'v Value, key: &str) -> Vec<&'v Value> {
 }
 
 #[test]
-fn rules_runbooks_table_and_schema_have_the_same_alerts() {
+fn rules_runbooks_table_and_schema_list_the_same_alerts() {
     let alerts = in_rules("alert: ");
     assert!(alerts.len() > 12, "{alerts:?}");
     let of_runbooks: BTreeSet<String> = runbooks().into_keys().collect();
@@ -69,7 +69,7 @@ fn rules_runbooks_table_and_schema_have_the_same_alerts() {
 }
 
 #[test]
-fn a_runbook_says_what_it_means_whom_it_hurts_how_to_look_and_what_to_do() {
+fn runbooks_have_meaning_impact_diagnosis_and_mitigation() {
     for (alert, text) in runbooks() {
         let headings: Vec<&str> = text.lines().filter(|line| line.starts_with('#')).collect();
         let title = format!("# {alert}");
@@ -90,7 +90,7 @@ fn a_runbook_says_what_it_means_whom_it_hurts_how_to_look_and_what_to_do() {
 
 /// The commands of a runbook: programs that nodes and clusters have, and commands that the agent has.
 #[test]
-fn a_runbooks_commands_exist() {
+fn commands_in_runbooks_exist() {
     let programs = ["cat", "chronyc", "drift-agent", "journalctl", "kubectl", "systemctl", "timedatectl"];
     let help = finish(drift_agent().arg("--help"), "").stdout;
     for (alert, text) in runbooks() {
@@ -115,7 +115,7 @@ fn a_runbooks_commands_exist() {
 
 /// Each series that is named in rules, dashboard, runbooks or documentation is exported or recorded.
 #[test]
-fn every_series_that_is_named_exists() {
+fn every_series_in_rules_and_documents_exists() {
     let mut agent = SimulatedAgent::busy("n1");
     let exposition: String = (0..40).map(|_| agent.exposition()).collect();
     let exported: BTreeSet<&str> =
@@ -143,7 +143,7 @@ fn every_series_that_is_named_exists() {
 }
 
 #[test]
-fn the_dashboard_is_well_formed_and_the_config_map_holds_it() {
+fn the_dashboard_is_well_formed_and_included_in_the_config_map() {
     let dashboard = dashboard();
     let panels = dashboard["panels"].as_array().expect("panels");
     let ids: BTreeSet<i64> = panels.iter().map(|p| p["id"].as_i64().expect("an id")).collect();
@@ -275,7 +275,7 @@ fn placeholders(legend: &str) -> Vec<String> {
 
 /// The configurations in docs/alerts.md are taken by those whom they are for.
 #[test]
-fn the_documented_configurations_are_right() {
+fn documented_configurations_are_valid() {
     let folder = Folder::new("alerts-docs");
     let documented = blocks(&read("docs/alerts.md"), "yaml");
     let [prometheus, values] = documented.as_slice() else {

@@ -128,7 +128,7 @@ fn without_growth(text: &str) -> (String, f64) {
 }
 
 #[test]
-fn the_table_shows_every_state_worst_first() {
+fn the_table_lists_every_state_worst_first() {
     every_state();
     let ended = run(&["--selector", "suite=states"]);
     assert_eq!((ended.code, ended.stderr.as_str()), (DRIFTS, ""), "{ended:?}");
@@ -158,7 +158,7 @@ Recommended leeway for verifiers of tokens: 5 s, as far as 3 of 9 Nodes are meas
 }
 
 #[test]
-fn other_forms_say_the_same() {
+fn json_and_wide_output_agree_with_the_table() {
     every_state();
     let of = |arguments: &[&str]| {
         let ended = run(&[&["-l", "suite=states"], arguments].concat());
@@ -197,7 +197,7 @@ fn other_forms_say_the_same() {
 }
 
 #[test]
-fn exit_codes_are_for_scripts() {
+fn exit_codes_reflect_drifting_and_unmeasured_nodes() {
     create_list(&[
         with("codes-good", "codes-good", measured("in-sync", "0.001", "0.001", 60), &[]),
         node("codes-good-too", "codes-good", &[]),
@@ -226,7 +226,7 @@ fn exit_codes_are_for_scripts() {
 
 /// Written by the agent's own code, read by ours.
 #[test]
-fn what_the_agent_writes_is_explained_and_compared() {
+fn nodes_written_by_the_agent_are_explained_and_compared() {
     let cluster = cluster();
     for name in ["agent-a", "agent-b"] {
         create_list(&[node(name, "agent", &[])]);
@@ -286,7 +286,7 @@ fn what_the_agent_writes_is_explained_and_compared() {
 }
 
 #[test]
-fn what_cannot_be_shown_is_one_line_that_says_why() {
+fn failures_are_reported_in_one_line_with_the_reason() {
     let cluster = cluster();
     let stranger = cluster.kubeconfig(STRANGERS, "stranger", "n");
     let ask = |kubeconfig: &Path, arguments: &[&str]| finish(&mut nodes(kubeconfig, arguments), "");
@@ -364,7 +364,7 @@ fn what_cannot_be_shown_is_one_line_that_says_why() {
 }
 
 #[test]
-fn kubeconfigs_are_found_by_kubectls_rules() {
+fn kubeconfigs_are_found_by_the_rules_of_kubectl() {
     let folder = Folder::new("nodes-rules");
     let path = |name: &str| folder.path().join(name);
     let whole: Value = serde_json::from_str(&std::fs::read_to_string(reader()).unwrap()).unwrap();
@@ -462,7 +462,7 @@ fn carry(mut client: TcpStream, asked: &Sender<String>) {
 }
 
 #[test]
-fn a_proxy_is_used_where_kubectl_would() {
+fn proxies_are_used_where_kubectl_uses_them() {
     let (port, asked) = proxy();
     let url = format!("http://127.0.0.1:{port}");
     let mut config: Value = serde_json::from_str(&std::fs::read_to_string(reader()).unwrap()).unwrap();
@@ -508,7 +508,7 @@ const MEASURED_AT_TEN: &str = r#"{"metadata": {}, "items": [{"metadata": {"name"
     "drift-agent.io/offset-bound-seconds": "0.001000", "drift-agent.io/observed-at": "2024-05-01T10:00:00Z"}}}]}"#;
 
 #[test]
-fn ages_are_counted_by_the_api_servers_clock_and_only_metadata_is_asked_for() {
+fn ages_use_the_clock_of_the_api_server_and_requests_ask_for_metadata_only() {
     let folder = Folder::new("nodes-date");
     let stub = Stub::start(|_, _| Answer::Dated("Wed, 01 May 2024 10:07:30 GMT", MEASURED_AT_TEN));
     let ended = finish(&mut nodes(&stub.kubeconfig(folder.path()), &["--no-headers"]), "");
@@ -524,7 +524,7 @@ fn ages_are_counted_by_the_api_servers_clock_and_only_metadata_is_asked_for() {
 }
 
 #[test]
-fn watching_repaints_on_a_change_and_asks_for_nothing_in_between() {
+fn watch_repaints_on_changes_and_sends_no_requests_in_between() {
     let cluster = Cluster::start("watch");
     let kubeconfig = account(&cluster, "watcher", &["list", "watch"]);
     cluster.create(&with("w0", "watch", measured("in-sync", "0.001", "0.001", 725), &[]));
@@ -579,7 +579,7 @@ fn watching_repaints_on_a_change_and_asks_for_nothing_in_between() {
 }
 
 #[test]
-fn five_thousand_nodes_come_in_pages() {
+fn five_thousand_nodes_are_listed_in_pages() {
     let cluster = cluster();
     let admin = account(cluster, "seeder", &["create"]);
     create(
@@ -619,7 +619,7 @@ fn five_thousand_nodes_come_in_pages() {
 
 /// kubectl finds its plugins in PATH.
 #[test]
-fn it_is_a_plugin_of_kubectl() {
+fn kubectl_runs_the_program_as_a_plugin() {
     every_state();
     let folder = Folder::new("nodes-plugin");
     symlink(env!("CARGO_BIN_EXE_drift-agent"), folder.path().join("kubectl-clock_drift")).unwrap();

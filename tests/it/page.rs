@@ -36,7 +36,7 @@ fn ask(port: u16, line: &str, headers: &str) -> Option<Answer> {
 }
 
 #[test]
-fn a_browser_gets_the_page_and_everybody_else_a_few_lines() {
+fn browsers_get_the_page_and_other_clients_plain_text() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("page-headers"));
     let time = TimeScale::new(Offset::ZERO);
     let servers = [(); 2].map(|()| background.server(&time, Behaviour::Honest));
@@ -81,7 +81,7 @@ fn a_browser_gets_the_page_and_everybody_else_a_few_lines() {
 }
 
 #[test]
-fn what_happens_to_a_running_agent_is_on_its_page() {
+fn the_page_lists_events_of_a_running_agent() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("page-events"));
     let time = TimeScale::new(Offset::ZERO);
     let servers = [(); 2].map(|()| background.server(&time, Behaviour::Honest));
@@ -128,7 +128,7 @@ fn serve(pages: BTreeMap<String, String>) -> u16 {
 /// `make page-shots`: pictures to look at, in target/page-shots.
 #[test]
 #[ignore = "needs Chromium, and a review of the pictures: make page-shots"]
-fn shots() {
+fn screenshots_of_every_state_are_written_for_review() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/page-shots");
     std::fs::create_dir_all(&folder).unwrap();
     let pages = State::ALL.map(|state| (state.label().to_owned(), page(&world(state))));

@@ -70,7 +70,7 @@ fn assert_lives(agent: &mut RunningAgent) {
 }
 
 #[test]
-fn each_manner_is_refused_by_its_name_from_the_first_look_on() {
+fn rejected_samples_are_counted_by_reason_from_the_first_exchange() {
     let folder = Folder::new("rejected-first");
     let fixture = Fixture::new(|n| CASES[n].0);
     let twice = fixture.background.server(&fixture.time, Behaviour::Twice);
@@ -117,7 +117,7 @@ fn each_manner_is_refused_by_its_name_from_the_first_look_on() {
 }
 
 #[test]
-fn each_manner_is_refused_by_its_name_when_it_begins_after_a_good_start() {
+fn rejected_samples_are_counted_by_reason_after_good_exchanges() {
     let folder = Folder::new("rejected-later");
     let mut fixture = Fixture::new(|_| Behaviour::Honest);
     let leaving = fixture.background.server(&fixture.time, Behaviour::Honest);

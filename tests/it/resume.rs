@@ -178,7 +178,7 @@ fn pause_is_found(
 }
 
 #[test]
-fn every_pause_from_20_ms_is_found_within_a_second() {
+fn pauses_from_20_ms_are_detected_within_a_second() {
     for_seeds(2_000, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let hardware = hardware(&mut rng, -4..3_000);
@@ -199,7 +199,7 @@ fn every_pause_from_20_ms_is_found_within_a_second() {
 }
 
 #[test]
-fn where_the_rtcs_second_goes_on_a_pause_is_found_within_two() {
+fn pauses_are_detected_within_two_seconds_when_rtc_writes_keep_the_second() {
     for_seeds(2_000, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut harness = where_the_second_goes_on(seed, &mut rng);
@@ -212,7 +212,7 @@ fn where_the_rtcs_second_goes_on_a_pause_is_found_within_two() {
 
 /// A backup that freezes the machine twice; and another process has stepped the wall clock just before.
 #[test]
-fn where_the_rtcs_second_goes_on_two_pauses_at_once_are_a_resume() {
+fn consecutive_pauses_are_a_resume_when_rtc_writes_keep_the_second() {
     for_seeds(2_000, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut harness = where_the_second_goes_on(seed, &mut rng);
@@ -241,7 +241,7 @@ fn where_the_rtcs_second_goes_on_two_pauses_at_once_are_a_resume() {
 }
 
 #[test]
-fn a_pause_is_found_whatever_the_rtc_showed_before() {
+fn pauses_are_detected_with_any_previous_rtc_offset() {
     for_seeds(1_000, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         // Behind the wall clock, where a write moves it forward too.
@@ -282,7 +282,7 @@ fn a_pause_is_found_whatever_the_rtc_showed_before() {
 
 /// Everything that is no pause, one after the other, for ten minutes; often on a busy node.
 #[test]
-fn nothing_else_is_taken_for_a_pause() {
+fn steps_slews_rtc_writes_stalls_and_suspends_are_not_pauses() {
     for_seeds(1_000, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let hardware = Hardware { second: any_second(&mut rng), ..hardware(&mut rng, -2_000..2_000) };
@@ -357,7 +357,7 @@ fn happens(harness: &mut DetectorHarness, rng: &mut fastrand::Rng, wait: Duratio
 }
 
 #[test]
-fn each_event_is_told_once_under_its_own_class() {
+fn events_are_reported_once_with_their_class() {
     for_seeds(1_000, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let vmclock = Hardware { vmclock: true, ..hardware(&mut rng, 0..40) };
@@ -407,7 +407,7 @@ fn each_event_is_told_once_under_its_own_class() {
 }
 
 #[test]
-fn our_own_step_is_no_event_and_hides_none() {
+fn announced_steps_are_no_event_and_hide_no_other_event() {
     for_seeds(1_000, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut harness = DetectorHarness::settled(seed, hardware(&mut rng, 0..40));
@@ -445,7 +445,7 @@ fn our_own_step_is_no_event_and_hides_none() {
 }
 
 #[test]
-fn about_three_reads_a_second_are_enough() {
+fn the_detector_reads_about_three_times_a_second() {
     let mut rng = fastrand::Rng::with_seed(1);
     let mut harness = DetectorHarness::settled(1, hardware(&mut rng, 0..40));
     let before = harness.reads;

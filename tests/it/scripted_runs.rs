@@ -49,7 +49,7 @@ fn asked(world: &World) -> u64 {
 }
 
 #[test]
-fn a_machine_that_slept_knows_nothing_until_it_has_measured_again() {
+fn estimates_are_discarded_after_a_suspend_until_the_next_measurement() {
     let mut world = settled();
     // Short enough that nothing contradicts anything: only the kernel's notice shows it.
     world.sleep(Duration::from_millis(80), Duration::from_millis(2));
@@ -86,7 +86,7 @@ fn a_machine_that_slept_knows_nothing_until_it_has_measured_again() {
 }
 
 #[test]
-fn a_sleep_that_left_the_clock_behind_is_a_drift_as_soon_as_it_is_measured() {
+fn suspends_that_leave_the_clock_behind_are_drift_after_the_next_measurement() {
     let mut world = settled();
     world.sleep(MINUTE * 20, Duration::from_millis(700));
     run(&mut world, SECOND * 3);
@@ -100,7 +100,7 @@ fn a_sleep_that_left_the_clock_behind_is_a_drift_as_soon_as_it_is_measured() {
 }
 
 #[test]
-fn silence_makes_the_clock_unknown_when_the_estimate_is_stale_however_tight_it_is() {
+fn silent_pools_make_the_clock_unknown_once_the_estimate_is_stale() {
     let mut world = settled();
     for pool in 0..2 {
         for server in 0..2 {
@@ -123,7 +123,7 @@ fn silence_makes_the_clock_unknown_when_the_estimate_is_stale_however_tight_it_i
 }
 
 #[test]
-fn a_clock_that_someone_steps_drifts_at_the_next_tick_without_an_exchange() {
+fn foreign_steps_are_drift_at_the_next_tick_without_an_exchange() {
     let mut world = settled();
     let before = world.view().counts.samples;
     world.step_wall(Offset::from_nanos(-3_000_000_000));
@@ -144,7 +144,7 @@ fn a_clock_that_someone_steps_drifts_at_the_next_tick_without_an_exchange() {
 }
 
 #[test]
-fn a_pool_that_goes_silent_is_named_and_costs_no_verdict() {
+fn silent_pools_are_named_and_the_verdict_stays() {
     let mut world = settled();
     for server in 0..2 {
         world.change(1, server, ServerModel::new(Behaviour::Stratum16));

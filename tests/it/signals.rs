@@ -82,7 +82,7 @@ async fn look_for(span: Duration) -> u32 {
 }
 
 #[tokio::test]
-async fn the_notice_can_be_awaited_and_does_not_come_by_itself() {
+async fn the_clock_set_notice_can_be_awaited_and_does_not_come_without_a_step() {
     let signals = LinuxSignals::open(Arc::new(LinuxClock), &Paths::default());
     assert!(signals.waker().is_some());
     let waker = Waker::new(&signals);
@@ -91,7 +91,7 @@ async fn the_notice_can_be_awaited_and_does_not_come_by_itself() {
 
 #[test]
 #[ignore = "measures for a minute; run by hand"]
-fn what_a_minute_costs_and_tells() {
+fn detector_reads_and_cpu_time_of_a_minute_are_printed() {
     let seconds = std::env::var("SIGNALS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60);
     let span = Duration::from_secs(seconds);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -123,7 +123,7 @@ fn states(world: &World) -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn the_truth_is_inside_offset_and_bound_while_most_servers_are_honest() {
+fn the_true_offset_is_within_the_bound_while_most_servers_are_honest() {
     for_seeds(250, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let most = rng.choice([500, 20_000, 150_000]).unwrap_or(500);
@@ -167,7 +167,7 @@ fn the_truth_is_inside_offset_and_bound_while_most_servers_are_honest() {
 }
 
 #[test]
-fn never_drifting_while_the_truth_is_under_80_ms_and_soon_when_it_is_over_120() {
+fn drifting_is_never_reported_below_80_ms_and_soon_above_120_ms() {
     for_seeds(120, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let pools = (0..2).map(|_| (0..3).map(|_| honest(&mut rng, 6_000)).collect()).collect();
@@ -212,7 +212,7 @@ fn never_drifting_while_the_truth_is_under_80_ms_and_soon_when_it_is_over_120() 
 }
 
 #[test]
-fn one_liar_in_each_pool_changes_nothing() {
+fn a_falseticker_in_each_pool_changes_no_verdict() {
     for_seeds(150, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let pools = (0..2)
@@ -233,7 +233,7 @@ fn one_liar_in_each_pool_changes_nothing() {
 }
 
 #[test]
-fn pools_that_contradict_each_other_are_a_disagreement_and_never_an_offset() {
+fn contradicting_pools_are_a_disagreement_without_an_offset() {
     for_seeds(200, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let error = Offset::from_nanos(rng.i64(300 * MS..3_600 * SEC) * if rng.bool() { 1 } else { -1 });
@@ -265,7 +265,7 @@ fn pools_that_contradict_each_other_are_a_disagreement_and_never_an_offset() {
 }
 
 #[test]
-fn a_quiet_node_writes_at_most_seven_times_an_hour_and_a_restless_one_once_a_minute() {
+fn node_writes_are_limited_to_seven_an_hour_when_quiet_and_one_a_minute_otherwise() {
     for_seeds(30, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let pools = (0..2).map(|_| (0..4).map(|_| honest(&mut rng, 20_000)).collect()).collect();
@@ -301,7 +301,7 @@ fn a_quiet_node_writes_at_most_seven_times_an_hour_and_a_restless_one_once_a_min
 }
 
 #[test]
-fn a_server_is_never_asked_faster_than_the_rules_allow() {
+fn servers_are_never_asked_faster_than_the_rules_allow() {
     for_seeds(100, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let pools =
@@ -351,7 +351,7 @@ fn pause_like_a_write(world: &mut World) {
 }
 
 #[test]
-fn with_one_dishonest_pool_no_step_leads_away_from_the_truth_and_budgets_hold() {
+fn steps_with_a_dishonest_pool_never_increase_the_offset_and_stay_within_budgets() {
     for_seeds(600, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let most = rng.choice([500, 20_000, 200_000]).unwrap_or(500);
@@ -427,7 +427,7 @@ fn with_one_dishonest_pool_no_step_leads_away_from_the_truth_and_budgets_hold() 
 }
 
 #[test]
-fn with_honest_pools_a_pause_is_stepped_to_within_a_few_milliseconds() {
+fn pauses_with_honest_pools_are_stepped_to_within_a_few_milliseconds() {
     for_seeds(150, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let pools = (0..2).map(|_| (0..rng.usize(1..5)).map(|_| honest(&mut rng, 5_000)).collect()).collect();
@@ -457,7 +457,7 @@ fn with_honest_pools_a_pause_is_stepped_to_within_a_few_milliseconds() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_run() {
+fn equal_seeds_give_equal_runs() {
     let run = |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let pools = (0..2).map(|_| (0..4).map(|_| falseticker(&mut rng, 50_000)).collect()).collect();

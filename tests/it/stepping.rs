@@ -81,7 +81,7 @@ fn wait_for_answer(test_node: &TestNode, begins: &str) -> Value {
 }
 
 #[test]
-fn a_person_asks_by_annotation_and_is_answered_once_also_by_the_next_run() {
+fn step_requests_by_annotation_are_answered_once_even_across_restarts() {
     let test_node = TestNode::new(Cluster::shared(), "asked", 0);
     test_node.allow_watching();
     // Twenty seconds ahead of both pools.
@@ -116,7 +116,7 @@ fn a_person_asks_by_annotation_and_is_answered_once_also_by_the_next_run() {
 }
 
 #[test]
-fn who_asks_while_stepping_is_off_is_told_so_and_nothing_moves() {
+fn step_requests_in_mode_off_are_rejected_with_a_reason() {
     let test_node = TestNode::new(Cluster::shared(), "asked-in-vain", 0);
     test_node.allow_watching();
     let agent = Stepping::start(&test_node, "off", Duration::from_secs(20));
@@ -130,7 +130,7 @@ fn who_asks_while_stepping_is_off_is_told_so_and_nothing_moves() {
 }
 
 #[test]
-fn without_the_right_to_watch_the_agent_observes_all_the_same() {
+fn the_agent_observes_without_permission_to_watch_nodes() {
     let test_node = TestNode::new(Cluster::shared(), "may-not-watch", 0);
     let agent = Stepping::start(&test_node, "kernel", Duration::from_secs(20));
     test_node.wait_for_written("drifting");

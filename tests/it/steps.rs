@@ -87,7 +87,7 @@ fn steps(world: &World) -> usize {
 }
 
 #[test]
-fn a_pause_is_seen_within_half_a_second_and_the_clock_is_right_again_within_one() {
+fn pauses_are_detected_within_half_a_second_and_corrected_within_one() {
     let mut world = stepping(|_| {});
     world.pause(SECOND * 20);
     let resumed = world.reference();
@@ -144,7 +144,7 @@ fn signs(world: &World, class: Class) -> u64 {
 }
 
 #[test]
-fn a_pause_that_looks_like_a_write_of_the_rtc_is_told_and_stepped_when_the_pools_miss_the_time() {
+fn pauses_that_look_like_rtc_writes_are_stepped_once_the_pools_confirm_them() {
     // The last ones turn out to be no write when the RTC is known better, which is no news any more.
     for lost in [400, 490, 500, 510, 620, 640, 700, 900] {
         let mut world = with_an_rtc_behind(|_| {});
@@ -168,7 +168,7 @@ fn a_pause_that_looks_like_a_write_of_the_rtc_is_told_and_stepped_when_the_pools
 }
 
 #[test]
-fn the_pools_may_miss_the_time_before_the_rtc_shows_it() {
+fn pools_may_show_a_pause_before_the_rtc_does() {
     let mut before = 0;
     for n in 0..10 {
         let mut world = with_an_rtc_behind(|plan| plan.settings.interval = SECOND);
@@ -187,7 +187,7 @@ fn the_pools_may_miss_the_time_before_the_rtc_shows_it() {
 }
 
 #[test]
-fn a_write_of_the_rtc_is_no_pause_though_the_pools_move_by_as_much_soon_after() {
+fn rtc_writes_followed_by_an_equal_pool_jump_are_not_pauses() {
     // The doubt ends once both pools were measured; without an answer, after two intervals.
     for (silent, after) in [(Duration::ZERO, SECOND * 3), (MINUTE * 3, MINUTE * 3)] {
         let mut world = with_an_rtc_behind(|_| {});
@@ -204,7 +204,7 @@ fn a_write_of_the_rtc_is_no_pause_though_the_pools_move_by_as_much_soon_after() 
 }
 
 #[test]
-fn a_pause_soon_after_a_write_is_told_from_it() {
+fn pauses_soon_after_an_rtc_write_are_detected() {
     // Whether the pools were measured after the write, or not at all until it was over.
     for silent in [false, true] {
         let mut world = settled(|plan| plan.rtc_ahead = Offset::from_nanos(-3_000_000_000));
@@ -224,7 +224,7 @@ fn a_pause_soon_after_a_write_is_told_from_it() {
 }
 
 #[test]
-fn a_first_answer_that_is_slow_is_no_word_yet() {
+fn slow_first_answers_do_not_prevent_the_detection_of_a_pause() {
     for seed in 1..=20 {
         let mut world = with_an_rtc_behind(|plan| {
             plan.seed = seed;
@@ -238,7 +238,7 @@ fn a_first_answer_that_is_slow_is_no_word_yet() {
 }
 
 #[test]
-fn one_pool_that_lies_while_the_rtc_is_written_makes_no_pause_of_it() {
+fn falsetickers_do_not_turn_an_rtc_write_into_a_pause() {
     let off = |millis: i64| ServerModel::new(Behaviour::Offset(Offset::from_nanos(millis * 1_000_000)));
     // Its offset contradicts the other pool, or is so small that both intervals overlap.
     for (before, after, state) in [(0, 500, State::Disagree), (-30, 30, State::InSync)] {
@@ -258,7 +258,7 @@ fn one_pool_that_lies_while_the_rtc_is_written_makes_no_pause_of_it() {
 }
 
 #[test]
-fn one_pool_that_lied_while_it_was_alone_and_is_honest_after_a_write_makes_no_pause_of_it() {
+fn a_lone_falseticker_that_recovers_does_not_turn_an_rtc_write_into_a_pause() {
     let mut world = with_an_rtc_behind(|_| {});
     world.change(0, 0, ServerModel::new(Behaviour::Silent));
     run(&mut world, MINUTE * 12);
@@ -273,7 +273,7 @@ fn one_pool_that_lied_while_it_was_alone_and_is_honest_after_a_write_makes_no_pa
 }
 
 #[test]
-fn a_pool_that_is_heard_a_minute_after_the_other_bears_the_pause_out_all_the_same() {
+fn pools_that_answer_a_minute_after_the_other_still_confirm_a_pause() {
     let mut world = with_an_rtc_behind(|_| {});
     world.change(1, 0, ServerModel::new(Behaviour::Silent));
     world.pause(SECOND / 2);
@@ -285,7 +285,7 @@ fn a_pool_that_is_heard_a_minute_after_the_other_bears_the_pause_out_all_the_sam
 }
 
 #[test]
-fn a_clock_that_somebody_sets_before_the_pools_are_heard_is_left_to_them() {
+fn clocks_set_by_another_process_before_the_pools_answer_are_not_stepped() {
     // Before the RTC shows the pause, just after, or later: the pools are not heard for ten seconds.
     let mut shown_after = 0;
     for wait in (10..2_500).step_by(60) {
@@ -306,7 +306,7 @@ fn a_clock_that_somebody_sets_before_the_pools_are_heard_is_left_to_them() {
 }
 
 #[test]
-fn with_stepping_off_a_pause_is_told_and_nothing_else_happens() {
+fn pauses_in_mode_off_are_reported_and_not_stepped() {
     let mut world = stepping(|step| step.mode = Mode::Off);
     world.pause(SECOND * 20);
     run(&mut world, MINUTE * 5);
@@ -317,7 +317,7 @@ fn with_stepping_off_a_pause_is_told_and_nothing_else_happens() {
 }
 
 #[test]
-fn with_one_pool_ten_seconds_off_nothing_is_stepped_and_the_reason_is_told() {
+fn pauses_with_a_pool_ten_seconds_off_are_not_stepped_and_the_reason_is_reported() {
     let mut world = stepping(|_| {});
     world.pause(SECOND * 20);
     let falseticker = ServerModel::new(Behaviour::Offset(Offset::from_nanos(10_000_000_000)));
@@ -333,7 +333,7 @@ fn with_one_pool_ten_seconds_off_nothing_is_stepped_and_the_reason_is_told() {
 }
 
 #[test]
-fn with_both_pools_dead_nothing_is_stepped() {
+fn pauses_with_both_pools_dead_are_not_stepped() {
     let mut world = stepping(|_| {});
     world.pause(SECOND * 20);
     all(&mut world, Behaviour::Silent);
@@ -343,7 +343,7 @@ fn with_both_pools_dead_nothing_is_stepped() {
 }
 
 #[test]
-fn a_network_that_comes_back_a_minute_after_the_machine_is_soon_enough() {
+fn pauses_are_stepped_when_the_network_returns_within_a_minute() {
     let mut world = stepping(|_| {});
     world.pause(SECOND * 20);
     all(&mut world, Behaviour::Silent);
@@ -354,7 +354,7 @@ fn a_network_that_comes_back_a_minute_after_the_machine_is_soon_enough() {
 }
 
 #[test]
-fn an_offset_over_the_largest_is_left_to_a_person() {
+fn offsets_above_the_maximum_are_not_stepped() {
     let mut world = stepping(|step| step.max_offset = SECOND * 10);
     world.pause(SECOND * 20);
     run(&mut world, MINUTE * 5);
@@ -363,7 +363,7 @@ fn an_offset_over_the_largest_is_left_to_a_person() {
 }
 
 #[test]
-fn a_step_of_somebody_else_is_noticed_and_left_alone() {
+fn steps_by_another_process_are_counted_and_not_corrected() {
     let mut world = stepping(|_| {});
     world.step_wall(Offset::from_nanos(3_000_000_000));
     run(&mut world, MINUTE * 10);
@@ -373,7 +373,7 @@ fn a_step_of_somebody_else_is_noticed_and_left_alone() {
 }
 
 #[test]
-fn a_step_that_does_not_help_is_the_last_one() {
+fn ineffective_steps_are_not_repeated() {
     let mut world = settled(|plan| plan.steps_work = false);
     world.pause(SECOND * 20);
     run(&mut world, MINUTE * 10);
@@ -386,7 +386,7 @@ fn a_step_that_does_not_help_is_the_last_one() {
 }
 
 #[test]
-fn a_pause_too_short_to_matter_needs_no_step_and_no_event_about_one() {
+fn pauses_of_40_ms_need_no_step_and_no_event() {
     let mut world = stepping(|_| {});
     world.pause(Duration::from_millis(40));
     run(&mut world, MINUTE * 5);
@@ -395,7 +395,7 @@ fn a_pause_too_short_to_matter_needs_no_step_and_no_event_about_one() {
 }
 
 #[test]
-fn near_a_leap_second_nothing_is_stepped() {
+fn pauses_near_a_leap_second_are_not_stepped() {
     let mut world = settled(|plan| {
         for pool in &mut plan.pools {
             pool[0].model = ServerModel::new(Behaviour::LeapInsert);
@@ -408,7 +408,7 @@ fn near_a_leap_second_nothing_is_stepped() {
 }
 
 #[test]
-fn pauses_in_a_row_are_stepped_until_the_budget_is_spent() {
+fn consecutive_pauses_are_stepped_until_the_budget_is_spent() {
     let mut world = stepping(|_| {});
     for _ in 0..6 {
         world.pause(SECOND * 2);
@@ -419,7 +419,7 @@ fn pauses_in_a_row_are_stepped_until_the_budget_is_spent() {
 }
 
 #[test]
-fn an_answer_from_before_the_pause_counts_for_nothing_after_it() {
+fn answers_from_before_a_pause_are_discarded() {
     for delay in [50, 150, 300, 450] {
         let far =
             Path { there: Duration::from_millis(delay), back: Duration::from_millis(delay), ..host().path };
