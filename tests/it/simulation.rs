@@ -328,7 +328,7 @@ fn servers_are_never_asked_faster_than_the_rules_allow() {
 
 /// A pool of falsetickers only, with the same offset, so that they form a majority wherever they can.
 fn dishonest_pool(rng: &mut fastrand::Rng, most: u64) -> Vec<Host> {
-    let error = match rng.u8(0..6) {
+    let behaviour = match rng.u8(0..6) {
         0 => Behaviour::Offset(Offset::from_nanos(rng.i64(-90 * MS..90 * MS))),
         1 => Behaviour::Offset(Offset::from_nanos(rng.i64(-300 * MS..300 * MS))),
         2 => Behaviour::Offset(Offset::from_nanos(rng.i64(-30 * SEC..30 * SEC))),
@@ -336,7 +336,7 @@ fn dishonest_pool(rng: &mut fastrand::Rng, most: u64) -> Vec<Host> {
         4 => Behaviour::Drifting(Ppb::from_ppm(rng.i64(-200..200))),
         _ => Behaviour::Drifting(Ppb::from_ppm(rng.i64(-20_000..20_000))),
     };
-    (0..rng.usize(1..5)).map(|_| Host { model: ServerModel::new(error), ..honest(rng, most) }).collect()
+    (0..rng.usize(1..5)).map(|_| Host { model: ServerModel::new(behaviour), ..honest(rng, most) }).collect()
 }
 
 fn told_resumes(world: &World) -> Vec<&(Duration, Effect)> {
