@@ -86,7 +86,7 @@ fn pauses_are_put_right_by_the_kernel(spec: Spec, behind: f64, pauses: impl Fn(f
     }
     let metrics = scenario.metrics().unwrap();
     assert_eq!(metrics.count("steps_total", &["method=\"kernel\""]), 3);
-    assert_eq!(metrics.signals("clock-set"), 0, "its own step is not somebody else's");
+    assert_eq!(metrics.signals("clock-set"), 0, "its own step is not another process's");
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn frozen_hosts_foreign_steps_and_mode_off_lead_to_no_step() {
     let since = Instant::now();
     scenario.guest.step(3.0);
     let seen = scenario.detected(since);
-    println!("somebody else's step of +3 s: {seen}");
+    println!("another process's step of +3 s: {seen}");
     scenario.wait_for("a verdict", |now| now.is_state("drifting").then_some(()));
     assert!(is_about(scenario.guest.truth.now().offset, -3.0), "it is not undone");
     let metrics = scenario.metrics().unwrap();

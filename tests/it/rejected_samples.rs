@@ -104,7 +104,7 @@ fn rejected_samples_are_counted_by_reason_from_the_first_exchange() {
             served <= fixture.honest[0].served() + 1,
             "{behaviour:?} was asked faster than an honest server: {served}"
         );
-        assert_eq!(logged(&log, &name).len(), 1, "{behaviour:?} is told once\n{log}");
+        assert_eq!(logged(&log, &name).len(), 1, "{behaviour:?} is logged once\n{log}");
         assert_eq!(scrape.of_pool("pool_offset_seconds", &name), None, "{behaviour:?} says nothing");
         eprintln!("{behaviour:?}: asked {served} times, {samples:?}, logged{}", logged(&log, &name)[0]);
     }

@@ -68,12 +68,12 @@ async fn look_for(span: Duration) -> u32 {
             () = waker.woken() => {}
             () = sleep(idle) => {}
         }
-        if let Some(told) = detector.on(&signals.observe(now.plus(idle))) {
+        if let Some(detection) = detector.on(&signals.observe(now.plus(idle))) {
             println!(
-                "{:9.3} s {} by {}: {told}",
+                "{:9.3} s {} by {}: {detection}",
                 start.elapsed().as_secs_f64(),
-                told.class.label(),
-                told.by.label()
+                detection.class.label(),
+                detection.by.label()
             );
         }
         looks += 1;

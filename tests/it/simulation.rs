@@ -115,11 +115,11 @@ fn truth_is_inside(world: &World) -> Result<(), String> {
 }
 
 fn states(world: &World) -> BTreeSet<&'static str> {
-    let told = world.effects.iter().filter_map(|(_, effect)| match effect {
+    let reported = world.effects.iter().filter_map(|(_, effect)| match effect {
         Effect::WriteNode(report) => Some(report.state.label()),
         _ => None,
     });
-    told.collect()
+    reported.collect()
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn dishonest_pool(rng: &mut fastrand::Rng, most: u64) -> Vec<Host> {
     (0..rng.usize(1..5)).map(|_| Host { model: ServerModel::new(behaviour), ..honest(rng, most) }).collect()
 }
 
-fn told_resumes(world: &World) -> Vec<&(Duration, Effect)> {
+fn reported_resumes(world: &World) -> Vec<&(Duration, Effect)> {
     let is_it = |e: &Effect| matches!(e, Effect::Tell(Note::Resume(d)) if d.class == Class::Resume);
     world.effects.iter().filter(|(_, e)| is_it(e)).collect()
 }
@@ -409,10 +409,11 @@ fn steps_with_a_dishonest_pool_never_increase_the_offset_and_stay_within_budgets
             })?;
         }
         // Each that is reported belongs to a pause of its own, of two intervals before at most.
-        for told in told_resumes(&world) {
-            let owner =
-                pauses.iter().rposition(|at| *at <= told.0 && told.0.abs_diff(*at) < INTERVAL * 2 + MINUTE);
-            let Some(owner) = owner else { return Err(format!("no pause, of {pauses:?}: {told:?}")) };
+        for resume in reported_resumes(&world) {
+            let owner = pauses
+                .iter()
+                .rposition(|at| *at <= resume.0 && resume.0.abs_diff(*at) < INTERVAL * 2 + MINUTE);
+            let Some(owner) = owner else { return Err(format!("no pause, of {pauses:?}: {resume:?}")) };
             pauses.remove(owner);
         }
         for (n, (at, _)) in steps.iter().enumerate() {

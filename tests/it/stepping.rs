@@ -50,10 +50,10 @@ impl Stepping {
             Agent::new(&settings, clock.clone(), Dns::default(), Some(api.clone())).with_hands(hands);
         runtime.spawn(requests::watch(api, agent.inputs()));
         let outcomes = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&outcomes);
+        let reported = Arc::clone(&outcomes);
         let observe = move |effect: &Effect| {
             if let Effect::Audit(outcome) = effect {
-                told.lock().unwrap().push(outcome.clone());
+                reported.lock().unwrap().push(outcome.clone());
             }
         };
         runtime.spawn(async move { agent.run(std::future::pending(), observe).await });
