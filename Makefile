@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 # Built once, outside the tree; see tests/tools/install.
 CACHE := $(or $(DRIFT_AGENT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drift-agent)
-SCRIPTS := .ci/run packaging/krew/release tests/tools/install tests/tools/guest.sh tests/support/guest/init.sh tests/chart/run \
+SCRIPTS := .ci/run packaging/krew/release tests/tools/install tests/tools/guest.sh tests/it/support/guest/init.sh tests/chart/run \
 	tests/e2e/run tests/e2e/image tests/e2e/cluster.sh tests/e2e/policy.sh tests/e2e/steps.sh tests/e2e/arm64 manifests/render \
 	tests/monitoring/run docs/examples/leeway/run
 
@@ -18,17 +18,13 @@ demo: ## Show the whole agent on this machine: no cluster, no network, no root
 	@cargo run --quiet --locked -- demo
 
 .PHONY: test
+# More threads than cores: most of the integration tests wait for something.
 test: tools lint chart rules ## Install what the tests need, then run all of them
-	cargo test --locked --workspace --no-run
-	cargo test --locked --workspace --lib --bins
-	cargo test --locked --workspace --doc
-	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 $(TESTS)
-
-# Each file by itself, two at a time, because most of them wait. The output of each is printed in one piece.
-TESTS := $(patsubst tests/%.rs,test-%,$(wildcard tests/*.rs))
-.PHONY: $(TESTS)
-$(TESTS): test-%:
-	cargo test --locked --test $*
+	cargo test --locked --no-run
+	cargo test --locked --lib --bins
+	cargo test --locked --doc
+	cargo test --locked --test it -- --test-threads 4
+	cargo test --locked --test alerts
 
 .PHONY: chart
 chart: tools ## Check the chart without a cluster: lint, schema against the agent, nothing stale
@@ -101,7 +97,7 @@ bench-resume: ## Measure the time until a paused clock is corrected; writes benc
 .PHONY: page-shots
 page-shots: ## Take screenshots of the status page (target/page-shots); fetches Chromium
 	@tests/tools/install chromium
-	cargo test --locked --test page -- --ignored --nocapture shots
+	cargo test --locked --test it -- --ignored --nocapture page::screenshots
 
 .PHONY: bench-nodes
 bench-nodes: tools ## Measure what kubectl clock-drift costs on 5,000 Nodes; writes benches/NODES.md

@@ -10,22 +10,20 @@
     reason = "a bench that cannot go on ends; clippy knows only tests by themselves"
 )]
 
-#[path = "../tests/support/cluster.rs"]
-mod cluster;
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/it/support/mod.rs"]
+#[allow(dead_code, reason = "the integration tests use the rest")]
 mod support;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cluster::{AGENTS, Cluster};
-use drift_agent::kubernetes::api::{Access, NodeApi};
-use drift_core::report::node::{EventReason, NodeEvent, NodeReport, Reason};
-use drift_core::report::publish::ApiError;
-use drift_core::time::backoff::Backoff;
-use drift_core::time::{Bound, Offset, Wall};
-use drift_core::verdict::State;
+use drift_agent::core::publish::{Backoff, WriteError};
+use drift_agent::core::report::{EventReason, NodeEvent, NodeReport, Reason};
+use drift_agent::core::time::{Bound, Offset, Wall};
+use drift_agent::core::verdict::State;
+use drift_agent::effects::api::{Access, NodeApi};
 use serde_json::{Value, json};
+use support::cluster::{AGENTS, Cluster};
 use support::get;
 
 const NODES: usize = 1_000;
@@ -53,7 +51,7 @@ fn main() {
     std::fs::write(&path, document(&table)).expect("benches/FLEET.md");
 }
 
-/// Nodes of an ordinary size: etcd stores all that the kubelet writes again with each of our writes.
+/// Nodes of an ordinary size: what the kubelet writes is what etcd stores again with each of our writes.
 fn populate(cluster: &Cluster) -> std::path::PathBuf {
     let images: Vec<Value> = (0..50)
         .map(|n| json!({"names": [format!("registry.example/team-{n}/service@sha256:{:064x}", n), format!("registry.example/team-{n}/service:v1.{n}")], "sizeBytes": 123_456_789}))

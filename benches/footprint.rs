@@ -9,26 +9,23 @@
     reason = "a bench that cannot go on ends; clippy knows only tests by themselves"
 )]
 
-#[path = "../tests/support/cluster.rs"]
-mod cluster;
-#[path = "../tests/support/process.rs"]
-mod process;
-#[path = "../tests/support/release.rs"]
+#[path = "../tests/it/support/release.rs"]
 mod release;
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/it/support/mod.rs"]
+#[allow(dead_code, reason = "the integration tests use the rest")]
 mod support;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cluster::{AGENTS, Cluster};
+use drift_agent::core::time::{Offset, Ppb, Wall};
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::server::TimeScale;
 use drift_agent::sim::world::{Host, Oscillator, Path as Way, Plan, World, default_settings};
-use drift_core::time::{Offset, Ppb, Wall};
-use process::{cpu, memory};
 use serde_json::json;
-use support::{Backstage, Folder, Process, clean, free_tcp_port, get, pool, wait_for};
+use support::cluster::{AGENTS, Cluster};
+use support::process::{cpu, machine, memory};
+use support::{BackgroundRuntime, Folder, Process, clean, free_tcp_port, get, pool, wait_for};
 
 const SCRAPES: u32 = 1_000;
 /// How long the agent is left alone at the default interval: two rounds.
@@ -64,9 +61,9 @@ fn binary_size() -> Row {
 
 fn running_agent() -> Vec<Row> {
     let folder = Folder::new("bench");
-    let backstage = Backstage::new();
+    let background = BackgroundRuntime::new();
     let time = TimeScale::new(Offset::ZERO);
-    let servers = [0, 1].map(|_| backstage.server(&time, Behaviour::Honest));
+    let servers = [0, 1].map(|_| background.server(&time, Behaviour::Honest));
     let cluster = Cluster::start("bench");
     cluster.create(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}));
     let kubeconfig = cluster.kubeconfig(AGENTS, NODE, NODE);
@@ -168,7 +165,7 @@ fn table(rows: &[Row]) -> String {
 }
 
 fn document(table: &str) -> String {
-    let machine = process::machine();
+    let machine = machine();
     format!(
         "# What the agent costs\n\nWritten by `make bench` (`benches/footprint.rs`); not edited by hand. A real kube-apiserver, two NTP \
          servers on loopback,\nthe release binary, static as in the image. Figures of one machine: {machine}.\n\n{table}"

@@ -10,9 +10,8 @@
     reason = "a bench that cannot go on ends; clippy knows only tests by themselves"
 )]
 
-#[path = "../tests/support/process.rs"]
-mod process;
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/it/support/mod.rs"]
+#[allow(dead_code, reason = "the integration tests use the rest")]
 mod support;
 
 use std::io::{Read, Write};
@@ -22,8 +21,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use process::{cpu, memory};
 use serde_json::Value;
+use support::process::{cpu, machine, memory};
 use support::{
     Exposition, Folder, Process, drift_agent, finish, free_tcp_port, free_udp_port, get, tool, wait_for,
 };
@@ -332,7 +331,7 @@ async fn bother(port: u16, nuisance: Nuisance) {
 }
 
 fn document(measuring: &[String], costs: &[String], clients: &[String]) -> String {
-    let machine = process::machine();
+    let machine = machine();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split_whitespace().next().unwrap_or("unknown");
     format!(

@@ -9,11 +9,8 @@
     reason = "a bench that cannot go on ends; clippy knows only tests by themselves"
 )]
 
-#[path = "../tests/support/cluster.rs"]
-mod cluster;
-#[path = "../tests/support/fleet.rs"]
-mod fleet;
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/it/support/mod.rs"]
+#[allow(dead_code, reason = "the integration tests use the rest")]
 mod support;
 
 use std::io::Read;
@@ -21,9 +18,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cluster::Cluster;
-use fleet::{account, create, large, measured};
+use support::cluster::Cluster;
 use support::drift_agent;
+use support::fleet::{account, create, large, measured};
 
 const NODES: usize = 5_000;
 const RUNS: usize = 5;

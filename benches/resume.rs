@@ -10,17 +10,18 @@
     reason = "a bench that cannot go on ends; clippy knows only tests by themselves"
 )]
 
-#[path = "../tests/support/guest/mod.rs"]
+#[path = "../tests/it/support/guest/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests")]
 mod guest;
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/it/support/mod.rs"]
+#[allow(dead_code, reason = "the integration tests use the rest")]
 mod support;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use drift_agent::sim::behaviour::Behaviour;
-use drift_core::time::Offset;
-use guest::scene::{NEAR, Pools, Scene, Seen};
+use guest::scenario::{GuestScenario, NEAR, Pools, Seen};
 use guest::{AMD, Daemon, Guest, Spec};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -54,9 +55,9 @@ type Row = (&'static str, Vec<Seen>);
 
 fn first_row() -> Vec<Row> {
     let runs = (0..RUNS).map(|_| {
-        let mut scene = Scene::new(Spec::new("bench"), KERNEL);
-        let since = scene.guest.pause(20 * SECOND);
-        scene.stepped(since)
+        let mut scenario = GuestScenario::new(Spec::new("bench"), KERNEL);
+        let since = scenario.guest.pause(20 * SECOND);
+        scenario.stepped(since)
     });
     vec![(AGENT, runs.collect())]
 }
@@ -88,40 +89,40 @@ fn others() -> Vec<Row> {
             guest.save_and_restore(8 * SECOND)
         }),
         {
-            let mut scene = Scene::new(chrony, "--step-mode off");
-            let [port, _] = scene.pools.ports();
-            scene.guest.start_chrony(port);
-            scene.guest.settle_chrony();
-            scene.restart_agent("--step-mode auto");
-            let since = scene.guest.pause(20 * SECOND);
-            (CHRONY_AND_AGENT, vec![scene.stepped(since)])
+            let mut scenario = GuestScenario::new(chrony, "--step-mode off");
+            let [port, _] = scenario.pools.ports();
+            scenario.guest.start_chrony(port);
+            scenario.guest.settle_chrony();
+            scenario.restart_agent("--step-mode auto");
+            let since = scenario.guest.pause(20 * SECOND);
+            (CHRONY_AND_AGENT, vec![scenario.stepped(since)])
         },
-        left_alone("QEMU frozen for 10 s", spec(), KERNEL, |scene| scene.guest.freeze(10 * SECOND)),
-        left_alone("a step of +3 s by another process", spec(), KERNEL, |scene| {
+        left_alone("QEMU frozen for 10 s", spec(), KERNEL, |scenario| scenario.guest.freeze(10 * SECOND)),
+        left_alone("somebody else's step of +3 s", spec(), KERNEL, |scenario| {
             let since = Instant::now();
-            scene.guest.step(3.0);
+            scenario.guest.step(3.0);
             since
         }),
-        left_alone("`stop` 2 s, `cont`; `step.mode: off`", spec(), "--step-mode off", |scene| {
-            scene.guest.pause(2 * SECOND)
+        left_alone("`stop` 2 s, `cont`; `step.mode: off`", spec(), "--step-mode off", |scenario| {
+            scenario.guest.pause(2 * SECOND)
         }),
         left_alone(
             "`stop` 5 s, `cont`; `maxOffset: 2s`",
             spec(),
             "--step-mode kernel --step-max-offset 2s",
-            |scene| scene.guest.pause(5 * SECOND),
+            |scenario| scenario.guest.pause(5 * SECOND),
         ),
         left_alone_by(
-            "`stop` 5 s, `cont`; one pool is 10 s off",
-            Scene::with_pools(spec(), [false, true], KERNEL),
-            |scene| {
-                scene.pools.behave(lie);
-                scene.guest.pause(5 * SECOND)
+            "`stop` 5 s, `cont`; one pool lies by 10 s",
+            GuestScenario::with_pools(spec(), [false, true], KERNEL),
+            |scenario| {
+                scenario.pools.behave(lie);
+                scenario.guest.pause(5 * SECOND)
             },
         ),
-        left_alone("`stop` 5 s, `cont`; both pools unreachable", spec(), KERNEL, |scene| {
-            scene.pools.behave(Behaviour::Silent);
-            scene.guest.pause(5 * SECOND)
+        left_alone("`stop` 5 s, `cont`; both pools dead", spec(), KERNEL, |scenario| {
+            scenario.pools.behave(Behaviour::Silent);
+            scenario.guest.pause(5 * SECOND)
         }),
     ]
 }
@@ -135,10 +136,10 @@ fn put_right(
     arguments: &str,
     act: impl FnOnce(&mut Guest) -> Instant,
 ) -> Row {
-    let mut scene = Scene::new(spec, arguments);
-    scene.rtc_is_known();
-    let since = act(&mut scene.guest);
-    (what, vec![scene.stepped(since)])
+    let mut scenario = GuestScenario::new(spec, arguments);
+    scenario.rtc_is_known();
+    let since = act(&mut scenario.guest);
+    (what, vec![scenario.stepped(since)])
 }
 
 /// Observed for long enough that a step would have been made.
@@ -146,18 +147,22 @@ fn left_alone(
     what: &'static str,
     spec: Spec,
     arguments: &str,
-    act: impl FnOnce(&mut Scene) -> Instant,
+    act: impl FnOnce(&mut GuestScenario) -> Instant,
 ) -> Row {
-    left_alone_by(what, Scene::with_pools(spec, [true, true], arguments), act)
+    left_alone_by(what, GuestScenario::with_pools(spec, [true, true], arguments), act)
 }
 
-fn left_alone_by(what: &'static str, mut scene: Scene, act: impl FnOnce(&mut Scene) -> Instant) -> Row {
-    let since = act(&mut scene);
-    scene.detected(since);
+fn left_alone_by(
+    what: &'static str,
+    mut scenario: GuestScenario,
+    act: impl FnOnce(&mut GuestScenario) -> Instant,
+) -> Row {
+    let since = act(&mut scenario);
+    scenario.detected(since);
     std::thread::sleep(10 * SECOND);
-    // The table has "not" for these, which must not stand for a clock that was stepped.
-    assert_eq!(scene.metrics().expect("the agent").steps("stepped"), 0, "{what}");
-    (what, vec![scene.detected(since)])
+    // The table says "not" of these: it must not be said of a clock that was stepped.
+    assert_eq!(scenario.metrics().expect("the agent").steps("stepped"), 0, "{what}");
+    (what, vec![scenario.detected(since)])
 }
 
 /// Seconds from the end of a pause of 20 s until a daemon with Debian's configuration has the clock within 100 ms for good.

@@ -1,5 +1,5 @@
-//! From a node's clock to the person on call: agents, a real Prometheus with the chart's rules, a real Alertmanager with
-//! the routes of docs/alertmanager.md, and a webhook that is told. All of it: `make e2e-alerts`.
+//! From a node's clock to the on-call notification: agents, a real Prometheus with the chart's rules, a real Alertmanager with
+//! the routes of docs/alertmanager.md, and a webhook. All of it: `make e2e-alerts`.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -9,8 +9,8 @@
     reason = "a test has a real clock, and panics to fail"
 )]
 
-#[path = "support/monitoring.rs"]
-mod monitoring;
+#[path = "it/support/mod.rs"]
+#[allow(dead_code, reason = "the integration tests use the rest")]
 mod support;
 
 use std::path::PathBuf;
@@ -18,12 +18,11 @@ use std::process::Command;
 
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
-use drift_core::time::Offset;
-use monitoring::{
+use serde_json::{Value, json};
+use support::monitoring::{
     Alertmanager, Notification, Prometheus, Target, Webhook, blocks, chart_rules, read, repository,
 };
-use serde_json::{Value, json};
-use support::{Backstage, Folder, RunningAgent, finish, pool, tool, wait_for};
+use support::{BackgroundRuntime, Folder, RunningAgent, finish, pool, tool, wait_for};
 
 /// The routes that we recommend, with the webhook behind every receiver, and with times for a test.
 fn alertmanager_config(folder: &Folder, webhook: u16) -> PathBuf {
@@ -52,9 +51,9 @@ struct Node {
 }
 
 impl Node {
-    fn start(name: &'static str, backstage: &Backstage, folder: &Folder) -> Self {
+    fn start(name: &'static str, background: &BackgroundRuntime, folder: &Folder) -> Self {
         let time = TimeScale::new(Offset::ZERO);
-        let servers = [(); 2].map(|()| backstage.server(&time, Behaviour::Honest));
+        let servers = [(); 2].map(|()| background.server(&time, Behaviour::Honest));
         let arguments = ["--kubernetes", "off"];
         let agent = RunningAgent::start(folder.path(), &servers.each_ref().map(pool), &arguments, |_| {});
         Self { name, time, agent, _servers: servers }
@@ -86,18 +85,18 @@ fn is_of(alert: &Value, name: &str, severity: &str) -> bool {
     alert["labels"]["alertname"] == name && alert["labels"]["severity"] == severity
 }
 
-/// Does it tell of this alert, in this status?
-fn tells(notification: &Notification, status: &str, name: &str, severity: &str) -> bool {
+/// Does it contain this alert, in this status?
+fn contains(notification: &Notification, status: &str, name: &str, severity: &str) -> bool {
     notification.alerts.iter().any(|a| a["status"] == status && is_of(a, name, severity))
 }
 
 #[test]
 #[ignore = "half a minute: make e2e-alerts"]
-fn a_drift_is_told_to_the_team_then_to_whoever_is_on_call_and_its_end_too() {
+fn drift_alerts_notify_the_team_then_on_call_and_then_resolve() {
     const ALERT: &str = "ClockDriftExceeded";
-    let (backstage, folder, webhook) = (Backstage::new(), Folder::new("alerts"), Webhook::start());
+    let (background, folder, webhook) = (BackgroundRuntime::new(), Folder::new("alerts"), Webhook::start());
     let alertmanager = Alertmanager::start(&folder, &alertmanager_config(&folder, webhook.port));
-    let [one, two] = ["n1", "n2"].map(|name| Node::start(name, &backstage, &folder));
+    let [one, two] = ["n1", "n2"].map(|name| Node::start(name, &background, &folder));
     let rules = chart_rules(&folder, &["--set", "prometheusRule.for.ClockDriftExceeded=2s"]);
     let targets = [one.target(), two.target()];
     let prometheus = Prometheus::start(&folder, &targets, Some(&rules), Some(&alertmanager));
@@ -109,13 +108,13 @@ fn a_drift_is_told_to_the_team_then_to_whoever_is_on_call_and_its_end_too() {
 
     // A quarter of a second: a warning, for the team.
     two.put_behind(250);
-    let told = webhook.wait_for("a warning", |n| tells(n, "firing", ALERT, "warning"));
+    let notified = webhook.wait_for("a warning", |n| contains(n, "firing", ALERT, "warning"));
     assert_eq!(
-        (told.receiver.as_str(), told.status.as_str(), told.alerts.len()),
+        (notified.receiver.as_str(), notified.status.as_str(), notified.alerts.len()),
         ("team", "firing", 1),
-        "{told:?}"
+        "{notified:?}"
     );
-    let alert = &told.alerts[0];
+    let alert = &notified.alerts[0];
     let labels = json!({"alertname": ALERT, "severity": "warning", "component": "drift-agent", "node": "n2", "cluster": "e2e"});
     assert_eq!(alert["labels"], labels);
     let late = millis_in(alert, "Clock of node n2 of cluster e2e is ", " behind.");
@@ -130,15 +129,15 @@ fn a_drift_is_told_to_the_team_then_to_whoever_is_on_call_and_its_end_too() {
     eprintln!("{:#}", alert["annotations"]);
 
     two.put_behind(0);
-    let over = webhook.wait_for("the end of it", |n| tells(n, "resolved", ALERT, "warning"));
+    let over = webhook.wait_for("the end of it", |n| contains(n, "resolved", ALERT, "warning"));
     assert_eq!((over.receiver.as_str(), &over.alerts[0]["labels"]), ("team", &labels));
 
-    // Three seconds ahead: critical, for whoever is on call. The warning about the same node is kept back.
+    // Three seconds ahead: critical, for the on-call receiver. The warning about the same node is kept back.
     let before = webhook.received().len();
     two.put_behind(-3000);
-    let told = webhook.wait_for("a call", |n| tells(n, "firing", ALERT, "critical"));
-    assert_eq!((told.receiver.as_str(), told.alerts.len()), ("on-call", 1), "{told:?}");
-    let early = millis_in(&told.alerts[0], "Clock of node n2 of cluster e2e is ", " ahead.");
+    let notified = webhook.wait_for("a call", |n| contains(n, "firing", ALERT, "critical"));
+    assert_eq!((notified.receiver.as_str(), notified.alerts.len()), ("on-call", 1), "{notified:?}");
+    let early = millis_in(&notified.alerts[0], "Clock of node n2 of cluster e2e is ", " ahead.");
     assert!((early - 3000.0).abs() < 10.0, "{early}");
     wait_for("the warning to be inhibited", || {
         let alerts = alertmanager.alerts();
@@ -146,17 +145,17 @@ fn a_drift_is_told_to_the_team_then_to_whoever_is_on_call_and_its_end_too() {
         (warning["status"]["state"] == "suppressed").then_some(())
     });
     two.put_behind(0);
-    webhook.wait_for("the end of it", |n| tells(n, "resolved", ALERT, "critical"));
+    webhook.wait_for("the end of it", |n| contains(n, "resolved", ALERT, "critical"));
 
     let all = webhook.received();
-    assert!(all[before..].iter().all(|n| !tells(n, "firing", ALERT, "warning")), "{all:#?}");
+    assert!(all[before..].iter().all(|n| !contains(n, "firing", ALERT, "warning")), "{all:#?}");
     let nodes = all.iter().flat_map(|n| &n.alerts).map(|a| &a["labels"]["node"]);
     assert!(nodes.clone().all(|node| node == "n2"), "n1 was never off: {all:#?}");
 }
 
-/// Whom the documented routes tell of what.
+/// The receivers of the documented routes.
 #[test]
-fn each_severity_has_its_receiver() {
+fn alerts_are_routed_to_a_receiver_by_severity() {
     let folder = Folder::new("alert-routes");
     let config = alertmanager_config(&folder, 1);
     let receiver = |labels: &[&str]| {
@@ -174,7 +173,7 @@ fn each_severity_has_its_receiver() {
 
 /// Which of these alerts are kept back while the others fire, by a real Alertmanager.
 #[test]
-fn a_fleets_alert_keeps_back_those_of_its_nodes() {
+fn fleet_alerts_inhibit_the_alerts_of_their_nodes() {
     let (folder, webhook) = (Folder::new("alert-inhibitions"), Webhook::start());
     let alertmanager = Alertmanager::start(&folder, &alertmanager_config(&folder, webhook.port));
     // Name, severity, cluster, node, and whether it is kept back.
@@ -214,7 +213,7 @@ fn a_fleets_alert_keeps_back_those_of_its_nodes() {
         });
         alert.and_then(|a| a["status"]["state"].as_str().map(str::to_owned))
     };
-    // Alertmanager says "unprocessed" until it has come to an alert.
+    // Alertmanager reports "unprocessed" until it has come to an alert.
     let known = wait_for("each alert to be processed", || {
         let known = alertmanager.alerts();
         let settled = |a| matches!(state(&known, a).as_deref(), Some("active" | "suppressed"));

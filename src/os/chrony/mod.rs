@@ -1,7 +1,7 @@
 //! chronyd's command protocol, version 6: what `chronyc` speaks, as far as the agent needs it.
 //!
 //! The protocol has no specification. The layout here is what goes between chronyc and chronyd 4.3, and
-//! `tests/chrony_commands.rs` holds our bytes against theirs. All numbers are big-endian.
+//! `tests/it/chrony_commands.rs` holds our bytes against theirs. All numbers are big-endian.
 //!
 //! | module       | what it is                                                       |
 //! |--------------|------------------------------------------------------------------|

@@ -1,4 +1,4 @@
-// The newest Kubernetes that builds here, for tests/kubernetes_versions.rs: only its API server.
+// The newest Kubernetes that builds here, for tests/it/kubernetes_versions.rs: only its API server.
 //
 // To move to another version v1.X.Y: change it in the require line, change v0.X.Y in every replace line (a new minor
 // may have new modules there: see the replace lines of its own go.mod), and run `go mod tidy`.

@@ -1,4 +1,4 @@
-// The oldest Kubernetes that the chart is for, for tests/kubernetes_versions.rs when it is asked to: only its API server.
+// The oldest Kubernetes that the chart is for, for tests/it/kubernetes_versions.rs when it is asked to: only its API server.
 module drift-agent/tests/tools/k8s-oldest
 
 go 1.24

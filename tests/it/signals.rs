@@ -1,0 +1,110 @@
+//! The signals of this machine under tokio, as the agent looks at them. What is to be measured is run by hand:
+//! `cargo test --release --test it signals:: -- --ignored --nocapture`
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use drift_agent::os::clock::{Clock, LinuxClock};
+use drift_agent::os::signals::waker::Waker;
+use drift_agent::os::signals::{LinuxSignals, Paths, Signals};
+use drift_core::resume::{Detector, Observation, RtcRead};
+use drift_core::time::{Mono, NANOS_PER_SEC};
+use tokio::time::{sleep, timeout};
+
+/// Where this machine has no RTC: one that shows the wall clock's second, for the price of a file that is read.
+struct WithRtc {
+    signals: LinuxSignals,
+    replace: bool,
+}
+
+impl WithRtc {
+    fn open() -> Self {
+        let paths = Paths::default();
+        let replace = !paths.rtc.exists();
+        let folder = std::env::temp_dir().join(format!("drift-agent-signals-{}", std::process::id()));
+        if !replace {
+            return Self { signals: LinuxSignals::open(Arc::new(LinuxClock), &paths), replace };
+        }
+        std::fs::create_dir_all(folder.join("rtc0")).expect("a folder");
+        std::fs::write(folder.join("rtc0/since_epoch"), "1795341600\n").expect("a file");
+        let paths = Paths { rtc: folder.clone(), ..paths };
+        let signals = LinuxSignals::open(Arc::new(LinuxClock), &paths);
+        // The file stays open.
+        std::fs::remove_dir_all(folder).expect("the folder");
+        Self { signals, replace }
+    }
+}
+
+impl Signals for WithRtc {
+    fn observe(&mut self, due: Mono) -> Observation {
+        let seen = self.signals.observe(due);
+        if !self.replace {
+            return seen;
+        }
+        let wall = LinuxClock.read().wall.as_nanos();
+        let now = LinuxClock.read().raw;
+        let rtc =
+            seen.rtc.map(|read| RtcRead { seconds: wall.div_euclid(NANOS_PER_SEC), after: now, ..read });
+        Observation { rtc, ..seen }
+    }
+
+    fn waker(&self) -> Option<BorrowedFd<'_>> {
+        self.signals.waker()
+    }
+}
+
+/// Looks for `span`, as the agent does, and prints the detections; returns how often it looked.
+async fn look_for(span: Duration) -> u32 {
+    let mut signals = WithRtc::open();
+    let waker = Waker::new(&signals);
+    let mut detector = Detector::new();
+    let mut looks = 0;
+    let start = Instant::now();
+    while start.elapsed() < span {
+        let now = LinuxClock.read().raw;
+        let idle = detector.next(now);
+        tokio::select! {
+            () = waker.woken() => {}
+            () = sleep(idle) => {}
+        }
+        if let Some(detection) = detector.on(&signals.observe(now.plus(idle))) {
+            println!(
+                "{:9.3} s {} by {}: {detection}",
+                start.elapsed().as_secs_f64(),
+                detection.class.label(),
+                detection.by.label()
+            );
+        }
+        looks += 1;
+    }
+    looks
+}
+
+#[tokio::test]
+async fn the_clock_set_notice_can_be_awaited_and_does_not_come_without_a_step() {
+    let signals = LinuxSignals::open(Arc::new(LinuxClock), &Paths::default());
+    assert!(signals.waker().is_some());
+    let waker = Waker::new(&signals);
+    assert!(timeout(Duration::from_millis(50), waker.woken()).await.is_err(), "no process has set the clock");
+}
+
+#[test]
+#[ignore = "measures for a minute; run by hand"]
+fn detector_reads_and_cpu_time_of_a_minute_are_printed() {
+    let seconds = std::env::var("SIGNALS_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60);
+    let span = Duration::from_secs(seconds);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let before = cpu();
+    let looks = runtime.block_on(look_for(span));
+    let spent = cpu().saturating_sub(before);
+    let share = spent.as_secs_f64() / span.as_secs_f64();
+    println!("{looks} looks in {span:?}, {spent:?} of CPU: {:.4} % of one core", share * 100.0);
+}
+
+/// CPU time of this thread, by the scheduler's own count.
+fn cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("schedstat");
+    let nanos = text.split_whitespace().next().and_then(|n| n.parse().ok()).expect("nanoseconds");
+    Duration::from_nanos(nanos)
+}
