@@ -17,11 +17,12 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use drift_agent::core::publish::{Backoff, WriteError};
-use drift_agent::core::report::{EventReason, NodeEvent, NodeReport, Reason};
-use drift_agent::core::time::{Bound, Offset, Wall};
-use drift_agent::core::verdict::State;
-use drift_agent::effects::api::{Access, NodeApi};
+use drift_agent::kubernetes::api::{Access, NodeApi};
+use drift_core::report::node::{EventReason, NodeEvent, NodeReport, Reason};
+use drift_core::report::publish::ApiError;
+use drift_core::time::backoff::Backoff;
+use drift_core::time::{Bound, Measurement, Offset, Wall};
+use drift_core::verdict::State;
 use serde_json::{Value, json};
 use support::cluster::{AGENTS, Cluster};
 use support::get;
@@ -179,7 +180,7 @@ fn report(state: State) -> NodeReport {
         state,
         reason: Reason::of(state),
         message: "The clock is 132 ms behind (±2.1 ms), over the threshold of 100 ms.".to_owned(),
-        measured: Some((Offset::from_nanos(132_241_000), Bound::from_nanos(2_100_000))),
+        measured: Some(Measurement::new(Offset::from_nanos(132_241_000), Bound::from_nanos(2_100_000))),
         observed_at: Some(now()),
         heartbeat: now(),
         transition: Wall::from_secs(1_795_341_600),

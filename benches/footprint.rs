@@ -18,10 +18,10 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use drift_agent::core::time::{Offset, Ppb, Wall};
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::server::TimeScale;
 use drift_agent::sim::world::{Host, Oscillator, Path as Way, Plan, World, default_settings};
+use drift_core::time::{Offset, Ppb, Wall};
 use serde_json::json;
 use support::cluster::{AGENTS, Cluster};
 use support::process::{cpu, machine, memory};

@@ -17,6 +17,7 @@ mod guest;
 #[allow(dead_code, reason = "the integration tests use the rest")]
 mod support;
 
+use drift_core::time::Offset;
 use std::path::Path;
 use std::time::{Duration, Instant};
 

@@ -18,6 +18,7 @@ use std::process::Command;
 
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
+use drift_core::time::Offset;
 use serde_json::{Value, json};
 use support::monitoring::{
     Alertmanager, Notification, Prometheus, Target, Webhook, blocks, chart_rules, read, repository,

@@ -77,7 +77,7 @@ fn pauses_are_put_right_by_the_kernel(spec: Spec, behind: f64, pauses: impl Fn(f
         assert_put_right(&seen, lost);
         scenario.wait_for("the step to be confirmed", |now| (now.steps("stepped") == nth).then_some(()));
         scenario.wait_for("a verdict", |now| now.is_state("in-sync").then_some(()));
-        assert_eq!(scenario.metrics().unwrap().signals("resume"), nth);
+        assert_eq!(scenario.metrics().unwrap().signals("pause"), nth);
         let is_by_pools =
             |(_, line): &(Instant, String)| line.contains("by its hardware clock and by its pools it lost");
         let by_pools = scenario.guest.console.since(since).iter().any(is_by_pools);
@@ -119,11 +119,11 @@ fn rtc_writes_by_the_kernel_are_not_resumes() {
         let [port, _] = scenario.pools.ports();
         scenario.guest.start_chrony(port);
         scenario.guest.settle_chrony();
-        scenario.wait_for("the write to be counted", |now| (now.signals("rtc-written") > 0).then_some(()));
+        scenario.wait_for("the write to be counted", |now| (now.signals("rtc-write") > 0).then_some(()));
         // By then it would have been found out to be no write.
         scenario.rtc_is_known();
         let now = scenario.metrics().unwrap();
-        assert_eq!(now.signals("resume"), 0, "{}", scenario.guest.console.all());
+        assert_eq!(now.signals("pause"), 0, "{}", scenario.guest.console.all());
     }
 }
 
@@ -147,11 +147,11 @@ fn the_vmclock_signal_reports_a_restore_before_the_rtc() {
     let since = scenario.guest.save_and_restore(8 * SECOND);
     let seen = scenario.stepped(since);
     println!("saved for 8 s, restored, with a vmclock: {seen}");
-    scenario.guest.console.wait_for(since, &["resume: the hypervisor says", "measuring again"]);
+    scenario.guest.console.wait_for(since, &["pause: the hypervisor says", "measuring again"]);
     assert!(seen.before > 8.0 || seen.was_stepped_unseen(), "{seen}");
     assert!(is_about(seen.after, 0.0), "{seen}");
     scenario.wait_for("the step to be confirmed", |now| (now.steps("stepped") == 1).then_some(()));
-    assert_eq!(scenario.metrics().unwrap().signals("resume"), 1, "the RTC reports the same restore");
+    assert_eq!(scenario.metrics().unwrap().signals("pause"), 1, "the RTC reports the same restore");
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn frozen_hosts_foreign_steps_and_mode_off_lead_to_no_step() {
     assert!(is_about(seen.before, 0.0) && is_about(seen.after, 0.0), "nothing is lost: {seen}");
     scenario.wait_for("the end of it", |now| (now.steps("not-needed") == 1).then_some(()));
     let metrics = scenario.metrics().unwrap();
-    assert_eq!((metrics.signals("stall"), metrics.signals("resume")), (1, 0));
+    assert_eq!((metrics.signals("stall"), metrics.signals("pause")), (1, 0));
 
     let since = Instant::now();
     scenario.guest.step(3.0);
@@ -202,7 +202,7 @@ fn frozen_hosts_foreign_steps_and_mode_off_lead_to_no_step() {
     scenario.wait_for("a verdict", |now| now.is_state("drifting").then_some(()));
     assert!(is_about(scenario.guest.truth.now().offset, -3.0), "it is not undone");
     let metrics = scenario.metrics().unwrap();
-    assert_eq!((metrics.signals("clock-set"), metrics.signals("resume")), (1, 0));
+    assert_eq!((metrics.signals("clock-set"), metrics.signals("pause")), (1, 0));
     assert_eq!((metrics.steps("stepped"), metrics.steps("failed"), metrics.steps("refused")), (0, 0, 0));
     scenario.guest.step(-3.0);
 
@@ -321,7 +321,7 @@ fn chrony_is_corrected_over_its_socket_and_agrees_with_the_agent_afterwards() {
     assert!(worst < CLOSE, "they fight: {worst} s off");
     assert!(ours.abs() < CLOSE && theirs.abs() < CLOSE, "{ours} and {theirs}");
     assert_eq!(tracking.leap, "Normal");
-    assert_eq!(metrics.signals("resume"), 1, "rtcsync is no second resume");
+    assert_eq!(metrics.signals("pause"), 1, "rtcsync is no second resume");
     let steps = ["stepped", "refused", "failed"].map(|result| metrics.steps(result));
     assert_eq!((steps, metrics.signals("clock-set")), ([1, 0, 0], 0));
 }

@@ -1,6 +1,5 @@
 //! `drift-agent check` as a diagnosis: the node's own state, a network without NTP, and the time by HTTP.
 
-use drift_agent::core::time::Offset;
 use drift_agent::os::chrony::Tracking;
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};

@@ -5,11 +5,13 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use drift_agent::core::header::Leap;
-use drift_agent::core::time::{Offset, Ppb, Wall, nanos};
-use drift_agent::os::chrony::{ChronyError, Client, ReplyError, Request, Status, Tracking, parse_makestep};
+use drift_agent::os::chrony::{
+    ChronyError, ChronyStatus, Client, ReplyError, Request, Tracking, parse_makestep,
+};
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::TimeScale;
+use drift_core::ntp::packet::Leap;
+use drift_core::time::{Offset, Ppb, Wall, nanos};
 
 use crate::support::chronyd::{Chronyd, Peer, chronyc, command_of, names};
 use crate::support::{BackgroundRuntime, Folder, pool, wait_for};
@@ -59,7 +61,7 @@ fn requests_equal_those_of_chronyc_byte_for_byte_and_chronyd_accepts_them() {
     assert!(theirs.stdout.contains("500 Failure"), "{theirs:?}");
     let theirs = relay.take(43);
     let refused = background.runtime().block_on(client.tell(Request::MakeStep)).unwrap_err();
-    assert!(matches!(refused, ChronyError::Refused(Status::Failed)), "{refused}");
+    assert!(matches!(refused, ChronyError::Refused(ChronyStatus::Failed)), "{refused}");
     assert_eq!(relay.take(43), theirs);
 }
 
@@ -147,14 +149,14 @@ fn udp_requests_can_read_everything_and_change_nothing() {
     let burst = Request::Burst { good: 4, total: 4 };
     for request in [Request::ResetSources, burst, Request::MakeStep, Request::ModifyMakeStep(rule)] {
         let refused = run(request).unwrap_err();
-        assert!(matches!(refused, ChronyError::Refused(Status::Unauthorized)), "{request}: {refused}");
+        assert!(matches!(refused, ChronyError::Refused(ChronyStatus::Unauthorized)), "{request}: {refused}");
     }
     let nobody = Client::udp(([127, 0, 0, 1], crate::support::free_udp_port()).into());
     let error = background.runtime().block_on(nobody.tracking()).unwrap_err();
     assert!(matches!(error, ChronyError::NotListening(_)), "{error}");
     // A burst without NTP sources is rejected by name, also by the socket.
     let refused = background.runtime().block_on(chronyd.client().tell(burst)).unwrap_err();
-    assert!(matches!(refused, ChronyError::Refused(Status::NoSuchSource)), "{refused}");
+    assert!(matches!(refused, ChronyError::Refused(ChronyStatus::NoSuchSource)), "{refused}");
 }
 
 #[test]

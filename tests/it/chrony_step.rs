@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use drift_agent::core::time::Offset;
-use drift_agent::effects::step::chrony::{Failure, Plan, Report, step};
-use drift_agent::os::chrony::{ChronyError, Client, Request, Status, parse_makestep};
+use drift_agent::os::chrony::{ChronyError, ChronyStatus, Client, Request, parse_makestep};
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
+use drift_agent::step::chrony::{ChronyStepError, Plan, Report, step};
+use drift_core::time::Offset;
 
 use crate::support::chronyd::{Chronyd, Peer, command_of, names};
 use crate::support::{BackgroundRuntime, Folder};
@@ -101,7 +101,7 @@ fn slewing_by_chronyd_is_reported_as_not_corrected() {
     });
     node.time.set(millis(250));
     let report = node.step(Some("1 -1"), 10, false);
-    assert!(matches!(report.failure, Some(Failure::NotCorrected(_))), "{report:?}");
+    assert!(matches!(report.failure, Some(ChronyStepError::NotCorrected(_))), "{report:?}");
     let after = report.after.unwrap();
     assert!(after.is_synchronised() && after.offset > millis(200), "{after:?}");
     assert_eq!(done(&report).last().unwrap(), "makestep 1 -1");
@@ -124,7 +124,7 @@ fn dead_servers_and_local_references_are_reported_as_not_corrected() {
         node.chronyd.wait_for(&node.background, "two updates", |t| !t.update_interval.is_zero());
         node.server.behave(Behaviour::Silent);
         let report = node.step(None, 2, false);
-        assert!(matches!(report.failure, Some(Failure::NotCorrected(_))), "{report:?}");
+        assert!(matches!(report.failure, Some(ChronyStepError::NotCorrected(_))), "{report:?}");
         assert!(!report.after.unwrap().is_synchronised(), "{report:?}");
         assert_eq!(done(&report), ["reset sources", "makestep 0.1 1", "burst 4/4", "makestep 0 0"]);
     }
@@ -156,7 +156,10 @@ fn steps_without_sources_permission_or_chronyd_change_nothing() {
     let plan = Plan { makestep: None, deadline: Duration::from_secs(30), dry_run: false };
     let run = |client: &Client| background.runtime().block_on(step(client, &plan));
     let report = run(&chronyd.client());
-    assert!(matches!(report.failure, Some(Failure::NoSources)) && report.done.is_empty(), "{report:?}");
+    assert!(
+        matches!(report.failure, Some(ChronyStepError::NoSources)) && report.done.is_empty(),
+        "{report:?}"
+    );
     drop(chronyd);
     let node = Node::measured("chrony-unauthorized", 0);
     let report = run(&Client::udp(([127, 0, 0, 1], node.chronyd.udp_port).into()));
@@ -168,15 +171,18 @@ fn steps_without_sources_permission_or_chronyd_change_nothing() {
     assert!(
         matches!(
             failure,
-            Failure::NotTaken {
+            ChronyStepError::NotTaken {
                 request: Request::ResetSources,
-                error: ChronyError::Refused(Status::Unauthorized)
+                error: ChronyError::Refused(ChronyStatus::Unauthorized)
             }
         ) && report.done.is_empty()
             && report.not_put_back.is_none()
     );
     let report = run(&Client::unix(&folder.path().join("nowhere/chronyd.sock")));
-    assert!(matches!(report.failure, Some(Failure::Unreadable(ChronyError::NoSocket(_)))), "{report:?}");
+    assert!(
+        matches!(report.failure, Some(ChronyStepError::Unreadable(ChronyError::NoSocket(_)))),
+        "{report:?}"
+    );
 }
 
 #[test]
@@ -193,10 +199,10 @@ fn the_makestep_rule_is_restored_after_a_failure_and_a_failed_restore_is_reporte
             }
         });
         let report = node.step(Some("1 -1"), 30, false);
-        let failed = ChronyError::Refused(Status::Failed).to_string();
+        let failed = ChronyError::Refused(ChronyStatus::Failed).to_string();
         if fails == 1 {
             let expected = format!("chrony does not take \"makestep 0.1 1\": {failed}");
-            assert_eq!(report.failure.as_ref().map(Failure::to_string), Some(expected));
+            assert_eq!(report.failure.as_ref().map(ChronyStepError::to_string), Some(expected));
             assert_eq!(done(&report), ["reset sources", "makestep 1 -1"]);
             assert!(report.not_put_back.is_none(), "{report:?}");
         } else {
@@ -215,5 +221,8 @@ fn reference_clocks_without_servers_need_no_burst() {
     let plan = Plan { makestep: None, deadline: Duration::from_secs(1), dry_run: false };
     let report = background.runtime().block_on(step(&chronyd.client(), &plan));
     assert_eq!(done(&report), ["reset sources", "makestep 0.1 1", "makestep 0 0"]);
-    assert!(matches!(report.failure, Some(Failure::NotCorrected(_))), "this one tells no time: {report:?}");
+    assert!(
+        matches!(report.failure, Some(ChronyStepError::NotCorrected(_))),
+        "this one tells no time: {report:?}"
+    );
 }

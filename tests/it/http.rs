@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
+use drift_core::time::Offset;
 
 use crate::support::process::memory;
 use crate::support::{BackgroundRuntime, Folder, RunningAgent, get, pool, wait_for};

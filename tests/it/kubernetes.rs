@@ -13,7 +13,7 @@ use crate::support::cluster::Cluster;
 use crate::support::test_node::{TestNode, annotation, condition, millis, number, time};
 use crate::support::{Process, RunningAgent, wait_for};
 
-const OK: &str = "drift_agent_kubernetes_writes_total{result=\"ok\"}";
+const OK: &str = "drift_agent_kubernetes_requests_total{result=\"ok\"}";
 
 /// Waits until the agent has measured so often again.
 fn measures_on(agent: &RunningAgent, test_node: &TestNode, times: f64) {

@@ -14,12 +14,12 @@ const FAILS: &str = "the Node is not written: ";
 const WORKS: &str = "the Node is written again";
 
 fn writes(agent: &RunningAgent, result: &str) -> f64 {
-    agent.metric(&format!("drift_agent_kubernetes_writes_total{{result=\"{result}\"}}")).expect("a series")
+    agent.metric(&format!("drift_agent_kubernetes_requests_total{{result=\"{result}\"}}")).expect("a series")
 }
 
 /// Waits until so many writes have ended so.
 fn wait_for_writes(agent: &RunningAgent, result: &str, count: f64) {
-    let series = format!("drift_agent_kubernetes_writes_total{{result=\"{result}\"}}");
+    let series = format!("drift_agent_kubernetes_requests_total{{result=\"{result}\"}}");
     agent.wait_for_metric(&series, |value| value >= count);
 }
 

@@ -1,15 +1,11 @@
 //! The sources of last resort: in simulated worlds what they may never do, and with real HTTP servers how every output marks them.
 
+use drift_core::time::Measurement;
 use std::time::Duration;
 
-use drift_agent::core::effect::Effect;
-use drift_agent::core::http_date::coarse::Site;
-use drift_agent::core::step_policy::Mode;
-use drift_agent::core::time::{Offset, Ppb, Wall};
-use drift_agent::core::verdict::State;
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::world::{DateHost, Host, Oscillator, Path, Plan, World, default_settings};
-use drift_core::http_date::coarse::Site;
+use drift_core::http_date::coarse::HttpSource;
 use drift_core::io::Effect;
 use drift_core::step::policy::Mode;
 use drift_core::time::{Offset, Ppb, Wall};
@@ -35,8 +31,8 @@ fn path(rng: &mut fastrand::Rng, most: u64) -> Path {
     Path { there: millis(), back: millis(), jitter: millis() / 4, loss: 0.0 }
 }
 
-fn site(name: &str) -> Site {
-    Site { url: format!("http://{name}/"), host: name.to_owned() }
+fn site(name: &str) -> HttpSource {
+    HttpSource { url: format!("http://{name}/"), host: name.to_owned() }
 }
 
 /// Two pools of two servers that behave so, and up to three HTTP servers with the right time.
@@ -120,30 +116,34 @@ fn http_dates_without_ntp_report_drifting_only_when_true_and_never_in_sync() {
         });
         let mut world = world(seed, offset, Behaviour::Silent, |_| {});
         world.run_until(MINUTE * 15, |world| {
-            let (view, truth) = (world.view(), world.truth());
+            let (snapshot, truth) = (world.snapshot(), world.truth());
             let at = world.elapsed();
-            if view.measured.is_some() || !matches!(view.state, State::Unknown | State::Drifting) {
-                return Err(format!("at {at:?} {:?} {:?}", view.state, view.measured));
+            if snapshot.measured.is_some() || !matches!(snapshot.state, State::Unknown | State::Drifting) {
+                return Err(format!("at {at:?} {:?} {:?}", snapshot.state, snapshot.measured));
             }
-            if view.state == State::Drifting && truth.magnitude() <= view.threshold {
+            if snapshot.state == State::Drifting && truth.magnitude() <= snapshot.threshold {
                 return Err(format!("at {at:?} drifting, and the truth is {truth:?}"));
             }
-            match view.coarse.offset() {
-                Some((offset, bound)) if (offset.as_nanos() - truth.as_nanos()).abs() > bound.as_nanos() => {
+            match snapshot.coarse.offset() {
+                Some(Measurement { offset, bound })
+                    if (offset.as_nanos() - truth.as_nanos()).abs() > bound.as_nanos() =>
+                {
                     Err(format!("at {at:?} {offset:?} {bound:?}, and the truth is {truth:?}"))
                 }
-                Some((_, bound)) if bound.as_nanos() < 500 * MS => Err(format!("{bound:?} is too good")),
+                Some(Measurement { bound, .. }) if bound.as_nanos() < 500 * MS => {
+                    Err(format!("{bound:?} is too good"))
+                }
                 _ => Ok(()),
             }
         })?;
         was_asked_seldom(&world)?;
-        let view = world.view();
+        let snapshot = world.snapshot();
         let is_far = world.truth().magnitude() > Duration::from_millis(1_900);
-        if is_far && view.state != State::Drifting {
-            return Err(format!("not drifting with {:?}: {}", world.truth(), view.message()));
+        if is_far && snapshot.state != State::Drifting {
+            return Err(format!("not drifting with {:?}: {}", world.truth(), snapshot.message()));
         }
-        let message = view.message();
-        if view.coarse.offset().is_none() || !message.contains("by the HTTP Date header of ") {
+        let message = snapshot.message();
+        if snapshot.coarse.offset().is_none() || !message.contains("by the HTTP Date header of ") {
             return Err(format!("no coarse offset in {message}"));
         }
         no_time_of_a_drifted_clock_is_written_down(&world)?;
@@ -161,12 +161,12 @@ fn http_servers_are_not_asked_while_any_ntp_server_answers() {
                 world.change(1, index, ServerModel::new(Behaviour::Offset(error)));
             }
             world.run_until(MINUTE * 20, |world| {
-                let view = world.view();
-                if view.coarse.0.is_empty() { Ok(()) } else { Err(format!("{:?}", view.coarse)) }
+                let snapshot = world.snapshot();
+                if snapshot.coarse.0.is_empty() { Ok(()) } else { Err(format!("{:?}", snapshot.coarse)) }
             })?;
             let state = if error == Offset::ZERO { State::InSync } else { State::Disagree };
-            if world.view().state != state || !world.dates_asked.is_empty() {
-                return Err(format!("{:?} {:?}", world.view().state, world.dates_asked));
+            if world.snapshot().state != state || !world.dates_asked.is_empty() {
+                return Err(format!("{:?} {:?}", world.snapshot().state, world.dates_asked));
             }
         }
         Ok(())
@@ -181,8 +181,8 @@ fn http_dates_are_used_from_a_stale_estimate_until_ntp_returns() {
         all_behave(&mut world, Behaviour::Silent);
         let lost = world.elapsed();
         world.run_until(lost + MINUTE * 30, |world| {
-            let view = world.view();
-            let both = view.measured.is_some() && !view.coarse.0.is_empty();
+            let snapshot = world.snapshot();
+            let both = snapshot.measured.is_some() && !snapshot.coarse.0.is_empty();
             if both { Err("both at once".to_owned()) } else { Ok(()) }
         })?;
         let first = world.dates_asked.first().map(|(at, _)| *at);
@@ -190,8 +190,8 @@ fn http_dates_are_used_from_a_stale_estimate_until_ntp_returns() {
         if first.is_none_or(|at| at + EVERY * 2 < lost + stale_after) {
             return Err(format!("lost at {lost:?}, asked at {first:?}"));
         }
-        if world.view().state != State::Unknown {
-            return Err(format!("{:?} is no verdict of a header", world.view().state));
+        if world.snapshot().state != State::Unknown {
+            return Err(format!("{:?} is no verdict of a header", world.snapshot().state));
         }
         was_asked_seldom(&world)?;
         all_behave(&mut world, Behaviour::Honest);
@@ -199,10 +199,10 @@ fn http_dates_are_used_from_a_stale_estimate_until_ntp_returns() {
         world.run_until(back, |_| Ok(()))?;
         let asked = world.dates_asked.len();
         world.run_until(back + MINUTE * 20, |_| Ok(()))?;
-        if world.view().state != State::InSync || world.dates_asked.len() != asked {
+        if world.snapshot().state != State::InSync || world.dates_asked.len() != asked {
             return Err(format!(
                 "{:?}, asked {} times more",
-                world.view().state,
+                world.snapshot().state,
                 world.dates_asked.len() - asked
             ));
         }
@@ -231,18 +231,18 @@ fn http_dates_from_before_a_resume_are_discarded_and_never_cause_a_step() {
             plan.settings.step.mode = Mode::Kernel;
         });
         world.run_until(MINUTE * 10, |_| Ok(()))?;
-        if world.view().coarse.offset().is_none() {
+        if world.snapshot().coarse.offset().is_none() {
             return Err("no offset was reported".to_owned());
         }
         world.pause(Duration::from_secs(3_600));
         let resumed = world.elapsed();
         let mut states = Vec::new();
         world.run_until(resumed + MINUTE * 10, |world| {
-            let (view, truth) = (world.view(), world.truth());
-            if states.last() != Some(&view.state) {
-                states.push(view.state);
+            let (snapshot, truth) = (world.snapshot(), world.truth());
+            if states.last() != Some(&snapshot.state) {
+                states.push(snapshot.state);
             }
-            let Some((offset, bound)) = view.coarse.offset() else { return Ok(()) };
+            let Some(Measurement { offset, bound }) = snapshot.coarse.offset() else { return Ok(()) };
             // The resume itself is seen within a second.
             let is_wrong = (offset.as_nanos() - truth.as_nanos()).abs() > bound.as_nanos();
             let is_late = world.elapsed() > resumed + Duration::from_secs(2);
@@ -269,12 +269,12 @@ fn ntp_is_asked_before_http_after_a_resume_without_a_burst() {
             let resumed = world.elapsed();
             world.run_until(resumed + Duration::from_secs(6), |_| Ok(()))?;
         }
-        if world.view().state != State::Disrupted {
-            return Err(format!("{:?}: there was a burst", world.view().state));
+        if world.snapshot().state != State::Disrupted {
+            return Err(format!("{:?}: there was a burst", world.snapshot().state));
         }
         let then = world.elapsed();
         world.run_until(then + MINUTE * 3, |_| Ok(()))?;
-        match (world.view().state, world.dates_asked.as_slice()) {
+        match (world.snapshot().state, world.dates_asked.as_slice()) {
             (State::Drifting, []) => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -291,13 +291,13 @@ fn contradicting_http_dates_leave_the_clock_unknown() {
         world.dates = vec![honest, DateHost { ahead: Offset::from_nanos(3_600 * SEC), ..honest }];
         let mut has_contradicted = false;
         world.run_until(MINUTE * 15, |world| {
-            let view = world.view();
-            has_contradicted |= view.message().contains("contradict each other: nothing is claimed");
+            let snapshot = world.snapshot();
+            has_contradicted |= snapshot.message().contains("contradict each other: nothing is claimed");
             // Nor does the one that answers first get its way for a moment.
-            if view.state == State::Unknown {
+            if snapshot.state == State::Unknown {
                 Ok(())
             } else {
-                Err(format!("{:?}: {}", view.state, view.message()))
+                Err(format!("{:?}: {}", snapshot.state, snapshot.message()))
             }
         })?;
         if has_contradicted { Ok(()) } else { Err("the contradiction was not reported".to_owned()) }
@@ -324,7 +324,7 @@ fn every_output_marks_http_dates_as_coarse() {
     let agent = agent_without_ntp(&folder, &[server.url()], &[]);
     agent.wait_for_state("drifting");
     let scrape = agent.scrape().unwrap();
-    assert_eq!(scrape.value("drift_agent_coarse"), Some(1.0));
+    assert_eq!(scrape.value("drift_agent_offset_is_coarse"), Some(1.0));
     let value = |name: &str| scrape.value(name).unwrap_or_else(|| panic!("no {name} in {}", scrape.0));
     let (offset, bound) =
         (value("drift_agent_coarse_offset_seconds"), value("drift_agent_coarse_offset_bound_seconds"));
@@ -388,7 +388,7 @@ fn clocks_within_the_precision_of_http_dates_stay_unknown() {
     let folder = Folder::new("last-resort-near");
     let server = DateServer::start(ahead(SignedDuration::ZERO));
     let agent = agent_without_ntp(&folder, &[server.url()], &[]);
-    agent.wait_for_metric("drift_agent_coarse", |coarse| coarse > 0.5);
+    agent.wait_for_metric("drift_agent_offset_is_coarse", |coarse| coarse > 0.5);
     assert!(agent.scrape().unwrap().is_state("unknown"));
     let (status, clock) = clock(&agent);
     assert_eq!(
@@ -412,7 +412,11 @@ fn unusable_http_dates_are_logged_and_give_no_offset() {
     let agent = agent_without_ntp(&folder, &[server.url()], &[]);
     agent.process.wait_for_output("its HTTP Date header is of no use: a cache on the way");
     let scrape = agent.scrape().unwrap();
-    assert!(scrape.is_state("unknown") && scrape.value("drift_agent_coarse") == Some(0.0), "{}", scrape.0);
+    assert!(
+        scrape.is_state("unknown") && scrape.value("drift_agent_offset_is_coarse") == Some(0.0),
+        "{}",
+        scrape.0
+    );
     assert_eq!(scrape.value("drift_agent_coarse_offset_seconds"), None);
     assert_eq!(clock(&agent).1["recommendedLeewaySeconds"], 30);
 }
@@ -428,7 +432,7 @@ fn http_servers_get_no_request_when_ntp_works() {
     let agent = RunningAgent::start(folder.path(), &pools, &arguments, |_| {});
     agent.wait_for_state("in-sync");
     wait_for("some rounds", || (servers[0].served() >= 10).then_some(()));
-    assert_eq!(agent.metric("drift_agent_coarse"), Some(0.0));
+    assert_eq!(agent.metric("drift_agent_offset_is_coarse"), Some(0.0));
     let (status, clock) = clock(&agent);
     assert_eq!((status, &clock["coarse"]), (200, &false.into()), "{clock}");
     assert_eq!(server.heads(), [] as [String; 0]);

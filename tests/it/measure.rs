@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use drift_agent::agent::Agent;
-use drift_agent::config::raw::{Raw, Text};
+use drift_agent::config::raw::{ConfigText, RawConfig};
 use drift_agent::config::{Listen, Settings};
 use drift_agent::http::server;
 use drift_agent::os::clock::ShiftedClock;
@@ -162,7 +162,7 @@ fn verdicts_survive_one_silent_pool_and_end_with_two_until_they_return() {
     let scrape = agent.scrape().unwrap();
     assert_eq!(scrape.of_pool("pool_offset_seconds", &pools[1]), None);
     assert_eq!(
-        scrape.value(&format!("drift_agent_pool_servers{{pool=\"{}\",state=\"silent\"}}", pools[1])),
+        scrape.value(&format!("drift_agent_pool_servers{{pool=\"{}\",state=\"unreachable\"}}", pools[1])),
         Some(1.0)
     );
     let ready = get(agent.port, "/readyz").unwrap().1;
@@ -226,10 +226,10 @@ fn servers_are_asked_at_most_once_per_interval_after_the_first_burst() {
 fn step_of_the_wall_clock() -> Option<()> {
     let (background, clock) = (BackgroundRuntime::new(), Arc::new(ShiftedClock::default()));
     let servers = two_pools(&background, &ahead(0));
-    let text = |value: &str| Text(value.to_owned());
+    let text = |value: &str| ConfigText(value.to_owned());
     let pools = names(&servers).iter().map(|name| text(name)).collect();
-    let raw = Raw { pools: Some(pools), interval: Some(text("64s")), ..Raw::default() };
-    let settings = Settings::new(raw, Raw::default()).unwrap();
+    let raw = RawConfig { pools: Some(pools), interval: Some(text("64s")), ..RawConfig::default() };
+    let settings = Settings::new(raw, RawConfig::default()).unwrap();
     let mut agent = Agent::new(&settings, clock.clone(), Dns::default(), None);
     let listen = Listen { host: Some(Ipv4Addr::LOCALHOST.into()), port: 0 };
     let listener = background.runtime().block_on(server::bind(listen)).unwrap();

@@ -1,5 +1,6 @@
 //! `kubectl clock-drift` against a real API server: output, exit codes, requests, and error messages.
 
+use drift_core::time::Measurement;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -8,10 +9,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use drift_agent::core::report::{NodeReport, Reason};
-use drift_agent::core::time::{Bound, Offset, Wall};
-use drift_agent::core::verdict::State;
-use drift_agent::effects::api::{Access, NodeApi};
+use drift_agent::kubernetes::api::{Access, NodeApi};
+use drift_core::report::node::{NodeReport, Reason};
+use drift_core::time::{Bound, Offset, Wall};
+use drift_core::verdict::State;
 use serde_json::{Value, json};
 
 use crate::support::api_stub::{Answer, Stub};
@@ -83,7 +84,7 @@ fn every_state() {
     static CREATED: OnceLock<()> = OnceLock::new();
     CREATED.get_or_init(|| {
         let last = format!(
-            "{} before=+20.0013 after=+0.0002 method=kernel trigger=resume in-hour=1 total=20.0013",
+            "{} before=+20.0013 after=+0.0002 method=kernel trigger=pause in-hour=1 total=20.0013",
             ago(4 * 3_600 + 5)
         );
         let mut zoned = with(
@@ -237,7 +238,10 @@ fn nodes_written_by_the_agent_are_explained_and_compared() {
         state,
         reason: Reason::of(state),
         message: "The clock is 3.00 s behind (±2.0 ms), over the threshold of 100 ms.".into(),
-        measured: Some((Offset::from_nanos(millis * 1_000_000), Bound::from_nanos(2_000_000))),
+        measured: Some(Measurement::new(
+            Offset::from_nanos(millis * 1_000_000),
+            Bound::from_nanos(2_000_000),
+        )),
         observed_at: Some(at(0)),
         heartbeat: at(0),
         transition: at(725),
@@ -510,7 +514,7 @@ const MEASURED_AT_TEN: &str = r#"{"metadata": {}, "items": [{"metadata": {"name"
 #[test]
 fn ages_use_the_clock_of_the_api_server_and_requests_ask_for_metadata_only() {
     let folder = Folder::new("nodes-date");
-    let stub = Stub::start(|_, _| Answer::Dated("Wed, 01 May 2024 10:07:30 GMT", MEASURED_AT_TEN));
+    let stub = Stub::start(|_, _| Answer::DateSample("Wed, 01 May 2024 10:07:30 GMT", MEASURED_AT_TEN));
     let ended = finish(&mut nodes(&stub.kubeconfig(folder.path()), &["--no-headers"]), "");
     // This machine's clock is years later; by it the Node would be stale, and nothing measured.
     assert_eq!(ended.code, OK, "{ended:?}");

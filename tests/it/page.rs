@@ -10,6 +10,8 @@ use std::time::Duration;
 use drift_agent::http::page::CONTENT_SECURITY_POLICY;
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::TimeScale;
+use drift_core::time::Offset;
+use drift_core::verdict::State;
 
 use crate::support::page::{page, world};
 use crate::support::{BackgroundRuntime, Folder, RunningAgent, finish, pool, tool, wait_for};

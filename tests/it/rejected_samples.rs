@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
+use drift_core::time::Offset;
 
 use crate::support::{BackgroundRuntime, Exposition, Folder, RunningAgent, get, pool};
 
@@ -87,7 +88,8 @@ fn rejected_samples_are_counted_by_reason_from_the_first_exchange() {
         let name = pool(server);
         let (samples, served) = (scrape.samples(&name), server.served());
         assert_eq!(samples.keys().map(String::as_str).collect::<Vec<_>>(), [label], "{behaviour:?}");
-        let resting = scrape.value(&format!("drift_agent_pool_servers{{pool=\"{name}\",state=\"resting\"}}"));
+        let resting =
+            scrape.value(&format!("drift_agent_pool_servers{{pool=\"{name}\",state=\"backed-off\"}}"));
         match behaviour {
             // Believed when it comes twice in a row: not asked for an hour.
             Behaviour::Kiss(code) if code == *b"DENY" => {

@@ -1,10 +1,13 @@
 //! The detector on simulated nodes, from seeds: every pause is found, and nothing else is taken for one.
 //! A node that breaks a rule prints the command that replays it.
 
+use drift_core::time::Measurement;
 use std::time::Duration;
 
 use drift_agent::os::signals::Signals;
 use drift_agent::sim::node::{Hardware, Node, Second};
+use drift_core::resume::{Class, Detection, Detector, Signal};
+use drift_core::time::{Offset, Ppb};
 
 use crate::support::seeds::for_seeds;
 
@@ -150,16 +153,12 @@ fn pause_is_found(
     harness.run(Duration::from_secs(6));
     let mut reported = harness.take();
     if let ([_, (_, second)], true) = (reported.as_slice(), doubt) {
-        if second.replaces != Some(Class::RtcWritten) {
+        if second.replaces != Some(Class::RtcWrite) {
             return Err(format!("two events in one pause of {length:?}: {reported:?}"));
         }
-        expect(
-            &classes(&reported.drain(..1).collect::<Detections>()),
-            &[Class::RtcWritten],
-            "the first look",
-        )?;
+        expect(&classes(&reported.drain(..1).collect::<Detections>()), &[Class::RtcWrite], "the first look")?;
     }
-    expect(&classes(&reported), &[Class::Resume], &format!("a pause of {length:?}, {reported:?}"))?;
+    expect(&classes(&reported), &[Class::Pause], &format!("a pause of {length:?}, {reported:?}"))?;
     for (at, detection) in reported {
         let after = at.saturating_sub(from);
         if after > found {
@@ -232,7 +231,7 @@ fn consecutive_pauses_are_a_resume_when_rtc_writes_keep_the_second() {
         harness.run_then(between, |node| node.pause(next));
         harness.run(Duration::from_secs(8));
         let reported = harness.take();
-        if reported.iter().any(|(_, d)| d.class == Class::Resume) {
+        if reported.iter().any(|(_, d)| d.class == Class::Pause) {
             Ok(())
         } else {
             Err(format!("pauses of {first:?} and, {between:?} later, of {next:?}: {reported:?}"))
@@ -256,8 +255,7 @@ fn pauses_are_detected_with_any_previous_rtc_offset() {
         });
         harness.run(Duration::from_secs(8));
         let reported = harness.take();
-        let is_late =
-            |(at, d): &(Duration, Detection)| d.class == Class::Resume && *at > from + SETTLED_DOUBT;
+        let is_late = |(at, d): &(Duration, Detection)| d.class == Class::Pause && *at > from + SETTLED_DOUBT;
         if reported.iter().any(is_late) {
             return Err(format!("a pause of {length:?} at {from:?}: {reported:?}"));
         }
@@ -274,7 +272,7 @@ fn pauses_are_detected_with_any_previous_rtc_offset() {
         let Second { restarts, is_known } = hardware.second;
         let ambiguous = (closes && (restarts || !is_known)) || (is_whole && !(restarts && is_known));
         match (reported.as_slice(), ambiguous) {
-            ([Class::Resume] | [Class::RtcWritten, Class::Resume], _) | ([Class::RtcWritten], true) => Ok(()),
+            ([Class::Pause] | [Class::RtcWrite, Class::Pause], _) | ([Class::RtcWrite], true) => Ok(()),
             _ => Err(format!("a pause of {length:?}, the RTC {gap:?} before: {reported:?}")),
         }
     });
@@ -294,7 +292,7 @@ fn steps_slews_rtc_writes_stalls_and_suspends_are_not_pauses() {
             let before = harness.reported.len();
             let what = happens(&mut harness, &mut rng, wait);
             history.push((what, harness.reported.get(before..).map(<[_]>::to_vec)));
-            if let Some((at, wrong)) = harness.reported.iter().find(|(_, d)| d.class == Class::Resume) {
+            if let Some((at, wrong)) = harness.reported.iter().find(|(_, d)| d.class == Class::Pause) {
                 return Err(format!("{wrong:?} at {at:?} after {history:#?}"));
             }
         }
@@ -374,14 +372,14 @@ fn events_are_reported_once_with_their_class() {
         };
         let second = Duration::from_secs(1);
         // The hypervisor signals at once, the RTC at its tick.
-        expect_classes(&mut harness, &[Class::Resume], "restored", &mut |node| {
+        expect_classes(&mut harness, &[Class::Pause], "restored", &mut |node| {
             node.pause(second * 12);
             node.disrupt();
         })?;
         if harness.reported.first().is_some_and(|(_, d)| d.by != Signal::Vmclock) {
             return Err(format!("the marker is there before the RTC ticks: {:?}", harness.reported));
         }
-        expect_classes(&mut harness, &[Class::Resume], "a live migration", &mut |node| {
+        expect_classes(&mut harness, &[Class::Pause], "a live migration", &mut |node| {
             node.pause(Duration::from_millis(15));
             node.disrupt();
         })?;
@@ -395,7 +393,7 @@ fn events_are_reported_once_with_their_class() {
         expect_classes(&mut harness, &[Class::ClockSet], "set by a little", &mut |node| {
             node.step(Offset::from_nanos(50 * MS));
         })?;
-        expect_classes(&mut harness, &[Class::RtcWritten], "the RTC written", &mut |node| {
+        expect_classes(&mut harness, &[Class::RtcWrite], "the RTC written", &mut |node| {
             node.write_rtc(Duration::ZERO);
         })?;
         expect_classes(&mut harness, &[Class::Stall], "stopped", &mut |node| node.pass(second * 10))?;
@@ -425,7 +423,7 @@ fn announced_steps_are_no_event_and_hide_no_other_event() {
         let until = harness.node.until_write();
         harness.run_then(until, |node| node.write_rtc(Duration::ZERO));
         harness.run(Duration::from_secs(4));
-        expect(&classes(&harness.take()), &[Class::RtcWritten], "the RTC written after it")?;
+        expect(&classes(&harness.take()), &[Class::RtcWrite], "the RTC written after it")?;
 
         // Announced again: another process's step of another size is reported, and so is a pause.
         harness.run(SETTLED);

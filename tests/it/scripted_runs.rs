@@ -1,10 +1,11 @@
 //! Scripted runs of the simulated world: sleep, silence, a stepped clock.
 
+use drift_core::time::Measurement;
 use std::time::Duration;
 
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
-use drift_core::io::{Effect, Note};
+use drift_core::io::{Effect, LogEvent};
 use drift_core::report::node::EventReason;
 use drift_core::resume::Class;
 use drift_core::time::{Offset, Ppb, Wall};
@@ -34,8 +35,8 @@ fn settled() -> World {
         steps_work: true,
     });
     run(&mut world, MINUTE * 30);
-    assert_eq!(world.view().state, State::InSync);
-    assert!(world.view().frequency.is_some(), "half an hour is enough for the frequency");
+    assert_eq!(world.snapshot().state, State::InSync);
+    assert!(world.snapshot().frequency.is_some(), "half an hour is enough for the frequency");
     world
 }
 
@@ -58,10 +59,11 @@ fn estimates_are_discarded_after_a_suspend_until_the_next_measurement() {
     let end = world.elapsed() + SECOND * 3;
     world
         .run_until(end, |world| {
-            let view = world.view();
-            if view.state == State::Disrupted {
+            let snapshot = world.snapshot();
+            if snapshot.state == State::Disrupted {
                 disrupted = true;
-                if view.measured.is_some() || view.frequency.is_some() || view.reference.is_some() {
+                if snapshot.measured.is_some() || snapshot.frequency.is_some() || snapshot.reference.is_some()
+                {
                     return Err("it claims to know something".into());
                 }
             }
@@ -69,9 +71,9 @@ fn estimates_are_discarded_after_a_suspend_until_the_next_measurement() {
         })
         .unwrap();
     assert!(disrupted);
-    assert_eq!(world.view().state, State::InSync, "a burst has settled it");
+    assert_eq!(world.snapshot().state, State::InSync, "a burst has settled it");
     assert_eq!(asked(&world) - before, 4 * 4, "four exchanges with each of four servers");
-    assert_eq!(world.view().counts.resumes[Class::Suspend.index()], 1);
+    assert_eq!(world.snapshot().counts.resumes[Class::Suspend.index()], 1);
     let raised = |reason| {
         let is = |e: &&Effect| matches!(e, Effect::SendEvent(event) if event.reason == reason);
         world.effects.iter().map(|(_, effect)| effect).filter(is).count()
@@ -81,7 +83,7 @@ fn estimates_are_discarded_after_a_suspend_until_the_next_measurement() {
         world
             .effects
             .iter()
-            .any(|(_, e)| matches!(e, Effect::Tell(Note::Resume(d)) if d.class == Class::Suspend))
+            .any(|(_, e)| matches!(e, Effect::Log(LogEvent::Resume(d)) if d.class == Class::Suspend))
     );
 }
 
@@ -90,9 +92,9 @@ fn suspends_that_leave_the_clock_behind_are_drift_after_the_next_measurement() {
     let mut world = settled();
     world.sleep(MINUTE * 20, Duration::from_millis(700));
     run(&mut world, SECOND * 3);
-    let view = world.view();
-    assert_eq!(view.state, State::Drifting);
-    let (offset, bound) = view.measured.unwrap();
+    let snapshot = world.snapshot();
+    assert_eq!(snapshot.state, State::Drifting);
+    let Measurement { offset, bound } = snapshot.measured.unwrap();
     assert!(
         offset.as_nanos().abs_diff(730_000_000) < bound.as_nanos().unsigned_abs() + 1_000_000,
         "{offset:?} {bound:?}"
@@ -108,39 +110,43 @@ fn silent_pools_make_the_clock_unknown_once_the_estimate_is_stale() {
         }
     }
     run(&mut world, MINUTE * 9);
-    let view = world.view();
+    let snapshot = world.snapshot();
     assert_eq!(
-        (view.state, view.pools_agreeing),
+        (snapshot.state, snapshot.pools_agreeing),
         (State::InSync, 0),
         "the estimate is kept, and reported as unconfirmed"
     );
-    assert!(view.sentence().contains("No pool answers"), "{}", view.sentence());
-    let (_, bound) = view.measured.unwrap();
+    assert!(snapshot.sentence().contains("No pool answers"), "{}", snapshot.sentence());
+    let Measurement { bound, .. } = snapshot.measured.unwrap();
     run(&mut world, MINUTE * 3);
-    let view = world.view();
-    assert_eq!((view.state, view.measured), (State::Unknown, None), "stale, though the bound was {bound:?}");
-    assert!(view.reference.is_some(), "what is published still carries reference time");
+    let snapshot = world.snapshot();
+    assert_eq!(
+        (snapshot.state, snapshot.measured),
+        (State::Unknown, None),
+        "stale, though the bound was {bound:?}"
+    );
+    assert!(snapshot.reference.is_some(), "what is published still carries reference time");
 }
 
 #[test]
 fn foreign_steps_are_drift_at_the_next_tick_without_an_exchange() {
     let mut world = settled();
-    let before = world.view().counts.samples;
+    let before = world.snapshot().counts.samples;
     world.step_wall(Offset::from_nanos(-3_000_000_000));
     let mut measured_at_drift = None;
     let end = world.elapsed() + SECOND;
     let look = |world: &World| {
-        if world.view().state == State::Drifting && measured_at_drift.is_none() {
-            measured_at_drift = Some(world.view().counts.samples);
+        if world.snapshot().state == State::Drifting && measured_at_drift.is_none() {
+            measured_at_drift = Some(world.snapshot().counts.samples);
         }
         Ok(())
     };
     world.run_until(end, look).unwrap();
     assert_eq!(measured_at_drift, Some(before));
-    assert_eq!(world.view().counts.resumes[Class::ClockSet.index()], 1);
+    assert_eq!(world.snapshot().counts.resumes[Class::ClockSet.index()], 1);
     world.step_wall(Offset::from_nanos(3_000_000_000));
     run(&mut world, SECOND);
-    assert_eq!(world.view().state, State::InSync);
+    assert_eq!(world.snapshot().state, State::InSync);
 }
 
 #[test]
@@ -150,8 +156,8 @@ fn silent_pools_are_named_and_the_verdict_stays() {
         world.change(1, server, ServerModel::new(Behaviour::Stratum16));
     }
     run(&mut world, MINUTE * 6);
-    let view = world.view();
-    assert_eq!((view.state, view.pools_agreeing), (State::InSync, 1));
+    let snapshot = world.snapshot();
+    assert_eq!((snapshot.state, snapshot.pools_agreeing), (State::InSync, 1));
     let report = world.effects.iter().rev().find_map(|(_, effect)| match effect {
         Effect::WriteNode(report) => Some(report),
         _ => None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use drift_agent::os::clock::{Clock, LinuxClock};
-use drift_agent::os::signals::waker::Waker;
+use drift_agent::os::signals::waker::SignalWakeup;
 use drift_agent::os::signals::{LinuxSignals, Paths, Signals};
 use drift_core::resume::{Detector, Observation, RtcRead};
 use drift_core::time::{Mono, NANOS_PER_SEC};
@@ -57,7 +57,7 @@ impl Signals for WithRtc {
 /// Looks for `span`, as the agent does, and prints the detections; returns how often it looked.
 async fn look_for(span: Duration) -> u32 {
     let mut signals = WithRtc::open();
-    let waker = Waker::new(&signals);
+    let waker = SignalWakeup::new(&signals);
     let mut detector = Detector::new();
     let mut looks = 0;
     let start = Instant::now();
@@ -85,7 +85,7 @@ async fn look_for(span: Duration) -> u32 {
 async fn the_clock_set_notice_can_be_awaited_and_does_not_come_without_a_step() {
     let signals = LinuxSignals::open(Arc::new(LinuxClock), &Paths::default());
     assert!(signals.waker().is_some());
-    let waker = Waker::new(&signals);
+    let waker = SignalWakeup::new(&signals);
     assert!(timeout(Duration::from_millis(50), waker.woken()).await.is_err(), "no process has set the clock");
 }
 

@@ -1,10 +1,16 @@
 //! The core in thousands of seeded worlds. A world that breaks a rule prints the command that replays it.
 
+use drift_core::time::Measurement;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
+use drift_core::io::{Effect, LogEvent};
+use drift_core::resume::Class;
+use drift_core::step::policy::Mode;
+use drift_core::time::{Offset, Ppb, Wall};
+use drift_core::verdict::State;
 
 use crate::support::seeds::for_seeds;
 
@@ -101,7 +107,7 @@ fn disciplined(world: &mut World, plan: &Plan) {
 }
 
 fn truth_is_inside(world: &World) -> Result<(), String> {
-    let Some((offset, bound)) = world.view().measured else { return Ok(()) };
+    let Some(Measurement { offset, bound }) = world.snapshot().measured else { return Ok(()) };
     let error = offset.as_nanos().abs_diff(world.truth().as_nanos());
     if error <= bound.as_nanos().unsigned_abs() + 1_000 {
         return Ok(());
@@ -179,24 +185,25 @@ fn drifting_is_never_reported_below_80_ms_and_soon_above_120_ms() {
             }
             let end = world.elapsed() + MINUTE * rng.u32(4..12);
             world.run_until(end, |world| {
-                let (view, truth) = (world.view(), world.truth().magnitude());
-                let tight = view.measured.is_some_and(|(_, bound)| bound.as_duration() < TIGHT);
-                if view.state == State::Drifting
+                let (snapshot, truth) = (world.snapshot(), world.truth().magnitude());
+                let tight =
+                    snapshot.measured.is_some_and(|Measurement { bound, .. }| bound.as_duration() < TIGHT);
+                if snapshot.state == State::Drifting
                     && before != State::Drifting
                     && tight
                     && truth < Duration::from_millis(80)
                 {
                     return Err(format!("at {:?} drifting, the truth is {truth:?}", world.elapsed()));
                 }
-                before = view.state;
+                before = snapshot.state;
                 over_since = (truth > Duration::from_millis(120) && tight)
                     .then(|| over_since.unwrap_or_else(|| world.elapsed()));
                 let late = over_since.is_some_and(|since| world.elapsed() > since + INTERVAL * 3);
-                if late && view.state != State::Drifting {
+                if late && snapshot.state != State::Drifting {
                     return Err(format!(
                         "at {:?} {:?} for three rounds with {truth:?}",
                         world.elapsed(),
-                        view.state
+                        snapshot.state
                     ));
                 }
                 truth_is_inside(world)
@@ -238,14 +245,14 @@ fn contradicting_pools_are_a_disagreement_without_an_offset() {
             .collect();
         let mut world = World::new(plan(&mut rng, seed, Offset::ZERO, vec![good, bad]));
         world.run_until(MINUTE * 20, |world| {
-            let view = world.view();
-            let both = view.pools.iter().all(|p| p.live_servers() > 0);
-            match view.state {
+            let snapshot = world.snapshot();
+            let both = snapshot.pools.iter().all(|p| p.live_servers() > 0);
+            match snapshot.state {
                 State::Drifting => Err(format!("drifting at {:?}", world.elapsed())),
                 State::InSync if both && world.elapsed() > MINUTE => {
                     Err(format!("in sync at {:?}", world.elapsed()))
                 }
-                _ if both && view.state == State::Disagree && view.measured.is_some() => {
+                _ if both && snapshot.state == State::Disagree && snapshot.measured.is_some() => {
                     Err("an offset is claimed".into())
                 }
                 _ => Ok(()),
@@ -335,7 +342,7 @@ fn dishonest_pool(rng: &mut fastrand::Rng, most: u64) -> Vec<Host> {
 }
 
 fn reported_resumes(world: &World) -> Vec<&(Duration, Effect)> {
-    let is_it = |e: &Effect| matches!(e, Effect::Tell(Note::Resume(d)) if d.class == Class::Resume);
+    let is_it = |e: &Effect| matches!(e, Effect::Log(LogEvent::Resume(d)) if d.class == Class::Pause);
     world.effects.iter().filter(|(_, e)| is_it(e)).collect()
 }
 

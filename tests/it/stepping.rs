@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use drift_agent::agent::Agent;
 use drift_agent::config::Settings;
-use drift_agent::config::raw::{Raw, Step, Text};
+use drift_agent::config::raw::{ConfigText, RawConfig, Step};
 use drift_agent::kubernetes::api::{Access, NodeApi};
 use drift_agent::kubernetes::requests;
 use drift_agent::os::clock::ShiftedClock;
 use drift_agent::sources::dns::Dns;
-use drift_agent::step::Hands;
+use drift_agent::step::ClockStepper;
 use drift_core::io::Effect;
 use drift_core::step::last_step::LastStep;
 use drift_core::step::stepper::Outcome;
@@ -31,28 +31,28 @@ impl Stepping {
     fn start(test_node: &TestNode, mode: &str, ahead: Duration) -> Self {
         let (clock, background) = (Arc::new(ShiftedClock::default()), BackgroundRuntime::new());
         clock.set(ahead);
-        let text = |value: &str| Some(Text(value.to_owned()));
+        let text = |value: &str| Some(ConfigText(value.to_owned()));
         let step =
             Step { mode: text(mode), on_request: text("true"), cooldown: text("1s"), ..Step::default() };
-        let raw = Raw {
-            pools: Some(test_node.pools.names().into_iter().map(Text).collect()),
+        let raw = RawConfig {
+            pools: Some(test_node.pools.names().into_iter().map(ConfigText).collect()),
             interval: text("1s"),
             step,
-            ..Raw::default()
+            ..RawConfig::default()
         };
-        let settings = Settings::new(raw, Raw::default()).expect("settings");
+        let settings = Settings::new(raw, RawConfig::default()).expect("settings");
         let access = Access::File(test_node.kubeconfig.clone());
         let runtime = background.runtime().clone();
         let _inside = runtime.enter();
         let api = runtime.block_on(NodeApi::new(access, test_node.name.to_owned())).expect("a kubeconfig");
-        let hands = Hands::new(&settings, clock.clone(), clock.clone());
-        let mut agent =
-            Agent::new(&settings, clock.clone(), Dns::default(), Some(api.clone())).with_hands(hands);
+        let clock_stepper = ClockStepper::new(&settings, clock.clone(), clock.clone());
+        let mut agent = Agent::new(&settings, clock.clone(), Dns::default(), Some(api.clone()))
+            .with_stepper(clock_stepper);
         runtime.spawn(requests::watch(api, agent.inputs()));
         let outcomes = Arc::new(Mutex::new(Vec::new()));
         let reported = Arc::clone(&outcomes);
         let observe = move |effect: &Effect| {
-            if let Effect::Audit(outcome) = effect {
+            if let Effect::LogStep(outcome) = effect {
                 reported.lock().unwrap().push(outcome.clone());
             }
         };

@@ -1,5 +1,6 @@
 //! Runs of the simulated world in which the machine stood still, and the clock may be stepped.
 
+use drift_core::time::Measurement;
 use std::time::Duration;
 
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
@@ -44,8 +45,8 @@ fn settled(change: impl FnOnce(&mut Plan)) -> World {
     change(&mut plan);
     let mut world = World::new(plan);
     run(&mut world, MINUTE * 30);
-    assert_eq!(world.view().state, State::InSync);
-    assert_eq!(world.view().counts.resumes, [0; 5], "nothing has happened");
+    assert_eq!(world.snapshot().state, State::InSync);
+    assert_eq!(world.snapshot().counts.resumes, [0; 5], "nothing has happened");
     world
 }
 
@@ -68,7 +69,7 @@ fn run_to(world: &mut World, span: Duration, is_it: impl Fn(&Effect) -> bool) ->
 
 fn outcomes(world: &World) -> Vec<&Outcome> {
     let audits = world.effects.iter().filter_map(|(_, e)| match e {
-        Effect::Audit(outcome) => Some(outcome),
+        Effect::LogStep(outcome) => Some(outcome),
         _ => None,
     });
     audits.collect()
@@ -93,7 +94,7 @@ fn pauses_are_detected_within_half_a_second_and_corrected_within_one() {
     let resumed = world.reference();
     let (begin, mut disrupted) = (world.elapsed(), None);
     let look = |world: &World| {
-        if world.view().state == State::Disrupted && disrupted.is_none() {
+        if world.snapshot().state == State::Disrupted && disrupted.is_none() {
             disrupted = Some(world.elapsed().abs_diff(begin));
         }
         Ok(())
@@ -104,14 +105,14 @@ fn pauses_are_detected_within_half_a_second_and_corrected_within_one() {
     assert!(taken.is_some() || steps(&world) == 1, "within a second it is stepped");
     run(&mut world, MINUTE * 10);
     assert!(world.truth().magnitude() < Duration::from_millis(3), "{:?}", world.truth());
-    let view = world.view();
-    assert_eq!((view.state, steps(&world)), (State::InSync, 1));
-    assert_eq!(view.counts.resumes[Class::Resume.index()], 1);
+    let snapshot = world.snapshot();
+    assert_eq!((snapshot.state, steps(&world)), (State::InSync, 1));
+    assert_eq!(snapshot.counts.resumes[Class::Pause.index()], 1);
     assert_eq!(
-        view.counts.resumes.iter().sum::<u64>(),
+        snapshot.counts.resumes.iter().sum::<u64>(),
         1,
         "our own step is no signal: {:?}",
-        view.counts.resumes
+        snapshot.counts.resumes
     );
     let reported = outcomes(&world);
     assert_eq!((reported.len(), reported[0].result), (1, StepResult::Stepped));
@@ -123,7 +124,7 @@ fn pauses_are_detected_within_half_a_second_and_corrected_within_one() {
         "in reference time, not the clock's that stood still: {early}"
     );
     assert_eq!(events(&world, EventReason::ClockStepped).len(), 1);
-    assert_eq!(view.step.last.unwrap().in_hour, 1);
+    assert_eq!(snapshot.step.last.unwrap().in_hour, 1);
 }
 
 /// Both pools behave so from now on.
@@ -140,7 +141,7 @@ fn with_an_rtc_behind(change: impl FnOnce(&mut Plan)) -> World {
 }
 
 fn signs(world: &World, class: Class) -> u64 {
-    world.view().counts.resumes.get(class.index()).copied().unwrap_or_default()
+    world.snapshot().counts.resumes.get(class.index()).copied().unwrap_or_default()
 }
 
 #[test]
@@ -150,7 +151,7 @@ fn pauses_that_look_like_rtc_writes_are_stepped_once_the_pools_confirm_them() {
         let mut world = with_an_rtc_behind(|_| {});
         world.pause(Duration::from_millis(lost));
         run(&mut world, SECOND * 3);
-        assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume)), (1, 1), "{lost} ms");
+        assert_eq!((signs(&world, Class::RtcWrite), signs(&world, Class::Pause)), (1, 1), "{lost} ms");
         assert!(world.truth().magnitude() < Duration::from_millis(3), "{:?}", world.truth());
         run(&mut world, MINUTE * 10);
         assert_eq!((steps(&world), outcomes(&world)[0].result), (1, StepResult::Stepped));
@@ -160,8 +161,12 @@ fn pauses_that_look_like_rtc_writes_are_stepped_once_the_pools_confirm_them() {
             note.contains(&format!("by its hardware clock and by its pools it lost {lost} ms ±")),
             "{note}"
         );
-        assert_eq!((noticed.len(), world.view().counts.resumes.iter().sum::<u64>()), (1, 2), "reported once");
-        let marks = world.machine.journal().marks(world.reading());
+        assert_eq!(
+            (noticed.len(), world.snapshot().counts.resumes.iter().sum::<u64>()),
+            (1, 2),
+            "reported once"
+        );
+        let marks = world.machine.history().marks(world.reading());
         let signs = marks.filter(|(_, mark)| matches!(mark, Mark::Resume(_))).count();
         assert_eq!(signs, 1, "the better report replaces the first one on the page");
     }
@@ -176,12 +181,12 @@ fn pools_may_show_a_pause_before_the_rtc_does() {
         world.pause(SECOND / 2);
         let (begin, mut missed) = (world.elapsed(), false);
         let look = |world: &World| {
-            missed |= world.view().state == State::Drifting && signs(world, Class::RtcWritten) == 0;
+            missed |= world.snapshot().state == State::Drifting && signs(world, Class::RtcWrite) == 0;
             Ok(())
         };
         world.run_until(begin + SECOND * 4, look).unwrap();
         before += u32::from(missed);
-        assert_eq!((signs(&world, Class::Resume), steps(&world)), (1, 1), "{n}: {missed}");
+        assert_eq!((signs(&world, Class::Pause), steps(&world)), (1, 1), "{n}: {missed}");
     }
     assert!(before > 0, "no run had this order");
 }
@@ -198,8 +203,8 @@ fn rtc_writes_followed_by_an_equal_pool_jump_are_not_pauses() {
         run(&mut world, after);
         all(&mut world, Behaviour::Offset(Offset::from_nanos(500_000_000)));
         run(&mut world, MINUTE * 10);
-        assert_eq!(world.view().state, State::Drifting);
-        assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume)), (1, 0), "{after:?}");
+        assert_eq!(world.snapshot().state, State::Drifting);
+        assert_eq!((signs(&world, Class::RtcWrite), signs(&world, Class::Pause)), (1, 0), "{after:?}");
     }
 }
 
@@ -215,10 +220,10 @@ fn pauses_soon_after_an_rtc_write_are_detected() {
             all(&mut world, Behaviour::Honest);
         }
         run(&mut world, MINUTE * 2);
-        assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume)), (1, 0));
+        assert_eq!((signs(&world, Class::RtcWrite), signs(&world, Class::Pause)), (1, 0));
         world.pause(SECOND / 2);
         run(&mut world, MINUTE);
-        assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume)), (2, 1), "{silent}");
+        assert_eq!((signs(&world, Class::RtcWrite), signs(&world, Class::Pause)), (2, 1), "{silent}");
         assert_eq!(steps(&world), 1);
     }
 }
@@ -233,7 +238,7 @@ fn slow_first_answers_do_not_prevent_the_detection_of_a_pause() {
         });
         world.pause(SECOND / 2);
         run(&mut world, MINUTE);
-        assert_eq!(signs(&world, Class::Resume), 1, "{seed}");
+        assert_eq!(signs(&world, Class::Pause), 1, "{seed}");
     }
 }
 
@@ -252,8 +257,8 @@ fn falsetickers_do_not_turn_an_rtc_write_into_a_pause() {
         world.write_rtc(Offset::ZERO);
         world.change(1, 0, off(after));
         run(&mut world, MINUTE * 10);
-        assert_eq!(world.view().state, state);
-        assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume)), (1, 0), "{after} ms");
+        assert_eq!(world.snapshot().state, state);
+        assert_eq!((signs(&world, Class::RtcWrite), signs(&world, Class::Pause)), (1, 0), "{after} ms");
     }
 }
 
@@ -264,12 +269,12 @@ fn a_lone_falseticker_that_recovers_does_not_turn_an_rtc_write_into_a_pause() {
     run(&mut world, MINUTE * 12);
     world.change(1, 0, ServerModel::new(Behaviour::Offset(Offset::from_nanos(-500_000_000))));
     run(&mut world, MINUTE * 12);
-    assert_eq!((world.view().pools_agreeing, world.view().state), (1, State::Drifting));
+    assert_eq!((world.snapshot().pools_agreeing, world.snapshot().state), (1, State::Drifting));
     world.write_rtc(Offset::ZERO);
     all(&mut world, Behaviour::Honest);
     run(&mut world, MINUTE * 10);
-    assert_eq!(world.view().state, State::InSync);
-    assert_eq!((signs(&world, Class::RtcWritten), signs(&world, Class::Resume)), (1, 0));
+    assert_eq!(world.snapshot().state, State::InSync);
+    assert_eq!((signs(&world, Class::RtcWrite), signs(&world, Class::Pause)), (1, 0));
 }
 
 #[test]
@@ -278,10 +283,10 @@ fn pools_that_answer_a_minute_after_the_other_still_confirm_a_pause() {
     world.change(1, 0, ServerModel::new(Behaviour::Silent));
     world.pause(SECOND / 2);
     run(&mut world, MINUTE);
-    assert_eq!((signs(&world, Class::Resume), steps(&world)), (0, 0), "one pool alone confirms nothing");
+    assert_eq!((signs(&world, Class::Pause), steps(&world)), (0, 0), "one pool alone confirms nothing");
     world.change(1, 0, ServerModel::new(Behaviour::Honest));
     run(&mut world, MINUTE * 2);
-    assert_eq!((signs(&world, Class::Resume), steps(&world), world.view().state), (1, 1, State::InSync));
+    assert_eq!((signs(&world, Class::Pause), steps(&world), world.snapshot().state), (1, 1, State::InSync));
 }
 
 #[test]
@@ -294,13 +299,13 @@ fn clocks_set_by_another_process_before_the_pools_answer_are_not_stepped() {
         run(&mut world, SECOND / 5);
         world.pause(SECOND / 2);
         run(&mut world, Duration::from_millis(wait));
-        shown_after += u32::from(signs(&world, Class::RtcWritten) == 0);
+        shown_after += u32::from(signs(&world, Class::RtcWrite) == 0);
         world.step_wall(Offset::from_nanos(200_000_000));
         run(&mut world, SECOND * 10);
         all(&mut world, Behaviour::Honest);
         run(&mut world, MINUTE * 10);
-        assert_eq!((signs(&world, Class::Resume), steps(&world)), (0, 0), "set after {wait} ms");
-        assert_eq!(world.view().state, State::Drifting);
+        assert_eq!((signs(&world, Class::Pause), steps(&world)), (0, 0), "set after {wait} ms");
+        assert_eq!(world.snapshot().state, State::Drifting);
     }
     assert!(shown_after > 2, "{shown_after}");
 }
@@ -312,7 +317,7 @@ fn pauses_in_mode_off_are_reported_and_not_stepped() {
     run(&mut world, MINUTE * 5);
     assert_eq!(events(&world, EventReason::VMResumeDetected).len(), 1);
     assert_eq!((steps(&world), outcomes(&world).len()), (0, 0));
-    assert_eq!(world.view().state, State::Drifting);
+    assert_eq!(world.snapshot().state, State::Drifting);
     assert!(world.truth().as_nanos().abs_diff(20_000_000_000) < 5_000_000);
 }
 
@@ -323,7 +328,7 @@ fn pauses_with_a_pool_ten_seconds_off_are_not_stepped_and_the_reason_is_reported
     let falseticker = ServerModel::new(Behaviour::Offset(Offset::from_nanos(10_000_000_000)));
     world.change(1, 0, falseticker);
     run(&mut world, MINUTE * 10);
-    assert_eq!((steps(&world), world.view().state), (0, State::Disagree));
+    assert_eq!((steps(&world), world.snapshot().state), (0, State::Disagree));
     let refused = events(&world, EventReason::ClockStepRefused);
     assert_eq!(refused.len(), 1, "once per trigger");
     assert!(refused[0].note.contains("contradict each other"), "{}", refused[0].note);
@@ -350,7 +355,7 @@ fn pauses_are_stepped_when_the_network_returns_within_a_minute() {
     run(&mut world, MINUTE);
     all(&mut world, Behaviour::Honest);
     run(&mut world, MINUTE * 5);
-    assert_eq!((steps(&world), world.view().state), (1, State::InSync));
+    assert_eq!((steps(&world), world.snapshot().state), (1, State::InSync));
 }
 
 #[test]
@@ -367,9 +372,9 @@ fn steps_by_another_process_are_counted_and_not_corrected() {
     let mut world = stepping(|_| {});
     world.step_wall(Offset::from_nanos(3_000_000_000));
     run(&mut world, MINUTE * 10);
-    let view = world.view();
-    assert_eq!(view.counts.resumes[Class::ClockSet.index()], 1);
-    assert_eq!((steps(&world), outcomes(&world).len(), view.state), (0, 0, State::Drifting));
+    let snapshot = world.snapshot();
+    assert_eq!(snapshot.counts.resumes[Class::ClockSet.index()], 1);
+    assert_eq!((steps(&world), outcomes(&world).len(), snapshot.state), (0, 0, State::Drifting));
 }
 
 #[test]
@@ -437,10 +442,10 @@ fn answers_from_before_a_pause_are_discarded() {
         world.pause(SECOND * 20);
         let (mut disrupted, begin) = (false, world.elapsed());
         let look = |world: &World| {
-            let view = world.view();
-            disrupted |= view.state == State::Disrupted;
-            match view.measured {
-                Some((offset, bound)) if disrupted && view.state.has_offset() => {
+            let snapshot = world.snapshot();
+            disrupted |= snapshot.state == State::Disrupted;
+            match snapshot.measured {
+                Some(Measurement { offset, bound }) if disrupted && snapshot.state.has_offset() => {
                     let off = offset.as_nanos().abs_diff(world.truth().as_nanos());
                     if Duration::from_nanos(off) > bound.as_duration() {
                         Err(format!("{offset:?} {bound:?}"))
@@ -453,6 +458,6 @@ fn answers_from_before_a_pause_are_discarded() {
         };
         world.run_until(begin + MINUTE * 5, look).unwrap();
         assert!(disrupted);
-        assert_eq!((steps(&world), world.view().state), (1, State::InSync), "{delay} ms");
+        assert_eq!((steps(&world), world.snapshot().state), (1, State::InSync), "{delay} ms");
     }
 }

@@ -31,7 +31,7 @@ pub enum Answer {
     /// With these bytes instead of an object.
     Raw(&'static str),
     /// With the text of a `Date` header, and these bytes.
-    Dated(&'static str, &'static str),
+    DateSample(&'static str, &'static str),
     /// Never.
     Hang,
     /// By closing the connection.
@@ -128,7 +128,7 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &dyn Fn(&Req
             respond(&mut stream, status, &header, &body.to_string());
         }
         Answer::Raw(body) => respond(&mut stream, 200, "", body),
-        Answer::Dated(date, body) => respond(&mut stream, 200, &format!("Date: {date}\r\n"), body),
+        Answer::DateSample(date, body) => respond(&mut stream, 200, &format!("Date: {date}\r\n"), body),
         // Until the agent gives up.
         Answer::Hang => drop(stream.read(&mut [0])),
         Answer::HangUp => {}

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use drift_agent::config::Settings;
-use drift_agent::config::raw::{Raw, Text};
-use drift_agent::http::page::{Picture, render};
+use drift_agent::config::raw::{ConfigText, RawConfig};
+use drift_agent::http::page::{PageContext, render};
 use drift_agent::os::timex::KernelClock;
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
 use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
@@ -103,18 +103,18 @@ pub fn world(state: State) -> World {
             world.run_until(end, |_| Ok(())).unwrap();
         }
     }
-    assert_eq!(world.view().state, state);
+    assert_eq!(world.snapshot().state, state);
     world
 }
 
 /// The page of such a node.
 pub fn page(world: &World) -> String {
-    let text = |text: &str| Some(Text(text.to_owned()));
-    let mut view = world.view();
+    let text = |text: &str| Some(ConfigText(text.to_owned()));
+    let mut snapshot = world.snapshot();
     let names = ["time.google.com", "time.cloudflare.com"];
-    view.pools.iter_mut().zip(names).for_each(|(pool, name)| name.clone_into(&mut pool.name));
-    let raw = Raw { node_name: text("node-7.example"), ..Raw::default() };
-    let mut settings = Settings::new(raw, Raw::default()).unwrap();
+    snapshot.pools.iter_mut().zip(names).for_each(|(pool, name)| name.clone_into(&mut pool.name));
+    let raw = RawConfig { node_name: text("node-7.example"), ..RawConfig::default() };
+    let mut settings = Settings::new(raw, RawConfig::default()).unwrap();
     settings.core = world.machine.settings().clone();
     let kernel = KernelClock {
         synchronized: true,
@@ -122,9 +122,9 @@ pub fn page(world: &World) -> String {
         frequency: Ppb(-12_043),
         ..KernelClock::default()
     };
-    let picture = Picture {
-        view: &view,
-        journal: world.machine.journal(),
+    let picture = PageContext {
+        snapshot: &snapshot,
+        history: world.machine.history(),
         now: world.reading(),
         settings: &settings,
         kernel: Some(kernel),

@@ -81,11 +81,11 @@ impl SimulatedAgent {
         }
         let until = self.world.elapsed() + SCRAPE;
         self.world.run_until(until, |_| Ok(())).expect("no check fails");
-        let mut view = self.world.view();
+        let mut snapshot = self.world.snapshot();
         // A simulated world has no daemon, and does not report which signals it has.
         let believes = Some(Offset::from_nanos(20_000));
-        view.daemon = Some(DaemonReport { daemon: Daemon::Chrony, believes, ready: Ok(()) });
-        view.signals = Some([
+        snapshot.daemon = Some(DaemonReport { daemon: Daemon::Chrony, believes, ready: Ok(()) });
+        snapshot.signals = Some([
             (Signal::Suspend, true),
             (Signal::Vmclock, false),
             (Signal::Rtc, true),
@@ -99,7 +99,7 @@ impl SimulatedAgent {
             frequency: Ppb::from_ppm(-20),
             ..KernelClock::default()
         };
-        metrics::render(&view, Some(kernel))
+        metrics::render(&snapshot, Some(kernel))
     }
 
     /// Answers every request with its metrics, for as long as the test's process lives.

@@ -160,8 +160,12 @@ fn machine_clock(claims: &Claims, question: &Question) -> Option<(Id, String)> {
         (false, _) => format!("accepts this token {by} before its {}", name.as_str()),
     });
     match (end, start) {
-        (Some(end), Some(start)) => message.push_str(&format!(": {end}, and {start}")),
-        (Some(one), None) => message.push_str(&format!(": {one}")),
+        (Some(end), Some(start)) => {
+            let _ = write!(message, ": {end}, and {start}");
+        }
+        (Some(one), None) => {
+            let _ = write!(message, ": {one}");
+        }
         (None, _) => {}
     }
     Some((Id::ThisClockIsOff, message))

@@ -15,7 +15,7 @@ ip link set eth0 up
 ip address add 10.0.2.15/24 dev eth0
 ip route add default via 10.0.2.2
 guest-probe serve 10124 &
-# Held open: a terminal that no process has open discards its input.
+# Held open: a terminal that nobody has open forgets what comes in.
 exec 3<>/dev/ttyS1
 stty raw -echo <&3
 echo ready >&3
