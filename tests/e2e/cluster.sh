@@ -23,9 +23,10 @@ stop() { # stop NAME
     unset "PID[$1]"
 }
 
-# Polls until COMMAND succeeds; fails when SECONDS have passed, or when a program that was started has ended.
+# Polls until COMMAND succeeds; fails when SECONDS on an idle machine have passed, or when a program that was started has ended.
+# A machine that also runs other work is several times slower, and a state is not a figure: nothing is measured here.
 await() { # await SECONDS WHAT COMMAND [ARGUMENT...]
-    local deadline=$((SECONDS + $1)) what=$2 name
+    local deadline=$((SECONDS + 4 * $1)) what=$2 name
     shift 2
     until "$@" >/dev/null 2>&1; do
         for name in "${!PID[@]}"; do

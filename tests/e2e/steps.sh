@@ -2,7 +2,7 @@
 # What an operator does with the chart, step by step; sourced by tests/e2e/run, which has the functions used here.
 
 OWN=$HERE/values.yaml
-CHART_ARGUMENTS=(drift-agent "$CHART" --namespace time --values "$OWN" --wait --timeout 60s)
+CHART_ARGUMENTS=(drift-agent "$CHART" --namespace time --values "$OWN" --wait --timeout 300s)
 
 step 'the API server takes every object of every profile'
 kubectl create namespace time >/dev/null
@@ -44,7 +44,7 @@ near "$(metric drift_agent_offset_seconds)" 0
 
 step 'helm test: a pod asks the agent of its node through the Service by name'
 echo "drift-agent.time.svc.cluster.local $(kubectl --namespace time get service drift-agent --output 'jsonpath={.spec.clusterIP}')" >>"$RUN/hosts"
-helm test drift-agent --namespace time --timeout 60s --logs >"$RUN/test"
+helm test drift-agent --namespace time --timeout 300s --logs >"$RUN/test"
 grep -q '^drift_agent_state{state="in-sync"} 1$' "$RUN/test"
 
 step 'drift past the threshold: annotation, condition and event'
@@ -81,7 +81,7 @@ policy_cases time drift-agent
 FIGURE="$CASES cases"
 
 step 'a drained node keeps its agent'
-kubectl drain "$NODE" --ignore-daemonsets --timeout 30s >/dev/null 2>&1
+kubectl drain "$NODE" --ignore-daemonsets --timeout 300s >/dev/null 2>&1
 [[ $(agent_pod '{.items[*].status.phase}') == Running ]]
 kubectl uncordon "$NODE" >/dev/null
 
@@ -123,7 +123,7 @@ FIGURE="at most $(<"$RUN/gap") ms between two answers"
 (($(<"$RUN/gap") < 15000)) || fail "a gap of $(<"$RUN/gap") ms: a scrape every 15 s would see it"
 
 step 'helm rollback'
-helm rollback drift-agent 1 --namespace time --wait --timeout 60s >/dev/null
+helm rollback drift-agent 1 --namespace time --wait --timeout 300s >/dev/null
 first_pools() { [[ $(annotation pools) =~ ^ntp-a\.test=[-+]0\.[0-9]+\ ntp-b\.test=[-+]0\.[0-9]+$ ]]; }
 await 15 'the annotation' first_pools
 
@@ -160,7 +160,7 @@ set_offset 0
 await 30 'the annotation' is_annotated clock-state in-sync
 
 step 'helm uninstall leaves only what is on the Node, and the command in the notes removes that'
-helm uninstall drift-agent --namespace time --wait >/dev/null
+helm uninstall drift-agent --namespace time --wait --timeout 300s >/dev/null
 left() {
     kubectl get all,configmaps,serviceaccounts,networkpolicies,roles,rolebindings --all-namespaces --output name
     kubectl get clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings --output name
@@ -175,7 +175,7 @@ bash -euo pipefail -c "$(grep 'kubectl apply' "$RUN/notes")" >/dev/null
 [[ $(kubectl get node "$NODE" --output yaml) != *drift-agent.io* && -z $(condition status) ]]
 
 # Everything except the step (`dryRun`): the clock here is this machine's.
-STEPS=(steps "$CHART" --namespace steps --values "$OWN" --set config.step.dryRun=true --wait --timeout 60s)
+STEPS=(steps "$CHART" --namespace steps --values "$OWN" --set config.step.dryRun=true --wait --timeout 300s)
 
 step 'the step profile by the kernel: user 65532 with CAP_SYS_TIME, and nothing else'
 kubectl create namespace steps >/dev/null
@@ -215,4 +215,4 @@ kubectl annotate node "$NODE" drift-agent.io/step-request=e2e >/dev/null
 answered() { [[ $(annotation step-result) == 'e2e: '* ]]; }
 await 15 'the answer' answered
 FIGURE=$(annotation step-result)
-helm uninstall steps --namespace steps --wait >/dev/null
+helm uninstall steps --namespace steps --wait --timeout 300s >/dev/null
