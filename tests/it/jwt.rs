@@ -81,7 +81,7 @@ fn exit_codes_match_the_first_line() {
             claims(0, 3_600),
             &[],
             2,
-            "suspicious: it lives for 60 min 0 s (from iat to exp), taken for an access token, whose limit is 15m",
+            "suspicious: its lifetime is 60 min 0 s (from iat to exp); the limit for an access token is 15m",
         ),
         (
             claims(0, 3_600),
@@ -95,7 +95,7 @@ fn exit_codes_match_the_first_line() {
             0,
             "valid in time: nothing against it at the given time; no clock was read",
         ),
-        (claims(0, 300), &["--leeway", "121s"], 2, "suspicious: 2 min 1 s of leeway is asked for"),
+        (claims(0, 300), &["--leeway", "121s"], 2, "suspicious: the requested leeway is 2 min 1 s"),
         (
             claims(0, 300),
             &["--leeway", "120s"],
@@ -172,7 +172,7 @@ fn tokens_given_as_arguments_are_judged_with_a_warning() {
 fn invalid_tokens_are_rejected_in_one_line_that_does_not_quote_them() {
     let token = sign(&claims(-60, 240));
     let parts: Vec<&str> = token.split('.').collect();
-    for (input, says) in [
+    for (input, text) in [
         (String::new(), "nothing but white space"),
         ("secretsecret".to_owned(), "has 1: was it cut off"),
         (format!("{}.{}", parts[0], parts[1]), "has 2: was it cut off"),
@@ -190,7 +190,7 @@ fn invalid_tokens_are_rejected_in_one_line_that_does_not_quote_them() {
                 "{ended:?}"
             );
             assert!(ended.stderr.starts_with("drift-agent: not a token that can be read: "), "{ended:?}");
-            assert!(ended.stderr.contains(says), "{says}: {ended:?}");
+            assert!(ended.stderr.contains(text), "{text}: {ended:?}");
             assert_silent_about(&token, &ended);
             assert!(!ended.stderr.contains("secret"), "{ended:?}");
         }
@@ -219,7 +219,7 @@ fn misplaced_tokens_are_usage_errors_that_do_not_quote_them() {
         assert!(ended.stderr.contains("[token]"), "{ended:?}");
         assert_silent_about(&token, &ended);
     }
-    for (wrong, says) in [
+    for (wrong, text) in [
         (["--at", "yesterday"], "seconds since 1970"),
         (["--leeway", "5"], "such as 5s"),
         (["--leeway", "-5s"], "such as 5s"),
@@ -227,7 +227,7 @@ fn misplaced_tokens_are_usage_errors_that_do_not_quote_them() {
     ] {
         let ended = run(&[&["jwt"], &wrong[..]].concat(), &token);
         assert!(
-            ended.code == 64 && ended.stderr.contains(says) && ended.stderr.contains(wrong[1]),
+            ended.code == 64 && ended.stderr.contains(text) && ended.stderr.contains(wrong[1]),
             "{ended:?}"
         );
     }
@@ -350,14 +350,14 @@ fn cases_are_signed_for_now_and_judged_as_listed() {
         let token = case["token"].as_str().unwrap();
         for (leeway, right) in [("0s", &case["withoutLeeway"]), ("5s", &case["withLeeway"])] {
             let ended = judge(token, &["--leeway", leeway, "--output", "json"]);
-            let refused = ended.code == 1 || ids(&report(&ended)).contains(&"missing-exp");
+            let is_rejected = ended.code == 1 || ids(&report(&ended)).contains(&"missing-exp");
             let expected = match right.as_str().unwrap() {
                 "accept" => Some(false),
                 "reject" => Some(true),
                 "either" => None,
                 other => panic!("{other}"),
             };
-            assert!(expected.is_none_or(|expected| expected == refused), "{leeway}: {case}");
+            assert!(expected.is_none_or(|expected| expected == is_rejected), "{leeway}: {case}");
         }
         let row = table.stdout.lines().find(|line| line.split_whitespace().next() == Some(ours.id)).unwrap();
         assert!(
