@@ -100,7 +100,7 @@ fn invalid_arguments_are_rejected_in_one_line() {
     let folder = Folder::new("krew-wrong");
     let path = folder.path().to_str().unwrap();
     let urls = ["https://a.example", "https://b.example"];
-    for (arguments, says) in [
+    for (arguments, text) in [
         (vec!["archive", BINARY, "v1", "amd64", path], "\"v1\" is no version"),
         (vec!["archive", BINARY, "1.0.0", "mips", path], "\"mips\" is no architecture"),
         (vec!["archive", "/nowhere", "1.0.0", "amd64", path], "/nowhere is no program"),
@@ -109,7 +109,7 @@ fn invalid_arguments_are_rejected_in_one_line() {
     ] {
         let ended = release(&arguments);
         assert_eq!((ended.code, ended.stderr.lines().count()), (1, 1), "{ended:?}");
-        assert!(ended.stderr.contains(says) && ended.stdout.is_empty(), "{ended:?}");
+        assert!(ended.stderr.contains(text) && ended.stdout.is_empty(), "{ended:?}");
     }
     assert_eq!(release(&["archive"]).code, 64);
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing was left");
