@@ -1,5 +1,5 @@
-//! `drift-agent jwt`: standard input, arguments, exit codes, both forms of output, and that
-//! nothing of a token is ever printed.
+//! `drift-agent jwt`: standard input, arguments, exit codes, both output formats; no part of a token is ever
+//! printed.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,14 +29,14 @@ fn run(arguments: &[&str], input: &str) -> Ended {
     finish(drift_agent().args(arguments), input)
 }
 
-/// Judges at [`NOW`], with these arguments more, and makes sure that no part of the token comes out again.
+/// Judges at [`NOW`], with these further arguments, and asserts that the output contains no part of the token.
 fn judge(token: &str, arguments: &[&str]) -> Ended {
     let ended = run(&[&AT[..], arguments].concat(), token);
-    assert_silent_about(token, &ended);
+    assert_not_quoted(token, &ended);
     ended
 }
 
-fn assert_silent_about(token: &str, ended: &Ended) {
+fn assert_not_quoted(token: &str, ended: &Ended) {
     for part in token.split('.').filter(|part| part.len() > 3) {
         assert!(!ended.stdout.contains(part) && !ended.stderr.contains(part), "{part}: {ended:?}");
     }
@@ -162,7 +162,7 @@ fn tokens_given_as_arguments_are_judged_with_a_warning() {
         let ended = run(&[&AT[..], words].concat(), "");
         assert_eq!((ended.code, ended.stderr.lines().count()), (0, 1), "{ended:?}");
         assert!(ended.stderr.contains("warning") && ended.stderr.contains("shell's history"), "{ended:?}");
-        assert_silent_about(&token, &ended);
+        assert_not_quoted(&token, &ended);
     }
     let ended = run(&[&AT[..], &["-"]].concat(), &format!(" Authorization: {bearer}\r\n"));
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
@@ -191,7 +191,7 @@ fn invalid_tokens_are_rejected_in_one_line_that_does_not_quote_them() {
             );
             assert!(ended.stderr.starts_with("drift-agent: not a token that can be read: "), "{ended:?}");
             assert!(ended.stderr.contains(text), "{text}: {ended:?}");
-            assert_silent_about(&token, &ended);
+            assert_not_quoted(&token, &ended);
             assert!(!ended.stderr.contains("secret"), "{ended:?}");
         }
     }
@@ -211,13 +211,13 @@ fn misplaced_tokens_are_usage_errors_that_do_not_quote_them() {
     ] {
         let ended = run(&[&["jwt"], wrong].concat(), "");
         assert_eq!((ended.code, ended.stdout.as_str()), (64, ""), "{ended:?}");
-        assert_silent_about(&token, &ended);
+        assert_not_quoted(&token, &ended);
     }
     for command in ["check", "run"] {
         let ended = run(&[command, "--threshold", &token], "");
         assert_eq!(ended.code, 64, "{ended:?}");
         assert!(ended.stderr.contains("[token]"), "{ended:?}");
-        assert_silent_about(&token, &ended);
+        assert_not_quoted(&token, &ended);
     }
     for (wrong, text) in [
         (["--at", "yesterday"], "seconds since 1970"),
@@ -246,7 +246,7 @@ fn reference_time_shows_which_clock_is_wrong() {
         let named = ["--pool", &pools[0], "--pool", &pools[1]];
         let ended = run(&[&["jwt"], arguments, &named].concat(), &token);
         assert_eq!(ended.stderr, "", "{ended:?}");
-        assert_silent_about(&token, &ended);
+        assert_not_quoted(&token, &ended);
         ended
     };
     let json = ["--output", "json"];
