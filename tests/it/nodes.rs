@@ -479,7 +479,7 @@ fn proxies_are_used_where_kubectl_uses_them() {
         .unwrap()
         .trim_start_matches("https://")
         .to_owned();
-    let run_with = |kubeconfig: &Path, environment: &[(&str, &str)]| {
+    let list_with = |kubeconfig: &Path, environment: &[(&str, &str)]| {
         let ended = finish(nodes(kubeconfig, &["-l", "suite=absent"]).envs(environment.iter().copied()), "");
         assert_eq!((ended.code, ended.stderr.as_str()), (NOTHING, ""), "{ended:?}");
     };
@@ -629,9 +629,12 @@ fn help_of(mut command: clap::Command, program: &str) -> Vec<String> {
     for subcommand in command.get_subcommands().filter(|each| each.get_name() != "help") {
         pages.push(subcommand.clone().render_long_help().to_string());
     }
-    // The examples are aligned by the length of the name.
-    let words =
-        |page: String| page.replace(program, "PROGRAM").split_whitespace().collect::<Vec<_>>().join(" ");
+    // The examples are aligned by the length of the name; the agent's subcommands have its version.
+    let words = |page: String| {
+        let page = page.replace(program, "PROGRAM");
+        let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+        page.replace(" -V, --version Print version", "")
+    };
     pages.into_iter().map(words).collect()
 }
 
@@ -640,9 +643,7 @@ fn command_line_of_the_plugin_is_that_of_drift_agent_nodes() {
     let mut agent = drift_agent::cli::command();
     agent.build();
     let nodes = help_of(agent.find_subcommand("nodes").unwrap().clone(), "drift-agent nodes");
-    let mut plugin = help_of(clock_drift::command::plugin_command(), "kubectl clock-drift");
-    // Only a whole program has a version.
-    plugin[0] = plugin[0].replace(" -V, --version Print version", "");
+    let plugin = help_of(clock_drift::command::plugin_command(), "kubectl clock-drift");
     assert_eq!(nodes.len(), 3, "nodes, explain, between: {nodes:?}");
     for (ours, theirs) in plugin.iter().zip(&nodes) {
         let usage = |page: &str| page[page.find("Usage: PROGRAM").expect(page)..].to_owned();

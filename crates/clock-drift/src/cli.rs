@@ -15,13 +15,13 @@ pub enum Exit {
     Inconclusive = 2,
     /// `check`, `nodes`: no measurement; `jwt`: valid by this clock, but true time was not measured.
     Unknown = 3,
-    /// The command line is wrong (`EX_USAGE` of sysexits.h).
+    /// Usage error (`EX_USAGE` of sysexits.h).
     Usage = 64,
     /// `jwt`: the input is not a token (`EX_DATAERR`).
     DataError = 65,
-    /// The program failed (`EX_SOFTWARE`).
+    /// Internal failure (`EX_SOFTWARE`).
     Software = 70,
-    /// The configuration is wrong (`EX_CONFIG`).
+    /// Configuration error (`EX_CONFIG`).
     Config = 78,
 }
 

@@ -46,7 +46,7 @@ struct Plugin {
     args: NodesArgs,
 }
 
-/// What `kubectl clock-drift` and `drift-agent nodes` take.
+/// The arguments of `kubectl clock-drift` and of `drift-agent nodes`.
 #[derive(Debug, Args)]
 #[command(after_help = examples::NODES)]
 pub struct NodesArgs {
@@ -140,6 +140,9 @@ pub fn run(args: NodesArgs, read_clocks: ReadClocks) -> Result<Exit, CommandErro
     }
     if table.watch && !matches!(table.output, None | Some(Output::Wide)) {
         return Err(usage("--watch: prints a table; it cannot be combined with --output json, yaml or name"));
+    }
+    if matches!(&command, Some(NodesCommand::Between { a, b }) if a == b) {
+        return Err(usage("between: expected two Nodes, got the same Node twice"));
     }
     let target = target(kubeconfig, context);
     block_on(async {
@@ -279,9 +282,6 @@ async fn explain(reader: &Reader, node: &str) -> Result<Exit, CommandError> {
 }
 
 async fn between(reader: &Reader, a: &str, b: &str) -> Result<Exit, CommandError> {
-    if a == b {
-        return Err(usage("between: expected two Nodes, got the same Node twice"));
-    }
     let (first, _) = reader.node_metadata(a).await?;
     let (second, clock) = reader.node_metadata(b).await?;
     let now = clock.now();

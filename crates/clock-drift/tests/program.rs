@@ -43,6 +43,7 @@ fn usage_errors_exit_with_64() {
         &["--no-such-flag"],
         &["--output", "xml"],
         &["between", "a"],
+        &["between", "a", "a"],
         &["--watch", "--output", "json"],
         &["--selector", "a=b", "explain", "n0"],
         &["--context", "c"],

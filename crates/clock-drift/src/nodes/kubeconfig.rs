@@ -39,7 +39,7 @@ pub struct Proxies {
 /// By kubectl's rules: the files that exist, merged; without any, the service account of the pod.
 pub(super) async fn config(target: Target) -> Result<Config, FetchError> {
     let Target { files, is_explicit, context, proxies } = target;
-    let wrong = |e: kube::config::KubeconfigError| FetchError::Kubeconfig(last_cause(&e));
+    let invalid = |e: kube::config::KubeconfigError| FetchError::Kubeconfig(last_cause(&e));
     let mut kubeconfig: Option<Kubeconfig> = None;
     for file in files {
         if !is_explicit && !file.exists() {
@@ -49,7 +49,7 @@ pub(super) async fn config(target: Target) -> Result<Config, FetchError> {
             .map_err(|e| FetchError::KubeconfigFile { file, cause: last_cause(&e) })?;
         kubeconfig = Some(match kubeconfig {
             None => read,
-            Some(before) => before.merge(read).map_err(wrong)?,
+            Some(before) => before.merge(read).map_err(invalid)?,
         });
     }
     let Some(kubeconfig) = kubeconfig else {
@@ -81,7 +81,7 @@ pub(super) async fn config(target: Target) -> Result<Config, FetchError> {
         kubeconfig.clusters.iter().find(|c| c.name == found.cluster).and_then(|c| c.cluster.as_ref());
     let own_proxy = cluster.and_then(|c| c.proxy_url.clone()).filter(|url| !url.is_empty());
     let options = KubeConfigOptions { context: Some(chosen), ..KubeConfigOptions::default() };
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrong)?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(invalid)?;
     // kube compares NO_PROXY with the address of the proxy instead of the server's, so the proxy is chosen
     // here.
     config.proxy_url = match own_proxy.or_else(|| proxies.of(&config.cluster_url)) {

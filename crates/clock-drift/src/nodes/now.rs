@@ -33,7 +33,7 @@ pub enum Source {
 pub struct Age(pub i64);
 
 impl Source {
-    /// The word in JSON.
+    /// The name in JSON.
     pub const fn label(self) -> &'static str {
         match self {
             Self::ApiServer => "api-server",
