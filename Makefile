@@ -79,8 +79,8 @@ lint: tools ## Formatting, clippy, licences and origins of dependencies, shellch
 	tests/words
 	tests/circles --self-test
 	tests/circles
-	tests/portable --self-test
 	tests/portable
+	tests/portable --self-test
 
 .PHONY: bench
 bench: tools ## Measure memory, CPU, size and start time; writes benches/README.md
