@@ -7,7 +7,7 @@ SHELL := /bin/bash
 CACHE := $(or $(DRIFT_AGENT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drift-agent)
 SCRIPTS := .ci/run packaging/krew/release tests/tools/install tests/tools/guest.sh tests/it/support/guest/init.sh tests/chart/run \
 	tests/e2e/run tests/e2e/image tests/e2e/cluster.sh tests/e2e/policy.sh tests/e2e/steps.sh tests/e2e/arm64 manifests/render \
-	tests/monitoring/run docs/examples/leeway/run
+	tests/monitoring/run tests/portable docs/examples/leeway/run
 
 .PHONY: help
 help: ## Show the targets
@@ -20,9 +20,10 @@ demo: ## Show the whole agent on this machine: no cluster, no network, no root
 .PHONY: test
 # More threads than cores: most of the integration tests wait for something.
 test: tools lint chart rules ## Install what the tests need, then run all of them
-	cargo test --locked --no-run
-	cargo test --locked --lib --bins
-	cargo test --locked --doc
+	cargo test --locked --workspace --no-run
+	cargo test --locked --workspace --lib --bins
+	cargo test --locked --workspace --doc
+	cargo test --locked --package clock-drift --test program
 	cargo test --locked --test it -- --test-threads 4
 	cargo test --locked --test alerts
 
@@ -68,7 +69,7 @@ e2e-alerts: tools ## From a clock to the notification: agents, Prometheus, Alert
 	cargo test --locked --test alerts -- --include-ignored
 
 .PHONY: lint
-lint: tools ## Formatting, clippy, licences and origins of dependencies, shellcheck, words
+lint: tools ## Formatting, clippy, licences and origins of dependencies, shellcheck, words, walls between crates
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path tests/guest-probe/Cargo.toml --target-dir target -- -D warnings
@@ -76,6 +77,10 @@ lint: tools ## Formatting, clippy, licences and origins of dependencies, shellch
 	$(CACHE)/bin/shellcheck -x $(SCRIPTS)
 	tests/words --self-test
 	tests/words
+	tests/circles --self-test
+	tests/circles
+	tests/portable
+	tests/portable --self-test
 
 .PHONY: bench
 bench: tools ## Measure memory, CPU, size and start time; writes benches/README.md

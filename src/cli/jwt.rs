@@ -15,7 +15,7 @@ use clock_drift::jwt::date::NumericDate;
 use clock_drift::jwt::findings::Verdict;
 use clock_drift::jwt::judge::judge;
 use clock_drift::jwt::question::{self, Now, Question, Truth};
-use clock_drift::jwt::token::{LONGEST, Token, looks_like_one};
+use clock_drift::jwt::token::{TOKEN_BYTES_MAX, Token, looks_like_one};
 use clock_drift::terminal::Style;
 use drift_core::time::{Measurement, NANOS_PER_SEC, Wall};
 
@@ -187,7 +187,7 @@ fn bytes(words: &[Secret]) -> Result<Vec<u8>, CommandError> {
         eprintln!("drift-agent: reading the token from this terminal: paste it, then press Enter and Ctrl-D");
     }
     let mut bytes = Vec::new();
-    let limit = u64::try_from(LONGEST).unwrap_or(u64::MAX).saturating_add(1);
+    let limit = u64::try_from(TOKEN_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     stdin
         .lock()
         .take(limit)

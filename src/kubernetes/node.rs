@@ -139,7 +139,7 @@ mod tests {
             row,
             Row {
                 name: "n0".into(),
-                says: ReportedState::State(State::Drifting),
+                reported: ReportedState::State(State::Drifting),
                 offset: Field::Value(Offset::from_nanos(132_241_000)),
                 bound: Field::Value(Bound::from_nanos(2_000_000)),
                 observed_at: Field::Value(at),

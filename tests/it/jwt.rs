@@ -1,5 +1,5 @@
-//! `drift-agent jwt`: standard input, arguments, exit codes, both forms of output, and that
-//! nothing of a token is ever printed.
+//! `drift-agent jwt`: standard input, arguments, exit codes, both output formats; no part of a token is ever
+//! printed.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,14 +29,14 @@ fn run(arguments: &[&str], input: &str) -> Ended {
     finish(drift_agent().args(arguments), input)
 }
 
-/// Judges at [`NOW`], with these arguments more, and makes sure that no part of the token comes out again.
+/// Judges at [`NOW`], with these further arguments, and asserts that the output contains no part of the token.
 fn judge(token: &str, arguments: &[&str]) -> Ended {
     let ended = run(&[&AT[..], arguments].concat(), token);
-    assert_silent_about(token, &ended);
+    assert_not_quoted(token, &ended);
     ended
 }
 
-fn assert_silent_about(token: &str, ended: &Ended) {
+fn assert_not_quoted(token: &str, ended: &Ended) {
     for part in token.split('.').filter(|part| part.len() > 3) {
         assert!(!ended.stdout.contains(part) && !ended.stderr.contains(part), "{part}: {ended:?}");
     }
@@ -81,7 +81,7 @@ fn exit_codes_match_the_first_line() {
             claims(0, 3_600),
             &[],
             2,
-            "suspicious: it lives for 60 min 0 s (from iat to exp), taken for an access token, whose limit is 15m",
+            "suspicious: its lifetime is 60 min 0 s (from iat to exp); the limit for an access token is 15m",
         ),
         (
             claims(0, 3_600),
@@ -95,7 +95,7 @@ fn exit_codes_match_the_first_line() {
             0,
             "valid in time: nothing against it at the given time; no clock was read",
         ),
-        (claims(0, 300), &["--leeway", "121s"], 2, "suspicious: 2 min 1 s of leeway is asked for"),
+        (claims(0, 300), &["--leeway", "121s"], 2, "suspicious: the requested leeway is 2 min 1 s"),
         (
             claims(0, 300),
             &["--leeway", "120s"],
@@ -162,7 +162,7 @@ fn tokens_given_as_arguments_are_judged_with_a_warning() {
         let ended = run(&[&AT[..], words].concat(), "");
         assert_eq!((ended.code, ended.stderr.lines().count()), (0, 1), "{ended:?}");
         assert!(ended.stderr.contains("warning") && ended.stderr.contains("shell's history"), "{ended:?}");
-        assert_silent_about(&token, &ended);
+        assert_not_quoted(&token, &ended);
     }
     let ended = run(&[&AT[..], &["-"]].concat(), &format!(" Authorization: {bearer}\r\n"));
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
@@ -172,7 +172,7 @@ fn tokens_given_as_arguments_are_judged_with_a_warning() {
 fn invalid_tokens_are_rejected_in_one_line_that_does_not_quote_them() {
     let token = sign(&claims(-60, 240));
     let parts: Vec<&str> = token.split('.').collect();
-    for (input, says) in [
+    for (input, text) in [
         (String::new(), "nothing but white space"),
         ("secretsecret".to_owned(), "has 1: was it cut off"),
         (format!("{}.{}", parts[0], parts[1]), "has 2: was it cut off"),
@@ -190,8 +190,8 @@ fn invalid_tokens_are_rejected_in_one_line_that_does_not_quote_them() {
                 "{ended:?}"
             );
             assert!(ended.stderr.starts_with("drift-agent: not a token that can be read: "), "{ended:?}");
-            assert!(ended.stderr.contains(says), "{says}: {ended:?}");
-            assert_silent_about(&token, &ended);
+            assert!(ended.stderr.contains(text), "{text}: {ended:?}");
+            assert_not_quoted(&token, &ended);
             assert!(!ended.stderr.contains("secret"), "{ended:?}");
         }
     }
@@ -211,15 +211,15 @@ fn misplaced_tokens_are_usage_errors_that_do_not_quote_them() {
     ] {
         let ended = run(&[&["jwt"], wrong].concat(), "");
         assert_eq!((ended.code, ended.stdout.as_str()), (64, ""), "{ended:?}");
-        assert_silent_about(&token, &ended);
+        assert_not_quoted(&token, &ended);
     }
     for command in ["check", "run"] {
         let ended = run(&[command, "--threshold", &token], "");
         assert_eq!(ended.code, 64, "{ended:?}");
         assert!(ended.stderr.contains("[token]"), "{ended:?}");
-        assert_silent_about(&token, &ended);
+        assert_not_quoted(&token, &ended);
     }
-    for (wrong, says) in [
+    for (wrong, text) in [
         (["--at", "yesterday"], "seconds since 1970"),
         (["--leeway", "5"], "such as 5s"),
         (["--leeway", "-5s"], "such as 5s"),
@@ -227,7 +227,7 @@ fn misplaced_tokens_are_usage_errors_that_do_not_quote_them() {
     ] {
         let ended = run(&[&["jwt"], &wrong[..]].concat(), &token);
         assert!(
-            ended.code == 64 && ended.stderr.contains(says) && ended.stderr.contains(wrong[1]),
+            ended.code == 64 && ended.stderr.contains(text) && ended.stderr.contains(wrong[1]),
             "{ended:?}"
         );
     }
@@ -246,7 +246,7 @@ fn reference_time_shows_which_clock_is_wrong() {
         let named = ["--pool", &pools[0], "--pool", &pools[1]];
         let ended = run(&[&["jwt"], arguments, &named].concat(), &token);
         assert_eq!(ended.stderr, "", "{ended:?}");
-        assert_silent_about(&token, &ended);
+        assert_not_quoted(&token, &ended);
         ended
     };
     let json = ["--output", "json"];
@@ -350,14 +350,14 @@ fn cases_are_signed_for_now_and_judged_as_listed() {
         let token = case["token"].as_str().unwrap();
         for (leeway, right) in [("0s", &case["withoutLeeway"]), ("5s", &case["withLeeway"])] {
             let ended = judge(token, &["--leeway", leeway, "--output", "json"]);
-            let refused = ended.code == 1 || ids(&report(&ended)).contains(&"missing-exp");
+            let is_rejected = ended.code == 1 || ids(&report(&ended)).contains(&"missing-exp");
             let expected = match right.as_str().unwrap() {
                 "accept" => Some(false),
                 "reject" => Some(true),
                 "either" => None,
                 other => panic!("{other}"),
             };
-            assert!(expected.is_none_or(|expected| expected == refused), "{leeway}: {case}");
+            assert!(expected.is_none_or(|expected| expected == is_rejected), "{leeway}: {case}");
         }
         let row = table.stdout.lines().find(|line| line.split_whitespace().next() == Some(ours.id)).unwrap();
         assert!(

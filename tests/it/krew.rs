@@ -100,16 +100,16 @@ fn invalid_arguments_are_rejected_in_one_line() {
     let folder = Folder::new("krew-wrong");
     let path = folder.path().to_str().unwrap();
     let urls = ["https://a.example", "https://b.example"];
-    for (arguments, says) in [
-        (vec!["archive", BINARY, "v1", "amd64", path], "\"v1\" is no version"),
-        (vec!["archive", BINARY, "1.0.0", "mips", path], "\"mips\" is no architecture"),
-        (vec!["archive", "/nowhere", "1.0.0", "amd64", path], "/nowhere is no program"),
+    for (arguments, text) in [
+        (vec!["archive", BINARY, "v1", "amd64", path], "VERSION: invalid value \"v1\""),
+        (vec!["archive", BINARY, "1.0.0", "mips", path], "ARCH: invalid value \"mips\""),
+        (vec!["archive", "/nowhere", "1.0.0", "amd64", path], "BINARY: invalid value \"/nowhere\""),
         (vec!["manifest", "1.0.0", path, urls[0], urls[1]], "linux-amd64.tar.gz is missing"),
-        (vec!["manifest", "1.0.0", path, "http://a.example", urls[1]], "begin with https://"),
+        (vec!["manifest", "1.0.0", path, "http://a.example", urls[1]], "must begin with https://"),
     ] {
         let ended = release(&arguments);
         assert_eq!((ended.code, ended.stderr.lines().count()), (1, 1), "{ended:?}");
-        assert!(ended.stderr.contains(says) && ended.stdout.is_empty(), "{ended:?}");
+        assert!(ended.stderr.contains(text) && ended.stdout.is_empty(), "{ended:?}");
     }
     assert_eq!(release(&["archive"]).code, 64);
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing was left");

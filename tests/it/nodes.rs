@@ -54,7 +54,7 @@ fn run(arguments: &[&str]) -> Ended {
 }
 
 /// The whole answer is this one line on standard error.
-fn assert_refused(ended: &Ended, code: i32, texts: &[&str]) {
+fn assert_fails(ended: &Ended, code: i32, texts: &[&str]) {
     assert_eq!((ended.code, ended.stdout.as_str()), (code, ""), "{ended:?}");
     assert_eq!(ended.stderr.lines().count(), 1, "one line: {ended:?}");
     assert!(ended.stderr.starts_with("drift-agent: "), "{ended:?}");
@@ -206,16 +206,16 @@ fn exit_codes_reflect_drifting_and_unmeasured_nodes() {
         node("codes-none", "codes-none", &[]),
         with("codes-bad", "codes-bad", measured("drifting", "1", "0.001", 7_200), &[]),
     ]);
-    for (suite, code, says) in [
+    for (suite, code, text) in [
         ("codes-good", OK, "as far as 1 of 2 Nodes are measured"),
         ("codes-old", NOTHING, "No leeway is recommended: nothing is measured."),
         ("codes-none", NOTHING, "Without an agent: codes-none."),
-        ("codes-nobody", NOTHING, "No Node matches."),
+        ("codes-absent", NOTHING, "No Node matches."),
         ("codes-bad", DRIFTS, "1 drifting; 1 stale"),
     ] {
         let ended = run(&["-l", &format!("suite={suite}")]);
         assert_eq!((ended.code, ended.stderr.as_str()), (code, ""), "{suite}: {ended:?}");
-        assert!(ended.stdout.contains(says), "{suite}: {ended:?}");
+        assert!(ended.stdout.contains(text), "{suite}: {ended:?}");
     }
     assert_eq!(run(&["explain", "codes-good"]).code, OK);
     assert_eq!(run(&["explain", "codes-old"]).code, NOTHING);
@@ -268,8 +268,8 @@ fn nodes_written_by_the_agent_are_explained_and_compared() {
         "What    agent-a's clock is off: 3.00 s behind (±2.0 ms).\n        Measured ",
         "\nSince   20",
         ", 12m ago.\n",
-        "\nWhy     The agent says: The clock is 3.00 s behind (±2.0 ms), over the threshold of 100 ms.\n",
-        "\n        By time.google.com the clock is 3.00 s behind.\n        b.example says nothing.\n",
+        "\nWhy     The agent reports: The clock is 3.00 s behind (±2.0 ms), over the threshold of 100 ms.\n",
+        "\n        By time.google.com the clock is 3.00 s behind.\n        b.example reports no offset.\n",
         "\nTokens  Issued elsewhere, verified here: 3.00 s in the future when new (iat, nbf), and accepted 3.00 s too long (exp).\n",
         "\nSteps   The agent has never stepped this clock.\n",
         "\n          kubectl annotate node agent-a --overwrite drift-agent.io/step-request=$(date +%s)\n",
@@ -293,12 +293,12 @@ fn nodes_written_by_the_agent_are_explained_and_compared() {
 fn failures_are_reported_in_one_line_with_the_reason() {
     let cluster = cluster();
     let stranger = cluster.kubeconfig(STRANGERS, "stranger", "n");
-    let ask = |kubeconfig: &Path, arguments: &[&str]| finish(&mut nodes(kubeconfig, arguments), "");
+    let list_with = |kubeconfig: &Path, arguments: &[&str]| finish(&mut nodes(kubeconfig, arguments), "");
     let denied =
         ["nodes is forbidden", "cannot list resource", "needs get, list and, with --watch, watch on nodes"];
-    assert_refused(&ask(&stranger, &[]), FAILED, &denied);
-    assert_refused(&ask(&stranger, &["--watch"]), FAILED, &["cannot list resource"]);
-    assert_refused(&ask(&stranger, &["explain", "n"]), FAILED, &["cannot get resource"]);
+    assert_fails(&list_with(&stranger, &[]), FAILED, &denied);
+    assert_fails(&list_with(&stranger, &["--watch"]), FAILED, &["cannot list resource"]);
+    assert_fails(&list_with(&stranger, &["explain", "n"]), FAILED, &["cannot get resource"]);
 
     let folder = Folder::new("nodes-configs");
     let write = |name: &str, change: &dyn Fn(&mut Value)| {
@@ -311,28 +311,32 @@ fn failures_are_reported_in_one_line_with_the_reason() {
     let cluster_of =
         |config: &mut Value, key: &str, value: Value| config["clusters"][0]["cluster"][key] = value;
     let unknown = write("unknown", &|c| c["users"][0]["user"]["token"] = json!("nonsense"));
-    assert_refused(&ask(&unknown, &[]), FAILED, &["does not know these credentials (401)", "log in again"]);
+    assert_fails(
+        &list_with(&unknown, &[]),
+        FAILED,
+        &["does not accept these credentials (401)", "log in again"],
+    );
     let port = free_tcp_port();
     let nowhere = write("nowhere", &|c| cluster_of(c, "server", json!(format!("https://127.0.0.1:{port}"))));
-    assert_refused(
-        &ask(&nowhere, &[]),
+    assert_fails(
+        &list_with(&nowhere, &[]),
         FAILED,
-        &[&format!("https://127.0.0.1:{port}/ is not reached"), "Connection refused"],
+        &[&format!("cannot reach https://127.0.0.1:{port}/: "), "Connection refused"],
     );
-    assert_refused(&ask(&nowhere, &["--watch"]), FAILED, &["is not reached"]);
+    assert_fails(&list_with(&nowhere, &["--watch"]), FAILED, &["cannot reach"]);
     let untrusted = write("untrusted", &|c| {
         c["clusters"][0]["cluster"] = json!({"server": c["clusters"][0]["cluster"]["server"]});
     });
-    assert_refused(&ask(&untrusted, &[]), FAILED, &["is not reached", "certificate"]);
+    assert_fails(&list_with(&untrusted, &[]), FAILED, &["cannot reach", "certificate"]);
     let broken = write("broken", &|_| ());
     std::fs::write(&broken, "clusters: 7").unwrap();
-    assert_refused(&ask(&broken, &[]), CONFIG, &["broken: "]);
-    assert_refused(&ask(&folder.path().join("missing"), &[]), CONFIG, &["missing: ", "No such file"]);
+    assert_fails(&list_with(&broken, &[]), CONFIG, &["broken: "]);
+    assert_fails(&list_with(&folder.path().join("missing"), &[]), CONFIG, &["missing: ", "No such file"]);
     let without = write("without", &|c| c["current-context"] = json!(""));
-    assert_refused(&ask(&without, &[]), CONFIG, &["no context is set", "--context", "there are c"]);
-    assert_eq!(ask(&without, &["--context", "c", "-l", "suite=nobody"]).code, NOTHING);
-    assert_refused(
-        &ask(reader(), &["--context", "x\u{1b}"]),
+    assert_fails(&list_with(&without, &[]), CONFIG, &["no context is set", "--context", "there are c"]);
+    assert_eq!(list_with(&without, &["--context", "c", "-l", "suite=absent"]).code, NOTHING);
+    assert_fails(
+        &list_with(reader(), &["--context", "x\u{1b}"]),
         USAGE,
         &["context \"x\\u{1b}\" does not exist: there are c"],
     );
@@ -341,8 +345,8 @@ fn failures_are_reported_in_one_line_with_the_reason() {
         let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", "echo no session >&2; exit 5"], "interactiveMode": "Never"});
         c["users"][0]["user"] = json!({"exec": exec});
     });
-    assert_refused(
-        &ask(&failing, &[]),
+    assert_fails(
+        &list_with(&failing, &[]),
         CONFIG,
         &["the credential plugin \"sh\" that the kubeconfig names failed: no session"],
     );
@@ -350,18 +354,18 @@ fn failures_are_reported_in_one_line_with_the_reason() {
         let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin", "interactiveMode": "Never"});
         c["users"][0]["user"] = json!({"exec": exec});
     });
-    assert_refused(
-        &ask(&absent, &[]),
+    assert_fails(
+        &list_with(&absent, &[]),
         CONFIG,
         &["\"no-such-plugin\" that the kubeconfig names cannot be run: No such file"],
     );
 
-    assert_refused(&run(&["explain", "nobody"]), USAGE, &["nodes \"nobody\" not found"]);
-    assert_refused(&run(&["explain", "../pods"]), USAGE, &["\"../pods\" is no name of a Node"]);
-    assert_refused(&run(&["--selector", "a in b"]), USAGE, &["the API server does not understand"]);
-    assert_refused(&run(&["between", "a", "a"]), USAGE, &["the same Node twice"]);
-    assert_refused(&run(&["--watch", "-o", "json"]), USAGE, &["--watch: paints a table"]);
-    assert_refused(&run(&["-l", "a=b", "explain", "n"]), USAGE, &["take only --kubeconfig and --context"]);
+    assert_fails(&run(&["explain", "absent"]), USAGE, &["nodes \"absent\" not found"]);
+    assert_fails(&run(&["explain", "../pods"]), USAGE, &["invalid Node name \"../pods\""]);
+    assert_fails(&run(&["--selector", "a in b"]), USAGE, &["the request was rejected: "]);
+    assert_fails(&run(&["between", "a", "a"]), USAGE, &["the same Node twice"]);
+    assert_fails(&run(&["--watch", "-o", "json"]), USAGE, &["--watch: prints a table"]);
+    assert_fails(&run(&["-l", "a=b", "explain", "n"]), USAGE, &["take only --kubeconfig and --context"]);
     for wrong in [&["--worst", "0"][..], &["--output", "xml"], &["between", "a"]] {
         assert_eq!(run(wrong).code, USAGE, "{wrong:?}");
     }
@@ -373,19 +377,19 @@ fn kubeconfigs_are_found_by_the_rules_of_kubectl() {
     let path = |name: &str| folder.path().join(name);
     let whole: Value = serde_json::from_str(&std::fs::read_to_string(reader()).unwrap()).unwrap();
     let token = whole["users"][0]["user"]["token"].as_str().unwrap();
-    let ask = |prepare: &dyn Fn(&mut Command)| {
+    let list_with = |prepare: &dyn Fn(&mut Command)| {
         let mut command = drift_agent();
         command
-            .args(["nodes", "-l", "suite=nobody"])
+            .args(["nodes", "-l", "suite=absent"])
             .env("HOME", folder.path())
             .env_remove("HTTPS_PROXY")
             .env_remove("https_proxy");
         prepare(&mut command);
         finish(&mut command, "")
     };
-    assert_refused(&ask(&|_| ()), CONFIG, &["there is no kubeconfig", "--kubeconfig"]);
-    assert_refused(
-        &ask(&|c| {
+    assert_fails(&list_with(&|_| ()), CONFIG, &["there is no kubeconfig", "--kubeconfig"]);
+    assert_fails(
+        &list_with(&|c| {
             c.args(["--context", "c"]);
         }),
         USAGE,
@@ -406,7 +410,7 @@ fn kubeconfigs_are_found_by_the_rules_of_kubectl() {
     std::fs::set_permissions(path("plugin"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let list =
         format!("{}::{}:{}", path("none").display(), path("first").display(), path("second").display());
-    let ended = ask(&|c| {
+    let ended = list_with(&|c| {
         c.env("KUBECONFIG", &list);
     });
     assert_eq!(
@@ -417,9 +421,9 @@ fn kubeconfigs_are_found_by_the_rules_of_kubectl() {
 
     std::fs::create_dir(path(".kube")).unwrap();
     std::fs::copy(reader(), path(".kube/config")).unwrap();
-    assert_eq!(ask(&|_| ()).code, NOTHING, "the file in the home directory");
+    assert_eq!(list_with(&|_| ()).code, NOTHING, "the file in the home directory");
     assert_eq!(
-        ask(&|c| {
+        list_with(&|c| {
             c.env("KUBECONFIG", path("none"));
         })
         .code,
@@ -429,7 +433,7 @@ fn kubeconfigs_are_found_by_the_rules_of_kubectl() {
     let flag = |c: &mut Command| {
         c.env("KUBECONFIG", path("none")).arg("--kubeconfig").arg(reader());
     };
-    assert_eq!(ask(&flag).code, NOTHING, "the flag wins over all");
+    assert_eq!(list_with(&flag).code, NOTHING, "the flag wins over all");
 }
 
 /// What a proxy was asked for, line by line; it carries bytes until one end closes.
@@ -475,11 +479,11 @@ fn proxies_are_used_where_kubectl_uses_them() {
         .unwrap()
         .trim_start_matches("https://")
         .to_owned();
-    let ask = |kubeconfig: &Path, environment: &[(&str, &str)]| {
-        let ended = finish(nodes(kubeconfig, &["-l", "suite=nobody"]).envs(environment.iter().copied()), "");
+    let list_with = |kubeconfig: &Path, environment: &[(&str, &str)]| {
+        let ended = finish(nodes(kubeconfig, &["-l", "suite=absent"]).envs(environment.iter().copied()), "");
         assert_eq!((ended.code, ended.stderr.as_str()), (NOTHING, ""), "{ended:?}");
     };
-    ask(reader(), &[("HTTPS_PROXY", &url)]);
+    list_with(reader(), &[("HTTPS_PROXY", &url)]);
     assert!(asked.try_recv().is_err(), "never for loopback");
     // The same server under a name that is not loopback's to the rules.
     config["clusters"][0]["cluster"]["tls-server-name"] = json!("127.0.0.1");
@@ -488,18 +492,15 @@ fn proxies_are_used_where_kubectl_uses_them() {
     config["clusters"][0]["cluster"]["server"] =
         json!(format!("https://{}", server.replace("127.0.0.1", "[::ffff:127.0.0.1]")));
     std::fs::write(&file, config.to_string()).unwrap();
-    ask(&file, &[("HTTPS_PROXY", &url)]);
+    list_with(&file, &[("HTTPS_PROXY", &url)]);
     assert!(asked.recv_timeout(DEADLINE).unwrap().starts_with("CONNECT [::ffff:127.0.0.1]:"));
-    ask(&file, &[("HTTPS_PROXY", &url), ("NO_PROXY", "example.com,::ffff:127.0.0.1")]);
+    list_with(&file, &[("HTTPS_PROXY", &url), ("NO_PROXY", "example.com,::ffff:127.0.0.1")]);
     assert!(asked.try_recv().is_err(), "NO_PROXY names it");
-    ask(&file, &[("HTTPS_PROXY", &url), ("NO_PROXY", "127.0.0.1")]);
-    assert!(
-        asked.recv_timeout(DEADLINE).is_ok(),
-        "NO_PROXY names the proxy, which says nothing of the server"
-    );
+    list_with(&file, &[("HTTPS_PROXY", &url), ("NO_PROXY", "127.0.0.1")]);
+    assert!(asked.recv_timeout(DEADLINE).is_ok(), "NO_PROXY names the proxy, which is not the server");
     config["clusters"][0]["cluster"]["proxy-url"] = json!(url);
     std::fs::write(&file, config.to_string()).unwrap();
-    ask(&file, &[("NO_PROXY", "*")]);
+    list_with(&file, &[("NO_PROXY", "*")]);
     assert!(
         asked.recv_timeout(DEADLINE).unwrap().starts_with("CONNECT "),
         "the kubeconfig's own proxy has no exceptions"
@@ -621,6 +622,35 @@ fn five_thousand_nodes_are_listed_in_pages() {
     assert_eq!(further, asked.len() - 1, "{asked:?}");
 }
 
+/// The help of a command and of its subcommands, with the program's name replaced by `PROGRAM`.
+fn help_of(mut command: clap::Command, program: &str) -> Vec<String> {
+    command.build();
+    let mut pages = vec![command.render_long_help().to_string()];
+    for subcommand in command.get_subcommands().filter(|each| each.get_name() != "help") {
+        pages.push(subcommand.clone().render_long_help().to_string());
+    }
+    // The examples are aligned by the length of the name; the agent's subcommands have its version.
+    let words = |page: String| {
+        let page = page.replace(program, "PROGRAM");
+        let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+        page.replace(" -V, --version Print version", "")
+    };
+    pages.into_iter().map(words).collect()
+}
+
+#[test]
+fn command_line_of_the_plugin_is_that_of_drift_agent_nodes() {
+    let mut agent = drift_agent::cli::command();
+    agent.build();
+    let nodes = help_of(agent.find_subcommand("nodes").unwrap().clone(), "drift-agent nodes");
+    let plugin = help_of(clock_drift::command::plugin_command(), "kubectl clock-drift");
+    assert_eq!(nodes.len(), 3, "nodes, explain, between: {nodes:?}");
+    for (ours, theirs) in plugin.iter().zip(&nodes) {
+        let usage = |page: &str| page[page.find("Usage: PROGRAM").expect(page)..].to_owned();
+        assert_eq!(usage(ours), usage(theirs));
+    }
+}
+
 /// kubectl finds its plugins in PATH.
 #[test]
 fn kubectl_runs_the_program_as_a_plugin() {
@@ -649,10 +679,10 @@ fn kubectl_runs_the_program_as_a_plugin() {
         kubectl(&["clock-drift", "between", "--help"]).stdout.contains("Usage: kubectl clock-drift between"),
         "{help:?}"
     );
-    let wrong = kubectl(&["clock-drift", "explain", "nobody"]);
+    let wrong = kubectl(&["clock-drift", "explain", "absent"]);
     assert_eq!(
         (wrong.code, wrong.stderr.as_str()),
-        (USAGE, "kubectl clock-drift: nodes \"nobody\" not found\n")
+        (USAGE, "kubectl clock-drift: nodes \"absent\" not found\n")
     );
     let listed = kubectl(&["plugin", "list"]);
     assert!(listed.code == 0 && listed.stdout.contains("kubectl-clock_drift"), "{listed:?}");

@@ -1,4 +1,5 @@
-//! `drift-agent nodes`, which is also `kubectl clock-drift`: the clocks of a whole cluster, from the Nodes' annotations.
+//! `drift-agent nodes`, also `kubectl clock-drift`: the clocks of a whole cluster, from the Nodes'
+//! annotations.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -19,8 +20,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::cli::{CommandError, Exit, block_on, print};
 use crate::examples;
-use crate::nodes::fetch::{self, Listing, Proxies, ReadClocks, Reader, SILENCE, Target};
+use crate::nodes::error::FetchError;
+use crate::nodes::fetch::{Listing, ReadClocks, Reader, WATCH_SILENCE_MAX};
 use crate::nodes::fleet::Fleet;
+use crate::nodes::kubeconfig::{Proxies, Target};
 use crate::nodes::now::Now;
 use crate::nodes::report::{self, Report};
 use crate::nodes::row::{Item, ReportedState, Row};
@@ -30,10 +33,10 @@ use drift_core::time::backoff::Backoff;
 
 /// kubectl runs `kubectl-clock_drift` for `kubectl clock-drift`.
 const PLUGIN: &str = "kubectl-clock_drift";
-/// With `--watch`, the table is painted no more often,
-const QUIET: Duration = Duration::from_secs(1);
-/// and on a terminal no more rarely, since ages grow.
-const AGES: Duration = Duration::from_secs(10);
+/// With `--watch`, the shortest time between two tables.
+const REDRAW_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// With `--watch` on a terminal, the longest time between two tables, because ages grow.
+const REDRAW_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
 /// Shows how far the clocks of a cluster's Nodes are off, as drift-agent has annotated them
 #[derive(Debug, Parser)]
@@ -43,7 +46,7 @@ struct Plugin {
     args: NodesArgs,
 }
 
-/// What `kubectl clock-drift` and `drift-agent nodes` take.
+/// The arguments of `kubectl clock-drift` and of `drift-agent nodes`.
 #[derive(Debug, Args)]
 #[command(after_help = examples::NODES)]
 pub struct NodesArgs {
@@ -56,24 +59,24 @@ pub struct NodesArgs {
     #[arg(long, value_name = "NAME", global = true)]
     context: Option<String>,
     #[command(subcommand)]
-    question: Option<NodesCommand>,
+    command: Option<NodesCommand>,
 }
 
 #[derive(Debug, Default, PartialEq, Args)]
 struct TableArgs {
-    /// How to print it [default: a table]
+    /// Output format [default: a table]
     #[arg(short, long, value_enum)]
     output: Option<Output>,
     /// Only Nodes with these labels, as kubectl takes them
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Only so many Nodes, the worst; what stands below counts all
+    /// Show the N worst Nodes; the summary covers all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     worst: Option<u32>,
-    /// Stay, and paint the table anew when something changes
+    /// Watch and redraw on change
     #[arg(short, long)]
     watch: bool,
-    /// Without the line of headings
+    /// Don't print headers
     #[arg(long)]
     no_headers: bool,
 }
@@ -81,7 +84,7 @@ struct TableArgs {
 #[derive(Debug, Subcommand)]
 enum NodesCommand {
     #[command(after_help = examples::NODES_EXPLAIN)]
-    /// What one Node's clock does, since when, why, what that does to tokens, and what to do
+    /// Explain one Node's clock: state, since when, cause, effect on tokens, and what to do
     Explain {
         /// Name of the Node
         node: String,
@@ -89,39 +92,39 @@ enum NodesCommand {
     #[command(after_help = examples::NODES_BETWEEN)]
     /// Would a token issued on one Node verify on another now, and with which leeway?
     Between {
-        /// Name of the Node that issues
+        /// Name of the Node that issues the token
         a: String,
-        /// Name of the Node that verifies
+        /// Name of the Node that verifies the token
         b: String,
     },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// One column more: what each pool says
+    /// The table with a column for the offset that each pool reports
     Wide,
-    /// For programs
+    /// JSON
     Json,
-    /// The same in YAML
+    /// The same as YAML
     Yaml,
     /// node/NAME, worst first
     Name,
 }
 
-/// Was the program started as a plugin of kubectl?
+/// Was the program started under the name of the kubectl plugin?
 pub fn is_plugin() -> bool {
     let program = std::env::args_os().next().map(PathBuf::from);
     program.is_some_and(|path| path.file_name().is_some_and(|name| name == PLUGIN))
 }
 
-/// The plugin's command line.
+/// Parses the command line of the plugin.
 pub fn plugin() -> Result<NodesArgs, clap::Error> {
     let matches = plugin_command().try_get_matches()?;
     Plugin::from_arg_matches(&matches).map(|plugin| plugin.args)
 }
 
-/// The same command line, with examples under the plugin's name.
-fn plugin_command() -> Command {
+/// The command line of the plugin: that of `drift-agent nodes`, with the examples under the plugin's name.
+pub fn plugin_command() -> Command {
     let renamed = |command: Command| {
         let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         command.after_help(examples::for_kubectl(&examples))
@@ -129,21 +132,24 @@ fn plugin_command() -> Command {
     renamed(Plugin::command()).mut_subcommands(renamed)
 }
 
-/// Carries the command out: 0 no Node drifts, 1 one drifts, 3 nothing is measured.
+/// Runs the command. Exit code 0: no Node drifts, 1: a Node drifts, 3: no Node was measured recently.
 pub fn run(args: NodesArgs, read_clocks: ReadClocks) -> Result<Exit, CommandError> {
-    let NodesArgs { table, kubeconfig, context, question } = args;
-    if question.is_some() && table != TableArgs::default() {
+    let NodesArgs { table, kubeconfig, context, command } = args;
+    if command.is_some() && table != TableArgs::default() {
         return Err(usage("explain and between take only --kubeconfig and --context"));
     }
     if table.watch && !matches!(table.output, None | Some(Output::Wide)) {
-        return Err(usage("--watch: paints a table; with --output json, yaml or name ask again instead"));
+        return Err(usage("--watch: prints a table; it cannot be combined with --output json, yaml or name"));
+    }
+    if matches!(&command, Some(NodesCommand::Between { a, b }) if a == b) {
+        return Err(usage("between: expected two Nodes, got the same Node twice"));
     }
     let target = target(kubeconfig, context);
     block_on(async {
         let reader = Reader::new(target, read_clocks).await?;
-        match question {
+        match command {
             None if table.watch => watch(&reader, &table).await,
-            None => once(&reader, &table).await,
+            None => list(&reader, &table).await,
             Some(NodesCommand::Explain { node }) => explain(&reader, &node).await,
             Some(NodesCommand::Between { a, b }) => between(&reader, &a, &b).await,
         }
@@ -154,39 +160,58 @@ fn usage(text: &str) -> CommandError {
     CommandError(Exit::Usage, text.to_owned())
 }
 
-impl From<fetch::FetchError> for CommandError {
-    fn from(failure: fetch::FetchError) -> Self {
-        match failure {
-            fetch::FetchError::Asked(text) => Self(Exit::Usage, text),
-            fetch::FetchError::Config(text) => Self(Exit::Config, text),
-            fetch::FetchError::Failed(text) => Self(Exit::Software, text),
-            fetch::FetchError::Gone => {
-                Self(Exit::Software, "what was read is too old to go on from".to_owned())
-            }
-        }
+impl From<FetchError> for CommandError {
+    fn from(error: FetchError) -> Self {
+        let exit = match error {
+            FetchError::InvalidName(_)
+            | FetchError::NotFound(_)
+            | FetchError::BadRequest(_)
+            | FetchError::ContextWithoutKubeconfig(_)
+            | FetchError::UnknownContext { .. } => Exit::Usage,
+            FetchError::NoKubeconfig
+            | FetchError::NoContext { .. }
+            | FetchError::Kubeconfig(_)
+            | FetchError::KubeconfigFile { .. }
+            | FetchError::InvalidProxy(_)
+            | FetchError::PluginNotStarted { .. }
+            | FetchError::PluginFailed { .. } => Exit::Config,
+            FetchError::Unreachable { .. }
+            | FetchError::TimedOut { .. }
+            | FetchError::Interrupted(_)
+            | FetchError::InvalidResponse(_)
+            | FetchError::Unauthorized
+            | FetchError::Forbidden(_)
+            | FetchError::Status { .. }
+            | FetchError::Watch(_)
+            | FetchError::ChangesTooFast
+            | FetchError::Gone => Exit::Software,
+        };
+        Self(exit, error.to_string())
     }
 }
 
-/// The plugin as a program of its own.
+/// The whole program `kubectl-clock_drift`: parses the command line, runs the command, and prints an error as
+/// one line.
 pub fn main(read_clocks: ReadClocks) -> ExitCode {
-    let done = match plugin() {
+    let result = match plugin() {
         Ok(args) => run(args, read_clocks),
-        // Help and version come this way too, and are no errors.
+        // clap returns help and version as errors, too.
         Err(error) => {
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
             let _ = error.print();
             return ExitCode::from(exit as u8);
         }
     };
-    let exit = done.unwrap_or_else(|CommandError(exit, message)| {
+    let exit = result.unwrap_or_else(|CommandError(exit, message)| {
         eprintln!("kubectl clock-drift: {message}");
         exit
     });
     ExitCode::from(exit as u8)
 }
 
-/// A flag wins over `KUBECONFIG`, that over the file in the home directory; the pod that we run in comes last.
-#[expect(clippy::disallowed_methods, reason = "the variables that kubectl goes by")]
+/// The flag wins over `KUBECONFIG`, which wins over the file in the home directory; the service account of a
+/// pod comes last.
+#[expect(clippy::disallowed_methods, reason = "the variables that kubectl reads")]
 fn target(kubeconfig: Option<PathBuf>, context: Option<String>) -> Target {
     let is_explicit = kubeconfig.is_some();
     let listed = std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty());
@@ -208,13 +233,14 @@ fn target(kubeconfig: Option<PathBuf>, context: Option<String>) -> Target {
     Target { files, is_explicit, context, proxies }
 }
 
-async fn once(reader: &Reader, args: &TableArgs) -> Result<Exit, CommandError> {
+/// Prints the Nodes once.
+async fn list(reader: &Reader, args: &TableArgs) -> Result<Exit, CommandError> {
     let Listing { rows, clock, .. } = reader.list(args.selector.as_deref()).await?;
     let fleet = Fleet::new(rows.into_values().collect(), clock.now());
     let worst = worst(args);
     let unprintable = |e: &dyn fmt::Display| CommandError::software("cannot print", e);
     print(&match args.output {
-        None | Some(Output::Wide) => table::text(&fleet, look(args)),
+        None | Some(Output::Wide) => table::text(&fleet, table_options(args)),
         Some(Output::Json) => {
             serde_json::to_string_pretty(&Report::new(&fleet, worst)).map_err(|e| unprintable(&e))? + "\n"
         }
@@ -238,7 +264,7 @@ fn worst(args: &TableArgs) -> Option<usize> {
     args.worst.map(|n| usize::try_from(n).unwrap_or(usize::MAX))
 }
 
-fn look(args: &TableArgs) -> table::TableOptions {
+fn table_options(args: &TableArgs) -> table::TableOptions {
     table::TableOptions {
         style: Style::for_stdout(),
         wide: args.output == Some(Output::Wide),
@@ -248,142 +274,147 @@ fn look(args: &TableArgs) -> table::TableOptions {
 }
 
 async fn explain(reader: &Reader, node: &str) -> Result<Exit, CommandError> {
-    let (row, clock) = reader.whole(node).await?;
+    let (row, clock) = reader.node(node).await?;
     let now = clock.now();
-    print(&(explain::text(&row, &now) + &about_clocks(std::slice::from_ref(&row), now)))?;
-    let is_measured = row.current(&now).is_some() && row.says != ReportedState::NoAgent;
+    print(&(explain::text(&row, &now) + &clock_warnings(std::slice::from_ref(&row), now)))?;
+    let is_measured = row.current(&now).is_some() && row.reported != ReportedState::NoAgent;
     Ok(verdict(row.drifts(), is_measured))
 }
 
 async fn between(reader: &Reader, a: &str, b: &str) -> Result<Exit, CommandError> {
-    if a == b {
-        return Err(usage("between: the same Node twice has one clock"));
-    }
-    let (first, _) = reader.metadata(a).await?;
-    let (second, clock) = reader.metadata(b).await?;
+    let (first, _) = reader.node_metadata(a).await?;
+    let (second, clock) = reader.node_metadata(b).await?;
     let now = clock.now();
     let (text, is_known) = match between::text(&first, &second, &now) {
         Ok(text) => (text, true),
         Err(text) => (text, false),
     };
     let drifts = first.drifts() || second.drifts();
-    print(&(text + &about_clocks(&[first, second], now)))?;
+    print(&(text + &clock_warnings(&[first, second], now)))?;
     Ok(verdict(drifts, is_known))
 }
 
-/// Below the sentences, when there is something to say.
-fn about_clocks(rows: &[Row], now: Now) -> String {
+/// Warnings about the clocks by which ages are counted, to be printed last; empty when there are none.
+fn clock_warnings(rows: &[Row], now: Now) -> String {
     let lines = table::clocks(&Fleet { rows: rows.to_vec(), now });
     if lines.is_empty() { String::new() } else { format!("\n{}\n", lines.join("\n")) }
 }
 
-/// Paints the table anew whenever something changes, until it is ended or nobody reads any more.
+/// Prints the table again whenever it changes, until the process is stopped or its output is closed.
 async fn watch(reader: &Reader, args: &TableArgs) -> Result<Exit, CommandError> {
     let selector = args.selector.as_deref();
-    let mut screen =
-        Screen { look: look(args), is_terminal: stdout().is_terminal(), last: None, trouble: None };
-    // What fails at once fails for good.
+    let mut screen = Screen {
+        options: table_options(args),
+        is_terminal: stdout().is_terminal(),
+        last: None,
+        trouble: None,
+    };
+    // An error of the first list ends the command; later ones are retried.
     let mut listing = reader.list(selector).await?;
     let mut backoff = Backoff::default();
     loop {
         let ended = match reader.watch(selector, &listing.version).await {
             Ok(stream) => follow(&mut listing, stream, &mut screen, &mut backoff).await,
-            Err(failure) => Err(failure),
+            Err(error) => Err(error),
         };
         match ended {
-            Ok(Ended::Out(done)) => return done,
-            Ok(Ended::InTime) => continue,
-            Err(fetch::FetchError::Gone) => {}
-            Err(failure) => {
-                screen.trouble = Some(CommandError::from(failure).1);
-                if !screen.paint(&listing)? {
+            Ok(WatchEnd::OutputClosed(result)) => return result,
+            Ok(WatchEnd::Expired) => continue,
+            Err(FetchError::Gone) => {}
+            Err(error) => {
+                screen.trouble = Some(CommandError::from(error).1);
+                if !screen.draw(&listing)? {
                     return Ok(Exit::Ok);
                 }
             }
         }
         loop {
-            sleep(backoff.wait(None, spread())).await;
+            sleep(backoff.wait(None, random_fraction())).await;
             match reader.list(selector).await {
-                Ok(anew) => {
-                    listing = anew;
+                Ok(new) => {
+                    listing = new;
                     break;
                 }
-                Err(failure) => screen.trouble = Some(CommandError::from(failure).1),
+                Err(error) => screen.trouble = Some(CommandError::from(error).1),
             }
         }
     }
 }
 
-/// Why a watch is over, without fault.
-enum Ended {
-    /// The API server ends each after some minutes.
-    InTime,
-    /// Nobody reads what we print, or it cannot be printed.
-    Out(Result<Exit, CommandError>),
+/// Why a watch ended without an error.
+enum WatchEnd {
+    /// The API server ended it, as it does after some minutes, or the connection was lost.
+    Expired,
+    /// The output is closed, or cannot be written to.
+    OutputClosed(Result<Exit, CommandError>),
 }
 
+/// Applies the events of a watch, and prints the table after changes.
 async fn follow(
     listing: &mut Listing,
-    stream: impl Stream<Item = Result<WatchEvent<Item>, fetch::FetchError>>,
+    stream: impl Stream<Item = Result<WatchEvent<Item>, FetchError>>,
     screen: &mut Screen,
     backoff: &mut Backoff,
-) -> Result<Ended, fetch::FetchError> {
+) -> Result<WatchEnd, FetchError> {
     let mut stream = pin!(stream);
     screen.trouble = None;
     loop {
-        match screen.paint(listing) {
+        match screen.draw(listing) {
             Ok(true) => {}
-            Ok(false) => return Ok(Ended::Out(Ok(Exit::Ok))),
-            Err(failure) => return Ok(Ended::Out(Err(failure))),
+            Ok(false) => return Ok(WatchEnd::OutputClosed(Ok(Exit::Ok))),
+            Err(error) => return Ok(WatchEnd::OutputClosed(Err(error))),
         }
-        // Whatever comes within a second is painted at once.
-        let (mut quiet, mut ages) = (pin!(sleep(QUIET)), pin!(sleep(AGES)));
-        let (mut may_paint, mut changed) = (false, false);
-        while !(may_paint && changed) {
+        // Changes within a second are printed together.
+        let (mut shortest, mut longest) =
+            (pin!(sleep(REDRAW_INTERVAL_MIN)), pin!(sleep(REDRAW_INTERVAL_MAX)));
+        let (mut may_draw, mut changed) = (false, false);
+        while !(may_draw && changed) {
             tokio::select! {
-                event = timeout(SILENCE, stream.next()) => match event {
+                event = timeout(WATCH_SILENCE_MAX, stream.next()) => match event {
                     Ok(Some(event)) => {
                         changed |= listing.apply(event?)?;
                         *backoff = Backoff::default();
                     }
-                    Ok(None) | Err(_) => return Ok(Ended::InTime),
+                    Ok(None) | Err(_) => return Ok(WatchEnd::Expired),
                 },
-                () = &mut quiet, if !may_paint => may_paint = true,
-                () = async { if screen.is_terminal { ages.as_mut().await } else { pending().await } } => break,
+                () = &mut shortest, if !may_draw => may_draw = true,
+                () = async { if screen.is_terminal { longest.as_mut().await } else { pending().await } } => break,
             }
         }
     }
 }
 
-/// A number in 0..1 that differs from run to run: the standard library keys its hash maps by the system's randomness.
-fn spread() -> f64 {
+/// A random number from 0 to 1: the standard library keys its hash maps with random bits from the operating
+/// system.
+fn random_fraction() -> f64 {
     let bits = RandomState::new().hash_one(());
     f64::from(u32::try_from(bits >> 32).unwrap_or(0)) / f64::from(u32::MAX)
 }
 
-/// Where the table is painted.
+/// Where the table is printed with `--watch`.
 struct Screen {
-    look: table::TableOptions,
+    options: table::TableOptions,
     is_terminal: bool,
-    /// What a pipe got last.
+    /// The rows of the last table, for a pipe.
     last: Option<BTreeMap<String, Row>>,
-    /// Why it may be out of date.
+    /// Why the table may be out of date.
     trouble: Option<String>,
 }
 
 impl Screen {
-    /// `false` when nobody reads any more.
-    fn paint(&mut self, listing: &Listing) -> Result<bool, CommandError> {
+    /// Prints the table; `false` when the output is closed.
+    fn draw(&mut self, listing: &Listing) -> Result<bool, CommandError> {
         let fleet = Fleet::new(listing.rows.values().cloned().collect(), listing.clock.now());
-        let mut text = table::text(&fleet, self.look);
+        let mut text = table::text(&fleet, self.options);
         if let Some(trouble) = &self.trouble {
             let _ = writeln!(text, "Out of date, trying again: {trouble}.");
         }
         if self.is_terminal {
-            // Home, each line to its end, and what is below: no flicker.
+            // Cursor to the top left, clear each line to its end, then the rest of the screen: without
+            // flicker.
             return print(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")));
         }
-        // A pipe gets a table for each change, with an empty line between two.
+        // A pipe gets a table for each change, separated by an empty line.
         if self.trouble.is_none() && self.last.as_ref() == Some(&listing.rows) {
             return Ok(true);
         }
@@ -395,7 +426,7 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_plugins_command_line_is_sound() {
+    fn command_line_of_the_plugin_passes_the_checks_of_clap() {
         super::plugin_command().debug_assert();
     }
 }

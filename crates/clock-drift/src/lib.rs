@@ -1,14 +1,15 @@
-//! What `kubectl clock-drift` needs, on every platform that kubectl runs on: the clocks of a cluster's Nodes, and the times in a token.
+//! `kubectl clock-drift`, for every platform of kubectl: the clocks of a cluster's Nodes, and the times in a
+//! token.
 //!
-//! | module       | what it is                                                                                |
-//! |--------------|-------------------------------------------------------------------------------------------|
-//! | [`nodes`]    | annotations of Nodes to rows, the fleet, one Node, two Nodes; pure, but for [`nodes::fetch`] |
-//! | [`jwt`]      | what a token's times mean, and which clock rejects it; pure                               |
-//! | [`command`]  | the command line of the plugin, which is also `drift-agent nodes`                         |
-//! | [`cli`]      | exit codes, failures and printing, which the agent's commands share                       |
-//! | [`terminal`] | colours and columns                                                                       |
+//! | module       | contents                                                                       |
+//! |--------------|--------------------------------------------------------------------------------|
+//! | [`nodes`]    | annotations of Nodes to rows, the fleet, one Node, two Nodes; reading them     |
+//! | [`jwt`]      | a token's times, and by which clock a verifier rejects it; pure                |
+//! | [`command`]  | the command line of the plugin, which is also `drift-agent nodes`              |
+//! | [`cli`]      | exit codes, errors and printing, shared with the agent's commands              |
+//! | [`terminal`] | colours and columns                                                            |
 //!
-//! Decisions are in [`drift_core`]. Nothing here depends on Linux: who reads the clocks is given from outside.
+//! Decisions are in [`drift_core`]. Nothing here depends on Linux: the program passes in how clocks are read.
 
 pub mod cli;
 pub mod command;

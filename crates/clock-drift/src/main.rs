@@ -1,4 +1,5 @@
-//! `kubectl-clock_drift` for platforms that have no agent. On Linux the agent itself answers to this name.
+//! `kubectl-clock_drift` for platforms without an agent. On Linux, `drift-agent` under this name is the same
+//! program.
 
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clock_drift::command;
 use drift_core::time::{Mono, Reading, Wall, nanos};
 
-/// The standard library's clocks: all that every platform has. Whether its monotonic clock counts sleep depends on the platform.
+/// The clocks of the standard library. Whether its monotonic clock counts a suspend depends on the platform.
 #[expect(clippy::disallowed_methods, reason = "the one place in which this program reads a clock")]
 fn read_clocks() -> Reading {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);

@@ -1,32 +1,32 @@
-//! Colours for terminals, nothing for pipes; and columns.
+//! Colours on terminals, and columns.
 
 use std::io::IsTerminal;
 
 use drift_core::verdict::State;
 
-/// Is standard error a terminal that wants colours?
+/// Is standard error a terminal, and `NO_COLOR` not set?
 #[expect(clippy::disallowed_methods, reason = "the convention of no-color.org")]
 pub fn stderr_is_terminal() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-/// Colours text, or not.
+/// Whether text is coloured.
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
     colour: bool,
 }
 
 impl Style {
-    /// As standard output wants it.
+    /// Colours if standard output is a terminal, and `NO_COLOR` is not set.
     #[expect(clippy::disallowed_methods, reason = "the convention of no-color.org")]
     pub fn for_stdout() -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        Self { colour: wanted && std::io::stdout().is_terminal() }
+        let is_allowed = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        Self { colour: is_allowed && std::io::stdout().is_terminal() }
     }
 
     /// Without colours.
     pub const PLAIN: Self = Self { colour: false };
-    /// With colours, wherever the tests run.
+    /// With colours, for tests.
     #[cfg(test)]
     pub const PAINTED: Self = Self { colour: true };
 
@@ -34,17 +34,17 @@ impl Style {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// What is less important.
+    /// Less important text.
     pub fn faint(self, text: &str) -> String {
         self.paint("2", text)
     }
 
-    /// What is more important.
+    /// More important text.
     pub fn bold(self, text: &str) -> String {
         self.paint("1", text)
     }
 
-    /// In the colour of a state: green is well, red is wrong, yellow is not known.
+    /// Text in the colour of a state: green in sync, red drifting, yellow not known.
     pub fn state(self, state: State, text: &str) -> String {
         let code = match state {
             State::InSync => "1;32",
@@ -55,10 +55,10 @@ impl Style {
     }
 }
 
-/// How a cell looks.
+/// The style of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paint {
-    /// As it is.
+    /// Without a style.
     Plain,
     /// Less important.
     Faint,
@@ -66,13 +66,13 @@ pub enum Paint {
     State(State),
 }
 
-/// Rows in columns, two spaces apart, without trailing space.
+/// Rows as columns, two spaces apart, without trailing spaces.
 pub fn columns(rows: &[Vec<String>]) -> String {
     let plain = |row: &Vec<String>| row.iter().map(|cell| (Paint::Plain, cell.clone())).collect();
     painted_columns(&rows.iter().map(plain).collect::<Vec<_>>(), Style::PLAIN)
 }
 
-/// The same with colours, which take no room.
+/// The same with colours, which do not count as width.
 pub fn painted_columns(rows: &[Vec<(Paint, String)>], style: Style) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
@@ -86,18 +86,18 @@ pub fn painted_columns(rows: &[Vec<(Paint, String)>], style: Style) -> String {
     }
     let mut text = String::new();
     for row in rows {
-        let mut room = 0;
+        let mut gap = 0;
         for ((paint, cell), width) in row.iter().zip(&widths) {
             if !cell.is_empty() {
-                text.extend(std::iter::repeat_n(' ', room));
-                room = 0;
+                text.extend(std::iter::repeat_n(' ', gap));
+                gap = 0;
                 text.push_str(&match paint {
                     Paint::Plain => cell.clone(),
                     Paint::Faint => style.faint(cell),
                     Paint::State(state) => style.state(*state, cell),
                 });
             }
-            room += width + 2 - cell.chars().count();
+            gap += width + 2 - cell.chars().count();
         }
         text.push('\n');
     }
@@ -109,13 +109,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up_and_do_not_trail() {
+    fn columns_are_aligned_without_trailing_spaces() {
         let rows = [vec!["A".into(), "LONG".into()], vec!["±12".into(), "x".into()]];
         assert_eq!(columns(&rows), "A    LONG\n±12  x\n");
     }
 
     #[test]
-    fn colours_take_no_room() {
+    fn colours_do_not_count_as_width() {
         let rows = [
             vec![
                 (Paint::Plain, "A".into()),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_gets_no_colour() {
+    fn styles_without_colour_leave_text_unchanged() {
         assert_eq!(Style { colour: false }.state(State::Drifting, "x"), "x");
         assert_eq!(Style { colour: true }.state(State::Drifting, "x"), "\x1b[1;31mx\x1b[0m");
     }

@@ -1,20 +1,20 @@
-//! Tokens that a verifier should be tried with, and what a right one does with each.
+//! Tokens to test a verifier with, and what a correct verifier does with each.
 //!
-//! They are signed with HS256, which every verifier knows, by a key made for the occasion.
+//! They are signed with HS256, which every verifier supports, by a key that the caller generates.
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 
 use Expected::{Accept, Either, Reject};
 
-/// What a right verifier does with a token.
+/// What a correct verifier does with a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// It takes it.
+    /// It accepts the token.
     Accept,
-    /// It refuses it.
+    /// It rejects the token.
     Reject,
-    /// RFC 7519 allows both; anything but one of the two (an error of the server, say) is wrong.
+    /// RFC 7519 allows both; any other outcome, such as an error of the server, is wrong.
     Either,
 }
 
@@ -29,25 +29,26 @@ impl Expected {
     }
 }
 
-/// One token to try.
+/// One token to test with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
     /// A stable name.
     pub id: &'static str,
-    /// What is tried.
+    /// What the token tests.
     pub what: &'static str,
     /// The claims, as JSON.
     pub claims: String,
-    /// What is right without leeway.
+    /// The correct result without leeway.
     pub without_leeway: Expected,
-    /// What is right with 5 s of leeway.
+    /// The correct result with [`LEEWAY`].
     pub with_leeway: Expected,
 }
 
-/// The leeway that [`Case::with_leeway`] is about, in seconds.
+/// The leeway of [`Case::with_leeway`], in seconds.
 pub const LEEWAY: u64 = 5;
 
-/// Name, what is right without leeway and with it, what is tried, and the claims: `<-120>` stands for 2 min ago.
+/// Name, correct result without and with leeway, what the token tests, and the claims: `<-120>` stands for 2
+/// min ago.
 type Row = (&'static str, Expected, Expected, &'static str, &'static str);
 
 #[rustfmt::skip]
@@ -58,9 +59,9 @@ const TABLE: &[Row] = &[
     ("exp-now", Reject, Accept, "expires exactly now: exp itself is too late", r#""iat":<-300>,"exp":<0>"#),
     ("exp-at-leeway", Reject, Reject, "expired exactly 5 s ago: the leeway's end is too late", r#""iat":<-305>,"exp":<-5>"#),
     ("exp-missing", Reject, Reject, "no exp: an API should require it, as RFC 9068 does", r#""iat":<0>"#),
-    ("exp-zero", Reject, Reject, "exp is 0, which is a time and not a lack of one", r#""iat":<0>,"exp":0"#),
+    ("exp-zero", Reject, Reject, "exp is 0, which is a time, not a missing one", r#""iat":<0>,"exp":0"#),
     ("exp-negative", Reject, Reject, "exp lies before 1970", r#""iat":<0>,"exp":-1"#),
-    ("exp-milliseconds", Accept, Accept, "exp in milliseconds: RFC 7519 has no upper limit, only the issuer can mend it", r#""iat":<0>,"exp":<300>000"#),
+    ("exp-milliseconds", Accept, Accept, "exp in milliseconds: RFC 7519 has no upper limit, only the issuer can fix it", r#""iat":<0>,"exp":<300>000"#),
     ("exp-fraction", Accept, Accept, "exp with a fraction, which RFC 7519 allows", r#""iat":<0>,"exp":<300>.5"#),
     ("exp-fraction-passed", Reject, Accept, "exp with a fraction, passed", r#""iat":<-300>,"exp":<-2>.5"#),
     ("exp-exponent", Accept, Accept, "exp with an exponent, which JSON allows", r#""iat":<0>,"exp":<300>0e-1"#),
@@ -71,14 +72,14 @@ const TABLE: &[Row] = &[
     ("exp-array", Reject, Reject, "exp is an array", r#""iat":<0>,"exp":[<300>]"#),
     ("exp-huge", Either, Either, "exp is 10^20: accept or reject, but do not fail", r#""iat":<0>,"exp":100000000000000000000"#),
     ("exp-infinite", Either, Either, "exp is 1e999: accept or reject, but do not fail", r#""iat":<0>,"exp":1e999"#),
-    ("exp-twice-last-expired", Reject, Reject, "exp twice, the last expired: RFC 7519 wants the last, or no token", r#""iat":<-420>,"exp":<300>,"exp":<-120>"#),
-    ("exp-twice-first-expired", Either, Either, "exp twice, the first expired: RFC 7519 wants the last, or no token", r#""iat":<-420>,"exp":<-120>,"exp":<300>"#),
+    ("exp-twice-last-expired", Reject, Reject, "exp twice, the last expired: RFC 7519 requires the last one, or rejection", r#""iat":<-420>,"exp":<300>,"exp":<-120>"#),
+    ("exp-twice-first-expired", Either, Either, "exp twice, the first expired: RFC 7519 requires the last one, or rejection", r#""iat":<-420>,"exp":<-120>,"exp":<300>"#),
     ("nbf-just-ahead", Reject, Accept, "valid in 2 s", r#""iat":<0>,"nbf":<2>,"exp":<300>"#),
     ("nbf-ahead", Reject, Reject, "valid in 2 min", r#""iat":<0>,"nbf":<120>,"exp":<300>"#),
     ("nbf-milliseconds", Reject, Reject, "nbf in milliseconds: valid after millennia", r#""iat":<0>,"nbf":<0>000,"exp":<300>"#),
     ("nbf-text", Reject, Reject, "nbf is a text of digits", r#""iat":<0>,"nbf":"<0>","exp":<300>"#),
     ("nbf-after-exp", Reject, Reject, "valid only after it has expired", r#""iat":<0>,"nbf":<240>,"exp":<120>"#),
-    ("iat-just-ahead", Either, Accept, "issued 2 s in the future: RFC 7519 asks nothing of iat", r#""iat":<2>,"exp":<300>"#),
+    ("iat-just-ahead", Either, Accept, "issued 2 s in the future: RFC 7519 has no rule for iat", r#""iat":<2>,"exp":<300>"#),
     ("iat-hour-ahead", Either, Either, "issued an hour in the future", r#""iat":<3600>,"exp":<3900>"#),
 ];
 
@@ -94,7 +95,7 @@ pub fn cases(now: i64) -> Vec<Case> {
     TABLE.iter().map(case).collect()
 }
 
-/// Puts a time for each `<SECONDS>` from `now`.
+/// Replaces each `<SECONDS>` by the time that lies so many seconds after `now`.
 fn fill_in(template: &str, now: i64) -> String {
     let (first, rest) = template.split_once('<').unwrap_or((template, ""));
     let later = rest.split('<').filter_map(|piece| {
@@ -104,7 +105,7 @@ fn fill_in(template: &str, now: i64) -> String {
     std::iter::once(first.to_owned()).chain(later).collect()
 }
 
-/// A key for signing, of 256 bits.
+/// A signing key of 256 bits.
 pub struct Key([u8; 32]);
 
 impl Key {
@@ -145,12 +146,12 @@ mod tests {
     const NOW: i64 = 1_795_341_600;
 
     #[test]
-    fn our_own_judgement_is_what_is_expected() {
+    fn judge_agrees_with_the_expected_result_of_every_case() {
         let key = Key::new([1, 2, 3, 4]);
         for case in cases(NOW) {
             let token = Token::read(key.sign(&case.claims).as_bytes()).unwrap();
             for (leeway, expected) in [(0, case.without_leeway), (LEEWAY, case.with_leeway)] {
-                // A verifier gets it a moment later; only to be exact would need a clock that stands still.
+                // A verifier receives the token a moment after it was signed.
                 for late in [0, NANOS_PER_SEC / 2] {
                     let now = Now::Given(Wall::from_nanos(NOW * NANOS_PER_SEC + late));
                     let question = Question {
@@ -160,11 +161,11 @@ mod tests {
                         threshold: Duration::from_millis(100),
                     };
                     let findings = judge(&token, &question);
-                    let refused = Verdict::of(&findings) == Verdict::NotValid
+                    let is_rejected = Verdict::of(&findings) == Verdict::NotValid
                         || findings.iter().any(|f| f.id == Id::MissingExp);
                     match expected {
-                        Accept => assert!(!refused, "{} {leeway} {findings:?}", case.id),
-                        Reject => assert!(refused, "{} {leeway} {findings:?}", case.id),
+                        Accept => assert!(!is_rejected, "{} {leeway} {findings:?}", case.id),
+                        Reject => assert!(is_rejected, "{} {leeway} {findings:?}", case.id),
                         Either => {}
                     }
                 }
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique_and_times_are_from_now() {
+    fn case_names_are_unique_and_their_times_are_relative_to_now() {
         let cases = cases(NOW);
         let mut names: Vec<&str> = cases.iter().map(|case| case.id).collect();
         names.sort_unstable();
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_signature_is_that_of_rfc_7515() {
+    fn signature_matches_rfc_7515_and_rfc_4231() {
         // RFC 4231, test case 2, laid out as a key of 256 bits: HMAC pads it with zeros itself.
         let mut bits = [0_u64; 4];
         bits[0] = u64::from_ne_bytes(*b"Jefe\0\0\0\0");

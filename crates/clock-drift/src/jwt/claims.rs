@@ -1,4 +1,4 @@
-//! The claims that are about time, read so that nothing is lost: neither digits nor a name that comes twice.
+//! The claims about time, read without loss: every digit is kept, and names that occur twice are noticed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use super::date::NumericDate;
 use drift_core::time::Wall;
 
-/// So many letters of what a token says are shown at most.
-const LONGEST_SHOWN: usize = 60;
+/// At most so many characters of a token's text are shown.
+const SHOWN_CHARS_MAX: usize = 60;
 
 /// The three registered claims about time (RFC 7519 section 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,35 +37,35 @@ impl Name {
     }
 }
 
-/// What a token says about time.
+/// The claims about time, as written in a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// The claims that are there; of one that comes twice the last, which is what most verifiers go by.
+    /// The claims that are present; the last one where a name occurs twice, as most verifiers read it.
     pub times: BTreeMap<Name, TimeClaim>,
-    /// Names of claims that come more than once, fit to be shown.
+    /// Names of claims that occur more than once, escaped for a terminal.
     pub duplicates: Vec<String>,
 }
 
 /// One claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeClaim {
-    /// As it is written, fit to be shown.
+    /// The JSON text, escaped for a terminal.
     pub written: String,
-    /// What it is.
+    /// The value that was read.
     pub value: TimeValue,
 }
 
-/// What a claim about time is.
+/// The value of a claim about time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeValue {
-    /// A number, as it should be.
+    /// A number, as RFC 7519 requires.
     Number {
-        /// The time it says.
+        /// The time.
         date: NumericDate,
         /// Written with a point or an exponent.
         is_fractional: bool,
     },
-    /// A text; with the time that a person reads in it.
+    /// A text, with the time that it can be read as.
     Text(Option<NumericDate>),
     /// Anything else: its JSON type.
     Other(&'static str),
@@ -77,7 +77,7 @@ impl Claims {
         Self { times: Name::ALL.into_iter().filter_map(read).collect(), duplicates: members.duplicates() }
     }
 
-    /// The time of a claim that is there, and a number.
+    /// The time of a claim; `None` when the claim is missing or not a number.
     pub fn date(&self, name: Name) -> Option<NumericDate> {
         match self.times.get(&name)?.value {
             TimeValue::Number { date, .. } => Some(date),
@@ -97,26 +97,26 @@ impl TimeClaim {
             Some(b'[') => TimeValue::Other("an array"),
             Some(b't' | b'f') => TimeValue::Other("a boolean"),
             Some(b'n') => TimeValue::Other("null"),
-            _ => NumericDate::parse(json).map_or(TimeValue::Other("no number"), |date| TimeValue::Number {
-                date,
-                is_fractional: json.contains(['.', 'e', 'E']),
+            _ => NumericDate::parse(json).map_or(TimeValue::Other("not a number"), |date| {
+                TimeValue::Number { date, is_fractional: json.contains(['.', 'e', 'E']) }
             }),
         };
         Self { written: shown(json), value }
     }
 }
 
-/// The time that a person reads in a text.
+/// The time that a text can be read as: a number of seconds, or RFC 3339.
 fn date_in(text: &str) -> Option<NumericDate> {
     let text = text.trim();
     NumericDate::parse(text).or_else(|| Wall::parse_rfc3339(text).map(NumericDate::from))
 }
 
-/// What a token says, made fit for a terminal: without control characters and tricks of writing direction, and not too long.
+/// Text from a token, escaped for a terminal: without control characters and changes of writing direction,
+/// and cut off at [`SHOWN_CHARS_MAX`].
 pub(super) fn shown(text: &str) -> String {
     let mut fit = String::new();
     for (index, letter) in text.chars().enumerate() {
-        if index == LONGEST_SHOWN {
+        if index == SHOWN_CHARS_MAX {
             fit.push('…');
             break;
         }
@@ -128,17 +128,17 @@ pub(super) fn shown(text: &str) -> String {
     fit
 }
 
-/// The members of a JSON object in the order they are written, duplicates and all. Values stay text: what is nested in them
-/// is checked and skipped, never built, so that its depth costs nothing.
+/// The members of a JSON object in the order in which they are written, with duplicates. Values stay text:
+/// nested values are checked and skipped without recursion, so that depth costs no memory.
 pub(super) struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Members<'a> {
-    /// The JSON text of a value; of several under one name the last.
+    /// The JSON text of a value; the last one where the name occurs more than once.
     pub(super) fn last(&self, name: &str) -> Option<&'a str> {
         self.0.iter().rev().find(|(theirs, _)| theirs == name).map(|(_, value)| value.get())
     }
 
-    /// Names that come more than once, fit to be shown.
+    /// Names that occur more than once, escaped for a terminal.
     pub(super) fn duplicates(&self) -> Vec<String> {
         let mut times = BTreeMap::<&str, usize>::new();
         for (name, _) in &self.0 {
@@ -170,7 +170,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// The members of a JSON object; `None` when the bytes are anything else.
+/// The members of a JSON object; `None` when the bytes are not a JSON object.
 pub(super) fn members(json: &[u8]) -> Option<Members<'_>> {
     serde_json::from_slice(json).ok()
 }

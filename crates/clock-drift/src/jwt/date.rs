@@ -5,12 +5,13 @@ use std::time::Duration;
 use drift_core::time::{NANOS_PER_SEC, Wall, nanos, span_in_words};
 
 const GIGA: i128 = NANOS_PER_SEC as i128;
-/// From here on a number is told apart from others no more: about 3 * 10^19 years.
+/// Numbers beyond this are all treated as this one: about 3 * 10^19 years.
 const FARTHEST: i128 = 1_000_000_000_000_000_000 * GIGA * GIGA;
 /// Digits before the point that [`FARTHEST`] has, in seconds.
 const FARTHEST_DIGITS: i64 = 27;
 
-/// Nanoseconds since 1970-01-01T00:00:00Z, without leap seconds; far wider than [`Wall`], because a claim may say anything.
+/// Nanoseconds since 1970-01-01T00:00:00Z, without leap seconds; far wider than [`Wall`], because a claim may
+/// hold any number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NumericDate(i128);
 
@@ -31,8 +32,8 @@ impl NumericDate {
         self.0
     }
 
-    /// Reads a JSON number of seconds. Digits below the nanosecond are cut off; what is farther than about 3 * 10^19 years
-    /// counts as that far. `None` when it is no JSON number.
+    /// Reads a JSON number of seconds. Digits below the nanosecond are cut off; numbers beyond about 3 *
+    /// 10^19 years are clamped. `None` when the text is not a JSON number.
     pub fn parse(literal: &str) -> Option<Self> {
         let (negative, unsigned) = literal.strip_prefix('-').map_or((false, literal), |rest| (true, rest));
         let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
@@ -70,12 +71,12 @@ impl NumericDate {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The whole second it lies in, as verifiers see it that know no fractions.
+    /// The whole second in which it lies, rounded down: what verifiers that ignore fractions compare.
     pub const fn second(self) -> i128 {
         self.0.div_euclid(GIGA)
     }
 
-    /// The date for people: RFC 3339 up to the year 9999, beyond that the year alone.
+    /// For text: RFC 3339 up to the year 9999, beyond that the year alone.
     pub fn in_words(self) -> String {
         if let Ok(stamp) = jiff::Timestamp::from_nanosecond(self.0) {
             return stamp.to_string();
@@ -83,17 +84,17 @@ impl NumericDate {
         if self.is_farthest() {
             return "beyond every calendar".to_owned();
         }
-        // Gregorian years on average: nobody minds the month there.
+        // The average Gregorian year: the month does not matter at this distance.
         format!("the year {}", 1970 + self.second().div_euclid(31_556_952))
     }
 
-    /// So far away that it is not told how far.
+    /// Was the number clamped to the largest one that is represented?
     pub const fn is_farthest(self) -> bool {
         self.0.unsigned_abs() >= FARTHEST.unsigned_abs()
     }
 }
 
-/// The exponent of a JSON number; clamped, since a million zeros are as far as a billion.
+/// The exponent of a JSON number, clamped to ±2^40: beyond that the result is 0 or the largest number.
 fn parse_exponent(text: &str) -> Option<i64> {
     let (negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, text.get(1..)?),
@@ -115,7 +116,8 @@ fn magnitude(whole: &str, fraction: &str, exponent: i64) -> i128 {
         return 0;
     }
     let length = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    // Digits before the decimal point, once leading zeros are gone; negative when zeros follow the point first.
+    // Digits before the decimal point, once leading zeros are gone; negative when zeros follow the point
+    // first.
     let before_point = length(whole.len()) - length(zeros) + exponent;
     if before_point > FARTHEST_DIGITS {
         return FARTHEST;
@@ -126,7 +128,7 @@ fn magnitude(whole: &str, fraction: &str, exponent: i64) -> i128 {
     significant.fold(0_i128, |sum, digit| sum * 10 + i128::from(digit - b'0'))
 }
 
-/// A length of time for people; the sign is left to the words around it.
+/// A length of time for text, without its sign.
 pub fn span(nanos: i128) -> String {
     let secs = nanos.unsigned_abs() / GIGA.unsigned_abs();
     match (u64::try_from(secs), u32::try_from(nanos.unsigned_abs() % GIGA.unsigned_abs())) {
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn every_digit_down_to_the_nanosecond_is_kept() {
+    fn digits_are_kept_down_to_the_nanosecond() {
         for (literal, nanos) in [
             ("0", 0),
             ("-0", 0),
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_far_is_as_far_as_it_gets() {
+    fn numbers_beyond_the_range_are_clamped() {
         for literal in ["1e27", "1e999", "1e99999999999999999999", &"9".repeat(60_000)] {
             let date = NumericDate::parse(literal).unwrap();
             assert!(date.is_farthest() && date.as_nanos() > 0, "{literal:.30}");
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_number_is_none() {
+    fn texts_that_are_not_json_numbers_are_rejected() {
         for literal in
             ["", "-", "+1", "01", "1.", ".5", "1e", "1e+", "0x10", "1_000", "NaN", "1 ", "١", "1.2.3", "--1"]
         {
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_is_told_as_far_as_calendars_go() {
+    fn dates_are_written_in_rfc_3339_or_as_a_year() {
         let words = |literal| NumericDate::parse(literal).unwrap().in_words();
         assert_eq!(words("1795341600"), "2026-11-22T10:00:00Z");
         assert_eq!(words("1795341600.25"), "2026-11-22T10:00:00.25Z");
@@ -202,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_second_is_the_earlier_one_before_1970_too() {
+    fn second_rounds_down_before_1970_too() {
         assert_eq!(NumericDate::from_nanos(1_999_999_999).second(), 1);
         assert_eq!(NumericDate::from_nanos(-1).second(), -1);
     }
 
     proptest! {
         #[test]
-        fn whole_numbers_and_their_other_spellings_are_the_same(secs in -1_000_000_000_000_i64..1_000_000_000_000, shift in 0_u32..6) {
+        fn spellings_of_the_same_number_are_equal(secs in -1_000_000_000_000_i64..1_000_000_000_000, shift in 0_u32..6) {
             let nanos = i128::from(secs) * GIGA;
             prop_assert_eq!(read(&secs.to_string()), Some(nanos));
             prop_assert_eq!(read(&format!("{secs}.000")), Some(nanos));
@@ -217,14 +219,14 @@ mod tests {
         }
 
         #[test]
-        fn it_takes_exactly_what_json_takes(literal in "[-+0-9.eE]{0,12}") {
-            // serde_json refuses numbers that no float holds; ours are only far away.
+        fn parse_accepts_exactly_the_numbers_of_json(literal in "[-+0-9.eE]{0,12}") {
+            // serde_json rejects numbers that no float holds; `RawValue` does not.
             let json = serde_json::from_str::<&serde_json::value::RawValue>(&literal).is_ok();
             prop_assert_eq!(read(&literal).is_some(), json);
         }
 
         #[test]
-        fn words_never_panic(nanos: i128, span_nanos: i128) {
+        fn words_never_panic_for_any_number(nanos: i128, span_nanos: i128) {
             let _ = (NumericDate::from_nanos(nanos).in_words(), span(span_nanos));
         }
     }

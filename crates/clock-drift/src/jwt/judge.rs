@@ -9,11 +9,12 @@ use super::findings::{Finding, Id};
 use super::question::{Now, Question, SECOND, leeway_nanos};
 use super::shape::{form, span_of_life, unit, zone_shift};
 use super::token::Token;
+use drift_core::time::Measurement;
 
-/// A leeway beyond this hides a wrong clock instead of bearing with it.
+/// A wider leeway hides a wrong clock instead of tolerating a small skew.
 pub const WIDEST_LEEWAY: Duration = Duration::from_secs(120);
 
-/// Everything that is to be said about a token's times, the worst first.
+/// All findings about a token's times, the most severe first.
 pub fn judge(token: &Token, question: &Question) -> Vec<Finding> {
     let claims = &token.claims;
     let mut findings = Vec::new();
@@ -21,7 +22,7 @@ pub fn judge(token: &Token, question: &Question) -> Vec<Finding> {
     for name in Name::ALL {
         if let Some(date) = claims.date(name)
             && let Some((id, message)) = against_clocks(name, date, question)
-            // A time in milliseconds is a finding of its own; that its `iat` lies ahead says nothing more.
+            // A time in milliseconds is a finding of its own; that such an `iat` lies ahead adds nothing.
             && !(name == Name::Iat && unit(date).is_some())
         {
             find(id, message);
@@ -33,7 +34,7 @@ pub fn judge(token: &Token, question: &Question) -> Vec<Finding> {
             find(
                 Id::ExpiresThisSecond,
                 format!(
-                    "{} ends in this very second",
+                    "{} ends in the current second",
                     if question.leeway.is_zero() { "exp" } else { "exp with its leeway" }
                 ),
             );
@@ -48,14 +49,14 @@ pub fn judge(token: &Token, question: &Question) -> Vec<Finding> {
         find(Id::TimeZoneShift, message);
     }
     if question.leeway > WIDEST_LEEWAY {
-        find(Id::LeewayTooWide, format!("{} of leeway is asked for", span(leeway_nanos(question))));
+        find(Id::LeewayTooWide, format!("the requested leeway is {}", span(leeway_nanos(question))));
     }
     // Stable: findings of one severity stay in the order of a token's life.
     findings.sort_by_key(|f| std::cmp::Reverse(f.id.severity()));
     findings
 }
 
-/// A claim in words: against this machine's clock, and against true time.
+/// A claim as text: against this machine's clock, and against true time if it was measured.
 pub fn in_words(name: Name, date: NumericDate, now: &Now) -> String {
     let here = relation(name, date.since(now.here()));
     let Now::Here { truth, .. } = now else { return here };
@@ -74,7 +75,7 @@ pub fn in_words(name: Name, date: NumericDate, now: &Now) -> String {
     text
 }
 
-/// A claim that lies `ahead` nanoseconds after now, in words.
+/// A claim that lies `ahead` nanoseconds after now, as text; negative: before now.
 fn relation(name: Name, ahead: i128) -> String {
     let how_far = span(ahead);
     match (name, ahead.signum()) {
@@ -127,7 +128,8 @@ fn against_clocks(name: Name, date: NumericDate, question: &Question) -> Option<
     }
 }
 
-/// This machine's clock, whatever the token's age: is it off, and what does that do to this token; or was it not measured?
+/// The finding about this machine's clock, whatever the token's age: it is off, with the effect on this
+/// token; or it was not measured well enough.
 fn machine_clock(claims: &Claims, question: &Question) -> Option<(Id, String)> {
     let Now::Here { clock, truth } = question.now else { return None };
     let Some(truth) = truth else {
@@ -144,7 +146,7 @@ fn machine_clock(claims: &Claims, question: &Question) -> Option<(Id, String)> {
             (Id::TrueTimeNotMeasured, format!("this machine's clock was measured to ±{bound} only"))
         });
     }
-    let mut message = format!("this clock is {} (±{})", offset.in_words(), truth.bound.in_words());
+    let mut message = format!("this clock is {}", Measurement::new(offset, truth.bound));
     let (by, is_behind) = (span(offset.as_nanos().into()), offset.as_nanos() > 0);
     let start = [Name::Nbf, Name::Iat].into_iter().find(|name| claims.date(*name).is_some());
     let end = claims.date(Name::Exp).map(|_| {
@@ -171,7 +173,7 @@ fn machine_clock(claims: &Claims, question: &Question) -> Option<(Id, String)> {
     Some((Id::ThisClockIsOff, message))
 }
 
-/// How many whole seconds of leeway let a claim pass by this machine's clock.
+/// The smallest leeway, in whole seconds, with which a claim passes by this machine's clock.
 fn leeway_needed(name: Name, date: NumericDate, now: &Now) -> String {
     let late = now.here().since(date);
     let seconds = match name {

@@ -1,20 +1,21 @@
-//! What is asked about a token: by which clocks, with which leeway, and what it is for.
+//! How a token is judged: by which clocks, with which leeway, and as which kind of token.
 
 use std::time::Duration;
 
 use super::date::NumericDate;
 use drift_core::time::{Bound, NANOS_PER_SEC, Wall};
 
+/// One second in nanoseconds.
 pub(super) const SECOND: i128 = NANOS_PER_SEC as i128;
 
-/// What a token is for: it decides how long it may live.
+/// The purpose of a token; it decides the longest lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It opens an API.
+    /// Gives access to an API.
     Access,
-    /// It tells who somebody is.
+    /// Identifies a user to the client.
     Id,
-    /// It gets new tokens.
+    /// Is exchanged for new tokens.
     Refresh,
 }
 
@@ -28,7 +29,7 @@ impl Kind {
         }
     }
 
-    /// With its article.
+    /// With its article, for text.
     pub const fn in_words(self) -> &'static str {
         match self {
             Self::Access => "an access token",
@@ -37,7 +38,7 @@ impl Kind {
         }
     }
 
-    /// The longest life that needs no explanation.
+    /// The longest lifetime without a warning.
     pub const fn longest_life(self) -> Duration {
         Duration::from_secs(match self {
             Self::Access => 15 * 60,
@@ -47,44 +48,44 @@ impl Kind {
     }
 }
 
-/// Where true time lies: measured, with its bound.
+/// Measured true time, with its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Truth {
-    /// The middle of it.
+    /// The middle of the interval.
     pub at: Wall,
     /// True time is inside `at` ± `bound`.
     pub bound: Bound,
 }
 
-/// By which clocks a token is judged.
+/// The clocks by which a token is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Now {
-    /// This machine's, and true time at the same instant when it was measured.
+    /// This machine's clock, and true time at the same instant if it was measured.
     Here {
-        /// What this machine's clock reads.
+        /// The reading of this machine's clock.
         clock: Wall,
-        /// True time.
+        /// True time; `None` when it was not measured.
         truth: Option<Truth>,
     },
-    /// A time that somebody gave: no clock was read.
+    /// A time from the command line: no clock was read.
     Given(Wall),
 }
 
-/// What is asked about a token.
+/// How a token is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// By which clocks.
+    /// The clocks.
     pub now: Now,
-    /// How far a verifier's clock may be off from the issuer's before it refuses.
+    /// How far a verifier's clock may be off from the issuer's before it rejects the token.
     pub leeway: Duration,
-    /// What the token is for.
+    /// The purpose of the token.
     pub kind: Kind,
-    /// From this offset on the machine's clock is a finding of its own.
+    /// Above this offset, this machine's clock is a finding of its own.
     pub threshold: Duration,
 }
 
 impl Truth {
-    /// Has `edge` been reached? `None` when the bound leaves it open.
+    /// Has `edge` been reached? `None` when it lies inside the bound.
     pub(super) fn has_reached(&self, edge: NumericDate) -> Option<bool> {
         let (at, bound) = (NumericDate::from(self.at), self.bound.as_duration());
         match (at.minus(bound) >= edge, at.plus(bound) >= edge) {
@@ -96,14 +97,14 @@ impl Truth {
 }
 
 impl Now {
-    /// What a verifier on this machine goes by.
+    /// The time by which a verifier on this machine judges.
     pub fn here(&self) -> NumericDate {
         match self {
             Self::Here { clock, .. } | Self::Given(clock) => NumericDate::from(*clock),
         }
     }
 
-    /// True time, when it was measured.
+    /// True time; `None` when it was not measured.
     pub const fn truth(&self) -> Option<Truth> {
         match self {
             Self::Here { truth, .. } => *truth,
@@ -111,12 +112,13 @@ impl Now {
         }
     }
 
-    /// The best that is known of the time.
+    /// True time if it was measured, otherwise this machine's clock or the given time.
     pub(super) fn best(&self) -> NumericDate {
         self.truth().map_or_else(|| self.here(), |truth| NumericDate::from(truth.at))
     }
 }
 
+/// The leeway in nanoseconds.
 pub(super) fn leeway_nanos(question: &Question) -> i128 {
     i128::try_from(question.leeway.as_nanos()).unwrap_or(i128::MAX)
 }

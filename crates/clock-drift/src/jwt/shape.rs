@@ -1,4 +1,4 @@
-//! What can be told from the claims themselves: how they are written, whether they fit each other, and local times.
+//! Findings that need only the claims: how they are written, whether they fit each other, and local times.
 
 use super::claims::{Claims, Name, TimeValue};
 use super::date::{NumericDate, span};
@@ -8,15 +8,16 @@ use super::token::Token;
 
 const HALF_HOUR: i128 = 1_800 * SECOND;
 /// Time zones reach from UTC-12 to UTC+14.
-const HALF_HOURS: std::ops::RangeInclusive<i128> = 1..=28;
-/// So far from a whole half hour a shift still is one: a token is not looked at in the second it is made.
+const ZONE_HALF_HOURS: std::ops::RangeInclusive<i128> = 1..=28;
+/// A shift may be so far from a whole half hour: a token is not judged in the second in which it is issued.
 const ZONE_TOLERANCE: i128 = 60 * SECOND;
-/// From here on (seconds) a time is taken for milliseconds: 1973 in those, the year 5138 in seconds.
-const MILLISECONDS: i128 = 100_000_000_000;
-/// So many names that come twice are told.
-const TOLD: usize = 5;
+/// From this number on a time is read as milliseconds: it is the year 1973 in milliseconds, the year 5138 in
+/// seconds.
+const MILLISECONDS_FROM: i128 = 100_000_000_000;
+/// At most so many names that occur twice are listed.
+const DUPLICATES_LISTED_MAX: usize = 5;
 
-/// How the claims are written.
+/// Findings about how the claims are written.
 pub(super) fn form(token: &Token, find: &mut impl FnMut(Id, String)) {
     let claims = &token.claims;
     for (name, claim) in &claims.times {
@@ -41,7 +42,7 @@ pub(super) fn form(token: &Token, find: &mut impl FnMut(Id, String)) {
                         Id::NotInSeconds,
                         format!("{name} is {written}: {meant} in {unit}, {} in seconds", date.in_words()),
                     );
-                } else if date.second() >= MILLISECONDS {
+                } else if date.second() >= MILLISECONDS_FROM {
                     find(Id::HugeTime, format!("{name} is {written}: {}", date.in_words()));
                 }
             }
@@ -55,14 +56,15 @@ pub(super) fn form(token: &Token, find: &mut impl FnMut(Id, String)) {
     }
     for (place, names) in [("claims", &claims.duplicates), ("header", &token.duplicate_header)] {
         if !names.is_empty() {
-            let told: Vec<String> = names.iter().take(TOLD).map(|name| format!("{name:?}")).collect();
-            let rest = names.len().saturating_sub(TOLD);
+            let listed: Vec<String> =
+                names.iter().take(DUPLICATES_LISTED_MAX).map(|name| format!("{name:?}")).collect();
+            let rest = names.len().saturating_sub(DUPLICATES_LISTED_MAX);
             let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
             find(
                 Id::DuplicateClaim,
                 format!(
                     "twice or more in the {place}: {}{more}; the last one is judged here",
-                    told.join(", ")
+                    listed.join(", ")
                 ),
             );
         }
@@ -72,22 +74,23 @@ pub(super) fn form(token: &Token, find: &mut impl FnMut(Id, String)) {
     }
 }
 
-/// The unit that a number is in if it is plainly not in seconds, and its nanoseconds when read so.
+/// The unit of a number that is too large for seconds, and its nanoseconds when it is read in that unit.
 pub(super) fn unit(date: NumericDate) -> Option<(&'static str, i128)> {
     let seconds = date.second();
     let units = [("milliseconds", 1_000), ("microseconds", 1_000_000), ("nanoseconds", 1_000_000_000)];
-    // Each unit's numbers begin where those of the one before end.
-    let ends = units.map(|(_, per_second)| MILLISECONDS * per_second);
-    let found = units.iter().zip(ends).find(|(_, end)| seconds < *end).filter(|_| seconds >= MILLISECONDS);
+    // The numbers of each unit begin where those of the unit before end.
+    let ends = units.map(|(_, per_second)| MILLISECONDS_FROM * per_second);
+    let found =
+        units.iter().zip(ends).find(|(_, end)| seconds < *end).filter(|_| seconds >= MILLISECONDS_FROM);
     found.map(|((unit, per_second), _)| (*unit, date.as_nanos() / per_second))
 }
 
-/// The date of a claim that is in seconds, as far as one can see.
+/// The date of a claim whose number can be seconds.
 fn plausible(claims: &Claims, name: Name) -> Option<NumericDate> {
-    claims.date(name).filter(|date| date.second() < MILLISECONDS)
+    claims.date(name).filter(|date| date.second() < MILLISECONDS_FROM)
 }
 
-/// Whether the claims fit each other, and how long the token lives.
+/// Findings about the order of the claims, and about the lifetime of the token.
 pub(super) fn span_of_life(claims: &Claims, question: &Question, find: &mut impl FnMut(Id, String)) {
     let [iat, nbf, exp] = Name::ALL.map(|name| plausible(claims, name));
     let Some(exp) = exp else { return };
@@ -106,7 +109,7 @@ pub(super) fn span_of_life(claims: &Claims, question: &Question, find: &mut impl
     let (start, since) = match (iat, nbf) {
         (Some(iat), _) => (iat, "from iat to exp"),
         (None, Some(nbf)) => (nbf, "from nbf to exp"),
-        (None, None) => (question.now.best(), "from now on alone"),
+        (None, None) => (question.now.best(), "from now"),
     };
     let (life, longest) = (exp.since(start), question.kind.longest_life());
     if life > i128::try_from(longest.as_nanos()).unwrap_or(i128::MAX) {
@@ -114,12 +117,12 @@ pub(super) fn span_of_life(claims: &Claims, question: &Question, find: &mut impl
         let longest = humantime::format_duration(longest);
         find(
             Id::LifetimeTooLong,
-            format!("it lives for {life} ({since}), taken for {kind}, whose limit is {longest}"),
+            format!("its lifetime is {life} ({since}); the limit for {kind} is {longest}"),
         );
     }
 }
 
-/// Signs of a local time that was taken for UTC.
+/// The message if a time, or this machine's clock, looks like a local time that was read as UTC.
 pub(super) fn zone_shift(claims: &Claims, question: &Question) -> Option<String> {
     let now = question.now.best();
     if let Some(truth) = question.now.truth() {
@@ -148,11 +151,11 @@ pub(super) fn zone_shift(claims: &Claims, question: &Question) -> Option<String>
     })
 }
 
-/// A shift of whole half hours as a time zone makes it, in words.
+/// A shift of whole half hours, within [`ZONE_TOLERANCE`], as text; `None` for any other shift.
 fn half_hours(nanos: i128) -> Option<String> {
     let size = nanos.saturating_abs();
     let count = (size + HALF_HOUR / 2) / HALF_HOUR;
-    let is_one = HALF_HOURS.contains(&count) && (size - count * HALF_HOUR).abs() <= ZONE_TOLERANCE;
+    let is_one = ZONE_HALF_HOURS.contains(&count) && (size - count * HALF_HOUR).abs() <= ZONE_TOLERANCE;
     is_one.then(|| match (count / 2, count % 2) {
         (0, _) => "half an hour".to_owned(),
         (1, 0) => "1 hour".to_owned(),

@@ -1,4 +1,4 @@
-//! Every finding at its edges: one nanosecond on this side, one on the other.
+//! Every finding at its limits: one nanosecond on either side.
 
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ fn token(claims: &str) -> Token {
     Token::read(token.as_bytes()).unwrap_or_else(|e| panic!("{claims}: {e}"))
 }
 
-/// So many nanoseconds after [`NOW`].
+/// The time so many nanoseconds after [`NOW`].
 fn wall(nanos: i64) -> Wall {
     Wall::from_nanos(NOW * SECOND + nanos)
 }
 
-fn ask(claims: &str, now: Now, leeway: i64, kind: Kind) -> Vec<Finding> {
+fn judged(claims: &str, now: Now, leeway: i64, kind: Kind) -> Vec<Finding> {
     let leeway = Duration::from_nanos(leeway.unsigned_abs());
     judge(&token(claims), &Question { now, leeway, kind, threshold: THRESHOLD })
 }
@@ -37,15 +37,16 @@ fn ids(findings: &[Finding]) -> Vec<Id> {
     findings.iter().map(|f| f.id).collect()
 }
 
-/// What is found so many nanoseconds after [`NOW`], with so many of leeway.
+/// The findings so many nanoseconds after [`NOW`], with so many of leeway.
 fn found(claims: &str, nanos: i64, leeway: i64) -> Vec<Id> {
-    ids(&ask(claims, Now::Given(wall(nanos)), leeway, Kind::Access))
+    ids(&judged(claims, Now::Given(wall(nanos)), leeway, Kind::Access))
 }
 
-/// What is found with this machine's clock at `here` and true time at `truth` ± `bound`, all in nanoseconds from [`NOW`].
+/// The findings with this machine's clock at `here` and true time at `truth` ± `bound`, all in nanoseconds
+/// from [`NOW`].
 fn found_truly(claims: &str, here: i64, truth: i64, bound: i64) -> Vec<Finding> {
     let truth = Truth { at: wall(truth), bound: Bound::from_nanos(bound) };
-    ask(claims, Now::Here { clock: wall(here), truth: Some(truth) }, 0, Kind::Access)
+    judged(claims, Now::Here { clock: wall(here), truth: Some(truth) }, 0, Kind::Access)
 }
 
 /// `iat` a minute before [`NOW`], `exp` at it.
@@ -54,14 +55,14 @@ fn expires_at_now() -> String {
 }
 
 #[test]
-fn a_sound_token_has_no_findings() {
+fn valid_tokens_have_no_findings() {
     let claims = format!(r#""iat":{NOW},"nbf":{NOW},"exp":{}"#, NOW + 300);
     assert_eq!(found(&claims, 0, 0), []);
     assert_eq!(found(&claims, 0, 120 * SECOND), []);
 }
 
 #[test]
-fn exp_itself_is_too_late_and_leeway_moves_it() {
+fn exp_has_passed_at_exp_itself_and_leeway_moves_it() {
     let claims = expires_at_now();
     assert_eq!(found(&claims, -1, 0), []);
     assert_eq!(found(&claims, 0, 0), [Id::Expired, Id::ExpiresThisSecond]);
@@ -72,23 +73,23 @@ fn exp_itself_is_too_late_and_leeway_moves_it() {
 }
 
 #[test]
-fn the_second_in_which_it_ends_is_told_as_a_whole() {
+fn expires_this_second_covers_the_whole_second_of_exp() {
     let claims = expires_at_now();
-    for (nanos, is_told) in [(-1, false), (0, true), (SECOND - 1, true), (SECOND, false)] {
-        assert_eq!(found(&claims, nanos, 0).contains(&Id::ExpiresThisSecond), is_told, "{nanos}");
+    for (nanos, is_found) in [(-1, false), (0, true), (SECOND - 1, true), (SECOND, false)] {
+        assert_eq!(found(&claims, nanos, 0).contains(&Id::ExpiresThisSecond), is_found, "{nanos}");
         assert_eq!(
             found(&claims, nanos + 5 * SECOND, 5 * SECOND).contains(&Id::ExpiresThisSecond),
-            is_told,
+            is_found,
             "{nanos}"
         );
     }
-    // Still valid, and some verifiers that cut off the fraction say that it is not.
+    // Still valid, but verifiers that cut off the fraction reject it.
     let claims = format!(r#""iat":{},"exp":{NOW}.75"#, NOW - 60);
     assert_eq!(found(&claims, SECOND / 2, 0), [Id::ExpiresThisSecond, Id::FractionalTime]);
 }
 
 #[test]
-fn nbf_itself_is_early_enough_and_leeway_moves_it() {
+fn nbf_is_reached_at_nbf_itself_and_leeway_moves_it() {
     let claims = format!(r#""iat":{},"nbf":{NOW},"exp":{}"#, NOW - 60, NOW + 300);
     assert_eq!(found(&claims, 0, 0), []);
     assert_eq!(found(&claims, -1, 0), [Id::NotYetValid]);
@@ -98,7 +99,7 @@ fn nbf_itself_is_early_enough_and_leeway_moves_it() {
 }
 
 #[test]
-fn iat_in_the_future_is_suspicious_and_leeway_moves_it() {
+fn iat_in_the_future_is_a_finding_and_leeway_moves_it() {
     let claims = format!(r#""iat":{NOW},"exp":{}"#, NOW + 300);
     assert_eq!(found(&claims, 0, 0), []);
     assert_eq!(found(&claims, -1, 0), [Id::IssuedInFuture]);
@@ -107,12 +108,12 @@ fn iat_in_the_future_is_suspicious_and_leeway_moves_it() {
 }
 
 #[test]
-fn true_time_is_called_upon_only_where_its_bound_allows() {
+fn findings_by_true_time_require_that_its_bound_excludes_the_limit() {
     let (ms, bound) = (1_000_000, 2_000_000);
     let expires = expires_at_now();
     let begins = format!(r#""iat":{},"nbf":{NOW},"exp":{}"#, NOW - 60, NOW + 300);
     let issued = format!(r#""iat":{NOW},"exp":{}"#, NOW + 300);
-    // This clock, true time, what is found; the limit is at 0 for all of them.
+    // This clock, true time, finding; the limit is at 0 for all of them.
     for (claims, here, truth, id) in [
         (&expires, 3 * SECOND, -bound - 1, Id::ExpiredByThisClock),
         (&expires, 3 * SECOND, -bound, Id::Expired),
@@ -142,7 +143,7 @@ fn true_time_is_called_upon_only_where_its_bound_allows() {
 }
 
 #[test]
-fn a_clock_measured_as_off_is_a_finding_whatever_the_age_of_the_token() {
+fn clocks_over_the_threshold_are_a_finding_at_any_age_of_the_token() {
     let ms = 1_000_000;
     let both = format!(r#""iat":{},"nbf":{},"exp":{}"#, NOW - 600, NOW - 600, NOW + 300);
     let without_nbf = format!(r#""iat":{},"exp":{}"#, NOW - 600, NOW + 300);
@@ -180,9 +181,9 @@ fn a_clock_measured_as_off_is_a_finding_whatever_the_age_of_the_token() {
 }
 
 #[test]
-fn a_clock_that_was_not_measured_well_is_never_an_all_clear() {
+fn unmeasured_clocks_never_give_the_verdict_valid() {
     let claims = format!(r#""iat":{},"exp":{}"#, NOW - 60, NOW + 300);
-    let unmeasured = ask(&claims, Now::Here { clock: wall(0), truth: None }, 0, Kind::Access);
+    let unmeasured = judged(&claims, Now::Here { clock: wall(0), truth: None }, 0, Kind::Access);
     assert_eq!(ids(&unmeasured), [Id::TrueTimeNotMeasured]);
     assert_eq!(Verdict::of(&unmeasured), Verdict::ValidByThisClock);
     let ms = 1_000_000;
@@ -190,11 +191,11 @@ fn a_clock_that_was_not_measured_well_is_never_an_all_clear() {
     let wide = found_truly(&claims, 0, 0, 100 * ms + 1);
     assert_eq!(Verdict::of(&wide), Verdict::ValidByThisClock, "a bound over the threshold hides a drift");
     assert_eq!(wide[0].message, "this machine's clock was measured to ±100 ms only");
-    assert_eq!(Verdict::of(&ask(&claims, Now::Given(wall(0)), 0, Kind::Access)), Verdict::Valid);
+    assert_eq!(Verdict::of(&judged(&claims, Now::Given(wall(0)), 0, Kind::Access)), Verdict::Valid);
 }
 
 #[test]
-fn a_time_is_told_by_both_clocks_and_says_which_is_wrong() {
+fn times_are_written_by_both_clocks_with_the_wrong_one_named() {
     let now = |here, truth, bound| Now::Here {
         clock: wall(here),
         truth: Some(Truth { at: wall(truth), bound: Bound::from_nanos(bound) }),
@@ -222,8 +223,9 @@ fn a_time_is_told_by_both_clocks_and_says_which_is_wrong() {
 }
 
 #[test]
-fn the_leeway_that_would_help_is_told() {
-    let told = |claims: &str, nanos| ask(claims, Now::Given(wall(nanos)), 0, Kind::Access)[0].message.clone();
+fn messages_name_the_leeway_that_would_suffice() {
+    let message =
+        |claims: &str, nanos| judged(claims, Now::Given(wall(nanos)), 0, Kind::Access)[0].message.clone();
     let expires = expires_at_now();
     for (nanos, words) in [
         (0, "; 1 s of leeway would let it pass"),
@@ -232,7 +234,7 @@ fn the_leeway_that_would_help_is_told() {
         (120 * SECOND - 1, "; 120 s of leeway"),
         (120 * SECOND, "; no leeway that is meant for clocks (120 s at most)"),
     ] {
-        assert!(told(&expires, nanos).contains(words), "{nanos}: {}", told(&expires, nanos));
+        assert!(message(&expires, nanos).contains(words), "{nanos}: {}", message(&expires, nanos));
     }
     let begins = format!(r#""nbf":{NOW},"exp":{}"#, NOW + 300);
     for (nanos, words) in [
@@ -242,19 +244,19 @@ fn the_leeway_that_would_help_is_told() {
         (-120 * SECOND, "; 120 s of"),
         (-120 * SECOND - 1, "; no leeway"),
     ] {
-        assert!(told(&begins, nanos).contains(words), "{nanos}: {}", told(&begins, nanos));
+        assert!(message(&begins, nanos).contains(words), "{nanos}: {}", message(&begins, nanos));
     }
 }
 
 #[test]
-fn what_is_missing_is_told() {
+fn missing_exp_and_iat_are_findings() {
     assert_eq!(found(&format!(r#""iat":{NOW}"#), 0, 0), [Id::MissingExp]);
     assert_eq!(found(&format!(r#""exp":{}"#, NOW + 300), 0, 0), [Id::MissingIat]);
     assert_eq!(found("", 0, 0), [Id::MissingExp, Id::MissingIat]);
 }
 
 #[test]
-fn other_units_are_known_by_their_size() {
+fn units_other_than_seconds_are_recognised_by_size() {
     let of_exp = |exp: &str| found(&format!(r#""iat":{NOW},"exp":{exp}"#), 0, 0);
     assert_eq!(of_exp("99999999999"), [Id::LifetimeTooLong]);
     for exp in
@@ -265,7 +267,9 @@ fn other_units_are_known_by_their_size() {
     assert_eq!(of_exp("100000000000000000000"), [Id::HugeTime]);
     assert_eq!(of_exp("1e999"), [Id::HugeTime, Id::FractionalTime]);
     let message = |exp: &str| {
-        ask(&format!(r#""iat":{NOW},"exp":{exp}"#), Now::Given(wall(0)), 0, Kind::Access)[0].message.clone()
+        judged(&format!(r#""iat":{NOW},"exp":{exp}"#), Now::Given(wall(0)), 0, Kind::Access)[0]
+            .message
+            .clone()
     };
     assert_eq!(
         message("1795341900250"),
@@ -273,7 +277,7 @@ fn other_units_are_known_by_their_size() {
     );
     assert!(message("1795341900250000").contains("2026-11-22T10:05:00.25Z in microseconds"));
     assert!(message("1795341900250000000").contains("2026-11-22T10:05:00.25Z in nanoseconds"));
-    // Such an iat lies far ahead, and that is no second finding; such an nbf never comes.
+    // Such an iat lies far ahead, which is not a second finding; such an nbf is never reached.
     assert_eq!(found(&format!(r#""iat":{NOW}000,"exp":{}"#, NOW + 300), 0, 0), [Id::NotInSeconds]);
     assert_eq!(
         found(&format!(r#""iat":{NOW},"nbf":{NOW}000,"exp":{}"#, NOW + 300), 0, 0),
@@ -282,7 +286,7 @@ fn other_units_are_known_by_their_size() {
 }
 
 #[test]
-fn numbers_that_verifiers_stumble_over_are_told() {
+fn negative_fractional_and_exponent_numbers_are_findings() {
     let of_iat = |iat: &str| found(&format!(r#""iat":{iat},"nbf":{NOW},"exp":{}"#, NOW + 300), 0, 0);
     assert_eq!(of_iat("0"), [Id::LifetimeTooLong]);
     assert_eq!(of_iat("-0"), [Id::LifetimeTooLong]);
@@ -293,7 +297,7 @@ fn numbers_that_verifiers_stumble_over_are_told() {
 }
 
 #[test]
-fn what_is_no_number_is_an_error_that_says_what_it_is() {
+fn times_that_are_not_numbers_are_errors_that_name_their_type() {
     for (value, id, words) in [
         (
             r#""1795341900""#,
@@ -308,28 +312,28 @@ fn what_is_no_number_is_an_error_that_says_what_it_is() {
         ("[1]", Id::NonNumericTime, "exp is an array"),
         ("{}", Id::NonNumericTime, "exp is an object"),
     ] {
-        let findings = ask(&format!(r#""iat":{NOW},"exp":{value}"#), Now::Given(wall(0)), 0, Kind::Access);
+        let findings = judged(&format!(r#""iat":{NOW},"exp":{value}"#), Now::Given(wall(0)), 0, Kind::Access);
         assert_eq!(ids(&findings), [id], "{value}");
         assert!(findings[0].message.contains(words), "{}", findings[0].message);
     }
 }
 
 #[test]
-fn a_name_that_comes_twice_is_told_however_it_is_spelt() {
+fn duplicate_names_are_findings_in_any_spelling() {
     let twice = format!(r#""iat":{NOW},"exp":1,"\u0065xp":{}"#, NOW + 300);
-    let findings = ask(&twice, Now::Given(wall(0)), 0, Kind::Access);
+    let findings = judged(&twice, Now::Given(wall(0)), 0, Kind::Access);
     assert_eq!(ids(&findings), [Id::DuplicateClaim], "the last one is judged");
     assert!(findings[0].message.contains("claims: \"exp\"; the last"), "{}", findings[0].message);
     let names = (0..7).map(|n| format!(r#","n{n}":0,"n{n}":0"#)).collect::<Vec<_>>().concat();
     let findings =
-        ask(&format!(r#""iat":{NOW},"exp":{}{names}"#, NOW + 300), Now::Given(wall(0)), 0, Kind::Access);
+        judged(&format!(r#""iat":{NOW},"exp":{}{names}"#, NOW + 300), Now::Given(wall(0)), 0, Kind::Access);
     assert!(findings[0].message.contains("\"n4\" and 2 more"), "{}", findings[0].message);
-    // Only the top level counts: what is nested is somebody else's.
+    // Only the top level counts: nested members are not registered claims.
     assert_eq!(found(&format!(r#""iat":{NOW},"exp":{},"a":{{"exp":1,"exp":2}}"#, NOW + 300), 0, 0), []);
 }
 
 #[test]
-fn claims_that_contradict_each_other_are_told() {
+fn exp_at_or_before_nbf_or_iat_is_a_finding() {
     let of = |iat: i64, nbf: i64, exp: &str| found(&format!(r#""iat":{iat},"nbf":{nbf},"exp":{exp}"#), 0, 0);
     let now = NOW.to_string();
     assert_eq!(of(NOW - 60, NOW, &now), [Id::Expired, Id::ExpiresThisSecond, Id::ExpBeforeNbf]);
@@ -339,10 +343,10 @@ fn claims_that_contradict_each_other_are_told() {
 }
 
 #[test]
-fn the_life_of_a_token_is_measured_by_its_kind() {
+fn lifetime_limit_depends_on_the_kind_of_token() {
     for (kind, seconds) in [(Kind::Access, 900), (Kind::Id, 3_600), (Kind::Refresh, 30 * 86_400)] {
         let now = Now::Given(wall(0));
-        let of = |claims: String| ids(&ask(&claims, now, 0, kind));
+        let of = |claims: String| ids(&judged(&claims, now, 0, kind));
         let end = NOW + seconds;
         assert_eq!(of(format!(r#""iat":{NOW},"exp":{end}"#)), []);
         assert_eq!(
@@ -356,13 +360,13 @@ fn the_life_of_a_token_is_measured_by_its_kind() {
         assert_eq!(
             of(format!(r#""exp":{}"#, end + 1)),
             [Id::LifetimeTooLong, Id::MissingIat],
-            "from now on alone"
+            "counted from now"
         );
     }
 }
 
 #[test]
-fn whole_and_half_hours_look_like_a_time_zone() {
+fn shifts_by_whole_and_half_hours_look_like_a_time_zone() {
     let is_shift = |claims: String, leeway| found(&claims, 0, leeway).contains(&Id::TimeZoneShift);
     let ahead =
         |seconds: i64| is_shift(format!(r#""iat":{},"exp":{}"#, NOW + seconds, NOW + seconds + 300), 0);
@@ -371,14 +375,14 @@ fn whole_and_half_hours_look_like_a_time_zone() {
     assert!(fresh.iter().all(|s| !ahead(*s)) && shifted.iter().all(|s| ahead(*s)));
     let ago = |seconds: i64| is_shift(format!(r#""iat":{},"exp":{}"#, NOW - seconds, NOW - seconds + 300), 0);
     assert!(fresh.iter().all(|s| !ago(*s)) && shifted.iter().all(|s| ago(*s)));
-    // An hour old and still valid is an hour old, and no more.
+    // A token that is an hour old and still valid shows no shift.
     assert!(!is_shift(format!(r#""iat":{},"exp":{}"#, NOW - 3_600, NOW + 300), 0));
     assert!(is_shift(format!(r#""nbf":{},"exp":{}"#, NOW + 3_600, NOW + 3_900), 0), "nbf does without iat");
     assert!(!is_shift(format!(r#""iat":{}000,"exp":{}"#, NOW + 3_600, NOW + 3_900), 0), "not in seconds");
 }
 
 #[test]
-fn a_clock_that_is_off_by_a_time_zone_is_told_once() {
+fn clocks_off_by_a_time_zone_are_reported_once() {
     let claims = format!(r#""iat":{NOW},"exp":{}"#, NOW + 300);
     let hour = 3_600 * SECOND;
     for (here, words) in [
@@ -397,15 +401,15 @@ fn a_clock_that_is_off_by_a_time_zone_is_told_once() {
 }
 
 #[test]
-fn a_leeway_is_too_wide_beyond_two_minutes() {
+fn leeway_over_two_minutes_is_a_finding() {
     let claims = format!(r#""iat":{NOW},"exp":{}"#, NOW + 300);
     assert_eq!(found(&claims, 0, 120 * SECOND), []);
     assert_eq!(found(&claims, 0, 120 * SECOND + 1), [Id::LeewayTooWide]);
 }
 
 #[test]
-fn an_error_goes_before_a_warning_and_that_before_a_note() {
-    let findings = ask(r#""nbf":0,"exp":-1.5"#, Now::Given(wall(0)), 121 * SECOND, Kind::Access);
+fn findings_are_sorted_by_severity() {
+    let findings = judged(r#""nbf":0,"exp":-1.5"#, Now::Given(wall(0)), 121 * SECOND, Kind::Access);
     let severities: Vec<_> = findings.iter().map(|f| f.id.severity()).collect();
     assert!(
         severities.is_sorted_by(|a, b| a >= b) && severities.first() != severities.last(),
@@ -415,7 +419,7 @@ fn an_error_goes_before_a_warning_and_that_before_a_note() {
 }
 
 #[test]
-fn every_finding_is_found_somewhere_in_these_tests() {
+fn every_finding_occurs_in_these_tests() {
     let source = include_str!("tests.rs");
     for id in Id::ALL.iter().filter(|id| **id != Id::LooseBase64) {
         assert!(source.contains(&format!("Id::{id:?}")), "{id:?}");
@@ -424,17 +428,17 @@ fn every_finding_is_found_somewhere_in_these_tests() {
 
 proptest! {
     #[test]
-    fn the_leeway_that_is_told_passes_and_one_second_less_does_not(late in 0..120 * SECOND, is_exp: bool) {
+    fn named_leeway_suffices_and_one_second_less_does_not(late in 0..120 * SECOND, is_exp: bool) {
         let claims = if is_exp { expires_at_now() } else { format!(r#""nbf":{NOW},"exp":{}"#, NOW + 900) };
         let (nanos, error) = if is_exp { (late, Id::Expired) } else { (-late - 1, Id::NotYetValid) };
-        let message = ask(&claims, Now::Given(wall(nanos)), 0, Kind::Access)[0].message.clone();
-        let told: i64 = message.split("; ").nth(1).and_then(|m| m.split(' ').next()?.parse().ok()).unwrap();
-        prop_assert!(!found(&claims, nanos, told * SECOND).contains(&error), "{}", message);
-        prop_assert!(found(&claims, nanos, (told - 1) * SECOND).contains(&error), "{}", message);
+        let message = judged(&claims, Now::Given(wall(nanos)), 0, Kind::Access)[0].message.clone();
+        let named: i64 = message.split("; ").nth(1).and_then(|m| m.split(' ').next()?.parse().ok()).unwrap();
+        prop_assert!(!found(&claims, nanos, named * SECOND).contains(&error), "{}", message);
+        prop_assert!(found(&claims, nanos, (named - 1) * SECOND).contains(&error), "{}", message);
     }
 
     #[test]
-    fn no_more_is_claimed_than_was_measured(
+    fn findings_by_true_time_hold_everywhere_inside_the_bound(
         here in -10 * SECOND..10 * SECOND,
         truth in -10 * SECOND..10 * SECOND,
         bound in 0..5 * SECOND,
@@ -449,7 +453,7 @@ proptest! {
     }
 
     #[test]
-    fn any_claims_are_judged_without_a_panic(
+    fn judging_any_claims_never_panics(
         claims in prop::collection::vec(("(iat|nbf|exp|sub|\\\\u0065xp)", value()), 0..6),
         clocks: (i64, i64, i64),
         leeway: u64,
@@ -462,7 +466,7 @@ proptest! {
         let truth = Truth { at: clock.plus(Offset::from_nanos(clocks.1)), bound: Bound::from_nanos(clocks.2) };
         let now = if is_given { Now::Given(clock) } else { Now::Here { clock, truth: Some(truth) } };
         let findings = judge(&token, &Question { now, leeway: Duration::from_nanos(leeway), kind, threshold: THRESHOLD });
-        let is_there = |name: &str| claims.iter().any(|(theirs, _)| theirs.replace("\\u0065", "e") == name);
+        let is_there = |name: &str| claims.iter().any(|(written, _)| written.replace("\\u0065", "e") == name);
         let has = |id| findings.iter().any(|f| f.id == id);
         prop_assert_eq!(has(Id::MissingExp), !is_there("exp"));
         prop_assert_eq!(has(Id::MissingIat), !is_there("iat"));
@@ -470,7 +474,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_signed_is_read_again(iat: i64, exp: u64, fraction in 1_u32..1_000_000_000) {
+    fn signed_claims_are_read_back(iat: i64, exp: u64, fraction in 1_u32..1_000_000_000) {
         let token = token(&format!(r#""iat":{iat},"exp":{exp}.{fraction:09}"#));
         prop_assert_eq!(token.claims.date(Name::Iat).unwrap().as_nanos(), i128::from(iat) * i128::from(SECOND));
         prop_assert_eq!(token.claims.date(Name::Exp).unwrap().as_nanos(), i128::from(exp) * i128::from(SECOND) + i128::from(fraction));
@@ -478,7 +482,7 @@ proptest! {
     }
 }
 
-/// A JSON value of any kind, numbers above all.
+/// A JSON value of any type, mostly numbers.
 fn value() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<i64>().prop_map(|n| n.to_string()),

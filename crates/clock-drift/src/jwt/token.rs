@@ -1,68 +1,82 @@
 //! From bytes to header and claims: a JWS or an unsecured token in the compact form of RFC 7515 section 7.1.
 //!
-//! Nothing in here says what the token was: errors tell what is wrong with it, never what it holds.
+//! No error quotes the token: an error names what is wrong with it, never what it holds.
 
 use data_encoding::{BASE64URL_NOPAD, DecodeKind};
 
 use super::claims::{Claims, members, shown};
 
-/// The longest token that is read, in bytes. No server takes a header of this size.
-pub const LONGEST: usize = 64 * 1024;
+/// The longest token that is read, in bytes. No server accepts a header of this size.
+pub const TOKEN_BYTES_MAX: usize = 64 * 1024;
 
-/// What a token says, as far as it can be read without a key.
+/// The parts of a token that are judged or shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// The algorithm that the header names, fit to be shown.
+    /// The algorithm that the header names, escaped for a terminal.
     pub algorithm: String,
-    /// The type that the header names, fit to be shown.
+    /// The type that the header names, escaped for a terminal.
     pub kind: Option<String>,
-    /// The claims that are about time.
+    /// The claims about time.
     pub claims: Claims,
-    /// Names that the header has more than once, fit to be shown.
+    /// Names that occur more than once in the header, escaped for a terminal.
     pub duplicate_header: Vec<String>,
-    /// It says of itself that nobody signed it (RFC 7519 section 6).
+    /// The header declares that the token is not signed: `alg` is `none` (RFC 7519 section 6).
     pub is_unsecured: bool,
-    /// A part has padding, or the letters of plain base64.
+    /// A part has padding, or the characters `+` and `/` of plain base64.
     pub is_loosely_encoded: bool,
 }
 
-/// Why something is no token that can be read.
+/// Why a token cannot be read. No message quotes the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Nothing but white space.
     #[error("there is no token: nothing but white space")]
     Empty,
-    /// More than [`LONGEST`].
-    #[error("longer than {} KiB: no token is", LONGEST / 1024)]
+    /// More than [`TOKEN_BYTES_MAX`].
+    #[error("longer than {} KiB, the maximum", TOKEN_BYTES_MAX / 1024)]
     TooLong,
-    /// White space between two letters.
+    /// White space between two characters.
     #[error("there is white space inside: was a line broken while copying?")]
-    Broken,
-    /// A byte that no token has.
-    #[error("byte {0} is no letter of a token (A-Z, a-z, 0-9, '-', '_', '.')")]
-    Letter(usize),
-    /// Not three parts.
+    WhiteSpace,
+    /// A byte that does not occur in tokens; counted from 1.
+    #[error("byte {0} is not a character of a token (A-Z, a-z, 0-9, '-', '_', '.')")]
+    Character(usize),
+    /// Neither three parts nor five.
     #[error("a signed token has three parts with dots between, this has {0}: was it cut off while copying?")]
     Parts(usize),
-    /// A JWE.
+    /// A JWE (RFC 7516).
     #[error(
-        "an encrypted token (JWE, five parts): nobody without its key can read the claims, so nothing is known of its times"
+        "an encrypted token (JWE, five parts): its claims, and so its times, can only be read with its key"
     )]
     Encrypted,
-    /// A part that does not decode.
+    /// A part that is not base64url.
     #[error("the {part} is not base64url: {reason}")]
     Encoding {
         /// Which part.
         part: Part,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: EncodingError,
     },
-    /// A part that is no JSON object.
+    /// A part that is not a JSON object.
     #[error("the {0} is not a JSON object (in UTF-8, all of it)")]
     NotAnObject(Part),
     /// The header names no algorithm.
-    #[error("the header names no algorithm (\"alg\"): no verifier takes it")]
+    #[error("the header names no algorithm (\"alg\"): no verifier accepts it")]
     NoAlgorithm,
+}
+
+/// Why a part is not base64url.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodingError {
+    /// The length is impossible.
+    #[error("a letter is missing, as when it was cut off")]
+    Length,
+    /// `=` before the end.
+    #[error("there is padding in the middle")]
+    PaddingInside,
+    /// The last letter has bits that no byte uses.
+    #[error("its last letter cannot be right")]
+    LastLetter,
 }
 
 /// The parts of a token.
@@ -87,18 +101,19 @@ impl std::fmt::Display for Part {
 }
 
 impl Token {
-    /// Reads it; the signature is decoded, and not verified.
+    /// Reads a token; the signature is decoded, and not verified.
     ///
-    /// White space around it is taken off, and so is the name of the header it was sent in (`Authorization: Bearer`).
+    /// White space around the token is removed, and so is the header in which it was sent (`Authorization:
+    /// Bearer`).
     pub fn read(bytes: &[u8]) -> Result<Self, TokenError> {
-        if bytes.len() > LONGEST {
+        if bytes.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
         }
         let bare = bare(bytes);
         if bare.is_empty() {
             return Err(TokenError::Empty);
         }
-        check_letters(bare)?;
+        check_characters(bare)?;
         let parts: Vec<&[u8]> = bare.split(|b| *b == b'.').collect();
         let (header, payload, signature) = match parts.as_slice() {
             [header, payload, signature] => (header, payload, signature),
@@ -124,7 +139,7 @@ impl Token {
     }
 }
 
-/// Could this be a token, or the start of one? Whoever prints what was typed must not print that.
+/// Could this be a token, or the start of one? Such text must not be printed.
 pub fn looks_like_one(text: &str) -> bool {
     let first = bare(text.as_bytes()).split(|b| *b == b'.').next().unwrap_or_default();
     // Four letters are three bytes: enough to see the start of a JSON object, wherever the rest was cut off.
@@ -135,7 +150,7 @@ pub fn looks_like_one(text: &str) -> bool {
     })
 }
 
-/// Without white space around it and the words it was sent with.
+/// Without white space around the token, and without `Authorization:` and `Bearer`.
 fn bare(bytes: &[u8]) -> &[u8] {
     let mut bare = bytes.trim_ascii();
     for word in [&b"authorization:"[..], b"bearer"] {
@@ -148,16 +163,16 @@ fn bare(bytes: &[u8]) -> &[u8] {
     bare
 }
 
-fn check_letters(bare: &[u8]) -> Result<(), TokenError> {
-    let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"-_.+/=".contains(&b);
-    match bare.iter().position(|b| !is_letter(*b)) {
+fn check_characters(bare: &[u8]) -> Result<(), TokenError> {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.+/=".contains(&b);
+    match bare.iter().position(|b| !is_allowed(*b)) {
         None => Ok(()),
-        Some(at) if bare.get(at).is_some_and(u8::is_ascii_whitespace) => Err(TokenError::Broken),
-        Some(at) => Err(TokenError::Letter(at + 1)),
+        Some(at) if bare.get(at).is_some_and(u8::is_ascii_whitespace) => Err(TokenError::WhiteSpace),
+        Some(at) => Err(TokenError::Character(at + 1)),
     }
 }
 
-/// The bytes of one part, and whether it took some indulgence to read it.
+/// The bytes of one part, and whether it has padding or the characters of plain base64.
 fn decode(part: &[u8], which: Part) -> Result<(Vec<u8>, bool), TokenError> {
     let padding = part.iter().rev().take_while(|b| **b == b'=').count();
     let unpadded = part.get(..part.len() - padding).unwrap_or_default();
@@ -172,9 +187,9 @@ fn decode(part: &[u8], which: Part) -> Result<(Vec<u8>, bool), TokenError> {
         .collect();
     let bytes = BASE64URL_NOPAD.decode(&letters).map_err(|error| {
         let reason = match error.kind {
-            DecodeKind::Length => "a letter is missing, as when it was cut off",
-            DecodeKind::Symbol => "there is padding in the middle",
-            DecodeKind::Trailing | DecodeKind::Padding => "its last letter cannot be right",
+            DecodeKind::Length => EncodingError::Length,
+            DecodeKind::Symbol => EncodingError::PaddingInside,
+            DecodeKind::Trailing | DecodeKind::Padding => EncodingError::LastLetter,
         };
         TokenError::Encoding { part: which, reason }
     })?;
@@ -203,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_taken_as_people_copy_it() {
+    fn white_space_and_the_header_name_are_removed() {
         let bare = sign(r#"{"exp":1}"#);
         let plain = read(&bare).unwrap();
         assert_eq!(
@@ -222,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_told_without_quoting_it() {
+    fn unreadable_tokens_are_rejected_by_name() {
         let (header, claims) = (br#"{"alg":"none"}"#, b"{}");
         let bare = compact(header, claims);
         assert!(read(&bare).unwrap().is_unsecured);
@@ -236,12 +251,12 @@ mod tests {
             ("a.b.c.d".to_owned(), Err(TokenError::Parts(4))),
             ("a.b.c.d.e".to_owned(), Err(TokenError::Encrypted)),
             ("a.b.c.d.e.f".to_owned(), Err(TokenError::Parts(6))),
-            (bare.replace('.', ".\n"), Err(TokenError::Broken)),
-            ("ab{c}".to_owned(), Err(TokenError::Letter(3))),
-            ("ü.b.c".to_owned(), Err(TokenError::Letter(1))),
-            (format!("AA{bare}"), encoding(Part::Header, "a letter is missing, as when it was cut off")),
-            (format!("{bare}AB"), encoding(Part::Signature, "its last letter cannot be right")),
-            (bare.replacen('.', ".A=A", 1), encoding(Part::Payload, "there is padding in the middle")),
+            (bare.replace('.', ".\n"), Err(TokenError::WhiteSpace)),
+            ("ab{c}".to_owned(), Err(TokenError::Character(3))),
+            ("ü.b.c".to_owned(), Err(TokenError::Character(1))),
+            (format!("AA{bare}"), encoding(Part::Header, EncodingError::Length)),
+            (format!("{bare}AB"), encoding(Part::Signature, EncodingError::LastLetter)),
+            (bare.replacen('.', ".A=A", 1), encoding(Part::Payload, EncodingError::PaddingInside)),
             (compact(b"[]", claims), Err(TokenError::NotAnObject(Part::Header))),
             (compact(b"", claims), Err(TokenError::NotAnObject(Part::Header))),
             (compact(header, b"\"text\""), Err(TokenError::NotAnObject(Part::Payload))),
@@ -256,22 +271,22 @@ mod tests {
     }
 
     #[test]
-    fn its_length_is_bounded() {
+    fn tokens_over_64_kib_are_rejected() {
         let claims = |length: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(length));
-        let longest = (0..LONGEST)
+        let longest = (0..TOKEN_BYTES_MAX)
             .rev()
             .step_by(64)
             .map(claims)
             .map(|c| sign(&c))
-            .find(|t| t.len() <= LONGEST)
+            .find(|t| t.len() <= TOKEN_BYTES_MAX)
             .unwrap();
-        let whole = longest.clone() + &" ".repeat(LONGEST - longest.len());
-        assert!(whole.len() == LONGEST && read(&whole).is_ok());
+        let whole = longest.clone() + &" ".repeat(TOKEN_BYTES_MAX - longest.len());
+        assert!(whole.len() == TOKEN_BYTES_MAX && read(&whole).is_ok());
         assert_eq!(read(&format!("{whole} ")), Err(TokenError::TooLong));
     }
 
     #[test]
-    fn depth_costs_nothing() {
+    fn deeply_nested_claims_are_parsed_without_recursion() {
         let deep = format!(r#"{{"a":{}{},"exp":1}}"#, "[".repeat(20_000), "]".repeat(20_000));
         assert!(read(&sign(&deep)).is_ok());
         let open = format!(r#"{{"a":{}"#, "[".repeat(40_000));
@@ -279,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_and_plain_base64_are_read_and_told() {
+    fn padding_and_plain_base64_are_read_and_flagged() {
         let claims = br#"{"exp":1,"a":"~~~???>>>"}"#;
         let (header, strict) =
             (BASE64URL_NOPAD.encode(br#"{"alg":"HS256"}"#), BASE64URL_NOPAD.encode(claims));
@@ -298,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_header_says_is_fit_for_a_terminal() {
+    fn header_fields_are_escaped_for_a_terminal() {
         let header = "{\"alg\":\"\\u001b[2J\u{9b}\u{202e}x\",\"typ\":\"".to_owned()
             + &"y".repeat(100)
             + "\",\"alg2\":1,\"alg2\":2}";
@@ -309,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_known_by_its_first_letters() {
+    fn tokens_are_recognised_by_their_first_letters() {
         let token = sign("{}");
         for text in [&token[..], &token[..8], &token[..5], "ewogICJhbGciOiAi", "eyAi.x.y", "e30.."] {
             assert_eq!(looks_like_one(text), text != "e30..", "{text}");
@@ -321,13 +336,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
+        fn reading_any_bytes_never_panics(bytes: Vec<u8>) {
             let _ = Token::read(&bytes);
             let _ = looks_like_one(&String::from_utf8_lossy(&bytes));
         }
 
         #[test]
-        fn any_parts_are_read_without_a_panic(header: Vec<u8>, claims: Vec<u8>, signature in "[A-Za-z0-9+/_=-]{0,9}") {
+        fn reading_any_parts_never_panics(header: Vec<u8>, claims: Vec<u8>, signature in "[A-Za-z0-9+/_=-]{0,9}") {
             let _ = read(&(compact(&header, &claims) + &signature));
             let _ = read(&(compact(br#"{"alg":"x"}"#, &claims) + &signature));
         }

@@ -1,4 +1,5 @@
-//! Would a token issued on one Node verify on another, now? Never more is claimed than was measured.
+//! Would a token issued on one Node verify on another now? Every statement holds for all clocks within the
+//! bounds.
 
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use super::row::Row;
 use super::skew::{Fresh, Skew};
 use drift_core::time::{Offset, span_in_words};
 
-/// `kubectl clock-drift between A B`: sentences; `Err` says why nothing can be said.
+/// The output of `kubectl clock-drift between A B`; `Err` holds the output when one of the clocks was not
+/// measured recently.
 pub fn text(a: &Row, b: &Row, now: &Now) -> Result<String, String> {
-    let missing: Vec<String> = [a, b].into_iter().filter_map(|row| why_not(row, now)).collect();
+    let missing: Vec<String> = [a, b].into_iter().filter_map(|row| missing_measurement(row, now)).collect();
     let Some(skew) = Skew::between(a, b, now).filter(|_| missing.is_empty()) else {
-        return Err(format!("Nobody can say: {}.\n", missing.join("; ")));
+        return Err(format!("Cannot tell: {}.\n", missing.join("; ")));
     };
     let mut lines = vec![format!("{}; {}.", clock(a, now), clock(b, now)), apart(a, b, &skew), String::new()];
     lines.extend(one_way(a, b, &skew));
@@ -24,22 +26,22 @@ pub fn text(a: &Row, b: &Row, now: &Now) -> Result<String, String> {
     Ok(lines.join("\n") + "\n")
 }
 
-fn why_not(row: &Row, now: &Now) -> Option<String> {
+fn missing_measurement(row: &Row, now: &Now) -> Option<String> {
     let name = &row.name;
     match (row.current(now), row.measured(), row.observed(now)) {
         (Some(_), _, _) => None,
         (None, Some(_), Some(age)) => {
-            Some(format!("{name} was last measured {} ago, and much can happen since", age.in_words()))
+            Some(format!("{name} was last measured {} ago, which is too long ago", age.in_words()))
         }
         (None, Some(_), None) => Some(format!("when {name} was measured is not known")),
-        _ => Some(format!("{name} has no measured offset ({})", row.says.label())),
+        _ => Some(format!("{name} has no measured offset ({})", row.reported.label())),
     }
 }
 
+/// `NAME was 3.00 s behind (±2.0 ms), measured 59s ago`.
 fn clock(row: &Row, now: &Now) -> String {
-    let Some((offset, bound, age)) = row.current(now) else { return row.name.clone() };
-    let (offset, bound) = (offset.in_words(), bound.in_words());
-    format!("{} was {offset} (±{bound}), measured {} ago", row.name, age.in_words())
+    let Some((measured, age)) = row.current(now) else { return row.name.clone() };
+    format!("{} was {measured}, measured {} ago", row.name, age.in_words())
 }
 
 fn apart(a: &Row, b: &Row, skew: &Skew) -> String {
@@ -54,7 +56,7 @@ fn apart(a: &Row, b: &Row, skew: &Skew) -> String {
     )
 }
 
-/// A token that is issued here and verified there.
+/// What happens to a token that is issued on one Node and verified on the other.
 fn one_way(issuer: &Row, verifier: &Row, skew: &Skew) -> Vec<String> {
     let most_ahead = span_in_words(skew.most_ahead());
     let (issuer, verifier) = (&issuer.name, &verifier.name);
@@ -100,19 +102,19 @@ fn one_way(issuer: &Row, verifier: &Row, skew: &Skew) -> Vec<String> {
     .collect()
 }
 
-/// In either direction.
+/// The recommended leeway, for both directions.
 fn leeway(skew: &Skew) -> Vec<String> {
     let Leeway { seconds, is_too_little } = Leeway::covering(skew.ahead.magnitude(), skew.now);
     let mut lines = vec![if is_too_little {
         format!(
-            "Recommended leeway: {seconds} s, which is too little here; no verifier should allow more: mend the clock."
+            "Recommended leeway: {seconds} s, which is too little here; no verifier should allow more: fix the clock."
         )
     } else {
         format!("Recommended leeway: {seconds} s.")
     }];
     if skew.most_ahead().max(skew.most_behind()) < Duration::from_secs(1) {
         lines.push(
-            "Times in tokens are mostly whole seconds, cut off: so small a skew refuses some tokens, not all."
+            "Times in tokens are mostly whole seconds, cut off: with so small a skew, verifiers reject some tokens, not all."
                 .to_owned(),
         );
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::nodes::samples::{measured, node, now};
+use drift_core::time::Measurement;
 use proptest::prelude::*;
 
 fn of(a: &Row, b: &Row) -> String {
@@ -7,7 +8,7 @@ fn of(a: &Row, b: &Row) -> String {
 }
 
 #[test]
-fn a_node_that_is_behind_refuses_what_the_other_issues() {
+fn tokens_of_the_node_that_is_ahead_do_not_verify_at_once() {
     let (slow, right) =
         (measured("slow", "drifting", 3_000, 2, 59), measured("right", "in-sync", -12, 3, 119));
     assert_eq!(
@@ -30,7 +31,7 @@ fn a_node_that_is_behind_refuses_what_the_other_issues() {
 }
 
 #[test]
-fn what_the_bounds_leave_open_is_not_claimed() {
+fn statements_inside_the_bounds_are_conditional() {
     let (a, b) = (measured("a", "in-sync", 10, 2, 599), measured("b", "in-sync", 12, 3, 599));
     let text = of(&a, &b);
     assert!(text.contains("±5.0 ms when measured, ±245 ms with"), "200 ppm of 600 s, twice: {text}");
@@ -42,7 +43,7 @@ fn what_the_bounds_leave_open_is_not_claimed() {
 }
 
 #[test]
-fn less_than_a_second_ahead_is_hidden_by_whole_seconds_now_and_then() {
+fn skews_below_a_second_are_open_because_of_whole_seconds() {
     let fresh = |millis| {
         let (a, b) = (measured("a", "in-sync", 0, 1, 0), measured("b", "in-sync", millis, 1, 0));
         Skew::between(&a, &b, &now()).unwrap().fresh()
@@ -54,13 +55,13 @@ fn less_than_a_second_ahead_is_hidden_by_whole_seconds_now_and_then() {
 }
 
 #[test]
-fn no_leeway_is_recommended_that_would_be_a_hole() {
+fn recommended_leeway_is_at_most_30_s() {
     let (a, b) = (measured("a", "drifting", 40_000, 2, 0), measured("b", "in-sync", 0, 3, 0));
     assert!(of(&a, &b).contains("Recommended leeway: 30 s, which is too little here"));
 }
 
 #[test]
-fn without_a_recent_measurement_nobody_can_say() {
+fn nodes_without_a_recent_measurement_are_named() {
     let good = measured("good", "in-sync", 1, 1, 0);
     for (other, why) in [
         (node("x", &[]), "x has no measured offset (no-agent)"),
@@ -71,9 +72,9 @@ fn without_a_recent_measurement_nobody_can_say() {
             "when x was measured is not known",
         ),
     ] {
-        for said in [text(&good, &other, &now()), text(&other, &good, &now())] {
-            let said = said.unwrap_err();
-            assert!(said.starts_with(&format!("Nobody can say: {why}")), "{said}");
+        for output in [text(&good, &other, &now()), text(&other, &good, &now())] {
+            let output = output.unwrap_err();
+            assert!(output.starts_with(&format!("Cannot tell: {why}")), "{output}");
         }
     }
     let both = text(&node("x", &[]), &node("y", &[]), &now()).unwrap_err();
@@ -87,7 +88,7 @@ fn row() -> impl Strategy<Value = Row> {
 
 proptest! {
     #[test]
-    fn both_ways_are_mirrored(a in row(), b in row()) {
+    fn both_directions_mirror_each_other(a in row(), b in row()) {
         let (there, back) = (Skew::between(&a, &b, &now()).unwrap(), Skew::between(&b, &a, &now()).unwrap());
         prop_assert_eq!(there.ahead.as_nanos(), -back.ahead.as_nanos());
         prop_assert_eq!((there.measured, there.now), (back.measured, back.now));
@@ -95,15 +96,15 @@ proptest! {
         prop_assert_eq!(there.most_ahead(), back.most_behind());
     }
 
-    /// Whatever the clocks really are within what was measured and have done since at 200 ppm: what is claimed holds.
+    /// The clocks may be anywhere inside their bounds, and drift by up to 200 ppm since.
     #[test]
-    fn every_claim_holds_for_every_clock_within_the_bounds(
+    fn statements_hold_for_every_clock_within_the_bounds(
         a in row(), b in row(),
         parts in proptest::array::uniform2(-1.0f64..=1.0), drifts in proptest::array::uniform2(-0.000_2f64..=0.000_2),
     ) {
         let skew = Skew::between(&a, &b, &now()).unwrap();
         let truth = |row: &Row, part: f64, drift: f64| {
-            let (offset, bound, age) = row.current(&now()).unwrap();
+            let (Measurement { offset, bound }, age) = row.current(&now()).unwrap();
             offset.as_secs_f64() + bound.as_secs_f64() * part + f64::from(u32::try_from(age.as_secs()).unwrap()) * drift
         };
         // Both clocks at the moment the token is issued: node time is true time minus offset.

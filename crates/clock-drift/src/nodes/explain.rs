@@ -1,13 +1,14 @@
-//! `kubectl clock-drift explain NODE`: what, since when, why, what it does to tokens, and what to do.
+//! `kubectl clock-drift explain NODE`: state, since when, cause, effect on tokens, and what to do.
 
-use super::fleet::LEEWAY;
+use super::fleet::LEEWAY_LIMITS;
 use super::now::Now;
-use super::row::{Field, ReportedState, Row, escape_for_terminal};
+use super::row::{CELL_CHARS_MAX, Field, ReportedState, Row, escape_for_terminal};
+use super::skew::Skew;
 use drift_core::step::last_step::LastStep;
 use drift_core::time::{Measurement, Offset, span_in_words};
 use drift_core::verdict::State;
 
-/// Sentences under headings, for a Node that was read as a whole.
+/// The output, for a Node that was read with its conditions.
 pub fn text(row: &Row, now: &Now) -> String {
     let mut parts = vec![("What", what(row, now))];
     parts.extend(since(row, now).map(|text| ("Since", text)));
@@ -28,27 +29,27 @@ pub fn text(row: &Row, now: &Now) -> String {
 
 fn what(row: &Row, now: &Now) -> Vec<String> {
     let name = &row.name;
-    let mut lines = vec![match &row.says {
+    let mut lines = vec![match &row.reported {
         ReportedState::NoAgent => {
-            format!("No agent has ever written to {name}: nothing is known of its clock.")
+            format!("No agent has ever written to {name}: the state of its clock is not known.")
         }
         ReportedState::Unrecognised(text) if text.is_empty() => {
-            format!(
-                "{name} has annotations of the agent's, but not its verdict (drift-agent.io/clock-state)."
-            )
+            format!("{name} has annotations of the agent, but no state (drift-agent.io/clock-state).")
         }
         ReportedState::Unrecognised(text) => {
-            format!("{name} says \"{text}\" of its clock, which is no verdict of the agent's.")
-        }
-        ReportedState::State(State::Disagree) => {
-            format!("Nobody can say how {name}'s clock is: its time servers contradict each other.")
-        }
-        ReportedState::State(State::Disrupted) => {
             format!(
-                "{name} did not run all the time (paused, suspended, restored), and was not measured since."
+                "The annotation drift-agent.io/clock-state of {name} is \"{text}\", which the agent does not write."
             )
         }
-        ReportedState::State(State::Unknown) => format!("{name}'s clock is not known."),
+        ReportedState::State(State::Disagree) => {
+            format!("The state of {name}'s clock is not known: its time servers contradict each other.")
+        }
+        ReportedState::State(State::Disrupted) => {
+            format!("{name} was paused, suspended or restored, and its clock has not been measured since.")
+        }
+        ReportedState::State(State::Unknown) => {
+            format!("The state of {name}'s clock is not known: the agent has no recent measurement.")
+        }
         ReportedState::State(State::InSync) => format!("{name}'s clock was in sync{}.", figures(row)),
         ReportedState::State(State::Drifting) => format!("{name}'s clock is off{}.", figures(row)),
     }];
@@ -59,24 +60,22 @@ fn what(row: &Row, now: &Now) -> Vec<String> {
     }
     match row.observed(now) {
         Some(age) if row.is_stale(now) => {
-            lines.push(format!("That is stale: it was measured {} ago, and an agent writes every ten minutes.", age.in_words()));
+            lines.push(format!("This is stale: it was measured {} ago, and the agent writes every ten minutes.", age.in_words()));
         }
         Some(age) if age.is_future() => lines.push(format!(
-            "It was measured in the future ({}): the clock that ages are counted by is behind, or no agent wrote that.",
+            "It was measured in the future ({}): either the clock by which ages are counted is behind, or the agent did not write this.",
             age.in_words()
         )),
         Some(age) => lines.push(format!("Measured {} ago.", age.in_words())),
-        None if row.is_stale(now) => lines.push("Nobody can say when that was measured: take it as stale.".to_owned()),
+        None if row.is_stale(now) => lines.push("The time of the measurement is not known: treat it as stale.".to_owned()),
         None => {}
     }
     lines
 }
 
-/// `: 3.00 s behind (±2.0 ms)`.
+/// `: 3.00 s behind (±2.0 ms)`; empty without a measurement.
 fn figures(row: &Row) -> String {
-    row.measured().map_or_else(String::new, |Measurement { offset, bound }| {
-        format!(": {} (±{})", offset.in_words(), bound.in_words())
-    })
+    row.measured().map_or_else(String::new, |measured| format!(": {measured}"))
 }
 
 fn since(row: &Row, now: &Now) -> Option<Vec<String>> {
@@ -86,43 +85,48 @@ fn since(row: &Row, now: &Now) -> Option<Vec<String>> {
 
 fn why(row: &Row) -> Vec<String> {
     let mut lines: Vec<String> =
-        row.message.iter().map(|message| format!("The agent says: {message}")).collect();
+        row.message.iter().map(|message| format!("The agent reports: {message}")).collect();
     lines.extend(row.pools.as_deref().unwrap_or_default().split_ascii_whitespace().map(pool));
     if lines.is_empty() {
-        lines.push("The Node has no condition ClockDrift, and no pool is named.".to_owned());
+        lines.push("The Node has no condition ClockDrift, and no annotation that names pools.".to_owned());
     }
     lines
 }
 
-/// `time.google.com=+0.1322`, as the agent writes it.
-fn pool(word: &str) -> String {
-    let read = word.rsplit_once('=').and_then(|(name, text)| {
+/// One entry of the annotation `pools`, such as `time.google.com=+0.1322`, as a sentence.
+fn pool(entry: &str) -> String {
+    let read = entry.rsplit_once('=').and_then(|(name, text)| {
         if text == "unknown" {
-            return Some(format!("{name} says nothing."));
+            return Some(format!("{name} reports no offset."));
         }
         let offset = Offset::from_secs_f64(text.parse().ok()?)?;
         Some(format!("By {name} the clock is {}.", offset.in_words()))
     });
-    read.unwrap_or_else(|| format!("A pool's word cannot be read: \"{}\".", escape_for_terminal(word, 60)))
+    read.unwrap_or_else(|| {
+        format!(
+            "An entry of drift-agent.io/pools cannot be read: \"{}\".",
+            escape_for_terminal(entry, CELL_CHARS_MAX)
+        )
+    })
 }
 
 fn tokens(row: &Row, now: &Now) -> Vec<String> {
-    let Some((offset, bound, age)) = row.current(now) else {
-        return vec!["What this clock does to tokens cannot be said.".to_owned()];
+    let Some((Measurement { offset, bound }, age)) = row.current(now) else {
+        return vec!["The effect of this clock on tokens is not known.".to_owned()];
     };
-    let bound = super::skew::Skew::aged(bound, age);
+    let measured = Measurement::new(offset, Skew::aged(bound, age));
     let size = span_in_words(offset.magnitude());
-    let seconds = LEEWAY.recommend(Some(Measurement { offset, bound })).seconds;
-    let leeway = if offset.magnitude().saturating_add(bound.as_duration()) > LEEWAY.maximum {
-        format!("Not even a leeway of {seconds} s is enough, and no verifier should allow more.")
-    } else {
+    let seconds = LEEWAY_LIMITS.recommend(Some(measured)).seconds;
+    let leeway = if measured.certainly_within(LEEWAY_LIMITS.maximum) {
         format!("A leeway of {seconds} s covers it.")
+    } else {
+        format!("A leeway of {seconds} s is not enough, and no verifier should allow more.")
     };
     let mut lines = match offset.as_nanos() {
-        _ if offset.magnitude() <= bound.as_duration() => {
+        _ if measured.overlaps(Measurement::exact(Offset::ZERO)) => {
             vec![format!(
-                "Nothing that is certain: the clock is right to within {}.",
-                span_in_words(offset.magnitude().saturating_add(bound.as_duration()))
+                "No certain effect: the clock is correct to within {}.",
+                span_in_words(offset.magnitude().saturating_add(measured.bound.as_duration()))
             )]
         }
         n if n > 0 => vec![
@@ -145,10 +149,10 @@ fn tokens(row: &Row, now: &Now) -> Vec<String> {
 fn steps(row: &Row, now: &Now) -> Vec<String> {
     let mut lines = match &row.last_step {
         Field::Absent => vec!["The agent has never stepped this clock.".to_owned()],
-        Field::Unreadable(text) => vec![format!("The last one cannot be read: \"{text}\".")],
+        Field::Unreadable(text) => vec![format!("The last step cannot be read: \"{text}\".")],
         Field::Value(step) => last_step(step, now),
     };
-    lines.extend(row.step_result.iter().map(|text| format!("Answer to the last request: {text}")));
+    lines.extend(row.step_result.iter().map(|text| format!("Result of the last request: {text}")));
     lines
 }
 
@@ -159,12 +163,14 @@ fn last_step(step: &LastStep, now: &Now) -> Vec<String> {
     let mut lines = vec![format!(
         "{} ago by {} (trigger: {}): {} before, {after}.",
         now.since(*at).in_words(),
-        escape_for_terminal(method, 60),
-        escape_for_terminal(trigger, 60),
+        escape_for_terminal(method, CELL_CHARS_MAX),
+        escape_for_terminal(trigger, CELL_CHARS_MAX),
         before.in_words()
     )];
     if *is_latched {
-        lines.push("It did not help: the agent steps no more until a person asks.".to_owned());
+        lines.push(
+            "It had no effect: automatic steps are disabled until an operator requests one.".to_owned(),
+        );
     }
     lines
 }
@@ -174,25 +180,25 @@ fn to_do(row: &Row, now: &Now) -> Vec<String> {
     let pods = format!(
         "kubectl get pods --all-namespaces --output wide --selector app.kubernetes.io/name=drift-agent --field-selector spec.nodeName={name}"
     );
-    match &row.says {
+    match &row.reported {
         ReportedState::NoAgent => vec![
-            "Does the DaemonSet reach this Node? Taints, node selectors and a pod that cannot start keep it away:".to_owned(),
+            "Does the DaemonSet reach this Node? Taints, node selectors or a pod that cannot start can prevent it:".to_owned(),
             format!("  {pods}"),
         ],
         ReportedState::Unrecognised(_) => vec![
-            "Find out who wrote it (kubectl get node --show-managed-fields); the agent writes it anew within ten minutes, if it runs:".to_owned(),
+            "Find out which client wrote it (kubectl get node --show-managed-fields); if the agent runs, it writes it again within ten minutes:".to_owned(),
             format!("  {pods}"),
         ],
         _ if row.is_stale(now) => vec![
-            "See whether the agent runs, and what its log says of the API server:".to_owned(),
+            "Check whether the agent runs, and what it logs about the API server:".to_owned(),
             format!("  {pods}"),
         ],
         ReportedState::State(State::InSync) => vec![
-            "Nothing. If a token is refused here, this clock is not why, as far as it was measured.".to_owned(),
+            "Nothing. If a verifier on this node rejects a token, the measured clock is not the reason.".to_owned(),
         ],
         ReportedState::State(State::Drifting) if row.measured().is_none() => vec![
             "On the node: is there a time daemon, and does it reach its servers (chronyc tracking, timedatectl)?".to_owned(),
-            "NTP measured nothing, so the agent would refuse to step: see whether UDP port 123 gets out of this node (drift-agent check).".to_owned(),
+            "There is no measurement by NTP, so the agent would refuse to step: check whether UDP port 123 is open from this node (drift-agent check).".to_owned(),
             "Until then, keep what issues or verifies tokens away: kubectl cordon does for new pods.".to_owned(),
         ],
         ReportedState::State(State::Drifting) => vec![
@@ -202,14 +208,14 @@ fn to_do(row: &Row, now: &Now) -> Vec<String> {
             "Until then, keep what issues or verifies tokens away: kubectl cordon does for new pods.".to_owned(),
         ],
         ReportedState::State(State::Disagree) => vec![
-            "Find out which pool is wrong: ask others too (drift-agent check --pool …), and replace the one that lies.".to_owned(),
+            "Find out which pool is wrong: measure other pools as well (drift-agent check --pool …), and replace the falseticker.".to_owned(),
             "Near a leap second this is normal: Google smears it, Cloudflare does not, and they differ by up to 0.5 s.".to_owned(),
         ],
         ReportedState::State(State::Disrupted) => vec![
-            "Wait a minute: a fresh measurement follows a pause at once. If it does not, the pools are not reached.".to_owned(),
+            "Wait a minute: the agent measures again right after a pause. If the state stays, the pools are unreachable.".to_owned(),
         ],
         ReportedState::State(State::Unknown) => vec![
-            "See whether UDP port 123 gets out of this node (drift-agent check), and whether the pools' names resolve.".to_owned(),
+            "Check whether UDP port 123 is open from this node (drift-agent check), and whether the pools' names resolve.".to_owned(),
         ],
     }
 }

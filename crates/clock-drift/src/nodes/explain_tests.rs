@@ -4,13 +4,13 @@ use crate::nodes::samples::{measured, node, now};
 const STATES: [&str; 5] = ["in-sync", "drifting", "unknown", "disagree", "disrupted"];
 
 #[test]
-fn a_node_that_drifts_is_explained_word_for_word() {
+fn drifting_nodes_are_explained_with_every_section() {
     let mut row = measured("n1", "drifting", 3_000, 2, 59);
     row.exceeded_since = Field::Value(now().at.plus(Offset::from_nanos(-720_000_000_000)));
     row.message = Some("The clock is 3.00 s behind (±2.0 ms), over the threshold of 100 ms.".into());
     row.pools = Some("a.example=+3.0001 b.example=unknown".into());
     let last =
-        "2026-11-22T07:00:00Z before=+20.0013 method=kernel trigger=resume in-hour=1 total=20.0013 latched";
+        "2026-11-22T07:00:00Z before=+20.0013 method=kernel trigger=pause in-hour=1 total=20.0013 latched";
     row.last_step = Field::Value(last.parse().unwrap());
     row.step_result = Some("7 refused: cool-down".into());
     assert_eq!(
@@ -19,15 +19,15 @@ fn a_node_that_drifts_is_explained_word_for_word() {
 What    n1's clock is off: 3.00 s behind (±2.0 ms).
         Measured 59s ago.
 Since   2026-11-22T09:48:00Z, 12m ago.
-Why     The agent says: The clock is 3.00 s behind (±2.0 ms), over the threshold of 100 ms.
+Why     The agent reports: The clock is 3.00 s behind (±2.0 ms), over the threshold of 100 ms.
         By a.example the clock is 3.00 s behind.
-        b.example says nothing.
+        b.example reports no offset.
 Tokens  Issued elsewhere, verified here: 3.00 s in the future when new (iat, nbf), and accepted 3.00 s too long (exp).
         Issued here, verified elsewhere: expired 3.00 s early.
         A leeway of 5 s covers it.
-Steps   3h ago by kernel (trigger: resume): 20.0 s behind before, not measured afterwards.
-        It did not help: the agent steps no more until a person asks.
-        Answer to the last request: 7 refused: cool-down
+Steps   3h ago by kernel (trigger: pause): 20.0 s behind before, not measured afterwards.
+        It had no effect: automatic steps are disabled until an operator requests one.
+        Result of the last request: 7 refused: cool-down
 To do   On the node: is there a time daemon, and does it reach its servers (chronyc tracking, timedatectl)?
         To have the agent step it, where step.mode and step.onRequest allow:
           kubectl annotate node n1 --overwrite drift-agent.io/step-request=$(date +%s)
@@ -37,7 +37,7 @@ To do   On the node: is there a time daemon, and does it reach its servers (chro
 }
 
 #[test]
-fn who_drifts_by_a_coarse_word_is_not_told_to_ask_for_a_step() {
+fn drifting_without_a_measurement_does_not_suggest_a_step_request() {
     let coarse = text(&node("n1", &[("clock-state", "drifting")]), &now());
     assert!(
         coarse.contains("the agent would refuse to step") && !coarse.contains("step-request"),
@@ -46,7 +46,7 @@ fn who_drifts_by_a_coarse_word_is_not_told_to_ask_for_a_step() {
 }
 
 #[test]
-fn every_state_says_what_it_is_and_what_to_do() {
+fn every_state_has_its_own_explanation_and_advice() {
     let part = |row: &Row, heading: &str| {
         let text = text(row, &now());
         let lines = text.lines().skip_while(|line| !line.starts_with(heading)).enumerate();
@@ -60,7 +60,7 @@ fn every_state_says_what_it_is_and_what_to_do() {
     for state in STATES {
         let row = node("n1", &[("clock-state", state)]);
         assert!(seen.insert(part(&row, "What")) && seen.insert(part(&row, "To do")), "{state}");
-        assert!(part(&row, "Tokens").contains("cannot be said"), "{state}");
+        assert!(part(&row, "Tokens").contains("is not known"), "{state}");
     }
     for row in
         [node("n1", &[]), node("n1", &[("clock-state", "fine")]), measured("n1", "in-sync", 1, 1, 7_200)]
@@ -68,25 +68,21 @@ fn every_state_says_what_it_is_and_what_to_do() {
         assert!(seen.insert(part(&row, "What")), "{row:?}");
         assert!(part(&row, "To do").contains("--field-selector spec.nodeName=n1"), "{row:?}");
     }
-    assert!(part(&node("n1", &[("pools", "a=1")]), "What").contains("but not its verdict"));
+    assert!(part(&node("n1", &[("pools", "a=1")]), "What").contains("but no state"));
 }
 
 #[test]
-fn what_it_does_to_tokens_has_the_right_direction() {
+fn effect_on_tokens_has_the_correct_direction() {
     let of = |offset, bound| text(&measured("n1", "drifting", offset, bound, 0), &now());
     assert!(of(-2_000, 1).contains("Issued elsewhere, verified here: expired 2.00 s early."));
     assert!(of(-2_000, 1).contains("Issued here, verified elsewhere: 2.00 s in the future when new"));
     assert!(of(2_000, 1).contains("Issued here, verified elsewhere: expired 2.00 s early."));
-    assert!(
-        of(2, 5).contains("Nothing that is certain: the clock is right to within 7.2 ms."),
-        "{}",
-        of(2, 5)
-    );
-    assert!(of(40_000, 1).contains("Not even a leeway of 30 s is enough"));
+    assert!(of(2, 5).contains("No certain effect: the clock is correct to within 7.2 ms."), "{}", of(2, 5));
+    assert!(of(40_000, 1).contains("A leeway of 30 s is not enough"));
 }
 
 #[test]
-fn what_others_wrote_cannot_move_the_cursor() {
+fn untrusted_annotations_cannot_move_the_cursor() {
     let evil = "\u{1b}[2J\u{202e}\r\n";
     let step = "2026-11-22T09:00:00Z before=+1.0 in-hour=1 total=1.0 method=\u{1b}[2J trigger=\u{9b}1m";
     for key in [
@@ -100,17 +96,17 @@ fn what_others_wrote_cannot_move_the_cursor() {
         "step-result",
     ] {
         for value in [evil, step, &format!("a={evil}"), &format!("{evil}=+1")] {
-            let said = text(&node("n1", &[(key, value)]), &now());
+            let output = text(&node("n1", &[(key, value)]), &now());
             assert!(
-                said.chars().all(|c| c == '\n' || matches!(c, ' '..='~' | '±' | 'µ' | '…')),
-                "{key}: {said:?}"
+                output.chars().all(|c| c == '\n' || matches!(c, ' '..='~' | '±' | 'µ' | '…')),
+                "{key}: {output:?}"
             );
         }
     }
 }
 
 #[test]
-fn a_time_in_the_future_is_not_believed() {
-    let said = text(&measured("n1", "in-sync", 1, 1, -60), &now());
-    assert!(said.contains("It was measured in the future (in 60s)"), "{said}");
+fn measurements_in_the_future_are_flagged() {
+    let output = text(&measured("n1", "in-sync", 1, 1, -60), &now());
+    assert!(output.contains("It was measured in the future (in 60s)"), "{output}");
 }

@@ -1,4 +1,4 @@
-//! All Nodes together: in which order they are shown, and what they add up to.
+//! All Nodes together: the order in which they are shown, and the summary.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -11,8 +11,8 @@ use drift_core::report::leeway::Settings;
 use drift_core::time::{Bound, Measurement, Offset};
 use drift_core::verdict::State;
 
-/// The limits that the agent's own recommendation has by default.
-pub const LEEWAY: Settings = Settings {
+/// The limits of a recommended leeway: the agent's own defaults.
+pub const LEEWAY_LIMITS: Settings = Settings {
     peer_allowance: Duration::ZERO,
     minimum: Duration::from_secs(5),
     maximum: Duration::from_secs(30),
@@ -23,22 +23,22 @@ pub const LEEWAY: Settings = Settings {
 pub struct Fleet {
     /// The Nodes.
     pub rows: Vec<Row>,
-    /// When it is.
+    /// The present.
     pub now: Now,
 }
 
-/// What is counted and computed over all Nodes.
+/// Counts, the worst pair and the recommended leeway over all Nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary<'a> {
-    /// How many Nodes say what; in the words of [`ReportedState::label`], without those that nobody says.
+    /// The number of Nodes by [`ReportedState::label`], without the states that no Node reports.
     pub states: Vec<(&'static str, usize)>,
-    /// Measured, but too long ago.
+    /// Measured too long ago, or at an unknown time.
     pub stale: usize,
-    /// Measured, and recently.
+    /// Measured recently.
     pub current: usize,
-    /// Whose clocks are the furthest apart.
+    /// The Nodes whose clocks are furthest apart: the one behind, the one ahead, and their skew.
     pub worst_pair: Option<(&'a Row, &'a Row, Skew)>,
-    /// What verifiers of tokens should allow; `None` when nothing is measured.
+    /// The leeway that verifiers of tokens should allow; `None` when no clock was measured recently.
     pub leeway: Option<Leeway>,
     /// Nodes on which no agent has ever written.
     pub without_agent: Vec<&'a str>,
@@ -49,23 +49,23 @@ pub struct Summary<'a> {
 pub struct Leeway {
     /// Whole seconds.
     pub seconds: u64,
-    /// More would be needed: only mending a clock helps.
+    /// More would be necessary than any verifier should allow: a clock must be fixed.
     pub is_too_little: bool,
 }
 
 impl Leeway {
-    /// For clocks that are so far apart, give or take.
+    /// For clocks that are `apart` ± `bound`.
     pub fn covering(apart: Duration, bound: Bound) -> Self {
         let needed = Offset::from_nanos(drift_core::time::nanos(apart));
-        let recommended = LEEWAY.recommend(Some(Measurement::new(needed, bound))).seconds;
-        let is_too_little = apart.saturating_add(bound.as_duration()) > LEEWAY.maximum;
+        let recommended = LEEWAY_LIMITS.recommend(Some(Measurement::new(needed, bound))).seconds;
+        let is_too_little = apart.saturating_add(bound.as_duration()) > LEEWAY_LIMITS.maximum;
         Self { seconds: recommended, is_too_little }
     }
 }
 
 impl Fleet {
-    /// Puts the Nodes in order: those that drift, by how much of the offset is certain; those of which nobody can say; those in
-    /// sync, by their offset; those without an agent.
+    /// Sorts the Nodes: drifting ones, by the certain part of the offset; those of unknown state; those in
+    /// sync, by offset; those without an agent.
     pub fn new(mut rows: Vec<Row>, now: Now) -> Self {
         rows.sort_by_cached_key(|row| {
             let (offset, bound) = (row.offset.value(), row.bound.value());
@@ -76,38 +76,39 @@ impl Fleet {
         Self { rows, now }
     }
 
-    /// Does a Node say that it drifts?
+    /// Does any Node report that it drifts?
     pub fn drifts(&self) -> bool {
         self.rows.iter().any(Row::drifts)
     }
 
-    /// Is there a Node that was measured recently?
+    /// Was any Node measured recently?
     pub fn is_measured(&self) -> bool {
         self.rows.iter().any(|row| row.current(&self.now).is_some())
     }
 
-    /// What they add up to.
+    /// The summary over all Nodes.
     pub fn summary(&self) -> Summary<'_> {
         let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
         for row in &self.rows {
-            *counts.entry(row.says.label()).or_default() += 1;
+            *counts.entry(row.reported.label()).or_default() += 1;
         }
         let order = ["drifting", "disagree", "disrupted", "unknown", "unreadable", "in-sync", "no-agent"];
-        let current: Vec<(&Row, Offset, Bound)> = self
+        let current: Vec<(&Row, Measurement)> = self
             .rows
             .iter()
             .filter_map(|row| {
-                let (offset, bound, age) = row.current(&self.now)?;
-                Some((row, offset, Skew::aged(bound, age)))
+                let (Measurement { offset, bound }, age) = row.current(&self.now)?;
+                Some((row, Measurement::new(offset, Skew::aged(bound, age))))
             })
             .collect();
         // The furthest behind and the furthest ahead.
-        let most_behind = current.iter().max_by_key(|(_, offset, _)| *offset);
-        let most_ahead = current.iter().min_by_key(|(_, offset, _)| *offset);
+        let most_behind = current.iter().max_by_key(|(_, measured)| measured.offset);
+        let most_ahead = current.iter().min_by_key(|(_, measured)| measured.offset);
         let worst_pair = most_behind.zip(most_ahead).filter(|(a, b)| a.0.name != b.0.name);
         let worst_pair = worst_pair.and_then(|(a, b)| Some((a.0, b.0, Skew::between(b.0, a.0, &self.now)?)));
-        // Tokens also come from issuers elsewhere, whose clocks are right: so each Node's own offset counts too.
-        let own = current.iter().map(|(_, offset, bound)| (offset.magnitude(), *bound));
+        // Tokens also come from issuers outside the cluster, whose clocks are correct: so each Node's own
+        // offset counts, too.
+        let own = current.iter().map(|(_, measured)| (measured.offset.magnitude(), measured.bound));
         let pair = worst_pair.iter().map(|(_, _, skew)| (skew.ahead.magnitude(), skew.now));
         let widest = own.chain(pair).max_by_key(|(apart, bound)| apart.saturating_add(bound.as_duration()));
         Summary {
@@ -119,17 +120,17 @@ impl Fleet {
             without_agent: self
                 .rows
                 .iter()
-                .filter(|row| row.says == ReportedState::NoAgent)
+                .filter(|row| row.reported == ReportedState::NoAgent)
                 .map(|row| row.name.as_str())
                 .collect(),
         }
     }
 }
 
-/// Drifting, drifting as far as was known, not to be said, in sync, no agent.
+/// 0: drifting, 1: drifting when last measured, 2: unknown, 3: in sync, 4: no agent.
 fn group(row: &Row, now: &Now) -> u8 {
     let is_current = row.current(now).is_some();
-    match &row.says {
+    match &row.reported {
         ReportedState::State(State::Drifting) if is_current => 0,
         ReportedState::State(State::Drifting) => 1,
         ReportedState::State(State::InSync) if is_current => 3,
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn certain_excess_comes_first_and_the_silent_last() {
+    fn nodes_are_sorted_by_certain_offset_and_those_without_an_agent_come_last() {
         let rows = vec![
             node("none", &[]),
             measured("good", "in-sync", 20, 2, 60),
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_pair_is_the_furthest_behind_and_the_furthest_ahead() {
+    fn worst_pair_is_the_furthest_behind_and_the_furthest_ahead() {
         let rows = vec![
             measured("a", "in-sync", 20, 2, 0),
             measured("b", "drifting", 3_000, 2, 0),
@@ -191,30 +192,26 @@ mod tests {
     }
 
     #[test]
-    fn a_leeway_covers_pairs_and_the_right_time_within_its_limits() {
+    fn leeway_covers_pairs_and_correct_issuers_within_its_limits() {
         let leeway = |rows: Vec<Row>| Fleet::new(rows, now()).summary().leeway;
         let some = |seconds, is_too_little| Some(Leeway { seconds, is_too_little });
         let at = |name: &str, ms| measured(name, "drifting", ms, 1, 0);
-        assert_eq!(
-            leeway(vec![at("a", 4_000), at("b", -4_000)]),
-            some(9, false),
-            "8 s and what nobody knows"
-        );
+        assert_eq!(leeway(vec![at("a", 4_000), at("b", -4_000)]), some(9, false), "8 s and the bounds");
         assert_eq!(
             leeway(vec![at("a", 7_000), at("b", 7_000)]),
             some(8, false),
-            "an issuer elsewhere is right"
+            "the clock of an issuer elsewhere is correct"
         );
         assert_eq!(leeway(vec![at("a", 7_000)]), some(8, false), "one node has no pair");
         assert_eq!(leeway(vec![at("a", 20_000), at("b", -20_000)]), some(30, true));
         assert_eq!(leeway(vec![at("a", 3)]), some(5, false));
         assert_eq!(leeway(vec![node("a", &[])]), None);
-        assert_eq!(leeway(vec![measured("a", "in-sync", 1, 1, 90_000)]), None, "nothing is known of now");
+        assert_eq!(leeway(vec![measured("a", "in-sync", 1, 1, 90_000)]), None, "the measurement is stale");
     }
 
     proptest! {
         #[test]
-        fn every_node_is_there_once_and_the_groups_hold(nodes in proptest::collection::vec((0usize..5, -9_000i64..9_000, 0i64..500, 0i64..3_000), 0..40)) {
+        fn every_node_is_listed_once_in_the_order_of_its_group(nodes in proptest::collection::vec((0usize..5, -9_000i64..9_000, 0i64..500, 0i64..3_000), 0..40)) {
             let states = ["in-sync", "drifting", "unknown", "disagree", "nonsense"];
             let rows: Vec<Row> = nodes.iter().enumerate()
                 .map(|(n, (state, offset, bound, ago))| measured(&format!("n{n}"), states[*state], *offset, *bound, *ago))
@@ -234,7 +231,7 @@ mod tests {
                     prop_assert!(skew <= worst);
                 }
             }
-            // The leeway covers it, or says that it does not.
+            // The leeway covers the worst pair, or is marked as too little.
             if let (Some((_, _, skew)), Some(leeway)) = (&summary.worst_pair, summary.leeway) {
                 let needed = skew.ahead.magnitude() + skew.now.as_duration();
                 prop_assert!(Duration::from_secs(leeway.seconds) >= needed || leeway.is_too_little);

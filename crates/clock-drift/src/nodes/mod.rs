@@ -1,9 +1,12 @@
-//! The clocks of a whole cluster, as the Nodes' annotations tell them: `kubectl clock-drift`. Pure, but for [`fetch`].
+//! The clocks of a whole cluster, read from the Nodes' annotations: `kubectl clock-drift`. Pure, except
+//! [`fetch`] and [`kubeconfig`].
 
 pub mod between;
+pub mod error;
 pub mod explain;
 pub mod fetch;
 pub mod fleet;
+pub mod kubeconfig;
 pub mod now;
 pub mod report;
 pub mod row;

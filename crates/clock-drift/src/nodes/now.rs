@@ -1,36 +1,39 @@
-//! The present that ages are counted from, and ages in the words of kubectl.
+//! The present from which ages are counted, and ages as kubectl writes them.
 
 use drift_core::time::{Measurement, NANOS_PER_SEC, Wall};
 
-/// Less than this into the future is the grain of the times that are compared: each is cut off to whole seconds.
-const GRAIN: i64 = 2;
+/// Seconds. Less than this into the future is rounding: the times that are compared are cut off to whole
+/// seconds.
+const FUTURE_TOLERANCE: i64 = 2;
 
-/// What time it is. The machine that asks may be the one whose clock is wrong, so it is asked last.
+/// The present. This machine's clock may be the wrong one, so it is used only if the API server sends no
+/// time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Now {
     /// The present.
     pub at: Wall,
     /// By which clock.
     pub by: Source,
-    /// The API server's time minus this machine's, when it has told its own.
+    /// The API server's time minus this machine's; `None` when the API server sent no `Date`.
     pub machine: Option<Measurement>,
 }
 
-/// Whose clock the present is taken from.
+/// The clock from which the present is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The `Date` header of the API server's answer, with the time since then: right to a second, if its clock is.
+    /// The `Date` header of the API server's response, plus the time since then: correct to a second if its
+    /// clock is.
     ApiServer,
-    /// This machine's, since the API server sent no `Date`.
+    /// This machine's, because the API server sent no `Date`.
     ThisMachine,
 }
 
-/// Whole seconds since something; negative when it lies in the future.
+/// Whole seconds since a time, rounded down; negative when the time lies in the future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Age(pub i64);
 
 impl Source {
-    /// The word in JSON.
+    /// The name in JSON.
     pub const fn label(self) -> &'static str {
         match self {
             Self::ApiServer => "api-server",
@@ -40,16 +43,16 @@ impl Source {
 }
 
 impl Now {
-    /// How long ago that was.
+    /// The age of `then`.
     pub fn since(&self, then: Wall) -> Age {
         Age(self.at.minus(then).as_nanos().div_euclid(NANOS_PER_SEC))
     }
 }
 
 impl Age {
-    /// Is it so far in the future that one of the clocks must be wrong, or the time made up?
+    /// Is it so far in the future that a clock is wrong, or the time invented?
     pub const fn is_future(self) -> bool {
-        self.0 <= -GRAIN
+        self.0 <= -FUTURE_TOLERANCE
     }
 
     /// In seconds, at least 0.
@@ -66,7 +69,7 @@ impl Age {
     }
 }
 
-/// Two units at most, and the smaller one only while it matters.
+/// At most two units; the smaller one only while it is significant (`HumanDuration` of k8s.io/apimachinery).
 fn span(secs: u64) -> String {
     let (minutes, hours, days) = (secs / 60, secs / 3_600, secs / 86_400);
     let two = |large: u64, unit: char, small: u64, part: char| match small {
@@ -90,7 +93,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn ages_are_those_of_kubectl() {
+    fn ages_match_those_of_kubectl() {
         // From k8s.io/apimachinery/pkg/util/duration, HumanDuration.
         for (secs, words) in [
             (0, "0s"),
@@ -113,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_into_the_future_is_now_and_more_is_said() {
+    fn ages_up_to_a_second_into_the_future_are_zero() {
         assert_eq!(Age(-1).in_words(), "0s");
         assert_eq!(Age(-2).in_words(), "in 2s");
         assert_eq!(Age(-200).in_words(), "in 3m20s");
@@ -128,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_time_is_a_panic(now: i64, then: i64) {
+        fn ages_never_panic_for_any_time(now: i64, then: i64) {
             let now = Now { at: Wall::from_nanos(now), by: Source::ApiServer, machine: None };
             let age = now.since(Wall::from_nanos(then));
             let _ = (age.in_words(), age.as_secs(), Age(then).in_words());

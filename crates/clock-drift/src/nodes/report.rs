@@ -1,4 +1,4 @@
-//! The same for programs: `-o json`, `-o yaml`, `-o name`. What others wrote is cleaned here too.
+//! Output for programs: `-o json`, `-o yaml`, `-o name`. Untrusted text is escaped as in the table.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,23 +7,24 @@ use serde::Serialize;
 
 use super::fleet::{Fleet, Summary};
 use super::now::Now;
-use super::row::Row;
+use super::row::{CELL_CHARS_MAX, Row, escape_for_terminal};
 use drift_core::step::last_step::LastStep;
 use drift_core::time::{Measurement, Offset, Wall};
 
-/// The whole answer.
+/// The whole output of `-o json` and `-o yaml`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report<'a> {
-    /// The present that ages are counted from.
+    /// The present from which ages are counted.
     now: String,
     /// `api-server` or `this-machine`.
     now_by: &'static str,
-    /// The API server's time minus this machine's, in seconds, when it was told.
+    /// The API server's time minus this machine's; `null` when the API server sent no `Date`. Positive: this
+    /// machine is behind.
     this_machine_offset_seconds: Option<f64>,
     this_machine_offset_bound_seconds: Option<f64>,
     nodes: Vec<NodeReport<'a>>,
-    /// Over all Nodes, also those that `--worst` leaves out.
+    /// Over all Nodes, including those that `--worst` leaves out.
     summary: SummaryReport<'a>,
 }
 
@@ -31,9 +32,9 @@ pub struct Report<'a> {
 #[serde(rename_all = "camelCase")]
 struct NodeReport<'a> {
     name: &'a str,
-    /// One of the agent's, or `no-agent`, or `unreadable`.
+    /// A state of the agent, or `no-agent`, or `unreadable`.
     state: &'static str,
-    /// Measured, but too long ago.
+    /// Measured too long ago, or at an unknown time.
     stale: bool,
     /// Positive: the node is behind.
     offset_seconds: Option<f64>,
@@ -44,7 +45,7 @@ struct NodeReport<'a> {
     last_step: Option<StepReport>,
     pools: Option<&'a str>,
     zone: Option<&'a str>,
-    /// Annotations that cannot be read, by the end of their names.
+    /// Annotations that cannot be read: the name after `drift-agent.io/`, and the text.
     unreadable: BTreeMap<&'static str, &'a str>,
 }
 
@@ -57,7 +58,8 @@ struct StepReport {
     after_seconds: Option<f64>,
     method: String,
     trigger: String,
-    in_vain: bool,
+    /// The offset did not go away: automatic steps are disabled until an operator requests one.
+    had_no_effect: bool,
 }
 
 #[derive(Serialize)]
@@ -70,7 +72,7 @@ struct SummaryReport<'a> {
     without_agent: Vec<&'a str>,
     worst_pair: Option<PairReport<'a>>,
     recommended_leeway_seconds: Option<u64>,
-    /// More would be needed, and no verifier should allow more.
+    /// More would be necessary, but no verifier should allow more than this.
     leeway_is_too_little: bool,
 }
 
@@ -80,14 +82,14 @@ struct PairReport<'a> {
     behind: &'a str,
     ahead: &'a str,
     skew_seconds: f64,
-    /// When they were measured.
+    /// The sum of both bounds, each at the time of its measurement.
     measured_bound_seconds: f64,
-    /// With what the clocks may have done since.
+    /// The same, plus what both clocks may have drifted since.
     bound_seconds: f64,
 }
 
 impl<'a> Report<'a> {
-    /// The worst so many, or all.
+    /// The `worst` first Nodes, or all; the summary covers all.
     pub fn new(fleet: &'a Fleet, worst: Option<usize>) -> Self {
         let now = &fleet.now;
         let machine = now
@@ -115,7 +117,7 @@ impl<'a> NodeReport<'a> {
         let time = |at: Option<&Wall>| at.map(|at| at.rfc3339(0));
         Self {
             name: &row.name,
-            state: row.says.label(),
+            state: row.reported.label(),
             stale: row.is_stale(now),
             offset_seconds: row.offset.value().map(|offset| offset.as_secs_f64()),
             offset_bound_seconds: row.bound.value().map(|bound| bound.as_secs_f64()),
@@ -132,14 +134,14 @@ impl<'a> NodeReport<'a> {
 
 impl StepReport {
     fn new(step: &LastStep) -> Self {
-        let escape_for_terminal = |text: &str| super::row::escape_for_terminal(text, 60);
+        let escaped = |text: &str| escape_for_terminal(text, CELL_CHARS_MAX);
         Self {
             at: step.at.rfc3339(0),
             before_seconds: step.before.as_secs_f64(),
             after_seconds: step.after.map(Offset::as_secs_f64),
-            method: escape_for_terminal(&step.method),
-            trigger: escape_for_terminal(&step.trigger),
-            in_vain: step.is_latched,
+            method: escaped(&step.method),
+            trigger: escaped(&step.trigger),
+            had_no_effect: step.is_latched,
         }
     }
 }
@@ -165,7 +167,7 @@ impl<'a> SummaryReport<'a> {
     }
 }
 
-/// `node/NAME`, one a line, worst first: for `xargs kubectl`.
+/// `node/NAME`, one per line, worst first: for `xargs kubectl`.
 pub fn names(fleet: &Fleet, worst: Option<usize>) -> String {
     let mut text = String::new();
     for row in fleet.rows.iter().take(worst.unwrap_or(usize::MAX)) {
@@ -181,8 +183,8 @@ mod tests {
     use serde_json::{Value, json};
 
     #[test]
-    fn json_says_all_that_the_table_says() {
-        let step = "2026-11-22T09:00:00Z before=+20.0013 after=+0.0002 method=ker\u{1b}nel trigger=resume in-hour=1 total=20.0013";
+    fn json_has_every_field_of_the_table() {
+        let step = "2026-11-22T09:00:00Z before=+20.0013 after=+0.0002 method=ker\u{1b}nel trigger=pause in-hour=1 total=20.0013";
         let rows = vec![
             measured("a", "drifting", 3_000, 2, 60),
             measured("b", "in-sync", -12, 3, 120),
@@ -211,7 +213,7 @@ mod tests {
                         "observedAt": null, "observedAgeSeconds": null, "exceededSince": null,
                         "lastStep": {
                             "at": "2026-11-22T09:00:00Z", "beforeSeconds": 20.0013, "afterSeconds": 0.0002,
-                            "method": "ker\\u{1b}nel", "trigger": "resume", "inVain": false,
+                            "method": "ker\\u{1b}nel", "trigger": "pause", "hadNoEffect": false,
                         },
                         "pools": null, "zone": null, "unreadable": {"offset-seconds": "\\u{1b}x"},
                     },

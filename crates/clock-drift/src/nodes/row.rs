@@ -1,4 +1,5 @@
-//! One Node's clock as its annotations tell it, read without trust: whoever may write to the Node can write them.
+//! One Node's clock, from its annotations. They are not trusted: every account that may write to the Node can
+//! write them.
 
 use std::time::Duration;
 
@@ -10,20 +11,21 @@ use drift_core::step::last_step::LastStep;
 use drift_core::time::{Bound, Measurement, Offset, Wall};
 use drift_core::verdict::State;
 
-/// An agent that lives writes every ten minutes, give or take a tenth. After two such times it is dead or cut off.
-pub const STALE: Duration = Duration::from_secs(HEARTBEAT.as_secs() * 11 / 10 * 2);
-/// No cell of the table is wider; what others wrote is cut off there.
-const CELL: usize = 60;
-/// A message is longer, and still no book.
-pub const MESSAGE: usize = 1_000;
+/// A running agent writes every ten minutes, ± 10%. After two heartbeats without a write it has stopped or
+/// lost the API server.
+pub const STALE_AFTER: Duration = Duration::from_secs(HEARTBEAT.as_secs() * 11 / 10 * 2);
+/// At most so many characters of an annotation are shown in a cell of the table.
+pub const CELL_CHARS_MAX: usize = 60;
+/// At most so many characters of a message are shown.
+const MESSAGE_CHARS_MAX: usize = 1_000;
 
-/// The part of a Node that is read; the rest is skipped while it is parsed.
+/// The part of a Node that is read; the parser skips the rest.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Item {
     /// Name, labels and annotations.
     #[serde(default)]
     pub metadata: Metadata,
-    /// Only there when the whole Node was asked for.
+    /// Only present when the whole Node was requested.
     #[serde(default)]
     pub status: Option<NodeStatus>,
 }
@@ -35,7 +37,7 @@ pub struct Metadata {
     /// The Node's name.
     #[serde(default)]
     pub name: String,
-    /// From where a watch goes on.
+    /// The version from which a watch continues.
     pub resource_version: Option<String>,
     labels: Option<Labels>,
     annotations: Option<Annotations>,
@@ -47,7 +49,7 @@ struct Labels {
     zone: Option<String>,
 }
 
-/// Ours, by the names in the README.
+/// The agent's annotations.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 struct Annotations {
     #[serde(rename = "drift-agent.io/clock-state")]
@@ -68,7 +70,7 @@ struct Annotations {
     step_result: Option<String>,
 }
 
-/// Of an [`Item`] that was asked for as a whole.
+/// Of an [`Item`] that was requested as a whole.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct NodeStatus {
     conditions: Option<Vec<Condition>>,
@@ -81,65 +83,66 @@ struct Condition {
     message: Option<String>,
 }
 
-/// An annotation.
+/// The value of an annotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field<T> {
-    /// It is not there.
+    /// The annotation is missing.
     Absent,
-    /// It is not what the agent writes: its text, fit for a terminal.
+    /// The agent does not write such a value: its text, escaped for a terminal.
     Unreadable(String),
-    /// What it says.
+    /// The value.
     Value(T),
 }
 
-/// What a Node says of its clock.
+/// What the annotations of a Node report of its clock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The Node's name.
     pub name: String,
-    /// The verdict.
-    pub says: ReportedState,
+    /// The state that the agent has reported.
+    pub reported: ReportedState,
     /// Positive: the node is behind.
     pub offset: Field<Offset>,
     /// The true offset was inside offset ± bound at `observed_at`.
     pub bound: Field<Bound>,
     /// When it was measured, in reference time.
     pub observed_at: Field<Wall>,
-    /// Since when it drifts.
+    /// When the clock began to drift.
     pub exceeded_since: Field<Wall>,
-    /// What each pool says, as it stands there.
+    /// The offset that each pool reports, as the annotation has it.
     pub pools: Option<String>,
     /// The last step of the clock.
     pub last_step: Field<LastStep>,
-    /// The answer to the last request for a step.
+    /// The result of the last request for a step.
     pub step_result: Option<String>,
     /// The label `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
-    /// The message of the condition `ClockDrift`; only when the whole Node was asked for.
+    /// The message of the condition `ClockDrift`; only when the whole Node was requested.
     pub message: Option<String>,
 }
 
-/// The verdict of a Node.
+/// The state in the annotation `clock-state` of a Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReportedState {
-    /// One of the agent's.
+    /// A state that the agent writes.
     State(State),
-    /// Nothing: no agent has written to this Node.
+    /// No agent has written to this Node: it has none of the agent's annotations.
     NoAgent,
-    /// Something that no agent writes, or nothing beside other annotations of ours.
+    /// A text that the agent does not write; empty when the annotation is missing while others of the agent's
+    /// are present.
     Unrecognised(String),
 }
 
 impl Row {
-    /// Reads a Node.
+    /// Reads the annotations, the zone and the condition of a Node.
     pub fn read(item: Item) -> Self {
         let Item { metadata: Metadata { name, labels, annotations, .. }, status } = item;
         let all = annotations.unwrap_or_default();
-        let says = match &all.clock_state {
+        let reported = match &all.clock_state {
             Some(text) => {
                 let known = State::ALL.into_iter().find(|state| state.label() == text);
                 known.map_or_else(
-                    || ReportedState::Unrecognised(escape_for_terminal(text, CELL)),
+                    || ReportedState::Unrecognised(escape_for_terminal(text, CELL_CHARS_MAX)),
                     ReportedState::State,
                 )
             }
@@ -161,55 +164,57 @@ impl Row {
         let condition = conditions.into_iter().find(|c| c.kind == drift_core::report::names::CONDITION);
         Self {
             name: escape_for_terminal(&name, usize::MAX),
-            says,
+            reported,
             offset: Field::read(offset, seconds),
             bound: Field::read(bound, |text| {
                 seconds(text).filter(|b| b.as_nanos() >= 0).map(|b| Bound::from_nanos(b.as_nanos()))
             }),
             observed_at: Field::read(observed_at, Wall::parse_rfc3339),
             exceeded_since: Field::read(exceeded_since, Wall::parse_rfc3339),
-            pools: pools.map(|text| escape_for_terminal(&text, MESSAGE)),
+            pools: pools.map(|text| escape_for_terminal(&text, MESSAGE_CHARS_MAX)),
             last_step: Field::read(last_step, |text| text.parse().ok()),
-            step_result: step_result.map(|text| escape_for_terminal(&text, MESSAGE)),
+            step_result: step_result.map(|text| escape_for_terminal(&text, MESSAGE_CHARS_MAX)),
             zone: labels
                 .and_then(|l| l.zone)
                 .filter(|z| !z.is_empty())
-                .map(|z| escape_for_terminal(&z, CELL)),
-            message: condition.and_then(|c| c.message).map(|text| escape_for_terminal(&text, MESSAGE)),
+                .map(|z| escape_for_terminal(&z, CELL_CHARS_MAX)),
+            message: condition
+                .and_then(|c| c.message)
+                .map(|text| escape_for_terminal(&text, MESSAGE_CHARS_MAX)),
         }
     }
 
-    /// Offset and bound, when both are there and can be read.
+    /// The measurement; `None` unless both annotations are present and can be read.
     pub fn measured(&self) -> Option<Measurement> {
         Some(Measurement::new(*self.offset.value()?, *self.bound.value()?))
     }
 
-    /// How long ago it was measured.
+    /// The age of the measurement.
     pub fn observed(&self, now: &Now) -> Option<Age> {
         Some(now.since(*self.observed_at.value()?))
     }
 
-    /// Offset, bound and age, when all three are known and recent enough to say something of now.
-    pub fn current(&self, now: &Now) -> Option<(Offset, Bound, Age)> {
-        let Measurement { offset, bound } = self.measured()?;
+    /// The measurement and its age; `None` unless both are known and the age is at most [`STALE_AFTER`].
+    pub fn current(&self, now: &Now) -> Option<(Measurement, Age)> {
+        let measured = self.measured()?;
         let age = self.observed(now)?;
-        (age.as_secs() <= STALE.as_secs()).then_some((offset, bound, age))
+        (age.as_secs() <= STALE_AFTER.as_secs()).then_some((measured, age))
     }
 
-    /// Has something been measured, but too long ago, or nobody can say when?
+    /// Was the clock measured, but too long ago, or at an unknown time?
     pub fn is_stale(&self, now: &Now) -> bool {
         let measured = self.offset != Field::Absent || self.observed_at != Field::Absent;
-        measured && self.observed(now).is_none_or(|age| age.as_secs() > STALE.as_secs())
+        measured && self.observed(now).is_none_or(|age| age.as_secs() > STALE_AFTER.as_secs())
     }
 
-    /// Does it say that it drifts? It counts also when that is long ago: nobody has said otherwise since.
+    /// Is the reported state `drifting`? A stale report counts, too, because no later one contradicts it.
     pub fn drifts(&self) -> bool {
-        self.says == ReportedState::State(State::Drifting)
+        self.reported == ReportedState::State(State::Drifting)
     }
 
     /// Names and texts of the annotations that cannot be read.
     pub fn unreadable(&self) -> Vec<(&'static str, &str)> {
-        let state = match &self.says {
+        let state = match &self.reported {
             ReportedState::Unrecognised(text) => Some(text.as_str()),
             ReportedState::State(_) | ReportedState::NoAgent => None,
         };
@@ -226,7 +231,7 @@ impl Row {
 }
 
 impl ReportedState {
-    /// The word in JSON, and the one that is counted.
+    /// The name in JSON and in the summary.
     pub fn label(&self) -> &'static str {
         match self {
             Self::State(state) => state.label(),
@@ -241,11 +246,11 @@ impl<T> Field<T> {
         match text.map(|text| read(&text).ok_or(text)) {
             None => Self::Absent,
             Some(Ok(value)) => Self::Value(value),
-            Some(Err(text)) => Self::Unreadable(escape_for_terminal(&text, CELL)),
+            Some(Err(text)) => Self::Unreadable(escape_for_terminal(&text, CELL_CHARS_MAX)),
         }
     }
 
-    /// The value, if it is there and can be read.
+    /// The value; `None` unless it is present and can be read.
     pub const fn value(&self) -> Option<&T> {
         match self {
             Self::Value(value) => Some(value),
@@ -253,7 +258,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// The text, if it is there and cannot be read.
+    /// The text of a value that cannot be read.
     pub fn unreadable(&self) -> Option<&str> {
         match self {
             Self::Unreadable(text) => Some(text),
@@ -262,13 +267,14 @@ impl<T> Field<T> {
     }
 }
 
-/// Text that others wrote, fit for a terminal: all that is not plain is shown as its escape, so that nothing moves the cursor,
-/// hides, or turns the text around. Cut off after `longest` characters.
+/// Untrusted text, escaped for a terminal: every other than a plain character is replaced by its escape, so
+/// that it cannot move the cursor, hide text or change the writing direction. Cut off after `longest`
+/// characters.
 pub fn escape_for_terminal(text: &str, longest: usize) -> String {
     let mut clean = String::new();
     let mut length = 0;
     for c in text.chars() {
-        // Our own words hold these two.
+        // The agent's own messages contain these two.
         let plain = matches!(c, ' '..='~' | '±' | 'µ');
         let shown = if plain { c.to_string() } else { c.escape_default().to_string() };
         length += shown.chars().count();

@@ -5,26 +5,26 @@ use proptest::prelude::*;
 use serde_json::json;
 
 #[test]
-fn a_node_without_annotations_of_ours_has_no_agent() {
+fn nodes_without_annotations_of_the_agent_have_no_agent() {
     for metadata in [
         json!({"name": "n0"}),
         json!({"name": "n0", "annotations": {"x": "y"}}),
         json!({"annotations": null}),
     ] {
         let row = Row::read(serde_json::from_value(json!({"metadata": metadata})).unwrap());
-        assert_eq!(row.says, ReportedState::NoAgent);
+        assert_eq!(row.reported, ReportedState::NoAgent);
         assert!(row.unreadable().is_empty() && row.measured().is_none());
     }
     let some = node("n0", &[("offset-seconds", "0.1")]);
     assert_eq!(
-        some.says,
+        some.reported,
         ReportedState::Unrecognised(String::new()),
-        "something of ours is there, but no verdict"
+        "an annotation of the agent is present, but no state"
     );
 }
 
 #[test]
-fn what_cannot_be_read_is_shown_as_such_and_used_for_nothing() {
+fn unreadable_annotations_are_listed_and_not_used() {
     for (key, text) in [
         ("clock-state", "fine"),
         ("clock-state", "Drifting"),
@@ -54,7 +54,7 @@ fn what_cannot_be_read_is_shown_as_such_and_used_for_nothing() {
 }
 
 #[test]
-fn two_heartbeats_make_it_stale() {
+fn measurements_are_stale_after_two_heartbeats() {
     let at = |seconds: i64| {
         let observed = now().at.plus(Offset::from_nanos(-seconds * 1_000_000_000)).rfc3339(0);
         node(
@@ -67,7 +67,7 @@ fn two_heartbeats_make_it_stale() {
             ],
         )
     };
-    assert_eq!(STALE.as_secs(), 1_320);
+    assert_eq!(STALE_AFTER.as_secs(), 1_320);
     for (seconds, stale) in [(0, false), (1_320, false), (1_321, true), (-3_600, false)] {
         assert_eq!(
             (at(seconds).is_stale(&now()), at(seconds).current(&now()).is_none()),
@@ -77,13 +77,13 @@ fn two_heartbeats_make_it_stale() {
     }
     let undated =
         node("n0", &[("clock-state", "in-sync"), ("offset-seconds", "0.1"), ("offset-bound-seconds", "0")]);
-    assert!(undated.is_stale(&now()), "nobody can say how old it is");
+    assert!(undated.is_stale(&now()), "its age is unknown");
     let never = node("n0", &[("clock-state", "unknown"), ("pools", "a=unknown")]);
-    assert!(!never.is_stale(&now()), "nothing was measured, so nothing has aged");
+    assert!(!never.is_stale(&now()), "no measurement, so none that is stale");
 }
 
 #[test]
-fn nothing_that_moves_a_cursor_or_turns_text_gets_through() {
+fn control_and_direction_characters_are_escaped() {
     assert_eq!(
         escape_for_terminal("\u{1b}[2J\r\n\u{202e}abc\u{9b}", 99),
         "\\u{1b}[2J\\r\\n\\u{202e}abc\\u{9b}"
@@ -91,12 +91,12 @@ fn nothing_that_moves_a_cursor_or_turns_text_gets_through() {
     assert_eq!(escape_for_terminal("3 ms (±41 µs)", 99), "3 ms (±41 µs)");
     assert_eq!(escape_for_terminal("abcdef", 3), "abc…");
     let row = node("n0", &[("clock-state", "\u{1b}]0;x\u{7}")]);
-    assert_eq!(row.says, ReportedState::Unrecognised("\\u{1b}]0;x\\u{7}".into()));
+    assert_eq!(row.reported, ReportedState::Unrecognised("\\u{1b}]0;x\\u{7}".into()));
 }
 
 proptest! {
     #[test]
-    fn whatever_is_written_there_is_no_panic_and_clean(texts in proptest::collection::vec("\\PC{0,80}|.{0,80}|[-+0-9.eE]{0,20}|20[0-9TZ:.+-]{0,24}", 8), at: i64) {
+    fn reading_any_annotations_never_panics_and_escapes_them(texts in proptest::collection::vec("\\PC{0,80}|.{0,80}|[-+0-9.eE]{0,20}|20[0-9TZ:.+-]{0,24}", 8), at: i64) {
         let keys = ["clock-state", "offset-seconds", "offset-bound-seconds", "observed-at", "exceeded-since", "pools", "last-step", "step-result"];
         let all: Vec<(&str, &str)> = keys.into_iter().zip(texts.iter().map(String::as_str)).collect();
         let row = node("n0", &all);
@@ -104,8 +104,8 @@ proptest! {
         let _ = (row.current(&now), row.is_stale(&now), row.observed(&now).map(Age::in_words));
         let shown: String = row.unreadable().iter().map(|(_, text)| *text).collect();
         prop_assert!(shown.chars().all(|c| matches!(c, ' '..='~' | '±' | 'µ' | '…')));
-        // Cut off, with the sign that it is.
-        prop_assert!(row.unreadable().iter().all(|(_, text)| text.chars().count() <= CELL + 1));
+        // Cut off, with an ellipsis.
+        prop_assert!(row.unreadable().iter().all(|(_, text)| text.chars().count() <= CELL_CHARS_MAX + 1));
         prop_assert!(row.bound.value().is_none_or(|bound| texts[2].parse::<f64>().unwrap() > -1e-9 && bound.as_nanos() >= 0));
     }
 }

@@ -1,4 +1,4 @@
-//! Nodes and a present for the tests of this module.
+//! Nodes, and a fixed present, for the tests of this module.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +9,7 @@ use drift_core::time::{Offset, Wall};
 /// The present of the tests.
 pub const NOW: &str = "2026-11-22T10:00:00Z";
 
-/// The same, by the API server's clock.
+/// [`NOW`] by the API server's clock.
 pub fn now() -> Now {
     Now { at: Wall::parse_rfc3339(NOW).unwrap(), by: Source::ApiServer, machine: None }
 }

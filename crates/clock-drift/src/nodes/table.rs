@@ -1,4 +1,6 @@
-//! The table for people, and what stands below it.
+//! The table, and the summary below it.
+
+use std::time::Duration;
 
 use super::fleet::{Fleet, Leeway, Summary};
 use super::now::{Age, Now, Source};
@@ -8,40 +10,40 @@ use drift_core::step::last_step::LastStep;
 use drift_core::time::{Measurement, Offset, span_in_words};
 use drift_core::verdict::State;
 
-/// Longer lists are counted.
-const NAMES: usize = 5;
-/// This machine's clock is worth a word when it is certainly off by more.
-const MACHINE_OFF_NANOS: i64 = 1_000_000_000;
+/// At most so many names are listed; the rest is counted.
+const NAMES_LISTED_MAX: usize = 5;
+/// This machine's clock is mentioned when it is certainly off by more.
+const MACHINE_OFFSET_MIN: Duration = Duration::from_secs(1);
 
-/// How the table is shown.
+/// What the table shows.
 #[derive(Clone, Copy, Debug)]
 pub struct TableOptions {
     /// Colours, or none.
     pub style: Style,
-    /// One column more: what each pool says.
+    /// With a column for the offset that each pool reports.
     pub wide: bool,
-    /// The line of headings.
+    /// With a line of headings.
     pub headers: bool,
-    /// Only so many Nodes; the footer counts all.
+    /// At most so many Nodes; the summary covers all.
     pub worst: Option<usize>,
 }
 
-/// The Nodes, worst first, and the footer.
-pub fn text(fleet: &Fleet, look: TableOptions) -> String {
-    let shown = look.worst.unwrap_or(usize::MAX).min(fleet.rows.len());
+/// The Nodes, worst first, and the summary.
+pub fn text(fleet: &Fleet, options: TableOptions) -> String {
+    let shown = options.worst.unwrap_or(usize::MAX).min(fleet.rows.len());
     let now = &fleet.now;
     let mut rows: Vec<Vec<(Paint, String)>> = Vec::new();
-    if look.headers && !fleet.rows.is_empty() {
+    if options.headers && !fleet.rows.is_empty() {
         let names = ["NODE", "STATE", "OFFSET", "BOUND", "SINCE", "OBSERVED", "LAST STEP", "ZONE", "POOLS"];
-        let names = names.into_iter().take(if look.wide { 9 } else { 8 });
+        let names = names.into_iter().take(if options.wide { 9 } else { 8 });
         rows.push(names.map(|name| (Paint::Plain, name.to_owned())).collect());
     }
-    rows.extend(fleet.rows.iter().take(shown).map(|row| cells(row, now, look.wide)));
-    let mut text = painted_columns(&rows, look.style);
+    rows.extend(fleet.rows.iter().take(shown).map(|row| cells(row, now, options.wide)));
+    let mut text = painted_columns(&rows, options.style);
     if !fleet.rows.is_empty() {
         text.push('\n');
     }
-    for line in footer(fleet, shown) {
+    for line in summary_lines(fleet, shown) {
         text.push_str(&line);
         text.push('\n');
     }
@@ -50,13 +52,13 @@ pub fn text(fleet: &Fleet, look: TableOptions) -> String {
 
 fn cells(row: &Row, now: &Now, wide: bool) -> Vec<(Paint, String)> {
     let plain = |text: String| (Paint::Plain, text);
-    let state = match &row.says {
+    let state = match &row.reported {
         ReportedState::State(state) => (Paint::State(*state), state.label().to_owned()),
         ReportedState::NoAgent => (Paint::Faint, "no agent".to_owned()),
         ReportedState::Unrecognised(text) if text.is_empty() => {
             (Paint::State(State::Unknown), "unreadable".to_owned())
         }
-        ReportedState::Unrecognised(text) => (Paint::State(State::Unknown), odd(text)),
+        ReportedState::Unrecognised(text) => (Paint::State(State::Unknown), unreadable(text)),
     };
     let age = |text: &Field<_>| cell(text, |at| now.since(*at).in_words());
     let observed = age(&row.observed_at);
@@ -81,41 +83,41 @@ fn cells(row: &Row, now: &Now, wide: bool) -> Vec<(Paint, String)> {
     cells
 }
 
-/// `-` for what is not there, the text in quotes for what cannot be read.
+/// `-` for a missing value; a value that cannot be read is quoted.
 fn cell<T>(field: &Field<T>, words: impl Fn(&T) -> String) -> String {
     match field {
         Field::Absent => "-".to_owned(),
         Field::Value(value) => words(value),
-        Field::Unreadable(text) => odd(text),
+        Field::Unreadable(text) => unreadable(text),
     }
 }
 
-fn odd(text: &str) -> String {
+fn unreadable(text: &str) -> String {
     format!("\"{text}\"?")
 }
 
-/// `20.0 s forward, 3h ago`: which way the clock went, not which way it was off.
+/// `20.0 s forward, 3h ago`: the direction of the step, not of the offset.
 fn last_step(step: &LastStep, now: &Now) -> String {
     let size = span_in_words(step.before.magnitude());
     let way = if step.before < Offset::ZERO { "back" } else { "forward" };
-    let latched = if step.is_latched { " (in vain)" } else { "" };
+    let latched = if step.is_latched { " (no effect)" } else { "" };
     format!("{size} {way}, {} ago{latched}", now.since(step.at).in_words())
 }
 
-fn footer(fleet: &Fleet, shown: usize) -> Vec<String> {
+fn summary_lines(fleet: &Fleet, shown: usize) -> Vec<String> {
     if fleet.rows.is_empty() {
         return vec!["No Node matches.".to_owned()];
     }
     let summary = fleet.summary();
     let mut lines = vec![counts(fleet, &summary, shown)];
     if let Some((a, b, skew)) = &summary.worst_pair {
-        let words = |row: &Row| row.offset.value().map_or_else(String::new, |offset| offset.in_words());
+        let offset = |row: &Row| row.offset.value().map_or_else(String::new, |offset| offset.in_words());
         lines.push(format!(
             "Worst pair: {} ({}) and {} ({}), {} apart (±{} when measured, ±{} by now).",
             a.name,
-            words(a),
+            offset(a),
             b.name,
-            words(b),
+            offset(b),
             span_in_words(skew.ahead.magnitude()),
             skew.measured.in_words(),
             skew.now.in_words()
@@ -127,7 +129,7 @@ fn footer(fleet: &Fleet, shown: usize) -> Vec<String> {
     lines.push(match summary.leeway {
         None => "No leeway is recommended: nothing is measured.".to_owned(),
         Some(Leeway { seconds, is_too_little: true }) => {
-            format!("Recommended leeway: {seconds} s, which is too little; no verifier should allow more: mend the clocks.")
+            format!("Recommended leeway: {seconds} s, which is too little; no verifier should allow more: fix the clocks.")
         }
         Some(Leeway { seconds, .. }) => format!(
             "Recommended leeway for verifiers of tokens: {seconds} s, as far as {} measured.",
@@ -163,21 +165,22 @@ fn counts(fleet: &Fleet, summary: &Summary, shown: usize) -> String {
 
 /// Up to five names.
 fn list(names: &[&str]) -> String {
-    let first = names.iter().take(NAMES).copied().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMES) {
+    let first = names.iter().take(NAMES_LISTED_MAX).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMES_LISTED_MAX) {
         0 => first,
         more => format!("{first} and {more} more"),
     }
 }
 
-/// What the clocks that the ages are counted by are worth.
+/// Warnings about the clocks by which ages are counted.
 pub fn clocks(fleet: &Fleet) -> Vec<String> {
     let mut lines = Vec::new();
     if fleet.now.by == Source::ThisMachine {
-        lines
-            .push("Ages are by this machine's clock: the API server did not say what time it is.".to_owned());
+        lines.push("Ages are by this machine's clock: the API server sent no Date header.".to_owned());
     }
-    if let Some(Measurement { offset, bound }) = fleet.now.machine.filter(|m| is_off(*m)) {
+    if let Some(Measurement { offset, bound }) =
+        fleet.now.machine.filter(|m| m.certainly_exceeds(MACHINE_OFFSET_MIN))
+    {
         lines.push(format!(
             "This machine's clock is {} the API server's (±{}): ages are by the API server's.",
             against(offset),
@@ -188,18 +191,14 @@ pub fn clocks(fleet: &Fleet) -> Vec<String> {
     let ahead: Vec<&str> = ahead.map(|row| row.name.as_str()).collect();
     if !ahead.is_empty() {
         lines.push(format!(
-            "Observed in the future: {}. Either the clock that ages are counted by is behind, or no agent wrote that.",
+            "Observed in the future: {}. Either the clock by which ages are counted is behind, or the agent did not write these times.",
             list(&ahead)
         ));
     }
     lines
 }
 
-fn is_off(Measurement { offset, bound }: Measurement) -> bool {
-    offset.as_nanos().saturating_abs().saturating_sub(bound.as_nanos()) > MACHINE_OFF_NANOS
-}
-
-/// `3.00 s behind`, with a word that leads on to the other clock.
+/// `3.00 s behind` or `3.00 s ahead of`: to be followed by the other clock.
 fn against(offset: Offset) -> String {
     let words = offset.in_words();
     if offset < Offset::ZERO { format!("{words} of") } else { words }

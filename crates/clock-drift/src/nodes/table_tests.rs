@@ -3,9 +3,9 @@ use crate::nodes::samples::{measured, node, now};
 use drift_core::time::{Bound, Measurement, Offset};
 
 const LAST: &str =
-    "2026-11-22T09:00:00Z before=-20.0013 after=+0.0002 method=kernel trigger=resume in-hour=1 total=20.0013";
+    "2026-11-22T09:00:00Z before=-20.0013 after=+0.0002 method=kernel trigger=pause in-hour=1 total=20.0013";
 
-fn look() -> TableOptions {
+fn options() -> TableOptions {
     TableOptions { style: Style::PLAIN, wide: false, headers: true, worst: None }
 }
 
@@ -26,10 +26,10 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn the_table_word_for_word() {
+fn table_lists_every_state_with_its_summary() {
     let fleet = Fleet::new(rows(), now());
     assert_eq!(
-        text(&fleet, look()),
+        text(&fleet, options()),
         "\
 NODE  STATE          OFFSET         BOUND    SINCE  OBSERVED     LAST STEP             ZONE
 n1    drifting       3.00 s behind  ±2.0 ms  60m    3m5s         20.0 s back, 60m ago  eu-1a
@@ -48,58 +48,55 @@ Recommended leeway for verifiers of tokens: 5 s, as far as 2 of 6 Nodes are meas
 }
 
 #[test]
-fn wide_worst_and_headers() {
+fn wide_worst_and_no_headers_change_the_table() {
     let fleet = Fleet::new(rows(), now());
-    let shown = text(&fleet, TableOptions { wide: true, headers: false, worst: Some(1), ..look() });
+    let shown = text(&fleet, TableOptions { wide: true, headers: false, worst: Some(1), ..options() });
     let mut lines = shown.lines();
     assert!(lines.next().unwrap().ends_with("eu-1a  a.example=+3.0001 b.example=+3.0002"), "{shown}");
     assert_eq!(lines.next(), Some(""));
     assert!(
         lines.next().unwrap().ends_with("2 stale. The 1 worst are shown."),
-        "the footer counts all: {shown}"
+        "the summary covers all: {shown}"
     );
 }
 
 #[test]
-fn colours_only_where_they_are_wanted() {
+fn colours_are_used_only_with_a_style() {
     let fleet = Fleet::new(rows(), now());
-    assert!(!text(&fleet, look()).contains('\u{1b}'));
-    let painted = text(&fleet, TableOptions { style: Style::PAINTED, ..look() });
+    assert!(!text(&fleet, options()).contains('\u{1b}'));
+    let painted = text(&fleet, TableOptions { style: Style::PAINTED, ..options() });
     assert!(painted.contains("n1    \u{1b}[1;31mdrifting\u{1b}[0m "), "{painted}");
     assert!(painted.contains("\u{1b}[1;33m20h (stale)\u{1b}[0m"), "{painted}");
     let unpainted =
         painted.replace("\u{1b}[1;31m", "").replace("\u{1b}[1;32m", "").replace("\u{1b}[1;33m", "");
-    assert_eq!(unpainted.replace("\u{1b}[2m", "").replace("\u{1b}[0m", ""), text(&fleet, look()));
+    assert_eq!(unpainted.replace("\u{1b}[2m", "").replace("\u{1b}[0m", ""), text(&fleet, options()));
 }
 
 #[test]
-fn nothing_measured_recommends_nothing() {
+fn fleets_without_a_measurement_have_no_recommended_leeway() {
     let none = Fleet::new(vec![node("a", &[]), node("b", &[])], now());
-    let said = text(&none, look());
+    let output = text(&none, options());
     assert!(
-        said.contains("2 Nodes: 2 without an agent.\nWithout an agent: a, b.\nNo leeway is recommended"),
-        "{said}"
+        output.contains("2 Nodes: 2 without an agent.\nWithout an agent: a, b.\nNo leeway is recommended"),
+        "{output}"
     );
-    assert_eq!(text(&Fleet::new(Vec::new(), now()), look()), "No Node matches.\n");
+    assert_eq!(text(&Fleet::new(Vec::new(), now()), options()), "No Node matches.\n");
 }
 
 #[test]
-fn long_lists_are_counted() {
+fn long_lists_are_cut_off_with_a_count() {
     assert_eq!(list(&["a", "b", "c", "d", "e"]), "a, b, c, d, e");
     assert_eq!(list(&["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e and 2 more");
 }
 
 #[test]
-fn what_the_clocks_are_worth_is_said_when_it_matters() {
+fn clocks_that_are_certainly_off_are_mentioned() {
     let at = |by, machine, rows: Vec<Row>| clocks(&Fleet { rows, now: Now { by, machine, ..now() } });
     let ms = |offset: i64, bound: i64| {
         Some(Measurement::new(Offset::from_nanos(offset * 1_000_000), Bound::from_nanos(bound * 1_000_000)))
     };
     assert!(at(Source::ApiServer, ms(900, 500), Vec::new()).is_empty());
-    assert!(
-        at(Source::ApiServer, ms(-1_500, 500), Vec::new()).is_empty(),
-        "it may be 1 s, and that is not certain"
-    );
+    assert!(at(Source::ApiServer, ms(-1_500, 500), Vec::new()).is_empty(), "more than 1 s is not certain");
     assert_eq!(
         at(Source::ApiServer, ms(-37_000, 510), Vec::new()),
         ["This machine's clock is 37.0 s ahead of the API server's (±510 ms): ages are by the API server's."]
