@@ -1,7 +1,8 @@
 //! What rsntp 4.1.2 makes of an answer, faults included: so that the simulated world meets the same client as the real one.
 
 use drift_core::ntp::packet::{Header, Leap, NtpTimestamp, request};
-use drift_core::ntp::sample::{Exchange, RejectReason};
+use drift_core::ntp::reject::RejectReason;
+use drift_core::ntp::sample::Exchange;
 use drift_core::time::{Offset, Reading, Wall};
 
 /// The request that rsntp sends at this wall time.

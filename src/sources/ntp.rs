@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use crate::os::clock::Clock;
 use crate::os::random;
 use drift_core::ntp::packet::{Kiss, Leap, NtpTimestamp, read_answer, request};
-use drift_core::ntp::sample::{Exchange, Limits, RejectReason, Root, Sample, clock_in_range};
+use drift_core::ntp::reject::RejectReason;
+use drift_core::ntp::sample::{Exchange, Limits, Root, Sample, clock_in_range};
 use drift_core::ntp::server::{Answer, Ask};
 use drift_core::time::Offset;
 

@@ -11,7 +11,7 @@ use crate::config::raw::RawConfig;
 use crate::sim::behaviour::{Behaviour, ServerModel};
 use crate::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
 use drift_core::ntp::packet::Kiss;
-use drift_core::ntp::sample::RejectReason;
+use drift_core::ntp::reject::RejectReason;
 use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::ServerSnapshot;
 use drift_core::resume::{Class, Detection, Signal};

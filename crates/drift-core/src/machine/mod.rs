@@ -11,7 +11,8 @@ use self::disruption::Bursts;
 use crate::estimate::{Combined, combine};
 use crate::http_date::coarse::{CoarseReadings, HttpSource};
 use crate::io::{Effect, Input, LogEvent};
-use crate::ntp::sample::{Limits, RejectReason};
+use crate::ntp::reject::RejectReason;
+use crate::ntp::sample::Limits;
 use crate::ntp::server::{Answer, ServerId};
 use crate::poll::fallback::Fallback;
 use crate::poll::rounds::Rounds;
@@ -124,7 +125,8 @@ impl Machine {
         );
         let Settings { interval, stale_after, .. } = settings;
         let fallback = Fallback::new(&settings.last_resort, interval, stale_after, seed, now.raw);
-        let results = std::iter::once(ACCEPTED).chain(RejectReason::LABELS).map(|l| (l, 0)).collect();
+        let results =
+            std::iter::once(ACCEPTED).chain(RejectReason::LABELS.iter().copied()).map(|l| (l, 0)).collect();
         let counts = Counts {
             samples: vec![results; settings.pools.len()],
             writes: std::iter::once(WRITTEN).chain(ApiError::LABELS).map(|l| (l, 0)).collect(),

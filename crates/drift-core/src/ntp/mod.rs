@@ -5,5 +5,6 @@
 pub mod filter;
 pub mod packet;
 pub mod pool;
+pub mod reject;
 pub mod sample;
 pub mod server;

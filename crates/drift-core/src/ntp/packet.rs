@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::ntp::sample::RejectReason;
+use crate::ntp::reject::RejectReason;
 
 /// The header without extension fields.
 pub const HEADER_LEN: usize = 48;
@@ -39,6 +39,17 @@ pub enum Kiss {
     Deny,
     /// Any other code.
     Other,
+}
+
+impl Kiss {
+    /// What the server asks for, in a few words, for operators.
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Rate => "asks to be polled less often (kiss-o'-death RATE)",
+            Self::Deny => "denies service (kiss-o'-death)",
+            Self::Other => "kiss-o'-death",
+        }
+    }
 }
 
 /// An NTP timestamp: 32 bits of seconds in an era, 32 bits of fraction.

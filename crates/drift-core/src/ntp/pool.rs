@@ -145,7 +145,8 @@ pub(crate) fn take_id(next: &mut u32) -> ServerId {
 mod tests {
     use super::*;
     use crate::ntp::packet::{Kiss, Leap};
-    use crate::ntp::sample::{RejectReason, Sample};
+    use crate::ntp::reject::RejectReason;
+    use crate::ntp::sample::Sample;
     use crate::ntp::server::Answer;
     use crate::time::line::Frequency;
     use crate::time::{Bound, Wall};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::ntp::packet::{Header, Kiss, Leap, NtpTimestamp, STRATUM_UNSYNCHRONISED};
+use crate::ntp::packet::{Header, Leap, NtpTimestamp, STRATUM_UNSYNCHRONISED};
+use crate::ntp::reject::RejectReason;
 use crate::time::{Bound, Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
 
 /// How far wall and raw clock may part during one exchange before we say that someone set the clock.
@@ -11,96 +12,6 @@ const CLOCK_SET_TOLERANCE: i64 = 1_000_000;
 const RESOLUTION: i64 = 2_000;
 /// How fast a server's dispersion grows between two looks at it (PHI, RFC 5905 section 4).
 const PHI: Ppb = Ppb::from_ppm(15);
-
-/// Why an exchange gave no sample; also the label `result` of `drift_agent_samples_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RejectReason {
-    /// No answer in time.
-    Timeout,
-    /// The network refused: no route, port closed.
-    Unreachable,
-    /// Too short, of an unknown version, or not a server's answer.
-    Malformed,
-    /// It answers a request we did not send.
-    WrongOrigin,
-    /// The server asked to be left alone.
-    Kiss(Kiss),
-    /// Stratum 16 or above, or leap alarm.
-    Unsynchronised,
-    /// A timestamp that means "unknown".
-    ZeroTimestamp,
-    /// The server says that it answered before it was asked.
-    TransmitBeforeReceive,
-    /// A round trip below 0 or above the time that really passed.
-    ImpossibleRoundTrip,
-    /// A round trip above `maxRoundTrip`: too coarse to be of use.
-    SlowRoundTrip,
-    /// Root distance above `maxRootDistance`.
-    RootDistance,
-    /// The node's clock was set while we measured.
-    ClockSet,
-    /// The node's clock reads a year that rsntp cannot handle (before 1970, or 2104 and later).
-    ClockOutOfRange,
-}
-
-impl RejectReason {
-    /// Every label, so that each series exists from the start.
-    pub const LABELS: [&str; 13] = [
-        "timeout",
-        "unreachable",
-        "malformed",
-        "wrong_origin",
-        "kiss_of_death",
-        "unsynchronised",
-        "zero_timestamp",
-        "transmit_before_receive",
-        "impossible_round_trip",
-        "slow_round_trip",
-        "root_distance",
-        "clock_set",
-        "clock_out_of_range",
-    ];
-
-    /// The label `result`.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Unreachable => "unreachable",
-            Self::Malformed => "malformed",
-            Self::WrongOrigin => "wrong_origin",
-            Self::Kiss(_) => "kiss_of_death",
-            Self::Unsynchronised => "unsynchronised",
-            Self::ZeroTimestamp => "zero_timestamp",
-            Self::TransmitBeforeReceive => "transmit_before_receive",
-            Self::ImpossibleRoundTrip => "impossible_round_trip",
-            Self::SlowRoundTrip => "slow_round_trip",
-            Self::RootDistance => "root_distance",
-            Self::ClockSet => "clock_set",
-            Self::ClockOutOfRange => "clock_out_of_range",
-        }
-    }
-
-    /// For people: what happened, in a few words.
-    pub const fn in_words(self) -> &'static str {
-        match self {
-            Self::Timeout => "no answer",
-            Self::Unreachable => "no route, or the port is closed",
-            Self::Malformed => "malformed answer",
-            Self::WrongOrigin => "answer to a request that was not sent",
-            Self::Kiss(Kiss::Rate) => "asks to be polled less often (kiss-o'-death RATE)",
-            Self::Kiss(Kiss::Deny) => "denies service (kiss-o'-death)",
-            Self::Kiss(Kiss::Other) => "kiss-o'-death",
-            Self::Unsynchronised => "says that it is not synchronised",
-            Self::ZeroTimestamp => "timestamp of zero",
-            Self::TransmitBeforeReceive => "answered before it was asked",
-            Self::ImpossibleRoundTrip => "impossible round trip",
-            Self::SlowRoundTrip => "round trip over the limit",
-            Self::RootDistance => "root distance over the limit",
-            Self::ClockSet => "the clock was set while measuring",
-            Self::ClockOutOfRange => "the node's clock is before 1970 or after 2103",
-        }
-    }
-}
 
 /// Limits that decide about a sample (`maxRoundTrip`, `maxRootDistance`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::ntp::filter::{Leader, Window};
 use crate::ntp::packet::{Kiss, Leap};
-use crate::ntp::sample::{RejectReason, Root, Sample};
+use crate::ntp::reject::RejectReason;
+use crate::ntp::sample::{Root, Sample};
 use crate::time::Mono;
 use crate::time::line::Frequency;
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::http_date::coarse::CoarseReadings;
-use crate::ntp::sample::RejectReason;
+use crate::ntp::reject::RejectReason;
 use crate::ntp::server::ServerState;
 use crate::report::leeway::Leeway;
 use crate::resume::{Class, Signal};
