@@ -179,7 +179,7 @@ fn report(state: State) -> NodeReport {
     NodeReport {
         state,
         reason: Reason::of(state),
-        message: "The clock is 132 ms behind (±2.1 ms), over the threshold of 100 ms.".to_owned(),
+        message: "The clock is 132 ms behind (±2.10 ms), over the threshold of 100 ms.".to_owned(),
         measured: Some(Measurement::new(Offset::from_nanos(132_241_000), Bound::from_nanos(2_100_000))),
         observed_at: Some(now()),
         heartbeat: now(),

@@ -8,7 +8,7 @@ use super::check_node::{Measured, Node, NodeReport};
 use clock_drift::terminal::{Style, columns};
 use drift_core::http_date::coarse::{CoarseReadings, HttpReading};
 use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot, Snapshot};
-use drift_core::time::{Measurement, Offset, span_in_words};
+use drift_core::time::{Measurement, Offset, Span};
 use drift_core::verdict::State;
 
 /// Everything that was found.
@@ -81,7 +81,7 @@ impl Diagnosis {
                 pool.name.clone(),
                 words(pool.measured.map(|m| m.offset)),
                 bound(pool.measured),
-                pool.round_trip.map_or_else(|| "-".to_owned(), span_in_words),
+                pool.round_trip.map_or_else(|| "-".to_owned(), |trip| Span(trip).to_string()),
                 pool.stratum.map_or_else(|| "-".to_owned(), |s| s.to_string()),
                 pool_result(pool),
             ]);

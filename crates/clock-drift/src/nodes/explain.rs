@@ -4,7 +4,7 @@ use super::fleet::LEEWAY;
 use super::now::Now;
 use super::row::{Field, ReportedState, Row, escape_for_terminal};
 use drift_core::step::last_step::LastStep;
-use drift_core::time::{Measurement, Offset, span_in_words};
+use drift_core::time::{Measurement, Offset, Span};
 use drift_core::verdict::State;
 
 /// Sentences under headings, for a Node that was read as a whole.
@@ -72,7 +72,7 @@ fn what(row: &Row, now: &Now) -> Vec<String> {
     lines
 }
 
-/// `: 3.00 s behind (±2.0 ms)`.
+/// `: 3 s behind (±2 ms)`.
 fn figures(row: &Row) -> String {
     row.measured().map_or_else(String::new, |Measurement { offset, bound }| {
         format!(": {} (±{})", offset.in_words(), bound.in_words())
@@ -111,7 +111,7 @@ fn tokens(row: &Row, now: &Now) -> Vec<String> {
         return vec!["What this clock does to tokens cannot be said.".to_owned()];
     };
     let bound = super::skew::Skew::aged(bound, age);
-    let size = span_in_words(offset.magnitude());
+    let size = Span(offset.magnitude());
     let seconds = LEEWAY.recommend(Some(Measurement { offset, bound })).seconds;
     let leeway = if offset.magnitude().saturating_add(bound.as_duration()) > LEEWAY.maximum {
         format!("Not even a leeway of {seconds} s is enough, and no verifier should allow more.")
@@ -122,7 +122,7 @@ fn tokens(row: &Row, now: &Now) -> Vec<String> {
         _ if offset.magnitude() <= bound.as_duration() => {
             vec![format!(
                 "Nothing that is certain: the clock is right to within {}.",
-                span_in_words(offset.magnitude().saturating_add(bound.as_duration()))
+                Span(offset.magnitude().saturating_add(bound.as_duration()))
             )]
         }
         n if n > 0 => vec![

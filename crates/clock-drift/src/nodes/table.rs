@@ -5,7 +5,7 @@ use super::now::{Age, Now, Source};
 use super::row::{Field, ReportedState, Row};
 use crate::terminal::{Paint, Style, painted_columns};
 use drift_core::step::last_step::LastStep;
-use drift_core::time::{Measurement, Offset, span_in_words};
+use drift_core::time::{Measurement, Offset, Span};
 use drift_core::verdict::State;
 
 /// Longer lists are counted.
@@ -94,9 +94,9 @@ fn odd(text: &str) -> String {
     format!("\"{text}\"?")
 }
 
-/// `20.0 s forward, 3h ago`: which way the clock went, not which way it was off.
+/// `20 s forward, 3 h ago`: which way the clock went, not which way it was off.
 fn last_step(step: &LastStep, now: &Now) -> String {
-    let size = span_in_words(step.before.magnitude());
+    let size = Span(step.before.magnitude()).to_string();
     let way = if step.before < Offset::ZERO { "back" } else { "forward" };
     let latched = if step.is_latched { " (in vain)" } else { "" };
     format!("{size} {way}, {} ago{latched}", now.since(step.at).in_words())
@@ -116,7 +116,7 @@ fn footer(fleet: &Fleet, shown: usize) -> Vec<String> {
             words(a),
             b.name,
             words(b),
-            span_in_words(skew.ahead.magnitude()),
+            Span(skew.ahead.magnitude()),
             skew.measured.in_words(),
             skew.now.in_words()
         ));
@@ -199,7 +199,7 @@ fn is_off(Measurement { offset, bound }: Measurement) -> bool {
     offset.as_nanos().saturating_abs().saturating_sub(bound.as_nanos()) > MACHINE_OFF_NANOS
 }
 
-/// `3.00 s behind`, with a word that leads on to the other clock.
+/// `3 s behind`, with a word that leads on to the other clock.
 fn against(offset: Offset) -> String {
     let words = offset.in_words();
     if offset < Offset::ZERO { format!("{words} of") } else { words }

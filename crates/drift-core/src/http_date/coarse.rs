@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::search::MAX_HEADER_AGE;
-use crate::time::{Bound, Measurement, Offset, span_in_words};
+use crate::time::{Bound, ExactSpan, Measurement, Offset};
 
 /// Why an answer is no measurement, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,7 +122,7 @@ impl CoarseReadings {
             }
             CombinedReadings::Agree(measured) => {
                 let side = match self.certainly_over(threshold) {
-                    Some(_) => format!("over the threshold of {}", span_in_words(threshold)),
+                    Some(_) => format!("over the threshold of {}", ExactSpan(threshold)),
                     None => "which does not settle it".to_owned(),
                 };
                 format!("The clock is {measured} by the HTTP Date header of {by}, coarse: {side}.")

@@ -58,7 +58,7 @@ impl Measurement {
     }
 }
 
-/// `3.00 s behind (±1.6 ms)`: the direction in words, never a sign.
+/// `3 s behind (±1.60 ms)`: the direction in words, never a sign.
 impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (±{})", self.offset.in_words(), self.bound.in_words())
@@ -84,9 +84,9 @@ mod tests {
 
     #[test]
     fn a_measurement_is_displayed_with_its_direction_and_bound() {
-        assert_eq!(of(3_000_000_000, 1_600_000).to_string(), "3.00 s behind (±1.6 ms)");
-        assert_eq!(of(-132_000_000, 0).to_string(), "132 ms ahead (±0 µs)");
-        assert_eq!(of(0, 2_000_000).to_string(), "on time (±2.0 ms)");
+        assert_eq!(of(3_000_000_000, 1_600_000).to_string(), "3 s behind (±1.60 ms)");
+        assert_eq!(of(-132_000_000, 0).to_string(), "132 ms ahead (±0 s)");
+        assert_eq!(of(0, 2_000_000).to_string(), "on time (±2 ms)");
     }
 
     #[test]

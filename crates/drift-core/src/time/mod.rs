@@ -5,11 +5,13 @@
 pub mod backoff;
 pub mod line;
 mod measurement;
+mod span;
 
 use std::fmt;
 use std::time::Duration;
 
 pub use self::measurement::Measurement;
+pub use self::span::{ExactSpan, SettingSpan, Span};
 
 /// Nanoseconds in one second.
 pub const NANOS_PER_SEC: i64 = 1_000_000_000;
@@ -81,12 +83,12 @@ impl Offset {
         Duration::from_nanos(self.0.unsigned_abs())
     }
 
-    /// For people: `132 ms behind`, `2.5 s ahead`; never a bare sign.
+    /// For people: `132 ms behind`, `2.50 s ahead`; never a bare sign.
     pub fn in_words(self) -> String {
         match self.0 {
             0 => "on time".to_owned(),
-            n if n > 0 => format!("{} behind", span_in_words(self.magnitude())),
-            _ => format!("{} ahead", span_in_words(self.magnitude())),
+            n if n > 0 => format!("{} behind", Span(self.magnitude())),
+            _ => format!("{} ahead", Span(self.magnitude())),
         }
     }
 }
@@ -118,9 +120,9 @@ impl Bound {
         Duration::from_nanos(self.0.unsigned_abs())
     }
 
-    /// For people: `2.1 ms`.
+    /// For people: `2.10 ms`.
     pub fn in_words(self) -> String {
-        span_in_words(self.as_duration())
+        Span(self.as_duration()).to_string()
     }
 }
 
@@ -264,28 +266,6 @@ pub fn nanos(span: Duration) -> i64 {
     i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// A length of time for people, three digits at most: `41 µs`, `2.1 ms`, `132 ms`, `2.50 s`, `3 h 20 min`.
-pub fn span_in_words(span: Duration) -> String {
-    let secs = span.as_secs();
-    match secs {
-        0 => {
-            let nanos = span.subsec_nanos();
-            match nanos {
-                0..=999_499 => format!("{} µs", (nanos + 500) / 1_000),
-                999_500..=9_949_999 => format!("{:.1} ms", f64::from(nanos) / 1e6),
-                9_950_000..=999_499_999 => format!("{} ms", (nanos + 500_000) / 1_000_000),
-                _ => "1.00 s".to_owned(),
-            }
-        }
-        1..=9 => format!("{:.2} s", span.as_secs_f64()),
-        10..=119 => format!("{:.1} s", span.as_secs_f64()),
-        120..=7_199 => format!("{} min {} s", secs / 60, secs % 60),
-        7_200..=172_799 => format!("{} h {} min", secs / 3_600, secs % 3_600 / 60),
-        172_800..=63_071_999 => format!("{} days", secs / 86_400),
-        _ => format!("{} years", secs / 31_557_600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,8 +276,8 @@ mod tests {
         let words = |n| Offset::from_nanos(n).in_words();
         assert_eq!(words(132_000_000), "132 ms behind");
         assert_eq!(words(-132_400_000), "132 ms ahead");
-        assert_eq!(words(40_600), "41 µs behind");
-        assert_eq!(words(2_140_000), "2.1 ms behind");
+        assert_eq!(words(40_600), "40.6 µs behind");
+        assert_eq!(words(2_140_000), "2.14 ms behind");
         assert_eq!(words(-2_500_000_000), "2.50 s ahead");
         assert_eq!(words(999_900_000), "1.00 s behind");
         assert_eq!(words(12_000_000_000_000), "3 h 20 min behind");
