@@ -1,4 +1,4 @@
-//! Lengths of time as text: one style for people, and the notation of the configuration.
+//! Lengths of time as text: one style for operators, and the notation of the configuration.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,18 +22,21 @@ const WHOLE_DAYS_FROM: u128 = 100 * DAY;
 /// From here on in years.
 const YEARS_FROM: u128 = 2 * YEAR;
 
-/// A measured length of time, for people: `40.6 µs`, `2.10 ms`, `132 ms`, `2.50 s`, `64 s`, `2 min 5 s`, `3 h 20 min`.
+/// A measured length of time, for operators: `40.6 µs`, `2.10 ms`, `132 ms`, `2.50 s`, `64 s`, `2 min 5 s`,
+/// `3 h 20 min`.
 ///
-/// Rounded to three digits below 2 min, and to two units above. A whole number of a unit has no decimals: `100 ms`, `3 s`,
-/// `1 h`. So `3.00 s` was rounded, and `3 s` was not.
+/// Rounded to three digits below 2 min, and to two units above. A whole number of a unit has no decimals:
+/// `100 ms`, `3 s`, `1 h`. So `3.00 s` was rounded, and `3 s` was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-/// A configured length of time, for people: in the style of [`Span`], but without rounding: `64 s`, `24 h`, `1 s 500 ms`.
+/// A configured length of time, for operators: in the style of [`Span`], but without rounding: `64 s`, `24
+/// h`, `1 s 500 ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ExactSpan(pub Duration);
 
-/// A length of time as it is written in the configuration: `64s`, `10m`, `24h`, `1500ms`. One number, without rounding.
+/// A length of time as it is written in the configuration: `64s`, `10m`, `24h`, `1500ms`. One number, without
+/// rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SettingSpan(pub Duration);
 
