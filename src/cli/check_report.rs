@@ -45,7 +45,7 @@ impl Diagnosis {
 
     fn sentence(&self) -> String {
         let sentence = self.snapshot.sentence();
-        match self.snapshot.measured.and_then(|measured| self.coarse.against(measured)) {
+        match self.snapshot.measured.and_then(|measured| self.coarse.contradictions(measured)) {
             Some(against) => format!("{sentence} {against}"),
             None => sentence,
         }
@@ -126,7 +126,7 @@ fn said_row(said: &HttpReading) -> Vec<String> {
         Some(rejected) => rejected.to_string(),
         None => answers,
     };
-    vec![said.site.url.clone(), words(said.measured.map(|m| m.offset)), bound(said.measured), result]
+    vec![said.source.url.clone(), words(said.measured.map(|m| m.offset)), bound(said.measured), result]
 }
 
 fn words(offset: Option<Offset>) -> String {
@@ -238,7 +238,7 @@ impl SaidReport {
     fn new(said: &HttpReading, ntp: Option<Measurement>) -> Self {
         let (offset_seconds, bound_seconds) = seconds(said.measured);
         Self {
-            url: said.site.url.clone(),
+            url: said.source.url.clone(),
             coarse: true,
             offset_seconds,
             bound_seconds,

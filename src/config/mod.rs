@@ -203,7 +203,7 @@ impl Settings {
                 stale_after,
                 servers_per_pool,
                 limits,
-                last_resort: last_resort.iter().map(HttpUrl::site).collect(),
+                last_resort: last_resort.iter().map(HttpUrl::source).collect(),
                 step,
                 leeway,
             },

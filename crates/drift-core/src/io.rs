@@ -92,7 +92,7 @@ pub enum Effect {
         /// Which request.
         request: u32,
         /// When to send it.
-        aim: Option<SendPhase>,
+        phase: Option<SendPhase>,
     },
     /// Read what an earlier run left on the Node; answer with [`Input::NodeRead`].
     ReadNode,

@@ -109,7 +109,7 @@ pub fn last_resort(html: &mut Html, context: &PageContext) {
                 html.element("tbody", &[], |html| {
                     for said in said {
                         html.element("tr", &[], |html| {
-                            html.leaf("th", &[("scope", "row")], &said.site.url);
+                            html.leaf("th", &[("scope", "row")], &said.source.url);
                             html.leaf("td", &[], &offset_in_words(said.measured));
                             let last = match &said.rejected {
                                 Some(rejected) => rejected.to_string(),

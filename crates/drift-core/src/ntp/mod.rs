@@ -1,6 +1,7 @@
-//! One server and the pool it belongs to. Packets and exchanges go in; samples, or the reason for which an exchange was rejected, come out.
+//! One NTP server and the pool that it belongs to. Packets, exchanges and look-ups go in; samples, or the
+//! reason for which an exchange was rejected, come out.
 //!
-//! This room never compares two servers with each other: that is [`crate::estimate`].
+//! This room never compares two servers with each other: [`crate::estimate`] does.
 
 pub mod filter;
 pub mod packet;
