@@ -223,7 +223,7 @@ impl Machine {
             }
         }
         if self.rounds.has_settled(now.raw) {
-            self.fallback.ntp_burst_ended();
+            self.fallback.handle_burst_end();
         }
         self.judge(now, Occasion::Tick, &mut out);
         let is_wanted = self.is_without_ntp(now);

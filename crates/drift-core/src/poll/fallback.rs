@@ -72,7 +72,7 @@ impl Fallback {
     }
 
     /// Enables the sources: the burst to the NTP servers has ended.
-    pub fn ntp_burst_ended(&mut self) {
+    pub fn handle_burst_end(&mut self) {
         self.ntp_burst_ended = true;
     }
 
