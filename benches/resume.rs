@@ -68,7 +68,7 @@ fn others() -> Vec<Row> {
     let hpet = Spec { kernel_options: "clocksource=hpet", ..spec() };
     let chrony = Spec { daemon: Daemon::Chrony, ..spec() };
     let amd = || Spec { vendor: AMD, ..spec() };
-    let lie = Behaviour::Offset(Offset::from_nanos(10_000_000_000));
+    let ten_seconds_off = Behaviour::Offset(Offset::from_nanos(10_000_000_000));
     vec![
         put_right("`stop` 2 s, `cont`", spec(), KERNEL, |guest| guest.pause(2 * SECOND)),
         put_right("`stop` 0.5 s, `cont`", spec(), KERNEL, |guest| guest.pause(SECOND / 2)),
@@ -99,7 +99,7 @@ fn others() -> Vec<Row> {
             (CHRONY_AND_AGENT, vec![scenario.stepped(since)])
         },
         left_alone("QEMU frozen for 10 s", spec(), KERNEL, |scenario| scenario.guest.freeze(10 * SECOND)),
-        left_alone("somebody else's step of +3 s", spec(), KERNEL, |scenario| {
+        left_alone("a step of +3 s by another process", spec(), KERNEL, |scenario| {
             let since = Instant::now();
             scenario.guest.step(3.0);
             since
@@ -114,14 +114,14 @@ fn others() -> Vec<Row> {
             |scenario| scenario.guest.pause(5 * SECOND),
         ),
         left_alone_by(
-            "`stop` 5 s, `cont`; one pool lies by 10 s",
+            "`stop` 5 s, `cont`; one pool is 10 s off",
             GuestScenario::with_pools(spec(), [false, true], KERNEL),
             |scenario| {
-                scenario.pools.behave(lie);
+                scenario.pools.behave(ten_seconds_off);
                 scenario.guest.pause(5 * SECOND)
             },
         ),
-        left_alone("`stop` 5 s, `cont`; both pools dead", spec(), KERNEL, |scenario| {
+        left_alone("`stop` 5 s, `cont`; both pools unreachable", spec(), KERNEL, |scenario| {
             scenario.pools.behave(Behaviour::Silent);
             scenario.guest.pause(5 * SECOND)
         }),

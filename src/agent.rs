@@ -232,11 +232,11 @@ impl<R: Resolve> Agent<R> {
                 let ntp = self.ntp.clone();
                 self.spawn(async move { Input::Answered { server, answer: ntp.ask(address, ask).await } });
             }
-            Effect::AskDate { source, request, aim } => {
+            Effect::AskDate { source, request, phase } => {
                 let Some(url) = self.last_resort.get(source).cloned() else { return };
                 let dates = self.dates.clone();
                 self.spawn(async move {
-                    Input::HttpDateFetched { source, request, answer: dates.ask(&url, aim).await }
+                    Input::HttpDateFetched { source, request, answer: dates.ask(&url, phase).await }
                 });
             }
             Effect::ReadNode => self.write(Input::NodeRead(Ok(Prior::default())), |api| async move {

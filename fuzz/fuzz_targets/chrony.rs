@@ -1,4 +1,4 @@
-//! Any bytes as a reply of chronyd's, and any number of the protocol.
+//! Any bytes as a reply of chronyd, and any number in its protocol.
 #![no_main]
 
 use std::time::Duration;
@@ -18,7 +18,7 @@ fuzz_target!(|input: (Vec<u8>, u32, u64, i32, String)| {
             let _ = read_sources(&mut data);
         }
     }
-    // The data alone, which random bytes would seldom reach.
+    // With a valid header, which random bytes seldom have.
     let header = [6, 2, 0, 0, 0, 33, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0];
     let reply = [&header[..], &sequence.to_be_bytes(), &[0; 8], &bytes].concat();
     let _ = read_reply(&reply, Request::Tracking, sequence).and_then(|mut data| Tracking::read(&mut data));

@@ -7,6 +7,6 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|yaml: &str| {
     if let Ok(file) = parse(yaml) {
-        let _ = Settings::new(Raw::default(), file);
+        let _ = Settings::new(RawConfig::default(), file);
     }
 });

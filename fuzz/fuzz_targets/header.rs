@@ -1,4 +1,4 @@
-//! Any bytes as an NTP answer: read, judged, and as rsntp would take them.
+//! Any bytes as an NTP answer: read by the agent and as rsntp reads them, and validated.
 #![no_main]
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ fuzz_target!(|input: (Vec<u8>, u64, i64, i64)| {
     let reading = Reading { wall: Wall::from_nanos(wall), raw: Mono::from_nanos(raw), suspended: Duration::ZERO };
     let root = read_answer(&bytes, NtpTimestamp(nonce)).and_then(|h| Root::from_header(&h, reading.raw, limits));
     let root = root.unwrap_or(Root { at: reading.raw, distance: Duration::ZERO });
-    if let Ok(exchange) = client::judge(&bytes, &client::ask(reading.wall), reading, reading) {
+    if let Ok(exchange) = client::read_answer(&bytes, &client::ask(reading.wall), reading, reading) {
         let _ = Sample::validate(&exchange, root, limits);
     }
 });

@@ -1,4 +1,5 @@
-//! Any bytes as a token, and any bytes as the claims of one: read, judged by any clocks, and nothing but text comes out.
+//! Any bytes as a token or as its claims, at any time: the findings are text of limited length, without
+//! control characters.
 #![no_main]
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ use crate::os::chrony::{ChronyError, Client, Tracking};
 use crate::os::timex::{self, KernelClock};
 use drift_core::ntp::packet::Leap;
 use drift_core::step::time_daemon::{Daemon, is_deceived};
-use drift_core::time::{Measurement, Wall, span_in_words};
+use drift_core::time::{Measurement, Span, Wall};
 
 /// Where chrony answers everybody on the machine, unless its configuration says otherwise.
 const CHRONY_UDP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 323);
@@ -129,15 +129,15 @@ fn kernel_in_words(kernel: KernelClock) -> String {
     format!(
         "{}{other}; error at most {}, estimated {}; frequency {:+.3} ppm; {leap}",
         said(kernel.synchronized),
-        span_in_words(kernel.max_error),
-        span_in_words(kernel.estimated_error),
+        Span(kernel.max_error),
+        Span(kernel.estimated_error),
         kernel.frequency.as_ratio() * 1e6
     )
 }
 
 fn tracking_in_words(tracking: &Tracking, measured: Measured) -> String {
     let last = match last_update(tracking, measured.now) {
-        Some(ago) => format!("last update {} ago", span_in_words(ago)),
+        Some(ago) => format!("last update {} ago", Span(ago)),
         None => "never updated".to_owned(),
     };
     if !tracking.is_synchronised() {
@@ -308,7 +308,7 @@ mod tests {
             text(&node(KEPT, Ok(following())), measured(1)),
             "kernel: synchronised; error at most 12 ms, estimated 3 µs; frequency -12.043 ppm; no leap second pending\n\
              time daemon: chrony\n\
-             chrony: follows 192.0.2.7 at stratum 3; takes the clock for 12 µs behind; leap status normal; last update 34.0 s ago \
+             chrony: follows 192.0.2.7 at stratum 3; takes the clock for 12 µs behind; leap status normal; last update 34 s ago \
              (UDP 127.0.0.1:323)"
         );
         let alone = KernelClock {
@@ -318,7 +318,7 @@ mod tests {
             ..KEPT
         };
         let lines = text(&node(alone, Err("no socket")), measured(1));
-        assert!(lines.starts_with("kernel: not synchronised; error at most 16.0 s"), "{lines}");
+        assert!(lines.starts_with("kernel: not synchronised; error at most 16 s"), "{lines}");
         assert!(
             lines.contains("a leap second will be inserted") && lines.contains("nobody, by the kernel"),
             "{lines}"

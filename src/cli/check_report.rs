@@ -8,7 +8,7 @@ use super::check_node::{Measured, Node, NodeReport};
 use clock_drift::terminal::{Style, columns};
 use drift_core::http_date::coarse::{CoarseReadings, HttpReading};
 use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot, Snapshot};
-use drift_core::time::{Measurement, Offset, span_in_words};
+use drift_core::time::{Measurement, Offset, Span};
 use drift_core::verdict::State;
 
 /// Everything that was found.
@@ -45,7 +45,7 @@ impl Diagnosis {
 
     fn sentence(&self) -> String {
         let sentence = self.snapshot.sentence();
-        match self.snapshot.measured.and_then(|measured| self.coarse.against(measured)) {
+        match self.snapshot.measured.and_then(|measured| self.coarse.contradictions(measured)) {
             Some(against) => format!("{sentence} {against}"),
             None => sentence,
         }
@@ -81,7 +81,7 @@ impl Diagnosis {
                 pool.name.clone(),
                 words(pool.measured.map(|m| m.offset)),
                 bound(pool.measured),
-                pool.round_trip.map_or_else(|| "-".to_owned(), span_in_words),
+                pool.round_trip.map_or_else(|| "-".to_owned(), |trip| Span(trip).to_string()),
                 pool.stratum.map_or_else(|| "-".to_owned(), |s| s.to_string()),
                 pool_result(pool),
             ]);
@@ -126,7 +126,7 @@ fn said_row(said: &HttpReading) -> Vec<String> {
         Some(rejected) => rejected.to_string(),
         None => answers,
     };
-    vec![said.site.url.clone(), words(said.measured.map(|m| m.offset)), bound(said.measured), result]
+    vec![said.source.url.clone(), words(said.measured.map(|m| m.offset)), bound(said.measured), result]
 }
 
 fn words(offset: Option<Offset>) -> String {
@@ -238,7 +238,7 @@ impl SaidReport {
     fn new(said: &HttpReading, ntp: Option<Measurement>) -> Self {
         let (offset_seconds, bound_seconds) = seconds(said.measured);
         Self {
-            url: said.site.url.clone(),
+            url: said.source.url.clone(),
             coarse: true,
             offset_seconds,
             bound_seconds,

@@ -14,7 +14,7 @@ use clock_drift::jwt::judge;
 use clock_drift::jwt::question::{Now, Question};
 use clock_drift::jwt::token::Token;
 use clock_drift::terminal::{Style, columns};
-use drift_core::time::Wall;
+use drift_core::time::{ExactSpan, Wall};
 use drift_core::verdict::State;
 
 /// A token, what was asked of it, and what came of it.
@@ -39,7 +39,7 @@ pub(super) fn in_words(asked: &Asked, style: Style) -> String {
             "nothing against it at the given time; no clock was read".to_owned(),
         ),
         (Verdict::Valid, Now::Here { .. }) => {
-            let threshold = humantime::format_duration(question.threshold);
+            let threshold = ExactSpan(question.threshold);
             let sentence = format!("nothing against it, and this clock is within {threshold} of true time");
             (State::InSync, "valid in time", sentence)
         }
@@ -99,7 +99,7 @@ fn description(token: &Token, question: &Question) -> String {
     let kind = token.kind.as_ref().map_or_else(String::new, |kind| format!(", type {kind}"));
     let leeway = match question.leeway {
         Duration::ZERO => "without leeway".to_owned(),
-        leeway => format!("with {} of leeway", humantime::format_duration(leeway)),
+        leeway => format!("with {} of leeway", ExactSpan(leeway)),
     };
     let (algorithm, taken_for) = (&token.algorithm, question.kind.in_words());
     format!("algorithm {algorithm}{kind}; taken for {taken_for} (--kind), {leeway} (--leeway)")

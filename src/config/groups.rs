@@ -10,6 +10,7 @@ use super::{Chrony, ConfigError, DEFAULT_CHRONY_SOCKET, MILLI, SECOND, raw};
 use crate::os::chrony::parse_makestep;
 use drift_core::report::leeway;
 use drift_core::step::policy::{self, Mode};
+use drift_core::time::SettingSpan;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// The kernel takes 107, and our own socket beside it has a longer name.
@@ -76,7 +77,7 @@ pub(super) fn leeway(
     threshold: Duration,
 ) -> Result<leeway::Settings, ConfigError> {
     let raw::Leeway { peer_allowance, minimum, maximum } = flags;
-    let threshold = humantime::format_duration(threshold).to_string();
+    let threshold = SettingSpan(threshold).to_string();
     let peers = Setting::pick("leeway.peerAllowance", peer_allowance, file.peer_allowance, &threshold);
     let least = Setting::pick("leeway.minimum", minimum, file.minimum, "5s");
     let most = Setting::pick("leeway.maximum", maximum, file.maximum, "30s");

@@ -54,7 +54,7 @@ impl HttpUrl {
     }
 
     /// What the core calls it.
-    pub fn site(&self) -> HttpSource {
+    pub fn source(&self) -> HttpSource {
         HttpSource { url: self.text.clone(), host: self.host.clone() }
     }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::os::chrony::Makestep;
 use drift_core::machine;
 use drift_core::ntp::sample::Limits;
+use drift_core::time::SettingSpan;
 use http_url::HttpUrl;
 pub use listen::Listen;
 use pool::PoolName;
@@ -163,7 +164,7 @@ impl Settings {
         if stale_after < interval * 3 {
             return Err(stale.wrong(&format!(
                 "at least three times the interval of {}, or one lost packet makes the clock unknown",
-                humantime::format_duration(interval)
+                SettingSpan(interval)
             )));
         }
         let servers = Setting::pick("serversPerPool", servers_per_pool, file.servers_per_pool, "4");
@@ -190,8 +191,8 @@ impl Settings {
         if interval < POLITE_INTERVAL {
             warnings.push(format!(
                 "interval: {} is fine for your own servers, but public ones may refuse to answer below {}",
-                humantime::format_duration(interval),
-                humantime::format_duration(POLITE_INTERVAL)
+                SettingSpan(interval),
+                SettingSpan(POLITE_INTERVAL)
             ));
         }
         Ok(Self {
@@ -202,7 +203,7 @@ impl Settings {
                 stale_after,
                 servers_per_pool,
                 limits,
-                last_resort: last_resort.iter().map(HttpUrl::site).collect(),
+                last_resort: last_resort.iter().map(HttpUrl::source).collect(),
                 step,
                 leeway,
             },
@@ -385,9 +386,9 @@ mod tests {
             ("step: {mode: always}", "step.mode", "one of off, chrony, kernel, auto"),
             ("step: {minOffset: 1ms}", "step.minOffset", "from 10ms to 1h"),
             ("step: {minOffset: -1s}", "step.minOffset", "from 10ms to 1h"),
-            ("step: {maxOffset: 31days}", "step.maxOffset", "from 1s to 30days"),
+            ("step: {maxOffset: 31days}", "step.maxOffset", "from 1s to 720h"),
             ("step: {minOffset: 10s, maxOffset: 5s}", "step.maxOffset", "not below step.minOffset"),
-            ("step: {cooldown: 0s}", "step.cooldown", "from 1s to 1day"),
+            ("step: {cooldown: 0s}", "step.cooldown", "from 1s to 24h"),
             ("step: {dryRun: perhaps}", "step.dryRun", "one of true, false"),
             ("step: {onRequest: 1}", "step.onRequest", "one of true, false"),
             ("step: {max: 1s}", "max", "maxOffset"),

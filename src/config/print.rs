@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::raw::HTTP_DATE;
 use super::{Kubernetes, LogFormat, Settings};
 use drift_core::step::policy;
+use drift_core::time::SettingSpan;
 
 impl Settings {
     /// All of them, as YAML.
@@ -22,7 +23,7 @@ impl Settings {
             log_level,
             warnings: _,
         } = self;
-        let time = |t: Duration| humantime::format_duration(t).to_string();
+        let time = |t: Duration| SettingSpan(t).to_string();
         let mut lines = vec!["pools:".to_owned()];
         lines.extend(pools.iter().map(|pool| format!("  - \"{pool}\"")));
         lines.push(format!("interval: {}", time(core.interval)));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::nearest::question;
 use super::raw::ConfigText;
+use drift_core::time::SettingSpan;
 
 /// A setting that is not right: which, what it is, and what would be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,8 +99,8 @@ impl Setting {
     ) -> Result<Duration, ConfigError> {
         let limits = format!(
             "a length of time from {} to {} with its unit, such as {example}",
-            humantime::format_duration(*range.start()),
-            humantime::format_duration(*range.end())
+            SettingSpan(*range.start()),
+            SettingSpan(*range.end())
         );
         let time = humantime::parse_duration(self.text.trim()).map_err(|_| self.wrong(&limits))?;
         if range.contains(&time) { Ok(time) } else { Err(self.wrong(&limits)) }

@@ -97,7 +97,7 @@ mod tests {
         NodeReport {
             state: State::Drifting,
             reason: Reason::of(State::Drifting),
-            message: "The clock is 132 ms behind (±2.0 ms), over the threshold of 100 ms.".into(),
+            message: "The clock is 132 ms behind (±2 ms), over the threshold of 100 ms.".into(),
             measured: Some(Measurement::new(Offset::from_nanos(132_241_000), Bound::from_nanos(2_000_000))),
             observed_at: Some(at),
             heartbeat: at,
@@ -119,7 +119,7 @@ mod tests {
         let report = NodeReport {
             state: State::Drifting,
             reason: Reason::of(State::Drifting),
-            message: "The clock is 132 ms behind (±2.0 ms), over the threshold of 100 ms.".into(),
+            message: "The clock is 132 ms behind (±2 ms), over the threshold of 100 ms.".into(),
             measured: Some(Measurement::new(Offset::from_nanos(132_241_000), Bound::from_nanos(2_000_000))),
             observed_at: Some(at),
             heartbeat: at,
@@ -148,7 +148,7 @@ mod tests {
                 last_step: Field::Value(last.parse().unwrap()),
                 step_result: Some("id-7 refused".into()),
                 zone: Some("eu-1a".into()),
-                message: Some("The clock is 132 ms behind (±2.0 ms), over the threshold of 100 ms.".into()),
+                message: Some("The clock is 132 ms behind (±2 ms), over the threshold of 100 ms.".into()),
             }
         );
         assert!(row.unreadable().is_empty());
@@ -173,7 +173,7 @@ mod tests {
                     "type": "ClockDrift",
                     "status": "True",
                     "reason": "OffsetExceedsThreshold",
-                    "message": "The clock is 132 ms behind (±2.0 ms), over the threshold of 100 ms.",
+                    "message": "The clock is 132 ms behind (±2 ms), over the threshold of 100 ms.",
                     "lastHeartbeatTime": "2026-11-22T10:00:00Z",
                     "lastTransitionTime": "2026-11-22T10:00:00Z",
                 }]},

@@ -1,4 +1,5 @@
-//! What an NTP server may do to its clients: one list for the simulated world and for real sockets.
+//! How a simulated NTP server behaves, correctly or not: one list for the simulated world and for real
+//! sockets.
 
 use std::time::Duration;
 
@@ -8,62 +9,65 @@ use drift_core::time::{Offset, Ppb, Wall};
 /// How a server behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Behaviour {
-    /// It tells the time as it has it.
+    /// Reports its time correctly.
     Honest,
-    /// Its clock is off by this, and it does not know.
+    /// Its clock is off by this, which its root dispersion does not show.
     Offset(Offset),
-    /// Its clock runs away.
+    /// Its clock has this frequency error.
     Drifting(Ppb),
-    /// Its clock is off by this in every second answer.
+    /// Every second answer is off by this.
     Alternating(Offset),
-    /// It says stratum 16.
+    /// Reports stratum 16.
     Stratum16,
-    /// It says that it is not synchronised.
+    /// Reports by its leap indicator that it is not synchronised.
     LeapAlarm,
-    /// It announces a leap second.
+    /// Announces a leap second.
     LeapInsert,
-    /// It asks to be left alone, with this code.
+    /// Sends a kiss-o'-death with this code.
     Kiss([u8; 4]),
-    /// The same, but answering another request.
+    /// Sends a kiss-o'-death with this code and the origin of another request.
     ForgedKiss([u8; 4]),
     /// The transmit timestamp is zero.
     ZeroTransmit,
     /// Both of its timestamps are zero: the round trip looks right.
     ZeroBoth,
-    /// Transmit before receive.
+    /// The transmit timestamp is before the receive timestamp.
     Swapped,
     /// A root dispersion of 15 s.
     HugeRootDispersion,
-    /// It never answers.
+    /// Never answers.
     Silent,
-    /// Every answer comes twice.
+    /// Sends every answer twice.
     Twice,
-    /// It answers another request.
+    /// Sends the origin of another request.
     WrongOrigin,
-    /// A broadcast where an answer is due (rsntp takes it).
+    /// Sends a broadcast instead of an answer (rsntp accepts it).
     Broadcast,
-    /// So many bytes of nothing.
+    /// Sends so many meaningless bytes.
     Garbage(usize),
 }
 
-/// A server's clock and manners.
+/// A server's clock and behaviour.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerModel {
     /// How it behaves.
     pub behaviour: Behaviour,
-    /// How far it says that it may be off; the honest truth unless it lies.
+    /// The root dispersion that it reports: true for an honest server.
     pub root_dispersion: Duration,
     /// Its stratum.
     pub stratum: u8,
 }
 
 impl ServerModel {
-    /// A primary server that behaves as told.
+    /// A primary server with this behaviour.
     pub const fn new(behaviour: Behaviour) -> Self {
         Self { behaviour, root_dispersion: Duration::from_micros(50), stratum: 1 }
     }
 
-    /// What it sends in answer to `request`, given reference time when that came in and goes out, and since when it runs.
+    /// The packets that it sends in answer to `request`.
+    ///
+    /// `receive` and `transmit`: reference time when the request arrives and the answer leaves; `uptime`:
+    /// since the server started; `count`: requests before this one.
     pub fn answer(
         &self,
         request: &[u8],
@@ -73,13 +77,13 @@ impl ServerModel {
         count: u64,
     ) -> Vec<Vec<u8>> {
         let Some(asked) = Header::from_bytes(request) else { return Vec::new() };
-        let lie = match self.behaviour {
+        let error = match self.behaviour {
             Behaviour::Offset(offset) => offset,
             Behaviour::Drifting(rate) => Offset::from_nanos(rate.over(uptime)),
             Behaviour::Alternating(offset) if count % 2 == 1 => offset,
             _ => Offset::ZERO,
         };
-        let stamp = |wall: Wall| NtpTimestamp::from_unix_nanos(wall.plus(lie).as_nanos());
+        let stamp = |wall: Wall| NtpTimestamp::from_unix_nanos(wall.plus(error).as_nanos());
         let mut header = Header {
             leap: Leap::None,
             version: 4,
@@ -124,7 +128,7 @@ impl ServerModel {
         if self.behaviour == Behaviour::Twice { vec![bytes.clone(), bytes] } else { vec![bytes] }
     }
 
-    /// Does it tell the truth, as far as it is heard at all?
+    /// Is every time that it reports correct?
     pub fn is_honest(&self) -> bool {
         !matches!(self.behaviour, Behaviour::Offset(_) | Behaviour::Drifting(_) | Behaviour::Alternating(_))
     }

@@ -1,7 +1,9 @@
-//! What rsntp 4.1.2 makes of an answer, faults included: so that the simulated world meets the same client as the real one.
+//! How rsntp 4.1.2 reads an answer, faults included, so that the simulated world has the same client as the
+//! agent.
 
 use drift_core::ntp::packet::{Header, Leap, NtpTimestamp, request};
-use drift_core::ntp::sample::{Exchange, RejectReason};
+use drift_core::ntp::reject::RejectReason;
+use drift_core::ntp::sample::Exchange;
 use drift_core::time::{Offset, Reading, Wall};
 
 /// The request that rsntp sends at this wall time.
@@ -9,7 +11,8 @@ pub fn ask(wall: Wall) -> Vec<u8> {
     request(NtpTimestamp::from_unix_nanos(wall.as_nanos())).to_vec()
 }
 
-/// An NTP timestamp with its era guessed as rsntp does: the upper half of the range is 1968 to 2036, the lower 2036 to 2104.
+/// An NTP timestamp with its era guessed as rsntp does: the upper half of the range is 1968 to 2036, the
+/// lower 2036 to 2104.
 fn unfold(stamp: NtpTimestamp) -> i128 {
     let era = if stamp.0 >> 63 == 0 { 1_i128 << 64 } else { 0 };
     i128::from(stamp.0) + era
@@ -21,9 +24,14 @@ fn minus(a: i128, b: i128) -> f64 {
     (a - b) as f64 / 4_294_967_296.0
 }
 
-/// Judges as rsntp does. It takes broadcasts and zero timestamps, checks no round trip, and believes a kiss-o'-death that
-/// answers another request.
-pub fn judge(bytes: &[u8], sent: &[u8], before: Reading, after: Reading) -> Result<Exchange, RejectReason> {
+/// Reads an answer as rsntp does: it accepts broadcasts and zero timestamps, checks no round trip, and does
+/// not check the origin of a kiss-o'-death.
+pub fn read_answer(
+    bytes: &[u8],
+    sent: &[u8],
+    before: Reading,
+    after: Reading,
+) -> Result<Exchange, RejectReason> {
     let answer = Header::from_bytes(bytes).ok_or(RejectReason::Malformed)?;
     let asked = Header::from_bytes(sent).ok_or(RejectReason::Malformed)?;
     if !(3..=4).contains(&answer.version) || !(3..=5).contains(&answer.mode) {

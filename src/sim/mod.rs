@@ -1,4 +1,7 @@
-//! Servers that behave as told, and a seeded world to try the core in. The demo and the tests share them.
+//! Simulated servers, clocks and worlds for the demo and the tests.
+//!
+//! A plan and a seed go in; what the agent does in such a world comes out. The simulated world ([`world`],
+//! [`node`]) never uses real time or the network; [`server`] answers on loopback by this machine's clock.
 
 pub mod behaviour;
 pub mod client;

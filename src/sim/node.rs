@@ -1,5 +1,5 @@
-//! A node's clocks on a virtual time: it can be paused, put to sleep, slewed, and its hardware clock be set. The fake of
-//! [`Signals`].
+//! A node's clocks in virtual time, as a fake of [`Signals`]: the test pauses, suspends, steps and slews the
+//! node and sets its hardware clock.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -8,39 +8,40 @@ use crate::os::signals::Signals;
 use drift_core::resume::{Observation, RtcRead, RtcSetBehavior};
 use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
 
-/// What a node is made of.
+/// The properties of a node's hardware.
 #[derive(Clone, Copy, Debug)]
 pub struct Hardware {
-    /// What the raw clock gains over true time.
+    /// Frequency error of the raw clock; positive: fast.
     pub raw: Ppb,
-    /// What the hardware clock gains over true time.
+    /// Frequency error of the hardware clock; positive: fast.
     pub rtc: Ppb,
     /// Hardware clock - wall clock at the start.
     pub gap: Offset,
-    /// What setting the hardware clock does to its second.
+    /// How setting the hardware clock changes its fraction of a second.
     pub second: Second,
-    /// The longest that reading it takes.
+    /// The longest time that reading the hardware clock takes.
     pub latency: Duration,
-    /// Is there a hypervisor that tells of disruptions?
+    /// Does the hypervisor report disruptions by a vmclock?
     pub vmclock: bool,
 }
 
-/// What setting the hardware clock does to its second.
+/// How setting the hardware clock changes its fraction of a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Second {
-    /// It begins anew.
+    /// Setting it begins a new second; otherwise the fraction is kept.
     pub restarts: bool,
-    /// As the agent knows: a PC's CMOS clock. The kernel writes that half a second after the second it writes, any other 5 ms before.
+    /// The agent knows the behaviour: a PC's CMOS clock. The kernel writes it half a second after the
+    /// beginning of the written second, and any other clock 5 ms before it.
     pub is_known: bool,
 }
 
 impl Second {
-    /// A PC's.
+    /// A PC's CMOS clock.
     pub const RESTARTS: Self = Self { restarts: true, is_known: true };
-    /// A PC's with a processor by AMD.
+    /// The CMOS clock of a PC with an AMD processor.
     pub const GOES_ON: Self = Self { restarts: false, is_known: true };
 
-    fn on_set(self) -> RtcSetBehavior {
+    fn rtc_set_behavior(self) -> RtcSetBehavior {
         match self {
             Self { is_known: false, .. } => RtcSetBehavior::Unknown,
             Self { restarts: true, .. } => RtcSetBehavior::ResetsSubsecond,
@@ -54,23 +55,25 @@ impl Second {
     }
 }
 
-/// The node. Time passes only when it is told to.
+/// The node. Time passes only by its methods.
 #[derive(Clone, Debug)]
 pub struct Node {
     hardware: Hardware,
     rng: fastrand::Rng,
     /// True time since the start, ns.
     elapsed: i64,
-    /// Of it: time in which no clock but the hardware's ran, ns.
-    stood: i64,
-    /// What the kernel added for it, because it knew, ns.
+    /// The part of `elapsed` in which only the hardware clock ran, ns.
+    stopped: i64,
+    /// The part of `stopped` that the kernel added to the wall clock, because it knew of the suspend, ns.
     slept: i64,
-    /// What was done to the wall clock, ns.
+    /// The sum of all steps and slews of the wall clock, ns.
     stepped: i64,
     slew: Ppb,
-    /// What was done to the hardware clock, ns.
+    /// The sum of all changes by setting the hardware clock, ns.
     written: i64,
+    /// The wall clock was set since the last observation.
     cancelled: bool,
+    /// The disruption marker of the vmclock.
     marker: u64,
 }
 
@@ -78,13 +81,13 @@ const START: Wall = Wall::from_secs(1_795_341_600);
 const RAW_START: Mono = Mono::from_nanos(1_234_567_890_123);
 
 impl Node {
-    /// Everything random is drawn from `seed`.
+    /// A node whose random values come from `seed`.
     pub fn new(hardware: Hardware, seed: u64) -> Self {
         Self {
             hardware,
             rng: fastrand::Rng::with_seed(seed),
             elapsed: 0,
-            stood: 0,
+            stopped: 0,
             slept: 0,
             stepped: 0,
             slew: Ppb(0),
@@ -99,37 +102,38 @@ impl Node {
         Duration::from_nanos(self.elapsed.unsigned_abs())
     }
 
-    /// Time passes, and everything runs.
+    /// Time passes while the node runs.
     pub fn pass(&mut self, span: Duration) {
         self.elapsed += nanos(span);
         self.stepped += self.slew.over(span);
     }
 
-    /// The machine stands still, and its kernel does not know.
+    /// The hypervisor pauses the node; its kernel does not notice.
     pub fn pause(&mut self, span: Duration) {
         self.elapsed += nanos(span);
-        self.stood += nanos(span);
+        self.stopped += nanos(span);
     }
 
-    /// The machine sleeps. Its kernel learns by the hardware clock, to the second: `missed` is what it does not see of it.
+    /// The node is suspended. Its kernel measures this by the hardware clock, in whole seconds: `missed` is
+    /// not counted.
     pub fn suspend(&mut self, span: Duration, missed: Duration) {
         self.pause(span);
         self.slept += nanos(span.saturating_sub(missed));
         self.cancelled = true;
     }
 
-    /// Somebody sets the wall clock; positive: forward.
+    /// Another process steps the wall clock; positive: forward.
     pub fn step(&mut self, by: Offset) {
         self.stepped += by.as_nanos();
         self.cancelled = true;
     }
 
-    /// Somebody slews the wall clock from now on.
+    /// Another process slews the wall clock from now on.
     pub fn slew(&mut self, rate: Ppb) {
         self.slew = rate;
     }
 
-    /// The kernel writes the wall clock's time into the hardware clock, held up by `late`.
+    /// The kernel sets the hardware clock to the wall clock, `late` after the right instant.
     pub fn write_rtc(&mut self, late: Duration) {
         let wall = self.reading().wall.as_nanos();
         let shown = self.rtc();
@@ -142,13 +146,13 @@ impl Node {
         self.written += wanted - shown;
     }
 
-    /// How long until the kernel would write it: it waits for the right instant of the second.
+    /// How long until the instant of the second at which the kernel sets the hardware clock.
     pub fn until_write(&self) -> Duration {
         let now = self.reading().wall.as_nanos();
         Duration::from_nanos((self.hardware.second.delay() - now).rem_euclid(NANOS_PER_SEC).unsigned_abs())
     }
 
-    /// The hypervisor says that time was disrupted.
+    /// The hypervisor reports a disruption by the vmclock.
     pub fn disrupt(&mut self) {
         self.marker += 1;
     }
@@ -160,7 +164,7 @@ impl Node {
 
     /// The clocks now.
     pub fn reading(&self) -> Reading {
-        let awake = self.elapsed - self.stood;
+        let awake = self.elapsed - self.stopped;
         let counted = awake + self.hardware.raw.over(Duration::from_nanos(awake.unsigned_abs()));
         Reading {
             wall: START.plus(Offset::from_nanos(counted + self.slept + self.stepped)),
@@ -169,7 +173,7 @@ impl Node {
         }
     }
 
-    /// What the hardware clock would show, did it show fractions.
+    /// The hardware clock in ns; reading it gives whole seconds only.
     fn rtc(&self) -> i64 {
         let gained = self.hardware.rtc.over(self.elapsed());
         START.as_nanos() + self.hardware.gap.as_nanos() + self.elapsed + gained + self.written
@@ -177,20 +181,25 @@ impl Node {
 
     fn read_rtc(&mut self) -> RtcRead {
         let before = self.reading().raw;
-        // Mostly it is fast, now and then as slow as it gets.
+        // Most reads are fast; one in 16 takes up to the full latency.
         let most = if self.rng.u8(0..16) == 0 { self.hardware.latency } else { self.hardware.latency / 16 };
         let mut part =
             || Duration::from_nanos(self.rng.u64(0..=u64::try_from(most.as_nanos() / 2).unwrap_or(0)));
         let (first, second) = (part(), part());
         self.pass(first);
-        // A CMOS clock that is about to tick over is waited for, at most 2 ms.
+        // The kernel waits for a CMOS clock that is about to update, at most 2 ms.
         let until_tick = NANOS_PER_SEC - self.rtc().rem_euclid(NANOS_PER_SEC);
         if until_tick < 250_000 {
             self.pass(Duration::from_nanos(until_tick.unsigned_abs() + 1_000_000));
         }
         let seconds = self.rtc().div_euclid(NANOS_PER_SEC);
         self.pass(second);
-        RtcRead { seconds, before, after: self.reading().raw, on_set: self.hardware.second.on_set() }
+        RtcRead {
+            seconds,
+            before,
+            after: self.reading().raw,
+            on_set: self.hardware.second.rtc_set_behavior(),
+        }
     }
 }
 
@@ -199,7 +208,8 @@ impl Signals for Node {
         let rtc = Some(self.read_rtc());
         let mut now = self.reading();
         if self.rng.u8(0..8) == 0 {
-            // The two clocks behind it are read one after the other, and the reader may be held up in between.
+            // `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC` are read one after the other, and the reader may be
+            // preempted between them.
             now.suspended = now.suspended.saturating_sub(Duration::from_micros(self.rng.u64(0..200_000)));
         }
         let clock_set = Some(std::mem::take(&mut self.cancelled));

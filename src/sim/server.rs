@@ -1,4 +1,4 @@
-//! An NTP server on a loopback socket whose manners can be changed while it runs.
+//! An NTP server on a loopback socket whose behaviour can be changed while it runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +12,11 @@ use super::behaviour::{Behaviour, ServerModel};
 use crate::os::clock::{Clock, LinuxClock};
 use drift_core::time::{Mono, Offset, Ppb, Wall};
 
-/// What a request may be; more is cut off.
-const LARGEST_REQUEST: usize = 512;
+/// Longer requests are cut off.
+const MAX_REQUEST: usize = 512;
 
-/// The time that a server, or a pool of them, tells: this machine's, shifted, and perhaps running away.
+/// The time that one or more servers report: this machine's time plus an offset, with a frequency error if
+/// wanted.
 #[derive(Clone, Debug)]
 pub struct TimeScale(Arc<Mutex<Shift>>);
 
@@ -32,19 +33,19 @@ impl TimeScale {
         Self(Arc::new(Mutex::new(Shift { from: LinuxClock.read().raw, offset, rate: Ppb(0) })))
     }
 
-    /// Jumps to this machine's time plus `offset`, and stays there.
+    /// Jumps to this machine's time plus `offset`, without a frequency error.
     pub fn set(&self, offset: Offset) {
         *self.lock() = Shift { from: LinuxClock.read().raw, offset, rate: Ppb(0) };
     }
 
-    /// Runs away at this rate, from where it is.
+    /// Has this frequency error from now on, starting at its present offset.
     pub fn drift(&self, rate: Ppb) {
         let now = LinuxClock.read().raw;
         let mut shift = self.lock();
         *shift = Shift { from: now, offset: shift.at(now), rate };
     }
 
-    /// This machine's time plus this, now.
+    /// The present offset to this machine's time.
     pub fn offset(&self) -> Offset {
         self.lock().at(LinuxClock.read().raw)
     }
@@ -69,12 +70,12 @@ impl Shift {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    manners: Arc<Mutex<Manners>>,
+    state: Arc<Mutex<ServerState>>,
     task: JoinHandle<()>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Manners {
+struct ServerState {
     model: ServerModel,
     delay: Duration,
     served: u64,
@@ -95,9 +96,9 @@ impl Server {
         let socket = UdpSocket::bind(address).await?;
         let address = socket.local_addr()?;
         let model = ServerModel::new(behaviour);
-        let manners = Arc::new(Mutex::new(Manners { model, delay: Duration::ZERO, served: 0 }));
-        let task = tokio::spawn(serve(socket, time, Arc::clone(&manners)));
-        Ok(Self { address, manners, task })
+        let state = Arc::new(Mutex::new(ServerState { model, delay: Duration::ZERO, served: 0 }));
+        let task = tokio::spawn(serve(socket, time, Arc::clone(&state)));
+        Ok(Self { address, state, task })
     }
 
     /// Where it listens.
@@ -105,19 +106,19 @@ impl Server {
         self.address
     }
 
-    /// Behaves so from now on.
+    /// Changes the behaviour.
     pub fn behave(&self, behaviour: Behaviour) {
-        lock(&self.manners).model.behaviour = behaviour;
+        lock(&self.state).model.behaviour = behaviour;
     }
 
-    /// Holds each answer back for so long: the way back is longer than the way there.
+    /// Delays each answer by this, so that the path is asymmetric.
     pub fn delay(&self, delay: Duration) {
-        lock(&self.manners).delay = delay;
+        lock(&self.state).delay = delay;
     }
 
-    /// Requests that came in since the start.
+    /// Requests since the start.
     pub fn served(&self) -> u64 {
-        lock(&self.manners).served
+        lock(&self.state).served
     }
 }
 
@@ -127,21 +128,21 @@ impl Drop for Server {
     }
 }
 
-fn lock(manners: &Mutex<Manners>) -> std::sync::MutexGuard<'_, Manners> {
-    manners.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(state: &Mutex<ServerState>) -> std::sync::MutexGuard<'_, ServerState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(socket: UdpSocket, time: TimeScale, manners: Arc<Mutex<Manners>>) {
+async fn serve(socket: UdpSocket, time: TimeScale, state: Arc<Mutex<ServerState>>) {
     let (_, started) = time.now();
-    let mut buffer = [0; LARGEST_REQUEST];
+    let mut buffer = [0; MAX_REQUEST];
     loop {
-        // An error here is one that an earlier answer caused (port closed): the next request is another matter.
+        // An error here comes from an earlier answer (port closed) and does not concern the next request.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
         let (receive, now) = time.now();
-        let Manners { model, delay, served } = {
-            let mut manners = lock(&manners);
-            manners.served += 1;
-            *manners
+        let ServerState { model, delay, served } = {
+            let mut state = lock(&state);
+            state.served += 1;
+            *state
         };
         let request = buffer.get(..length).unwrap_or_default();
         let answers = model.answer(request, receive, time.now().0, now.since(started), served);

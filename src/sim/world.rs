@@ -1,6 +1,6 @@
-//! A seeded world on a virtual clock: an oscillator, a network, servers that lie, an API server, and the machine among them.
+//! A seeded world in virtual time: an oscillator, a network, servers, an API server, and the agent's machine.
 //!
-//! The same seed gives the same run, to the nanosecond.
+//! The same plan and seed give the same run, to the nanosecond.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -15,7 +15,8 @@ use drift_core::io::{Effect, Input};
 use drift_core::machine::{Machine, Settings};
 use drift_core::ntp::packet::{NtpTimestamp, read_answer, request};
 use drift_core::ntp::pool::Resolution;
-use drift_core::ntp::sample::{Limits, RejectReason, Root, Sample};
+use drift_core::ntp::reject::RejectReason;
+use drift_core::ntp::sample::{Limits, Root, Sample};
 use drift_core::ntp::server::{Answer, Ask, ServerId, ServerState};
 use drift_core::report::leeway;
 use drift_core::report::node::Prior;
@@ -30,59 +31,59 @@ use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
 /// The node's oscillator.
 #[derive(Clone, Copy, Debug)]
 pub struct Oscillator {
-    /// Constant error: positive is fast.
+    /// Constant frequency error; positive: fast.
     pub error: Ppb,
-    /// Swing with temperature, around the constant error.
+    /// Amplitude of the change with temperature, around the constant error.
     pub swing: Ppb,
-    /// How long one swing takes.
+    /// Period of the change with temperature.
     pub period: Duration,
 }
 
-/// The way to one server and back.
+/// The network path to one server and back.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
-    /// Least delay there.
+    /// Shortest delay of a request.
     pub there: Duration,
-    /// Least delay back; another one is what no client can see.
+    /// Shortest delay of an answer. No client can measure a difference between the two.
     pub back: Duration,
-    /// Mean of what comes on top, exponentially spread: packets overtake each other.
+    /// Mean of the additional, exponentially distributed delay, by which packets can overtake each other.
     pub jitter: Duration,
     /// Share of the packets that are lost, 0 to 1.
     pub loss: f64,
 }
 
-/// One server and the way to it.
+/// One NTP server and the path to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
-    /// Clock and manners.
+    /// Clock and behaviour.
     pub model: ServerModel,
-    /// The way.
+    /// The path.
     pub path: Path,
 }
 
-/// An HTTP server that is asked for its `Date`, and the way to it.
+/// An HTTP server that is asked for its `Date`, and the path to it.
 #[derive(Clone, Copy, Debug)]
 pub struct DateHost {
     /// How far its clock is ahead.
     pub ahead: Offset,
-    /// How old its header is.
-    pub kept: Duration,
-    /// The way.
+    /// The age of its header.
+    pub header_age: Duration,
+    /// The path.
     pub path: Path,
 }
 
-/// What a world is made of.
+/// The properties of a world.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What is random is drawn from this.
+    /// Seed of all random values.
     pub seed: u64,
     /// Reference time at the start.
     pub present: Wall,
-    /// How far the node's wall clock is from it at the start.
+    /// Reference time - node time at the start.
     pub offset: Offset,
     /// The node's oscillator.
     pub oscillator: Oscillator,
-    /// How far its hardware clock is ahead of its wall clock at the start.
+    /// Hardware clock - wall clock at the start.
     pub rtc_ahead: Offset,
     /// The pools' servers.
     pub pools: Vec<Vec<Host>>,
@@ -90,7 +91,7 @@ pub struct Plan {
     pub settings: Settings,
     /// Share of the writes to the API server that fail.
     pub api_errors: f64,
-    /// Do steps move the clock? If not, whoever carries them out believes so.
+    /// Do steps move the clock? If not, they are reported as done all the same.
     pub steps_work: bool,
 }
 
@@ -129,51 +130,53 @@ pub struct World {
     elapsed: Duration,
     wall: WallClock,
     suspended: Duration,
-    /// Time in which the machine stood still without knowing.
+    /// Time in pauses that the kernel did not notice.
     paused: Duration,
-    /// What was done to the hardware clock, ns.
+    /// The sum of all changes by setting the hardware clock, ns.
     rtc_written: i64,
-    /// Somebody has set the wall clock since the last observation.
+    /// The wall clock was set since the last observation.
     clock_was_set: bool,
     hosts: BTreeMap<SocketAddr, (Host, u64)>,
-    /// Who answers by HTTP, in the order of the settings.
-    pub dates: Vec<DateHost>,
-    /// When each request by HTTP left, and to whom.
-    pub dates_asked: Vec<(Duration, usize)>,
+    /// The HTTP servers in the order of the settings; without one, requests time out.
+    pub date_hosts: Vec<DateHost>,
+    /// When each HTTP request was sent, and the index of its server.
+    pub date_requests: Vec<(Duration, usize)>,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
     inputs: BTreeMap<u64, Pending>,
     next_id: u64,
     rng: fastrand::Rng,
-    /// The agent.
+    /// The agent's machine.
     pub machine: Machine,
-    /// What it wrote to the API server, and when.
+    /// The machine's effects other than requests to servers, and when each was carried out.
     pub effects: Vec<(Duration, Effect)>,
 }
 
-/// What somebody does to the wall clock, on top of the oscillator.
+/// What other processes and the kernel do to the wall clock, in addition to the oscillator.
 #[derive(Clone, Copy, Debug, Default)]
 struct WallClock {
-    /// Wall time - what the oscillator alone would give.
+    /// Wall time - wall time by the oscillator alone, ns.
     moved: i64,
     slew: Ppb,
     since: Duration,
 }
 
-/// An input on its way. An answer is judged when it arrives: the clocks are read then.
+/// An input on its way. An answer is validated when it arrives, with the clocks of that moment.
 #[derive(Clone, Debug)]
 enum Pending {
     Ready(Input),
-    /// A request by HTTP that waits for its instant, and one whose answer is on its way.
+    /// An HTTP request that waits for its send phase.
     AskDate {
         source: usize,
         request: u32,
     },
+    /// The answer to an HTTP request.
     Date {
         source: usize,
         request: u32,
         date: Wall,
         sent: Mono,
     },
+    /// The answer to an NTP exchange; without bytes: its time-out.
     Arrival {
         server: ServerId,
         ask: Ask,
@@ -205,7 +208,7 @@ impl Oscillator {
 }
 
 impl World {
-    /// Sets the world up; nothing has happened yet.
+    /// The world at its start.
     pub fn new(mut plan: Plan) -> Self {
         plan.settings.pools = (0..plan.pools.len()).map(|n| format!("pool-{n}.invalid")).collect();
         let mut hosts = BTreeMap::new();
@@ -229,8 +232,8 @@ impl World {
             rtc_written: 0,
             clock_was_set: false,
             hosts,
-            dates: Vec::new(),
-            dates_asked: Vec::new(),
+            date_hosts: Vec::new(),
+            date_requests: Vec::new(),
             queue: BinaryHeap::new(),
             inputs: BTreeMap::new(),
             next_id: 0,
@@ -251,7 +254,7 @@ impl World {
 
     /// The node's clocks now.
     pub fn reading(&self) -> Reading {
-        // The raw clock does not count while the machine sleeps, and the wall clock is set again by the kernel.
+        // The raw clock does not count during suspend; the kernel sets the wall clock afterwards.
         let awake = self.elapsed.saturating_sub(self.suspended + self.paused);
         let raw = RAW_START.plus(Duration::from_nanos(self.plan.oscillator.counts(awake).unsigned_abs()));
         let start = self.wall_at_start();
@@ -265,12 +268,12 @@ impl World {
         self.reference().minus(self.reading().wall)
     }
 
-    /// What the agent knows now.
+    /// The machine's snapshot now.
     pub fn snapshot(&self) -> Snapshot {
         self.machine.snapshot(self.reading())
     }
 
-    /// Someone sets the wall clock.
+    /// Another process steps the wall clock; positive: forward.
     pub fn step_wall(&mut self, by: Offset) {
         self.wall = WallClock {
             moved: self.wall.at(self.elapsed).saturating_add(by.as_nanos()),
@@ -280,35 +283,37 @@ impl World {
         self.clock_was_set = true;
     }
 
-    /// Someone slews the wall clock from now on.
+    /// Another process slews the wall clock from now on.
     pub fn slew_wall(&mut self, rate: Ppb) {
         self.wall = WallClock { moved: self.wall.at(self.elapsed), slew: rate, since: self.elapsed };
     }
 
-    /// The machine sleeps; the kernel notices, and leaves the wall clock this far behind.
+    /// The node is suspended; the kernel notices, and leaves the wall clock this far behind.
     pub fn sleep(&mut self, span: Duration, left_behind: Duration) {
         self.suspended += span;
         self.elapsed += span;
         self.step_wall(Offset::from_nanos(-nanos(left_behind)));
     }
 
-    /// The hypervisor stops the machine; nothing in it notices, but the hardware clock runs on.
+    /// The hypervisor pauses the node; its kernel does not notice, and the hardware clock continues.
     pub fn pause(&mut self, span: Duration) {
         self.paused += span;
         self.elapsed += span;
     }
 
-    /// Somebody sets the hardware clock so far ahead of the wall clock; by nothing, the kernel.
+    /// The hardware clock is set to the wall clock plus `ahead`, as another process may do; by the kernel it
+    /// is zero.
     pub fn write_rtc(&mut self, ahead: Offset) {
         self.rtc_written += ahead.as_nanos() - self.rtc_ahead().as_nanos();
     }
 
-    /// How far the hardware clock is ahead of the wall clock.
+    /// Hardware clock - wall clock.
     pub fn rtc_ahead(&self) -> Offset {
         self.rtc().minus(self.reading().wall)
     }
 
-    /// What the hardware clock holds. It is as fast as the raw one, and read in no time; `sim::node` has worse ones.
+    /// The hardware clock. It has the frequency of the raw clock and is read without delay; `sim::node` has
+    /// less ideal ones.
     fn rtc(&self) -> Wall {
         let ran = nanos(self.reading().raw.since(RAW_START)) + nanos(self.suspended + self.paused);
         let start = self.wall_at_start().plus(self.plan.rtc_ahead);
@@ -319,7 +324,7 @@ impl World {
         self.plan.present.plus(Offset::from_nanos(-self.plan.offset.as_nanos()))
     }
 
-    /// What the signals show.
+    /// What the signals report.
     fn observe(&mut self) -> Observation {
         let now = self.reading();
         let rtc = RtcRead {
@@ -332,32 +337,33 @@ impl World {
         Observation { now, rtc: Some(rtc), clock_set, vmclock: None, late: Duration::ZERO }
     }
 
-    /// Changes a server while the world runs.
+    /// Replaces the model of a server.
     pub fn change(&mut self, pool: usize, index: usize, model: ServerModel) {
         if let Some((host, _)) = self.hosts.get_mut(&address(pool, index)) {
             host.model = model;
         }
     }
 
-    /// Live servers of the agent that tell the truth, and those that do not.
-    pub fn live(&self) -> (usize, usize) {
+    /// How many reachable servers of the agent are honest, and how many are not.
+    pub fn reachable(&self) -> (usize, usize) {
         let snapshot = self.snapshot();
-        let live =
+        let reachable =
             snapshot.pools.iter().flat_map(|p| &p.servers).filter(|s| s.state == ServerState::Reachable);
         let honest = |s: &SocketAddr| self.hosts.get(s).is_some_and(|(host, _)| host.model.is_honest());
-        live.fold((0, 0), |(good, bad), s| if honest(&s.address) { (good + 1, bad) } else { (good, bad + 1) })
+        reachable
+            .fold((0, 0), |(good, bad), s| if honest(&s.address) { (good + 1, bad) } else { (good, bad + 1) })
     }
 
-    /// How often each server was asked.
+    /// Requests to each server.
     pub fn served(&self) -> impl Iterator<Item = u64> {
         self.hosts.values().map(|(_, served)| *served)
     }
 
-    /// Runs on until `end`, looking at the world after each thing that happens.
+    /// Runs until `end`, and checks the world after each input.
     pub fn run_until(
         &mut self,
         end: Duration,
-        mut look: impl FnMut(&Self) -> Result<(), String>,
+        mut check: impl FnMut(&Self) -> Result<(), String>,
     ) -> Result<(), String> {
         while self.elapsed < end {
             let idle = self.machine.next(self.reading().raw).clamp(Duration::from_micros(1), TICK);
@@ -371,7 +377,7 @@ impl World {
             if let Some(input) = input {
                 self.feed(input);
             }
-            look(self)?;
+            check(self)?;
         }
         Ok(())
     }
@@ -392,8 +398,8 @@ impl World {
                 self.after(Duration::from_millis(12), Pending::Ready(Input::Resolved { pool, answer }));
             }
             Effect::Query { server, address, ask } => self.send(server, address, ask),
-            Effect::AskDate { source, request, aim } => {
-                let wait = aim.map_or(Duration::ZERO, |aim| aim.wait(self.reading().raw));
+            Effect::AskDate { source, request, phase } => {
+                let wait = phase.map_or(Duration::ZERO, |phase| phase.wait(self.reading().raw));
                 self.after(wait, Pending::AskDate { source, request });
             }
             Effect::ReadNode => {
@@ -425,28 +431,29 @@ impl World {
         }
     }
 
-    /// A request on its way; the answer is made when it reaches the server and judged when it is back.
+    /// Sends a request: the answer is made now and validated when it arrives.
     fn send(&mut self, server: ServerId, address: SocketAddr, ask: Ask) {
         let before = self.reading();
         let time_out = self.plan.settings.limits.max_round_trip;
         let lost = Pending::Arrival { server, ask, before, sent: Vec::new(), bytes: None };
-        let Some((Host { model, path: way }, served)) = self.hosts.get(&address).copied() else {
+        let Some((Host { model, path }, served)) = self.hosts.get(&address).copied() else {
             return self.after(time_out, lost);
         };
         let sent = match ask {
             Ask::Header => request(NtpTimestamp(self.rng.u64(..))).to_vec(),
             Ask::Exchange(_) => client::ask(before.wall),
         };
-        let (there, thinks) = (way.there + self.jitter(way), Duration::from_micros(self.rng.u64(5..200)));
+        let (there, processing) =
+            (path.there + self.jitter(path), Duration::from_micros(self.rng.u64(5..200)));
         let at_server = self.reference().plus(Offset::from_nanos(nanos(there)));
-        let leaves = at_server.plus(Offset::from_nanos(nanos(thinks)));
+        let leaves = at_server.plus(Offset::from_nanos(nanos(processing)));
         let answers = model.answer(&sent, at_server, leaves, self.elapsed + there, served);
         if let Some((_, served)) = self.hosts.get_mut(&address) {
             *served += 1;
         }
-        let back = way.back + self.jitter(way);
-        let arrives = there + thinks + back;
-        let is_lost = self.rng.f64() < way.loss;
+        let back = path.back + self.jitter(path);
+        let arrives = there + processing + back;
+        let is_lost = self.rng.f64() < path.loss;
         match answers.into_iter().next() {
             Some(bytes) if !is_lost && arrives <= time_out => {
                 self.after(arrives, Pending::Arrival { server, ask, before, sent, bytes: Some(bytes) });
@@ -455,15 +462,15 @@ impl World {
         }
     }
 
-    /// A request by HTTP leaves; whoever is not there gives no answer.
+    /// Sends an HTTP request; one without a server times out.
     fn send_date(&mut self, source: usize, request: u32) -> Option<Input> {
         let sent = self.reading().raw;
-        self.dates_asked.push((self.elapsed, source));
-        let Some(DateHost { ahead, kept, path }) = self.dates.get(source).copied() else {
+        self.date_requests.push((self.elapsed, source));
+        let Some(DateHost { ahead, header_age, path }) = self.date_hosts.get(source).copied() else {
             return Some(Input::HttpDateFetched { source, request, answer: Err(HttpDateError::TimedOut) });
         };
         let there = path.there + self.jitter(path);
-        let shift = nanos(there).saturating_sub(nanos(kept)).saturating_add(ahead.as_nanos());
+        let shift = nanos(there).saturating_sub(nanos(header_age)).saturating_add(ahead.as_nanos());
         let written = self.reference().plus(Offset::from_nanos(shift));
         let date = Wall::from_secs(written.as_nanos().div_euclid(NANOS_PER_SEC));
         let back = path.back + self.jitter(path);
@@ -503,7 +510,7 @@ impl World {
                     }
                     Ask::Exchange(root) => {
                         drift_core::ntp::sample::clock_in_range(before)?;
-                        let exchange = client::judge(&bytes, &sent, before, after)?;
+                        let exchange = client::read_answer(&bytes, &sent, before, after)?;
                         Sample::validate(&exchange, root, limits).map(Answer::Sample)
                     }
                 });
@@ -513,9 +520,9 @@ impl World {
     }
 }
 
-/// The raw clock starts somewhere, not at 0.
+/// The raw clock at the start: any number but 0.
 const RAW_START: Mono = Mono::from_nanos(1_234_567_890_123);
-/// The agent looks at its machine this often at least.
+/// The agent observes its clocks at least this often.
 const TICK: Duration = Duration::from_secs(1);
 
 fn address(pool: usize, index: usize) -> SocketAddr {

@@ -1,4 +1,4 @@
-//! From a configured name to addresses: A and AAAA, with a deadline, the TTL kept.
+//! From a configured name to addresses: A and AAAA, within a time-out, with the TTL.
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -14,23 +14,24 @@ use tokio::time::timeout;
 use crate::config::pool::{Host, PoolName};
 use drift_core::ntp::pool::Resolution;
 
-/// No look-up takes longer, whatever the network does.
-const DEADLINE: Duration = Duration::from_secs(2);
-/// One question to one name server; two fit into the deadline.
-const ONE_QUESTION: Duration = Duration::from_millis(900);
+/// A look-up ends after this time, with or without an answer.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time-out of one query to one name server; two fit into [`LOOKUP_TIMEOUT`].
+const QUERY_TIMEOUT: Duration = Duration::from_millis(900);
 
 const NO_ANSWER: &str = "no answer from the name servers";
 
 /// Turns names into addresses.
 pub trait Resolve: Clone + Send + Sync + 'static {
-    /// The addresses of a pool, or why there are none, in a few words.
+    /// The addresses of a pool, or in a few words why there are none.
     fn resolve(&self, pool: PoolName) -> impl Future<Output = Result<Resolution, String>> + Send;
 }
 
-/// Asks the name servers of `/etc/resolv.conf`, read anew each time: it changes while we run.
+/// Asks the name servers of `/etc/resolv.conf`, which is read for each look-up, since it can change while the
+/// agent runs.
 #[derive(Clone, Debug, Default)]
 pub struct Dns {
-    /// Instead of `/etc/resolv.conf`.
+    /// Used instead of `/etc/resolv.conf`.
     servers: Option<(ResolverConfig, ResolverOpts)>,
 }
 
@@ -53,18 +54,18 @@ impl Dns {
         let mut builder = builder;
         let options = builder.options_mut();
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        options.timeout = ONE_QUESTION;
+        options.timeout = QUERY_TIMEOUT;
         options.attempts = 1;
-        // We keep the answers ourselves, for as long as their TTL says.
+        // The pool keeps the answers for as long as their TTL lasts.
         options.cache_size = 0;
         builder.build().map_err(|e| e.to_string())
     }
 
     async fn look_up(&self, name: &str) -> Result<LookupIp, String> {
         let resolver = self.resolver()?;
-        // A name with a dot is absolute, whatever `ndots` says. With the search list as fall-back, a name server that fails
-        // would hand the name to whoever owns a search domain: in Kubernetes, `time.google.com.svc.cluster.local` is the
-        // Service `google` of a namespace `com`.
+        // A name with a dot is absolute, for any `ndots`. With the search list as a fall-back, the owner of a
+        // search domain would answer for the name when the name server fails: in Kubernetes,
+        // `time.google.com.svc.cluster.local` is the Service `google` of a namespace `com`.
         let absolute = format!("{}.", name.trim_end_matches('.'));
         match resolver.lookup_ip(absolute.as_str()).await {
             Err(_) if !name.contains('.') => resolver.lookup_ip(name).await.map_err(|e| in_words(&e)),
@@ -73,7 +74,7 @@ impl Dns {
     }
 }
 
-/// The library's errors print the whole question; people want the reason.
+/// The reason alone; the library's errors print the whole question.
 fn in_words(error: &NetError) -> String {
     if error.is_nx_domain() {
         "no such name".to_owned()
@@ -94,7 +95,7 @@ impl Resolve for Dns {
             }
             Host::Name(name) => name,
         };
-        let answer = timeout(DEADLINE, self.look_up(name)).await.map_err(|_| NO_ANSWER)??;
+        let answer = timeout(LOOKUP_TIMEOUT, self.look_up(name)).await.map_err(|_| NO_ANSWER)??;
         let ttl = answer.as_lookup().answers().iter().map(|r| r.ttl).min().unwrap_or(0);
         let addresses = in_order(answer.iter().collect(), has_route);
         if addresses.is_empty() {
@@ -107,9 +108,10 @@ impl Resolve for Dns {
     }
 }
 
-/// Both families by turns, without the addresses that the node has no route to; all of them when it has none to any.
+/// Both families in turn, without the addresses that the node has no route to; all addresses if it has a
+/// route to none.
 fn in_order(mut addresses: Vec<IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
-    // Name servers that block a name answer so. To ask 0.0.0.0 would be to ask this very node.
+    // Name servers answer 0.0.0.0 for a name that they block; a request to it would reach this node.
     addresses.retain(|ip| !ip.is_unspecified() && !ip.is_multicast());
     if addresses.iter().any(|ip| has_route(*ip)) {
         addresses.retain(|ip| has_route(*ip));
@@ -119,7 +121,7 @@ fn in_order(mut addresses: Vec<IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> V
     (0..longest).flat_map(|n| [v4.get(n), v6.get(n)]).flatten().copied().collect()
 }
 
-/// Connecting a UDP socket sends nothing; it only asks the routing table.
+/// Connecting a UDP socket sends no packet; the kernel only looks up the route.
 fn has_route(ip: IpAddr) -> bool {
     let from: SocketAddr = match ip {
         IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -133,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_take_turns_and_what_cannot_be_reached_is_left_out() {
+    fn addresses_alternate_between_families_without_those_that_have_no_route() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let all =
             vec![ip("2001:db8::1"), ip("2001:db8::2"), ip("192.0.2.1"), ip("192.0.2.2"), ip("192.0.2.3")];
@@ -143,6 +145,10 @@ mod tests {
         assert_eq!(order(|_| true), "192.0.2.1 2001:db8::1 192.0.2.2 2001:db8::2 192.0.2.3");
         assert_eq!(order(|ip| ip.is_ipv6()), "2001:db8::1 2001:db8::2", "an IPv6-only node");
         assert_eq!(in_order(vec![ip("0.0.0.0"), ip("::"), ip("224.0.1.1")], |_| true), [] as [IpAddr; 0]);
-        assert_eq!(order(|_| false).split(' ').count(), 5, "no route to any: let the failure be seen");
+        assert_eq!(
+            order(|_| false).split(' ').count(),
+            5,
+            "without any route all are tried, so that the failure shows"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The `Date` header of one HTTP answer; [`drift_core::http_date`] judges.
+//! Requests the `Date` header of a URL; [`drift_core::http_date`] derives the offset from it.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -22,16 +22,17 @@ use drift_core::http_date::search::{Search, SendPhase};
 use drift_core::http_date::{DateSample, parse};
 use drift_core::time::Wall;
 
-/// How long a connection may take, and then an answer.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// A head that is longer is refused; hyper takes no smaller limit.
-const LONGEST_HEAD: usize = 8 * 1_024;
-/// After so many answers half of what is still open is a 64th of a second: far less than a header may be old.
-const ANSWERS: u32 = 6;
+/// The time-out of connecting, and of the request after it.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// An answer with a longer head is rejected; hyper has no smaller limit.
+const MAX_HEAD: usize = 8 * 1_024;
+/// Answers to narrow an offset: after six, half of the interval is 1/64 s, far below the possible age of a
+/// header.
+const ANSWERS_WANTED: u32 = 6;
 /// Addresses of one name that are tried.
-const MOST_ADDRESSES: usize = 4;
+const MAX_ADDRESSES: usize = 4;
 
-/// Asks servers for their `Date`.
+/// Asks HTTP servers for their `Date`.
 #[derive(Clone)]
 pub struct HttpDate<R> {
     clock: Arc<dyn Clock>,
@@ -39,14 +40,14 @@ pub struct HttpDate<R> {
 }
 
 impl<R: Resolve> HttpDate<R> {
-    /// With this clock and this resolver.
+    /// Reads `clock`, resolves names by `resolver`.
     pub fn new(clock: Arc<dyn Clock>, resolver: R) -> Self {
         Self { clock, resolver }
     }
 
-    /// One request, sent when `aim` says.
-    pub async fn ask(&self, url: &HttpUrl, aim: Option<SendPhase>) -> Result<DateSample, HttpDateError> {
-        self.ask_at(&mut self.resolve(url).await?, url, aim).await
+    /// One request, sent at this phase of a second of the raw clock; at once without one.
+    pub async fn ask(&self, url: &HttpUrl, phase: Option<SendPhase>) -> Result<DateSample, HttpDateError> {
+        self.ask_at(&mut self.resolve(url).await?, url, phase).await
     }
 
     async fn resolve(&self, url: &HttpUrl) -> Result<Vec<SocketAddr>, HttpDateError> {
@@ -54,17 +55,17 @@ impl<R: Resolve> HttpDate<R> {
         resolved.map(|resolved| resolved.addresses).map_err(HttpDateError::Unresolved)
     }
 
-    /// It is never redirected, and brings no body.
+    /// Follows no redirect and reads no body.
     async fn ask_at(
         &self,
         at: &mut Vec<SocketAddr>,
         url: &HttpUrl,
-        aim: Option<SendPhase>,
+        phase: Option<SendPhase>,
     ) -> Result<DateSample, HttpDateError> {
         let stream = connect(at).await?;
-        // The connection first, so that the request leaves when it should.
-        if let Some(aim) = aim {
-            sleep(aim.wait(self.clock.read().raw)).await;
+        // The connection comes first, so that the request is sent at the right phase.
+        if let Some(phase) = phase {
+            sleep(phase.wait(self.clock.read().raw)).await;
         }
         let request = request(url)?;
         let sent = self.clock.read().raw;
@@ -73,46 +74,50 @@ impl<R: Resolve> HttpDate<R> {
         Ok(DateSample { date: date(&headers)?, sent, received })
     }
 
-    /// Several requests, each where it halves what is still open; whatever there is when `until` has passed.
-    pub async fn narrow(&self, url: &HttpUrl, until: Duration) -> HttpReading {
+    /// Several requests, each at the phase that halves the interval of the offset; the result so far after
+    /// `limit`.
+    pub async fn narrow(&self, url: &HttpUrl, limit: Duration) -> HttpReading {
         let mut search = Search::default();
         let asking = async {
             let mut at = self.resolve(url).await?;
-            while search.answers() < ANSWERS {
-                let told = self.ask_at(&mut at, url, search.aim()).await?;
-                search.on(told.date, told.sent, told.received).map_err(|_| HttpDateError::Contradiction)?;
+            while search.answers() < ANSWERS_WANTED {
+                let DateSample { date, sent, received } =
+                    self.ask_at(&mut at, url, search.send_phase()).await?;
+                search.handle_answer(date, sent, received).map_err(|_| HttpDateError::Contradiction)?;
             }
             Ok(())
         };
-        let rejected = timeout(until, asking).await.unwrap_or(Err(HttpDateError::TimedOut)).err();
+        let rejected = timeout(limit, asking).await.unwrap_or(Err(HttpDateError::TimedOut)).err();
         let measured = search.measured(self.clock.read());
-        // That there was no time for one more is no fault of the server.
-        let rejected = rejected.filter(|why| measured.is_none() || *why != HttpDateError::TimedOut);
-        HttpReading { site: url.site(), measured, answers: search.answers(), rejected }
+        // The limit, not the server, ended the search when there is a measurement already.
+        let rejected = rejected.filter(|error| measured.is_none() || *error != HttpDateError::TimedOut);
+        HttpReading { source: url.source(), measured, answers: search.answers(), rejected }
     }
 }
 
-/// To the first address that answers, which is the first to be tried from then on. Each has its share of the time, so that one that is
-/// dead does not hide the others.
+/// Connects to the first address that answers, and moves it to the front for the next call.
+///
+/// Each address has an equal share of [`EXCHANGE_TIMEOUT`], so that one that does not answer leaves time for
+/// the others.
 async fn connect(at: &mut Vec<SocketAddr>) -> Result<TcpStream, HttpDateError> {
-    at.truncate(MOST_ADDRESSES);
-    let share = PATIENCE / u32::try_from(at.len()).unwrap_or(1).max(1);
-    let mut why = HttpDateError::Unreachable("the name has no address".to_owned());
+    at.truncate(MAX_ADDRESSES);
+    let share = EXCHANGE_TIMEOUT / u32::try_from(at.len()).unwrap_or(1).max(1);
+    let mut error = HttpDateError::Unreachable("the name has no address".to_owned());
     for (index, address) in at.iter().enumerate() {
-        why = match timeout(share, TcpStream::connect(address)).await {
+        error = match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 at.swap(0, index);
                 return Ok(stream);
             }
-            Ok(Err(error)) => HttpDateError::Unreachable(error.to_string()),
+            Ok(Err(refused)) => HttpDateError::Unreachable(refused.to_string()),
             Err(_) => HttpDateError::TimedOut,
         };
     }
-    Err(why)
+    Err(error)
 }
 
 async fn in_time<T>(work: impl Future<Output = T>) -> Result<T, HttpDateError> {
-    timeout(PATIENCE, work).await.map_err(|_| HttpDateError::TimedOut)
+    timeout(EXCHANGE_TIMEOUT, work).await.map_err(|_| HttpDateError::TimedOut)
 }
 
 fn request(url: &HttpUrl) -> Result<Request<Empty<Bytes>>, HttpDateError> {
@@ -127,17 +132,17 @@ fn request(url: &HttpUrl) -> Result<Request<Empty<Bytes>>, HttpDateError> {
         .map_err(|_| HttpDateError::NotHttp)
 }
 
-/// The head of the answer, whatever its status: a redirect and an error have a date too.
+/// The head of the answer, of any status: redirects and errors have a date, too.
 async fn exchange(stream: TcpStream, request: Request<Empty<Bytes>>) -> Result<HeaderMap, HttpDateError> {
-    // What is written is one small head; waiting for more would only make it late.
+    // The request is one small segment; Nagle's algorithm would only delay it.
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(LONGEST_HEAD);
+    builder.max_buf_size(MAX_HEAD);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| reason(&e))?;
     let answer = Box::pin(sender.send_request(request));
     let answer = match select(answer, Box::pin(connection)).await {
         Either::Left((answer, _)) => answer,
-        // The connection is over, and with it the answer: it is there, or will not come.
+        // The connection has ended, so the answer is complete or will not come.
         Either::Right((_, answer)) => answer.await,
     };
     answer.map(|answer| answer.headers().clone()).map_err(|e| reason(&e))
@@ -174,24 +179,24 @@ mod tests {
     const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     #[tokio::test]
-    async fn an_address_that_is_dead_does_not_hide_the_others() {
-        // A queue of one that is full: the kernel drops whoever comes next, as a firewall does.
+    async fn connect_tries_the_other_addresses_when_one_does_not_answer() {
+        // A listen queue of one that is full: the kernel drops further connections, as a firewall does.
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(ANY).unwrap();
-        let dead = socket.listen(0).unwrap();
-        let dead_at = dead.local_addr().unwrap();
-        let _first = TcpStream::connect(dead_at).await.unwrap();
+        let blocked = socket.listen(0).unwrap();
+        let blocked_at = blocked.local_addr().unwrap();
+        let _first = TcpStream::connect(blocked_at).await.unwrap();
 
-        let live = TcpListener::bind(ANY).await.unwrap();
-        let live_at = live.local_addr().unwrap();
-        let mut both = vec![dead_at, live_at];
+        let open = TcpListener::bind(ANY).await.unwrap();
+        let open_at = open.local_addr().unwrap();
+        let mut both = vec![blocked_at, open_at];
         let connected = connect(&mut both).await.unwrap();
-        assert_eq!(connected.peer_addr().unwrap(), live_at);
-        assert_eq!(both, [live_at, dead_at], "the next time it is the first");
-        assert_eq!(connect(&mut vec![dead_at]).await.err(), Some(HttpDateError::TimedOut), "it is dead");
+        assert_eq!(connected.peer_addr().unwrap(), open_at);
+        assert_eq!(both, [open_at, blocked_at], "the address that answered is tried first next time");
+        assert_eq!(connect(&mut vec![blocked_at]).await.err(), Some(HttpDateError::TimedOut), "no answer");
 
-        drop(live);
-        let rejected = connect(&mut vec![live_at]).await.err();
+        drop(open);
+        let rejected = connect(&mut vec![open_at]).await.err();
         assert!(matches!(rejected, Some(HttpDateError::Unreachable(_))), "{rejected:?}");
         assert!(matches!(connect(&mut vec![]).await.err(), Some(HttpDateError::Unreachable(_))));
     }

@@ -1,4 +1,4 @@
-//! One exchange with one server: rsntp measures, [`drift_core::ntp::sample`] judges.
+//! One exchange with one NTP server: rsntp measures, [`drift_core::ntp::sample`] accepts or rejects.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,16 +15,18 @@ use tokio::time::timeout;
 use crate::os::clock::Clock;
 use crate::os::random;
 use drift_core::ntp::packet::{Kiss, Leap, NtpTimestamp, read_answer, request};
-use drift_core::ntp::sample::{Exchange, Limits, RejectReason, Root, Sample, clock_in_range};
+use drift_core::ntp::reject::RejectReason;
+use drift_core::ntp::sample::{Exchange, Limits, Root, Sample, clock_in_range};
 use drift_core::ntp::server::{Answer, Ask};
 use drift_core::time::Offset;
 
-/// How long past its own time-out the library may take before we stop waiting for it.
-const GRACE: Duration = Duration::from_millis(250);
-/// An answer is 48 bytes; extension fields may follow. What is longer is cut off and was never of use.
-const LONGEST_ANSWER: usize = 512;
+/// How long after its own time-out rsntp may take until the exchange ends without it.
+const LIBRARY_GRACE: Duration = Duration::from_millis(250);
+/// An answer has 48 bytes, and extension fields may follow. Longer ones are cut off: only the first 48 bytes
+/// are read.
+const MAX_ANSWER: usize = 512;
 
-/// Asks servers.
+/// Asks NTP servers.
 #[derive(Clone)]
 pub struct Ntp {
     clock: Arc<dyn Clock>,
@@ -32,12 +34,12 @@ pub struct Ntp {
 }
 
 impl Ntp {
-    /// With these clocks and limits; `max_round_trip` is the time-out too.
+    /// Reads `clock`; `limits.max_round_trip` is also the time-out of an exchange.
     pub fn new(clock: Arc<dyn Clock>, limits: Limits) -> Self {
         Self { clock, limits }
     }
 
-    /// Asks one server one thing. Always answers, within the time-out and a little.
+    /// One exchange with one server. Always returns, at most [`LIBRARY_GRACE`] after the time-out.
     pub async fn ask(&self, address: SocketAddr, ask: Ask) -> Answer {
         match ask {
             Ask::Header => self.header(address).await.map(Answer::Header),
@@ -52,9 +54,9 @@ impl Ntp {
         );
         let before = self.clock.read();
         clock_in_range(before)?;
-        let result = timeout(self.limits.max_round_trip + GRACE, client.synchronize(address)).await;
+        let result = timeout(self.limits.max_round_trip + LIBRARY_GRACE, client.synchronize(address)).await;
         let after = self.clock.read();
-        let result = result.map_err(|_| RejectReason::Timeout)?.map_err(|error| refusal(&error))?;
+        let result = result.map_err(|_| RejectReason::Timeout)?.map_err(|error| reject_reason(&error))?;
         let mut exchange = to_exchange(&result, before, after)?;
         let ahead = self.clock.ahead_of_machine().as_nanos();
         exchange.offset = Offset::from_nanos(exchange.offset.as_nanos().saturating_sub(ahead));
@@ -63,17 +65,17 @@ impl Ntp {
 
     async fn header(&self, address: SocketAddr) -> Result<Root, RejectReason> {
         let nonce = NtpTimestamp(random::bits());
-        let mut seen = RejectReason::Timeout;
+        let mut if_timed_out = RejectReason::Timeout;
         let read = async {
             let socket = UdpSocket::bind(any_port(address)).await?;
             socket.connect(address).await?;
             socket.send(&request(nonce)).await?;
-            let mut buffer = [0; LONGEST_ANSWER];
+            let mut buffer = [0; MAX_ANSWER];
             loop {
                 let length = socket.recv(&mut buffer).await?;
                 match read_answer(buffer.get(..length).unwrap_or_default(), nonce) {
-                    // Not an answer to us: the real one may still come.
-                    Err(RejectReason::WrongOrigin) => seen = RejectReason::WrongOrigin,
+                    // Not an answer to this request: the right one may still come.
+                    Err(RejectReason::WrongOrigin) => if_timed_out = RejectReason::WrongOrigin,
                     other => return Ok(other),
                 }
             }
@@ -81,13 +83,13 @@ impl Ntp {
         let answer: Result<std::io::Result<_>, _> = timeout(self.limits.max_round_trip, read).await;
         match answer {
             Ok(Ok(header)) => Root::from_header(&header?, self.clock.read().raw, self.limits),
-            Ok(Err(error)) => Err(io_refusal(&error)),
-            Err(_) => Err(seen),
+            Ok(Err(error)) => Err(io_reject_reason(&error)),
+            Err(_) => Err(if_timed_out),
         }
     }
 }
 
-/// A free port of the server's address family; rsntp's default is IPv4 only.
+/// Any free port of the server's address family; rsntp's default is IPv4 only.
 fn any_port(server: SocketAddr) -> SocketAddr {
     match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -116,9 +118,9 @@ fn to_exchange(
     })
 }
 
-fn refusal(error: &SynchronizationError) -> RejectReason {
+fn reject_reason(error: &SynchronizationError) -> RejectReason {
     match error {
-        SynchronizationError::IOError(error) => io_refusal(error),
+        SynchronizationError::IOError(error) => io_reject_reason(error),
         SynchronizationError::ProtocolError(error) => match error {
             ProtocolError::KissODeath(KissCode::RateExceeded) => RejectReason::Kiss(Kiss::Rate),
             ProtocolError::KissODeath(KissCode::AccessDenied) => RejectReason::Kiss(Kiss::Deny),
@@ -135,6 +137,6 @@ fn refusal(error: &SynchronizationError) -> RejectReason {
     }
 }
 
-fn io_refusal(error: &std::io::Error) -> RejectReason {
+fn io_reject_reason(error: &std::io::Error) -> RejectReason {
     if error.kind() == ErrorKind::TimedOut { RejectReason::Timeout } else { RejectReason::Unreachable }
 }

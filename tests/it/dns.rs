@@ -1,4 +1,5 @@
-//! Names become addresses: what is asked of a name server on loopback, in which order, and what is made of its answers.
+//! Name resolution with a name server on loopback: the queries, their order, and the addresses and errors
+//! that follow from the answers.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
@@ -17,14 +18,14 @@ use tokio::net::UdpSocket;
 
 use crate::support::BackgroundRuntime;
 
-/// A name server that knows these records and keeps what it was asked.
+/// A name server that answers by a function and records the queries.
 struct NameServer {
     background: BackgroundRuntime,
     port: u16,
     asked: Arc<Mutex<Vec<(String, RecordType)>>>,
 }
 
-/// What it answers to a question; `None`: nothing.
+/// The answer to a query; `None`: no answer.
 type Answers = fn(&str, RecordType) -> Option<Result<Vec<Record>, ResponseCode>>;
 
 fn record(name: &str, ttl: u32, data: RData) -> Record {
@@ -63,7 +64,7 @@ impl NameServer {
         self.background.runtime().block_on(dns.resolve(PoolName::parse(pool).unwrap()))
     }
 
-    /// The names asked for so far, in order. A question that is not answered in a third of a second is sent again: that is one.
+    /// The queried names so far, in order, without the retries that follow after a third of a second.
     fn names_asked(&self) -> Vec<String> {
         let asked = self.asked.lock().unwrap();
         let mut names: Vec<String> = asked.iter().map(|(name, _)| name.clone()).collect();
@@ -112,7 +113,7 @@ fn absolute_names_are_queried_once_and_without_the_search_list() {
     });
     assert!(
         once,
-        "one question for each family, on a machine that is not too busy to answer in a third of a second"
+        "one query for each family, if the machine answers within a third of a second in one of three runs"
     );
 }
 
@@ -134,7 +135,7 @@ fn names_with_a_trailing_dot_skip_the_search_list() {
     assert_eq!(server.names_asked(), ["ntp."]);
 }
 
-/// Answers for everything under the search domains, as a wildcard or the owner of a namespace would.
+/// Answers for all names under the search domains, as a wildcard or the owner of a namespace does.
 fn captured(name: &str, kind: RecordType, upstream: ResponseCode) -> Result<Vec<Record>, ResponseCode> {
     match kind {
         _ if !name.ends_with(".svc.test.") => Err(upstream),
@@ -145,19 +146,19 @@ fn captured(name: &str, kind: RecordType, upstream: ResponseCode) -> Result<Vec<
 
 #[test]
 fn names_with_a_dot_skip_the_search_list_after_every_kind_of_failure() {
-    let ways: [(Answers, &str); 4] = [
+    let cases: [(Answers, &str); 4] = [
         (|name, kind| Some(captured(name, kind, ResponseCode::ServFail)), "SERVFAIL"),
         (|name, kind| Some(captured(name, kind, ResponseCode::Refused)), "REFUSED"),
         (|name, kind| Some(captured(name, kind, ResponseCode::NXDomain)), "NXDOMAIN"),
         (
             |name, kind| name.ends_with(".svc.test.").then(|| captured(name, kind, ResponseCode::NoError)),
-            "silence",
+            "no answer",
         ),
     ];
-    for (answers, how) in ways {
+    for (answers, failure) in cases {
         let server = NameServer::start(answers);
-        assert!(server.resolve("time.google.com").is_err(), "{how}");
-        assert_eq!(server.names_asked(), ["time.google.com."], "{how}");
+        assert!(server.resolve("time.google.com").is_err(), "{failure}");
+        assert_eq!(server.names_asked(), ["time.google.com."], "{failure}");
     }
 }
 
@@ -183,12 +184,12 @@ fn addresses_of_both_families_are_used_with_the_shortest_ttl() {
     assert_eq!(
         server.resolve("alias.example").unwrap().ttl,
         Some(Duration::from_secs(40)),
-        "the alias itself has one"
+        "the TTL of the alias"
     );
 }
 
 #[test]
-fn name_servers_silent_for_one_family_still_resolve_the_other() {
+fn names_resolve_when_the_name_server_answers_for_one_family_only() {
     let server = NameServer::start(|name, kind| (kind == RecordType::A).then(|| Ok(vec![a(name, 300, 1)])));
     assert_eq!(addresses(&server.resolve("time.example").unwrap()), ["192.0.2.1:123"]);
 }
@@ -222,5 +223,5 @@ fn addresses_resolve_without_a_name_server() {
         let resolution = server.resolve(pool).unwrap();
         assert_eq!((addresses(&resolution), resolution.ttl), (vec![address.to_owned()], None));
     }
-    assert!(server.names_asked().is_empty(), "and asks none");
+    assert!(server.names_asked().is_empty(), "no query");
 }

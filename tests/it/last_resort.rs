@@ -1,4 +1,5 @@
-//! The sources of last resort: in simulated worlds what they may never do, and with real HTTP servers how every output marks them.
+//! The sources of last resort: rules that they never break in simulated worlds, and how every output marks
+//! them with real HTTP servers.
 
 use drift_core::time::Measurement;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::support::{
 const MS: i64 = 1_000_000;
 const SEC: i64 = 1_000 * MS;
 const MINUTE: Duration = Duration::from_secs(60);
-const EVERY: Duration = Duration::from_secs(64);
+const MIN_INTERVAL: Duration = Duration::from_secs(64);
 const PRESENT: Wall = Wall::from_secs(1_795_341_600);
 const BURST: Duration = Duration::from_secs(10);
 
@@ -31,16 +32,17 @@ fn path(rng: &mut fastrand::Rng, most: u64) -> Path {
     Path { there: millis(), back: millis(), jitter: millis() / 4, loss: 0.0 }
 }
 
-fn site(name: &str) -> HttpSource {
+fn source(name: &str) -> HttpSource {
     HttpSource { url: format!("http://{name}/"), host: name.to_owned() }
 }
 
-/// Two pools of two servers that behave so, and up to three HTTP servers with the right time.
+/// Two pools of two servers with this behaviour, and one to three HTTP servers with the right time.
 fn world(seed: u64, offset: Offset, behaviour: Behaviour, change: impl FnOnce(&mut Plan)) -> World {
     let mut rng = fastrand::Rng::with_seed(seed);
     let hosts = rng.usize(1..4);
     let mut settings = default_settings();
-    settings.last_resort = ["a.invalid", "b.invalid", "c.invalid"][..hosts].iter().map(|n| site(n)).collect();
+    settings.last_resort =
+        ["a.invalid", "b.invalid", "c.invalid"][..hosts].iter().map(|n| source(n)).collect();
     let mut host = || Host { model: ServerModel::new(behaviour), path: path(&mut rng, 20) };
     let mut plan = Plan {
         seed,
@@ -58,9 +60,9 @@ fn world(seed: u64, offset: Offset, behaviour: Behaviour, change: impl FnOnce(&m
     let error = plan.oscillator.error.0;
     let mut world = World::new(plan);
     world.slew_wall(Ppb(-error));
-    let kept = Duration::from_millis(rng.u64(0..1_000));
-    world.dates =
-        (0..hosts).map(|_| DateHost { ahead: Offset::ZERO, kept, path: path(&mut rng, 100) }).collect();
+    let header_age = Duration::from_millis(rng.u64(0..1_000));
+    world.date_hosts =
+        (0..hosts).map(|_| DateHost { ahead: Offset::ZERO, header_age, path: path(&mut rng, 100) }).collect();
     world
 }
 
@@ -73,10 +75,10 @@ fn all_behave(world: &mut World, behaviour: Behaviour) {
 fn was_asked_seldom(world: &World) -> Result<(), String> {
     for source in 0..3 {
         let times: Vec<Duration> =
-            world.dates_asked.iter().filter(|(_, s)| *s == source).map(|(at, _)| *at).collect();
-        // A request waits up to a second for its instant.
+            world.date_requests.iter().filter(|(_, s)| *s == source).map(|(at, _)| *at).collect();
+        // A request waits up to a second for its send phase.
         let is_fast = |pair: &[Duration]| {
-            pair[1].saturating_sub(pair[0]) < EVERY.saturating_sub(Duration::from_secs(1))
+            pair[1].saturating_sub(pair[0]) < MIN_INTERVAL.saturating_sub(Duration::from_secs(1))
         };
         if times.windows(2).any(is_fast) {
             return Err(format!("too often: {times:?}"));
@@ -85,8 +87,8 @@ fn was_asked_seldom(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-/// Times in reports and events of a drift are true to the coarse bound.
-fn no_time_of_a_drifted_clock_is_written_down(world: &World) -> Result<(), String> {
+/// Times in reports and events of a drifting node are reference time, to the coarse bound.
+fn published_times_are_reference_time(world: &World) -> Result<(), String> {
     let slack = Offset::from_nanos(2 * SEC);
     for (at, effect) in &world.effects {
         let now = PRESENT.plus(Offset::from_nanos(i64::try_from(at.as_nanos()).unwrap_or(0)));
@@ -97,8 +99,8 @@ fn no_time_of_a_drifted_clock_is_written_down(world: &World) -> Result<(), Strin
             Effect::SendEvent(event) => vec![event.at],
             _ => vec![],
         };
-        let is_so = |time: &Wall| now.plus(slack) >= *time && time.plus(slack) >= PRESENT;
-        if !times.iter().all(is_so) {
+        let is_true = |time: &Wall| now.plus(slack) >= *time && time.plus(slack) >= PRESENT;
+        if !times.iter().all(is_true) {
             return Err(format!("at {at:?} {effect:?}"));
         }
     }
@@ -131,7 +133,7 @@ fn http_dates_without_ntp_report_drifting_only_when_true_and_never_in_sync() {
                     Err(format!("at {at:?} {offset:?} {bound:?}, and the truth is {truth:?}"))
                 }
                 Some(Measurement { bound, .. }) if bound.as_nanos() < 500 * MS => {
-                    Err(format!("{bound:?} is too good"))
+                    Err(format!("{bound:?} is too small"))
                 }
                 _ => Ok(()),
             }
@@ -146,7 +148,7 @@ fn http_dates_without_ntp_report_drifting_only_when_true_and_never_in_sync() {
         if snapshot.coarse.offset().is_none() || !message.contains("by the HTTP Date header of ") {
             return Err(format!("no coarse offset in {message}"));
         }
-        no_time_of_a_drifted_clock_is_written_down(&world)?;
+        published_times_are_reference_time(&world)?;
         let steps = world.effects.iter().filter(|(_, e)| matches!(e, Effect::Step(_))).count();
         if steps > 0 { Err("stepped".to_owned()) } else { Ok(()) }
     });
@@ -165,8 +167,8 @@ fn http_servers_are_not_asked_while_any_ntp_server_answers() {
                 if snapshot.coarse.0.is_empty() { Ok(()) } else { Err(format!("{:?}", snapshot.coarse)) }
             })?;
             let state = if error == Offset::ZERO { State::InSync } else { State::Disagree };
-            if world.snapshot().state != state || !world.dates_asked.is_empty() {
-                return Err(format!("{:?} {:?}", world.snapshot().state, world.dates_asked));
+            if world.snapshot().state != state || !world.date_requests.is_empty() {
+                return Err(format!("{:?} {:?}", world.snapshot().state, world.date_requests));
             }
         }
         Ok(())
@@ -185,25 +187,25 @@ fn http_dates_are_used_from_a_stale_estimate_until_ntp_returns() {
             let both = snapshot.measured.is_some() && !snapshot.coarse.0.is_empty();
             if both { Err("both at once".to_owned()) } else { Ok(()) }
         })?;
-        let first = world.dates_asked.first().map(|(at, _)| *at);
+        let first = world.date_requests.first().map(|(at, _)| *at);
         let stale_after = world.machine.settings().stale_after;
-        if first.is_none_or(|at| at + EVERY * 2 < lost + stale_after) {
+        if first.is_none_or(|at| at + MIN_INTERVAL * 2 < lost + stale_after) {
             return Err(format!("lost at {lost:?}, asked at {first:?}"));
         }
         if world.snapshot().state != State::Unknown {
-            return Err(format!("{:?} is no verdict of a header", world.snapshot().state));
+            return Err(format!("{:?} does not follow from a header", world.snapshot().state));
         }
         was_asked_seldom(&world)?;
         all_behave(&mut world, Behaviour::Honest);
         let back = world.elapsed() + MINUTE * 5;
         world.run_until(back, |_| Ok(()))?;
-        let asked = world.dates_asked.len();
+        let asked = world.date_requests.len();
         world.run_until(back + MINUTE * 20, |_| Ok(()))?;
-        if world.snapshot().state != State::InSync || world.dates_asked.len() != asked {
+        if world.snapshot().state != State::InSync || world.date_requests.len() != asked {
             return Err(format!(
                 "{:?}, asked {} times more",
                 world.snapshot().state,
-                world.dates_asked.len() - asked
+                world.date_requests.len() - asked
             ));
         }
         Ok(())
@@ -220,7 +222,7 @@ fn http_servers_are_not_asked_during_the_first_burst() {
             }
         });
         world.run_until(BURST, |_| Ok(()))?;
-        if world.dates_asked.is_empty() { Ok(()) } else { Err(format!("{:?}", world.dates_asked)) }
+        if world.date_requests.is_empty() { Ok(()) } else { Err(format!("{:?}", world.date_requests)) }
     });
 }
 
@@ -243,7 +245,7 @@ fn http_dates_from_before_a_resume_are_discarded_and_never_cause_a_step() {
                 states.push(snapshot.state);
             }
             let Some(Measurement { offset, bound }) = snapshot.coarse.offset() else { return Ok(()) };
-            // The resume itself is seen within a second.
+            // The agent detects the resume within a second.
             let is_wrong = (offset.as_nanos() - truth.as_nanos()).abs() > bound.as_nanos();
             let is_late = world.elapsed() > resumed + Duration::from_secs(2);
             if is_wrong && is_late { Err(format!("{offset:?} {bound:?} {truth:?}")) } else { Ok(()) }
@@ -263,7 +265,7 @@ fn ntp_is_asked_before_http_after_a_resume_without_a_burst() {
     for_seeds(60, |seed| {
         let mut world = world(seed, Offset::ZERO, Behaviour::Honest, |_| {});
         world.run_until(MINUTE * 2, |_| Ok(()))?;
-        // More than there are bursts for.
+        // More disruptions than there are bursts for.
         for _ in 0..5 {
             world.pause(Duration::from_secs(60));
             let resumed = world.elapsed();
@@ -274,7 +276,7 @@ fn ntp_is_asked_before_http_after_a_resume_without_a_burst() {
         }
         let then = world.elapsed();
         world.run_until(then + MINUTE * 3, |_| Ok(()))?;
-        match (world.snapshot().state, world.dates_asked.as_slice()) {
+        match (world.snapshot().state, world.date_requests.as_slice()) {
             (State::Drifting, []) => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -285,15 +287,15 @@ fn ntp_is_asked_before_http_after_a_resume_without_a_burst() {
 fn contradicting_http_dates_leave_the_clock_unknown() {
     for_seeds(40, |seed| {
         let mut world = world(seed, Offset::ZERO, Behaviour::Silent, |plan| {
-            plan.settings.last_resort = vec![site("a.invalid"), site("b.invalid")];
+            plan.settings.last_resort = vec![source("a.invalid"), source("b.invalid")];
         });
-        let honest = world.dates[0];
-        world.dates = vec![honest, DateHost { ahead: Offset::from_nanos(3_600 * SEC), ..honest }];
+        let honest = world.date_hosts[0];
+        world.date_hosts = vec![honest, DateHost { ahead: Offset::from_nanos(3_600 * SEC), ..honest }];
         let mut has_contradicted = false;
         world.run_until(MINUTE * 15, |world| {
             let snapshot = world.snapshot();
-            has_contradicted |= snapshot.message().contains("contradict each other: nothing is claimed");
-            // Nor does the one that answers first get its way for a moment.
+            has_contradicted |= snapshot.message().contains("contradict each other; no offset is reported");
+            // The one that answers first must not decide alone, not even for a moment.
             if snapshot.state == State::Unknown {
                 Ok(())
             } else {
@@ -313,7 +315,7 @@ fn agent_without_ntp(folder: &Folder, urls: &[String], arguments: &[&str]) -> Ru
 }
 
 fn clock(agent: &RunningAgent) -> (u16, Value) {
-    let (status, body) = get(agent.port, "/v1/clock").expect("it listens");
+    let (status, body) = get(agent.port, "/v1/clock").expect("an answer");
     (status, serde_json::from_str(&body).expect("JSON"))
 }
 
@@ -369,7 +371,7 @@ fn every_output_marks_http_dates_as_coarse() {
         Some(())
     });
     agent.process.wait_for_output("its HTTP Date header is of use, coarse");
-    assert_eq!(server.heads().len(), 1, "and no more within 64 s");
+    assert_eq!(server.heads().len(), 1, "one request within 64 s");
 }
 
 /// The page as a browser gets it.
@@ -399,7 +401,7 @@ fn clocks_within_the_precision_of_http_dates_stay_unknown() {
     let reason = clock["reason"].as_str().unwrap();
     assert!(
         reason.starts_with("Nothing measured yet.")
-            && reason.ends_with(", coarse: which does not settle it."),
+            && reason.ends_with(", coarse: too imprecise for a verdict."),
         "{reason}"
     );
     assert_eq!(clock["recommendedLeewaySeconds"], 5, "{clock}");

@@ -93,12 +93,12 @@ fn the_page_lists_events_of_a_running_agent() {
     time.set(Offset::from_nanos(250_000_000));
     shows("<h1>Drifting</h1>");
     servers[1].behave(Behaviour::Stratum16);
-    shows("says that it is not synchronised</td>");
+    shows("reports that it is not synchronised</td>");
     servers[1].behave(Behaviour::Honest);
     time.set(Offset::ZERO);
     let page = shows("<h1>In sync</h1>");
     for words in
-        ["Verdict: Drifting for ", "says that it is not synchronised", "(±", "url(#pattern-drifting)"]
+        ["Verdict: Drifting for ", "reports that it is not synchronised", "(±", "url(#pattern-drifting)"]
     {
         assert!(page.contains(words), "{words:?} is missing: {page}");
     }

@@ -1,4 +1,4 @@
-//! Servers that misbehave, on real sockets: each rejected sample is counted by its reason and logged once.
+//! Misbehaving servers on real sockets: each rejected sample is counted by its reason and logged once.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,21 @@ use crate::support::{BackgroundRuntime, Exposition, Folder, RunningAgent, get, p
 
 const ARGUMENTS: [&str; 4] = ["--kubernetes", "off", "--max-round-trip", "800ms"];
 
-/// A manner; what it is called when the first look at the server (its header) meets it; and what when it begins after good
-/// exchanges, first by rsntp's exchange, which sees less, and then by the next look at the header.
+/// A behaviour, its reject reason when the first header read meets it, and its two reasons when it begins
+/// after good exchanges: that of rsntp's exchange, which checks less, and then that of the next header read.
 const CASES: [(Behaviour, &str, [&str; 2]); 18] = [
     (Behaviour::Stratum16, "unsynchronised", ["unsynchronised"; 2]),
     (Behaviour::LeapAlarm, "unsynchronised", ["unsynchronised"; 2]),
     (Behaviour::Kiss(*b"RATE"), "kiss_of_death", ["kiss_of_death"; 2]),
     (Behaviour::Kiss(*b"DENY"), "kiss_of_death", ["kiss_of_death"; 2]),
     (Behaviour::Kiss(*b"XXXX"), "kiss_of_death", ["kiss_of_death"; 2]),
-    // rsntp believes it; the header read does not.
+    // rsntp accepts it; the header read does not.
     (Behaviour::ForgedKiss(*b"XXXX"), "wrong_origin", ["kiss_of_death", "wrong_origin"]),
-    // rsntp takes zero for the year 2036.
+    // rsntp reads zero as the year 2036.
     (Behaviour::ZeroTransmit, "zero_timestamp", ["impossible_round_trip", "zero_timestamp"]),
     (Behaviour::ZeroBoth, "zero_timestamp", ["zero_timestamp"; 2]),
     (Behaviour::Swapped, "transmit_before_receive", ["impossible_round_trip", "transmit_before_receive"]),
-    // rsntp does not look at these two.
+    // rsntp does not check these two.
     (Behaviour::HugeRootDispersion, "root_distance", ["accepted", "root_distance"]),
     (Behaviour::Broadcast, "malformed", ["accepted", "malformed"]),
     (Behaviour::Silent, "timeout", ["timeout"; 2]),
@@ -36,24 +36,25 @@ const CASES: [(Behaviour, &str, [&str; 2]); 18] = [
     (Behaviour::Garbage(65_507), "malformed", ["wrong_origin", "malformed"]),
 ];
 
-/// Two honest servers, and one for each case; each server is a pool, so that each is counted by itself.
+/// Two honest servers and one server for each case. Each is a pool of its own, so that it is counted
+/// separately.
 struct Fixture {
     background: BackgroundRuntime,
     time: TimeScale,
     honest: [Server; 2],
-    strange: Vec<Server>,
+    misbehaving: Vec<Server>,
 }
 
 impl Fixture {
-    fn new(manner: impl Fn(usize) -> Behaviour) -> Self {
+    fn new(behaviour: impl Fn(usize) -> Behaviour) -> Self {
         let (background, time) = (BackgroundRuntime::new(), TimeScale::new(Offset::ZERO));
         let honest = [(); 2].map(|()| background.server(&time, Behaviour::Honest));
-        let strange = (0..CASES.len()).map(|n| background.server(&time, manner(n))).collect();
-        Self { background, time, honest, strange }
+        let misbehaving = (0..CASES.len()).map(|n| background.server(&time, behaviour(n))).collect();
+        Self { background, time, honest, misbehaving }
     }
 
     fn pools<'a>(&'a self, more: impl IntoIterator<Item = &'a Server>) -> Vec<String> {
-        self.honest.iter().chain(&self.strange).chain(more).map(pool).collect()
+        self.honest.iter().chain(&self.misbehaving).chain(more).map(pool).collect()
     }
 }
 
@@ -63,7 +64,7 @@ fn logged(log: &str, server: &str) -> Vec<String> {
     log.lines().filter_map(|line| Some(line.split_once(&about)?.1.to_owned())).collect()
 }
 
-fn assert_lives(agent: &mut RunningAgent) {
+fn assert_runs(agent: &mut RunningAgent) {
     assert_eq!(agent.process.exit_code(), None);
     assert_eq!(get(agent.port, "/healthz").map(|(status, _)| status), Some(200));
     assert!(!agent.process.output().contains("panicked"));
@@ -84,87 +85,94 @@ fn rejected_samples_are_counted_by_reason_from_the_first_exchange() {
     assert!(scrape.is_state("in-sync"), "{}", scrape.0);
 
     let log = agent.process.output();
-    for (server, (behaviour, label, _)) in fixture.strange.iter().zip(CASES) {
+    for (server, (behaviour, label, _)) in fixture.misbehaving.iter().zip(CASES) {
         let name = pool(server);
         let (samples, served) = (scrape.samples(&name), server.served());
         assert_eq!(samples.keys().map(String::as_str).collect::<Vec<_>>(), [label], "{behaviour:?}");
-        let resting =
+        let backed_off =
             scrape.value(&format!("drift_agent_pool_servers{{pool=\"{name}\",state=\"backed-off\"}}"));
         match behaviour {
-            // Believed when it comes twice in a row: not asked for an hour.
+            // Obeyed when it comes twice in a row: not asked for an hour.
             Behaviour::Kiss(code) if code == *b"DENY" => {
-                assert_eq!((samples[label], served, resting), (2, 2, Some(1.0)));
+                assert_eq!((samples[label], served, backed_off), (2, 2, Some(1.0)));
             }
-            // Twice in a row doubles the interval, and again, and again.
+            // Each two in a row double the interval.
             Behaviour::Kiss(code) if code == *b"RATE" => {
-                assert!((3..=8).contains(&served) && resting == Some(0.0), "{served}");
+                assert!((3..=8).contains(&served) && backed_off == Some(0.0), "{served}");
             }
-            _ => assert!(samples[label] >= 12 && resting == Some(0.0), "{behaviour:?}: {samples:?}"),
+            _ => assert!(samples[label] >= 12 && backed_off == Some(0.0), "{behaviour:?}: {samples:?}"),
         }
         assert!(
             served <= fixture.honest[0].served() + 1,
             "{behaviour:?} was asked faster than an honest server: {served}"
         );
         assert_eq!(logged(&log, &name).len(), 1, "{behaviour:?} is logged once\n{log}");
-        assert_eq!(scrape.of_pool("pool_offset_seconds", &name), None, "{behaviour:?} says nothing");
+        assert_eq!(scrape.of_pool("pool_offset_seconds", &name), None, "{behaviour:?} gives no offset");
         eprintln!("{behaviour:?}: asked {served} times, {samples:?}, logged{}", logged(&log, &name)[0]);
     }
     let samples = scrape.samples(&closed);
     assert!(samples["unreachable"] >= 12 && samples.len() == 1, "{samples:?}");
     assert_eq!(logged(&log, &closed), [": no route, or the port is closed"]);
     let samples = scrape.samples(&pool(&twice));
-    assert!(samples["accepted"] >= 12 && samples.len() == 1, "a duplicate is no fault: {samples:?}");
-    assert_lives(&mut agent);
+    assert!(samples["accepted"] >= 12 && samples.len() == 1, "duplicates are accepted: {samples:?}");
+    assert_runs(&mut agent);
 }
 
 #[test]
 fn rejected_samples_are_counted_by_reason_after_good_exchanges() {
     let folder = Folder::new("rejected-later");
     let mut fixture = Fixture::new(|_| Behaviour::Honest);
-    let leaving = fixture.background.server(&fixture.time, Behaviour::Honest);
-    let gone = pool(&leaving);
-    let mut agent = RunningAgent::start(folder.path(), &fixture.pools([&leaving]), &ARGUMENTS, |_| {});
-    let all = fixture.pools([&leaving]).len().to_string();
+    let stopping = fixture.background.server(&fixture.time, Behaviour::Honest);
+    let gone = pool(&stopping);
+    let mut agent = RunningAgent::start(folder.path(), &fixture.pools([&stopping]), &ARGUMENTS, |_| {});
+    let all = fixture.pools([&stopping]).len().to_string();
     agent.wait_for_metric("drift_agent_pools_agreeing", |pools| pools.to_string() == all);
     let before = agent.scrape().unwrap();
-    fixture.strange.iter_mut().zip(CASES).for_each(|(server, (behaviour, ..))| server.behave(behaviour));
-    drop(leaving);
+    fixture.misbehaving.iter_mut().zip(CASES).for_each(|(server, (behaviour, ..))| server.behave(behaviour));
+    drop(stopping);
 
     let gained = |scrape: &Exposition, name: &str, label: &str| {
         let count = |scrape: &Exposition| scrape.samples(name).get(label).copied().unwrap_or(0);
         count(scrape) - count(&before)
     };
     for phase in [0, 1] {
-        agent.wait_for_scrape(["what rsntp sees", "what the header shows"][phase], |scrape| {
-            assert!(scrape.is_state("in-sync"), "the honest ones are still there: {}", scrape.0);
-            let counted = |(server, case): (&Server, &(Behaviour, &str, [&str; 2]))| {
-                // A kiss-o'-death is confirmed by the header, which sees through the forged one at once.
-                let least = if matches!(case.0, Behaviour::ForgedKiss(_)) { 1 } else { 2 };
-                gained(scrape, &pool(server), case.2[phase]) >= least
-            };
-            (fixture.strange.iter().zip(&CASES).all(counted) && gained(scrape, &gone, "unreachable") >= 2)
-                .then_some(())
-        });
+        agent.wait_for_scrape(
+            ["the reasons of rsntp's exchange", "the reasons of the header read"][phase],
+            |scrape| {
+                assert!(scrape.is_state("in-sync"), "the honest servers still answer: {}", scrape.0);
+                let counted = |(server, case): (&Server, &(Behaviour, &str, [&str; 2]))| {
+                    // The header read after a kiss-o'-death confirms it, or shows that it was forged.
+                    let least = if matches!(case.0, Behaviour::ForgedKiss(_)) { 1 } else { 2 };
+                    gained(scrape, &pool(server), case.2[phase]) >= least
+                };
+                (fixture.misbehaving.iter().zip(&CASES).all(counted)
+                    && gained(scrape, &gone, "unreachable") >= 2)
+                    .then_some(())
+            },
+        );
     }
 
     let (log, scrape) = (agent.process.output(), agent.scrape().unwrap());
-    for (server, (behaviour, _, labels)) in fixture.strange.iter().zip(CASES) {
+    for (server, (behaviour, _, labels)) in fixture.misbehaving.iter().zip(CASES) {
         let name = pool(server);
-        let mut refused: BTreeMap<String, u64> = scrape.samples(&name);
-        refused.remove("accepted");
+        let mut rejected: BTreeMap<String, u64> = scrape.samples(&name);
+        rejected.remove("accepted");
         let expected: std::collections::BTreeSet<&str> =
             labels.into_iter().filter(|label| *label != "accepted").collect();
         assert_eq!(
-            refused.keys().map(String::as_str).collect::<Vec<_>>(),
+            rejected.keys().map(String::as_str).collect::<Vec<_>>(),
             Vec::from_iter(expected),
             "{behaviour:?}"
         );
         let logged = logged(&log, &name);
         assert_eq!(logged[0], " answers");
-        assert!(logged.windows(2).all(|pair| pair[0] != pair[1]), "{behaviour:?} repeats itself: {logged:?}");
-        assert_eq!(logged.len() - 1, refused.len(), "{behaviour:?}: one line for each change: {logged:?}");
-        eprintln!("{behaviour:?}: {refused:?}, logged {logged:?}");
+        assert!(
+            logged.windows(2).all(|pair| pair[0] != pair[1]),
+            "{behaviour:?} is logged twice in a row: {logged:?}"
+        );
+        assert_eq!(logged.len() - 1, rejected.len(), "{behaviour:?}: one line for each change: {logged:?}");
+        eprintln!("{behaviour:?}: {rejected:?}, logged {logged:?}");
     }
     assert_eq!(logged(&log, &gone), [" answers", ": no route, or the port is closed"]);
-    assert_lives(&mut agent);
+    assert_runs(&mut agent);
 }

@@ -163,5 +163,5 @@ fn silent_pools_are_named_and_the_verdict_stays() {
         _ => None,
     });
     let message = &report.expect("the change is written").message;
-    assert!(message.contains("pool-1.invalid is silent (says that it is not synchronised)"), "{message}");
+    assert!(message.contains("pool-1.invalid is silent (reports that it is not synchronised)"), "{message}");
 }

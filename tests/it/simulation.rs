@@ -25,7 +25,7 @@ fn micros(rng: &mut fastrand::Rng, range: std::ops::Range<u64>) -> Duration {
     Duration::from_micros(rng.u64(range))
 }
 
-/// A way of up to `most` microseconds each way.
+/// A path of up to `most` µs in each direction.
 fn path(rng: &mut fastrand::Rng, most: u64) -> Path {
     Path {
         there: micros(rng, 50..most),
@@ -43,7 +43,7 @@ fn honest(rng: &mut fastrand::Rng, most: u64) -> Host {
 
 fn falseticker(rng: &mut fastrand::Rng, most: u64) -> Host {
     let far = Offset::from_nanos(rng.i64(-20 * SEC..20 * SEC));
-    // The sly ones: near enough to overlap with the honest.
+    // Near enough to overlap with the intervals of the honest servers.
     let near = Offset::from_nanos(rng.i64(-40 * MS..40 * MS));
     let behaviour = match rng.u8(0..5) {
         0 => Behaviour::Offset(far),
@@ -55,7 +55,7 @@ fn falseticker(rng: &mut fastrand::Rng, most: u64) -> Host {
     Host { model: ServerModel::new(behaviour), ..honest(rng, most) }
 }
 
-/// Servers that must not count, whatever they send.
+/// Servers whose answers must never count as wrong samples.
 fn useless(rng: &mut fastrand::Rng, most: u64) -> Host {
     let behaviour = rng.choice([
         Behaviour::Stratum16,
@@ -101,7 +101,7 @@ fn plan(rng: &mut fastrand::Rng, seed: u64, offset: Offset, pools: Vec<Vec<Host>
     }
 }
 
-/// Cancels what the oscillator does to the wall clock, so that only what the test does moves it.
+/// Cancels the oscillator's error in the wall clock, so that only the test moves it.
 fn disciplined(world: &mut World, plan: &Plan) {
     world.slew_wall(Ppb(-plan.oscillator.error.0));
 }
@@ -112,7 +112,7 @@ fn truth_is_inside(world: &World) -> Result<(), String> {
     if error <= bound.as_nanos().unsigned_abs() + 1_000 {
         return Ok(());
     }
-    Err(format!("at {:?} claims {offset:?} {bound:?}, the truth is {:?}", world.elapsed(), world.truth()))
+    Err(format!("at {:?} reports {offset:?} {bound:?}, the truth is {:?}", world.elapsed(), world.truth()))
 }
 
 fn states(world: &World) -> BTreeSet<&'static str> {
@@ -142,7 +142,7 @@ fn the_true_offset_is_within_the_bound_while_most_servers_are_honest() {
             0 => 0,
             1 => rng.i64(-90 * MS..90 * MS),
             2 => rng.i64(-100 * SEC..100 * SEC),
-            // The present of a node without a battery: 1970, or some other wrong decade.
+            // A node without a battery: 1970, or another wrong decade.
             _ => rng.i64(-20 * 31_557_600..20 * 31_557_600) * SEC,
         });
         let mut world = World::new(plan(&mut rng, seed, offset, pools));
@@ -158,7 +158,7 @@ fn the_true_offset_is_within_the_bound_while_most_servers_are_honest() {
             }
             let end = world.elapsed() + MINUTE * rng.u32(1..15);
             world.run_until(end, |world| {
-                let (good, bad) = world.live();
+                let (good, bad) = world.reachable();
                 honest_so_far &= good > bad || good + bad == 0;
                 if honest_so_far { truth_is_inside(world) } else { Ok(()) }
             })?;
@@ -230,7 +230,7 @@ fn a_falseticker_in_each_pool_changes_no_verdict() {
         disciplined(&mut world, &plan);
         world.run_until(MINUTE * 40, truth_is_inside)?;
         let states = states(&world);
-        if states == BTreeSet::from(["in-sync"]) { Ok(()) } else { Err(format!("said {states:?}")) }
+        if states == BTreeSet::from(["in-sync"]) { Ok(()) } else { Err(format!("reported {states:?}")) }
     });
 }
 
@@ -253,7 +253,7 @@ fn contradicting_pools_are_a_disagreement_without_an_offset() {
                     Err(format!("in sync at {:?}", world.elapsed()))
                 }
                 _ if both && snapshot.state == State::Disagree && snapshot.measured.is_some() => {
-                    Err("an offset is claimed".into())
+                    Err("an offset is reported".into())
                 }
                 _ => Ok(()),
             }
@@ -261,7 +261,7 @@ fn contradicting_pools_are_a_disagreement_without_an_offset() {
         if states(&world).contains("disagree") {
             Ok(())
         } else {
-            Err(format!("only said {:?}", states(&world)))
+            Err(format!("only reported {:?}", states(&world)))
         }
     });
 }
@@ -297,7 +297,7 @@ fn node_writes_are_limited_to_seven_an_hour_when_quiet_and_one_a_minute_otherwis
         if (20..=3 + 20 + 3).contains(&count) {
             Ok(())
         } else {
-            Err(format!("{count} writes in 20 restless minutes"))
+            Err(format!("{count} writes in 20 minutes of steps"))
         }
     });
 }
@@ -342,11 +342,12 @@ fn dishonest_pool(rng: &mut fastrand::Rng, most: u64) -> Vec<Host> {
 }
 
 fn reported_resumes(world: &World) -> Vec<&(Duration, Effect)> {
-    let is_it = |e: &Effect| matches!(e, Effect::Log(LogEvent::Resume(d)) if d.class == Class::Pause);
-    world.effects.iter().filter(|(_, e)| is_it(e)).collect()
+    let is_pause = |e: &Effect| matches!(e, Effect::Log(LogEvent::Resume(d)) if d.class == Class::Pause);
+    world.effects.iter().filter(|(_, e)| is_pause(e)).collect()
 }
 
-/// The machine is paused for as long as its hardware clock was behind: it shows what a write would have made it show.
+/// Pauses the node for as long as its hardware clock was behind: afterwards the two clocks are as after a
+/// write of the hardware clock.
 fn pause_like_a_write(world: &mut World) {
     let behind = world.rtc_ahead().as_nanos().min(0);
     world.pause(Duration::from_nanos(behind.unsigned_abs()));
@@ -385,7 +386,7 @@ fn steps_with_a_dishonest_pool_never_increase_the_offset_and_stay_within_budgets
                 4 => world.step_wall(Offset::from_nanos(rng.i64(-5 * SEC..5 * SEC))),
                 5 => world.write_rtc(Offset::ZERO),
                 6 => pause_like_a_write(&mut world),
-                // Only the other pool is heard for a while.
+                // Only the other pool answers for a while.
                 7 => (0..4).for_each(|server| world.change(0, server, ServerModel::new(Behaviour::Silent))),
                 _ => (0..4).for_each(|server| world.change(0, server, ServerModel::new(Behaviour::Honest))),
             }
@@ -397,7 +398,7 @@ fn steps_with_a_dishonest_pool_never_increase_the_offset_and_stay_within_budgets
                 for (at, effect) in new {
                     if let Effect::Step(order) = effect {
                         steps.push((*at, order.offset.magnitude()));
-                        // The oscillator ran on since the last look, by less than this.
+                        // The oscillator changed the offset since the last check by less than this.
                         if truth > before.0 + Duration::from_millis(1) {
                             return Err(format!(
                                 "at {at:?} stepped by {:?}: from {:?} off to {truth:?}",
@@ -410,7 +411,7 @@ fn steps_with_a_dishonest_pool_never_increase_the_offset_and_stay_within_budgets
                 Ok(())
             })?;
         }
-        // Each that is reported belongs to a pause of its own, of two intervals before at most.
+        // Each reported pause belongs to a pause of its own, at most two intervals earlier.
         for resume in reported_resumes(&world) {
             let owner = pauses
                 .iter()

@@ -7,7 +7,7 @@ use crate::http_date::DateSample;
 use crate::http_date::coarse::HttpDateError;
 use crate::http_date::search::SendPhase;
 use crate::ntp::pool::Resolution;
-use crate::ntp::sample::RejectReason;
+use crate::ntp::reject::RejectReason;
 use crate::ntp::server::{Answer, Ask, ServerId};
 use crate::report::node::{NodeEvent, NodeReport, Prior};
 use crate::report::publish::ApiError;
@@ -92,7 +92,7 @@ pub enum Effect {
         /// Which request.
         request: u32,
         /// When to send it.
-        aim: Option<SendPhase>,
+        phase: Option<SendPhase>,
     },
     /// Read what an earlier run left on the Node; answer with [`Input::NodeRead`].
     ReadNode,

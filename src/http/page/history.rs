@@ -6,7 +6,7 @@ use super::html::Html;
 use super::{PageContext, state_in_words};
 use drift_core::report::history::{KEPT, Mark};
 use drift_core::resume::Class;
-use drift_core::time::{Offset, nanos, span_in_words};
+use drift_core::time::{Offset, nanos};
 use drift_core::verdict::State;
 
 /// Rows of the table; what is older is counted only.
@@ -150,13 +150,11 @@ pub fn events(html: &mut Html, context: &PageContext, spans: &[Span]) {
     }
 }
 
-/// A length of time, as exactly as it matters when one looks back.
+/// A length of time in whole seconds below 2 min, and in whole minutes above.
 pub fn coarsely(span: Duration) -> String {
     match span.as_secs() {
         0 => "less than 1 s".to_owned(),
-        secs @ 1..=119 => format!("{secs} s"),
-        secs @ 120..=7_199 => format!("{} min", secs / 60),
-        _ => span_in_words(span),
+        _ => drift_core::time::Span::age(span).to_string(),
     }
 }
 

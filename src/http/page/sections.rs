@@ -12,7 +12,7 @@ use drift_core::resume::Signal;
 use drift_core::step::policy::Mode;
 use drift_core::step::stepper::Method;
 use drift_core::step::time_daemon::Daemon;
-use drift_core::time::{Measurement, Offset, Ppb, span_in_words};
+use drift_core::time::{Measurement, Offset, Ppb, Span};
 
 const UNKNOWN: &str = "not known";
 
@@ -54,7 +54,7 @@ pub fn facts(html: &mut Html, context: &PageContext) {
     });
     let frequency = snapshot.frequency.map_or_else(|| UNKNOWN.to_owned(), oscillator);
     let agreeing = format!("{} of {}", snapshot.pools_agreeing, snapshot.pools.len());
-    let apart = snapshot.disagreement().map_or_else(String::new, |d| format!("{} apart", span_in_words(d)));
+    let apart = snapshot.disagreement().map_or_else(String::new, |d| format!("{} apart", Span(d)));
     html.element("section", &[("aria-label", "At a glance")], |html| {
         html.element("dl", &[("class", "facts")], |html| {
             fact(html, "Offset", &offset, &bound);
@@ -109,7 +109,7 @@ pub fn last_resort(html: &mut Html, context: &PageContext) {
                 html.element("tbody", &[], |html| {
                     for said in said {
                         html.element("tr", &[], |html| {
-                            html.leaf("th", &[("scope", "row")], &said.site.url);
+                            html.leaf("th", &[("scope", "row")], &said.source.url);
                             html.leaf("td", &[], &offset_in_words(said.measured));
                             let last = match &said.rejected {
                                 Some(rejected) => rejected.to_string(),
@@ -136,8 +136,8 @@ fn pool_in_words(pool: &PoolSnapshot) -> String {
     };
     let figures = [
         pool.sample_age.map(|age| format!("newest sample {}", ago(age))),
-        pool.round_trip.map(|trip| format!("round trip {}", span_in_words(trip))),
-        pool.root_distance.map(|distance| format!("root distance {}", span_in_words(distance))),
+        pool.round_trip.map(|trip| format!("round trip {}", Span(trip))),
+        pool.root_distance.map(|distance| format!("root distance {}", Span(distance))),
         pool.stratum.map(|stratum| format!("stratum {stratum}")),
         pool.resolve_error
             .as_ref()
@@ -270,7 +270,7 @@ pub fn keeper(html: &mut Html, context: &PageContext) {
             };
             let disciplined = if kernel.synchronized { "disciplined by somebody" } else { "not disciplined" };
             entry(html, "Kernel", disciplined);
-            entry(html, "Kernel's own bound", &span_in_words(kernel.max_error));
+            entry(html, "Kernel's own bound", &Span(kernel.max_error).to_string());
             let ppm = kernel.frequency.as_ratio() * 1e6;
             let direction = if ppm < 0.0 { "slower" } else { "faster" };
             entry(html, "Kernel makes it run", &format!("{:.2} ppm {direction}", ppm.abs()));

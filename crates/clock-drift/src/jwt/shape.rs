@@ -5,6 +5,7 @@ use super::date::{NumericDate, span};
 use super::findings::Id;
 use super::question::{Question, SECOND, leeway_nanos};
 use super::token::Token;
+use drift_core::time::ExactSpan;
 
 const HALF_HOUR: i128 = 1_800 * SECOND;
 /// Time zones reach from UTC-12 to UTC+14.
@@ -114,7 +115,7 @@ pub(super) fn span_of_life(claims: &Claims, question: &Question, find: &mut impl
     let (life, longest) = (exp.since(start), question.kind.longest_life());
     if life > i128::try_from(longest.as_nanos()).unwrap_or(i128::MAX) {
         let (life, kind) = (span(life), question.kind.in_words());
-        let longest = humantime::format_duration(longest);
+        let longest = ExactSpan(longest);
         find(
             Id::LifetimeTooLong,
             format!("its lifetime is {life} ({since}); the limit for {kind} is {longest}"),

@@ -7,7 +7,7 @@ use super::fleet::Leeway;
 use super::now::Now;
 use super::row::Row;
 use super::skew::{Fresh, Skew};
-use drift_core::time::{Offset, span_in_words};
+use drift_core::time::{Offset, Span};
 
 /// The output of `kubectl clock-drift between A B`; `Err` holds the output when one of the clocks was not
 /// measured recently.
@@ -45,7 +45,7 @@ fn clock(row: &Row, now: &Now) -> String {
 }
 
 fn apart(a: &Row, b: &Row, skew: &Skew) -> String {
-    let apart = span_in_words(skew.ahead.magnitude());
+    let apart = Span(skew.ahead.magnitude());
     let (first, second) = if skew.ahead.as_nanos() > 0 { (a, b) } else { (b, a) };
     format!(
         "So {} is {apart} ahead of {}: ±{} when measured, ±{} with what the clocks may have done since.",
@@ -58,13 +58,13 @@ fn apart(a: &Row, b: &Row, skew: &Skew) -> String {
 
 /// What happens to a token that is issued on one Node and verified on the other.
 fn one_way(issuer: &Row, verifier: &Row, skew: &Skew) -> Vec<String> {
-    let most_ahead = span_in_words(skew.most_ahead());
+    let most_ahead = Span(skew.most_ahead());
     let (issuer, verifier) = (&issuer.name, &verifier.name);
     let fresh = match skew.fresh() {
         Fresh::Valid => "It verifies at once, without leeway (iat, nbf).".to_owned(),
         Fresh::NotYet => format!(
             "It does not verify at once: there it was issued in the future (iat, nbf), for {} (±{}).",
-            span_in_words(skew.ahead.magnitude()),
+            Span(skew.ahead.magnitude()),
             skew.now.in_words()
         ),
         Fresh::Open => {
@@ -78,7 +78,7 @@ fn one_way(issuer: &Row, verifier: &Row, skew: &Skew) -> Vec<String> {
         (early, false) => {
             format!(
                 "It may expire there up to {} early (exp); one that lives no longer is never valid.",
-                span_in_words(early)
+                Span(early)
             )
         }
     };

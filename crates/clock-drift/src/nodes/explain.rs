@@ -5,7 +5,7 @@ use super::now::Now;
 use super::row::{CELL_CHARS_MAX, Field, ReportedState, Row, escape_for_terminal};
 use super::skew::Skew;
 use drift_core::step::last_step::LastStep;
-use drift_core::time::{Measurement, Offset, span_in_words};
+use drift_core::time::{Measurement, Offset, Span};
 use drift_core::verdict::State;
 
 /// The output, for a Node that was read with its conditions.
@@ -115,7 +115,7 @@ fn tokens(row: &Row, now: &Now) -> Vec<String> {
         return vec!["The effect of this clock on tokens is not known.".to_owned()];
     };
     let measured = Measurement::new(offset, Skew::aged(bound, age));
-    let size = span_in_words(offset.magnitude());
+    let size = Span(offset.magnitude());
     let seconds = LEEWAY_LIMITS.recommend(Some(measured)).seconds;
     let leeway = if measured.certainly_within(LEEWAY_LIMITS.maximum) {
         format!("A leeway of {seconds} s covers it.")
@@ -126,7 +126,7 @@ fn tokens(row: &Row, now: &Now) -> Vec<String> {
         _ if measured.overlaps(Measurement::exact(Offset::ZERO)) => {
             vec![format!(
                 "No certain effect: the clock is correct to within {}.",
-                span_in_words(offset.magnitude().saturating_add(measured.bound.as_duration()))
+                Span(offset.magnitude().saturating_add(measured.bound.as_duration()))
             )]
         }
         n if n > 0 => vec![

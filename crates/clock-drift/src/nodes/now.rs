@@ -1,6 +1,8 @@
-//! The present from which ages are counted, and ages as kubectl writes them.
+//! The present from which ages are counted, and ages.
 
-use drift_core::time::{Measurement, NANOS_PER_SEC, Wall};
+use std::time::Duration;
+
+use drift_core::time::{Measurement, NANOS_PER_SEC, Span, Wall};
 
 /// Seconds. Less than this into the future is rounding: the times that are compared are cut off to whole
 /// seconds.
@@ -60,30 +62,14 @@ impl Age {
         u64::try_from(self.0).unwrap_or(0)
     }
 
-    /// As kubectl writes ages: `42s`, `3m5s`, `42m`, `3h20m`, `3d4h`, `42d`; `in 5s` for the future.
+    /// `42 s`, `3 min`, `3 h 20 min`; `in 5 s` for the future.
     pub fn in_words(self) -> String {
-        if self.is_future() {
-            return format!("in {}", span(self.0.unsigned_abs()));
+        let span = Span::age(Duration::from_secs(self.0.unsigned_abs()));
+        match self.0 {
+            0.. => span.to_string(),
+            _ if self.is_future() => format!("in {span}"),
+            _ => Span(Duration::ZERO).to_string(),
         }
-        span(self.as_secs())
-    }
-}
-
-/// At most two units; the smaller one only while it is significant (`HumanDuration` of k8s.io/apimachinery).
-fn span(secs: u64) -> String {
-    let (minutes, hours, days) = (secs / 60, secs / 3_600, secs / 86_400);
-    let two = |large: u64, unit: char, small: u64, part: char| match small {
-        0 => format!("{large}{unit}"),
-        _ => format!("{large}{unit}{small}{part}"),
-    };
-    match () {
-        () if secs < 120 => format!("{secs}s"),
-        () if minutes < 10 => two(minutes, 'm', secs % 60, 's'),
-        () if hours < 3 => format!("{minutes}m"),
-        () if hours < 8 => two(hours, 'h', minutes % 60, 'm'),
-        () if hours < 48 => format!("{hours}h"),
-        () if days < 8 => two(days, 'd', hours % 24, 'h'),
-        () => format!("{days}d"),
     }
 }
 
@@ -93,33 +79,18 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn ages_match_those_of_kubectl() {
-        // From k8s.io/apimachinery/pkg/util/duration, HumanDuration.
+    fn ages_are_written_as_all_spans_and_the_future_is_marked() {
         for (secs, words) in [
-            (0, "0s"),
-            (119, "119s"),
-            (120, "2m"),
-            (185, "3m5s"),
-            (600, "10m"),
-            (10_799, "179m"),
-            (10_800, "3h"),
-            (12_000, "3h20m"),
-            (28_800, "8h"),
-            (172_799, "47h"),
-            (172_800, "2d"),
-            (273_600, "3d4h"),
-            (691_200, "8d"),
-            (34_560_000, "400d"),
+            (0, "0 s"),
+            (119, "119 s"),
+            (185, "3 min"),
+            (12_000, "3 h 20 min"),
+            (-1, "0 s"),
+            (-2, "in 2 s"),
+            (-200, "in 3 min"),
         ] {
             assert_eq!(Age(secs).in_words(), words);
         }
-    }
-
-    #[test]
-    fn ages_up_to_a_second_into_the_future_are_zero() {
-        assert_eq!(Age(-1).in_words(), "0s");
-        assert_eq!(Age(-2).in_words(), "in 2s");
-        assert_eq!(Age(-200).in_words(), "in 3m20s");
     }
 
     #[test]

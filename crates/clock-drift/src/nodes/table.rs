@@ -7,7 +7,7 @@ use super::now::{Age, Now, Source};
 use super::row::{Field, ReportedState, Row};
 use crate::terminal::{Paint, Style, painted_columns};
 use drift_core::step::last_step::LastStep;
-use drift_core::time::{Measurement, Offset, span_in_words};
+use drift_core::time::{Measurement, Offset, Span};
 use drift_core::verdict::State;
 
 /// At most so many names are listed; the rest is counted.
@@ -96,9 +96,9 @@ fn unreadable(text: &str) -> String {
     format!("\"{text}\"?")
 }
 
-/// `20.0 s forward, 3h ago`: the direction of the step, not of the offset.
+/// `20.0 s forward, 3 h ago`: the direction of the step, not of the offset.
 fn last_step(step: &LastStep, now: &Now) -> String {
-    let size = span_in_words(step.before.magnitude());
+    let size = Span(step.before.magnitude()).to_string();
     let way = if step.before < Offset::ZERO { "back" } else { "forward" };
     let latched = if step.is_latched { " (no effect)" } else { "" };
     format!("{size} {way}, {} ago{latched}", now.since(step.at).in_words())
@@ -118,7 +118,7 @@ fn summary_lines(fleet: &Fleet, shown: usize) -> Vec<String> {
             offset(a),
             b.name,
             offset(b),
-            span_in_words(skew.ahead.magnitude()),
+            Span(skew.ahead.magnitude()),
             skew.measured.in_words(),
             skew.now.in_words()
         ));

@@ -31,16 +31,16 @@ fn table_lists_every_state_with_its_summary() {
     assert_eq!(
         text(&fleet, options()),
         "\
-NODE  STATE          OFFSET         BOUND    SINCE  OBSERVED     LAST STEP             ZONE
-n1    drifting       3.00 s behind  ±2.0 ms  60m    3m5s         20.0 s back, 60m ago  eu-1a
-n4    in-sync        40 ms behind   ±3.0 ms  -      20h (stale)  -                     -
-n3    unknown        -              -        -      -            -                     -
-n6    \"\\u{1b}[31m\"?  \"\\u{7}\"?       -        -      - (stale)    -                     -
-n2    in-sync        12 ms ahead    ±3.0 ms  -      60s          -                     -
-n5    no agent       -              -        -      -            -                     -
+NODE  STATE          OFFSET        BOUND  SINCE  OBSERVED      LAST STEP             ZONE
+n1    drifting       3 s behind    ±2 ms  1 h    3 min         20.0 s back, 1 h ago  eu-1a
+n4    in-sync        40 ms behind  ±3 ms  -      20 h (stale)  -                     -
+n3    unknown        -             -      -      -             -                     -
+n6    \"\\u{1b}[31m\"?  \"\\u{7}\"?      -      -      - (stale)     -                     -
+n2    in-sync        12 ms ahead   ±3 ms  -      1 min         -                     -
+n5    no agent       -             -      -      -             -                     -
 
 6 Nodes: 1 drifting, 1 unknown, 1 unreadable, 2 in-sync, 1 without an agent; 2 stale.
-Worst pair: n1 (3.00 s behind) and n2 (12 ms ahead), 3.01 s apart (±5.0 ms when measured, ±54 ms by now).
+Worst pair: n1 (3 s behind) and n2 (12 ms ahead), 3.01 s apart (±5 ms when measured, ±54 ms by now).
 Without an agent: n5.
 Recommended leeway for verifiers of tokens: 5 s, as far as 2 of 6 Nodes are measured.
 "
@@ -66,7 +66,7 @@ fn colours_are_used_only_with_a_style() {
     assert!(!text(&fleet, options()).contains('\u{1b}'));
     let painted = text(&fleet, TableOptions { style: Style::PAINTED, ..options() });
     assert!(painted.contains("n1    \u{1b}[1;31mdrifting\u{1b}[0m "), "{painted}");
-    assert!(painted.contains("\u{1b}[1;33m20h (stale)\u{1b}[0m"), "{painted}");
+    assert!(painted.contains("\u{1b}[1;33m20 h (stale)\u{1b}[0m"), "{painted}");
     let unpainted =
         painted.replace("\u{1b}[1;31m", "").replace("\u{1b}[1;32m", "").replace("\u{1b}[1;33m", "");
     assert_eq!(unpainted.replace("\u{1b}[2m", "").replace("\u{1b}[0m", ""), text(&fleet, options()));
@@ -99,11 +99,11 @@ fn clocks_that_are_certainly_off_are_mentioned() {
     assert!(at(Source::ApiServer, ms(-1_500, 500), Vec::new()).is_empty(), "more than 1 s is not certain");
     assert_eq!(
         at(Source::ApiServer, ms(-37_000, 510), Vec::new()),
-        ["This machine's clock is 37.0 s ahead of the API server's (±510 ms): ages are by the API server's."]
+        ["This machine's clock is 37 s ahead of the API server's (±510 ms): ages are by the API server's."]
     );
     assert_eq!(
         at(Source::ApiServer, ms(37_000, 510), Vec::new()),
-        ["This machine's clock is 37.0 s behind the API server's (±510 ms): ages are by the API server's."]
+        ["This machine's clock is 37 s behind the API server's (±510 ms): ages are by the API server's."]
     );
     let lines = at(
         Source::ThisMachine,

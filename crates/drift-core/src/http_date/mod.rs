@@ -1,30 +1,33 @@
-//! What the `Date` header of an HTTP answer (RFC 9110 section 6.6.1) tells of the time: whole seconds, cut off, so that one
-//! answer is never better than ±0.5 s.
+//! HTTP `Date` headers (RFC 9110 section 6.6.1) and clock readings go in; a coarse offset per URL, and one
+//! for all URLs, come out.
+//!
+//! A header has whole seconds, cut off, so that one answer is never better than ±0.5 s. This room never
+//! contributes to the measurement by NTP and never causes a step.
 
 pub mod coarse;
 pub mod search;
 
 use crate::time::{Bound, Measurement, Mono, NANOS_PER_SEC, Offset, Wall};
 
-/// Everything that the offset can be: it lies between the two.
+/// The offsets that one answer allows: from `low` to `high`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
     low: Offset,
     high: Offset,
 }
 
-/// One answer: what it says, and the raw clock before and after.
+/// One answer: its date, and the raw clock before and after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DateSample {
-    /// The header.
+    /// The value of the `Date` header.
     pub date: Wall,
     /// When the request was sent.
     pub sent: Mono,
-    /// When the answer's head was there.
+    /// When the head of the answer was complete.
     pub received: Mono,
 }
 
-/// Reads `Sun, 22 Nov 2026 10:00:00 GMT`; `None` when it is anything else.
+/// Reads `Sun, 22 Nov 2026 10:00:00 GMT`; `None` for any other form.
 pub fn parse(text: &str) -> Option<Wall> {
     // The form that RFC 9110 prescribes: the parser would take CET for GMT.
     if text.len() != "Sun, 22 Nov 2026 10:00:00 GMT".len() || !text.ends_with(" GMT") {
@@ -35,14 +38,14 @@ pub fn parse(text: &str) -> Option<Wall> {
 }
 
 impl Interval {
-    /// From one exchange: the server wrote `date` somewhen between `sent` and `received`, by our clock, and its own clock read
-    /// less than a second more than that.
+    /// From one exchange: the server wrote `date` between `sent` and `received` (node time), when its own
+    /// clock read less than one second more than `date`.
     pub fn of(date: Wall, sent: Wall, received: Wall) -> Self {
         let end = date.plus(Offset::from_nanos(NANOS_PER_SEC));
         Self { low: date.minus(received), high: end.minus(sent) }
     }
 
-    /// The middle, and how far the truth may be from it.
+    /// The middle, and half the width as the bound.
     pub fn measured(self) -> Measurement {
         let (low, high) = (i128::from(self.low.as_nanos()), i128::from(self.high.as_nanos()));
         let nanos = |wide: i128| i64::try_from(wide).unwrap_or(if wide < 0 { i64::MIN } else { i64::MAX });
@@ -60,7 +63,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_header_is_read_and_nothing_else() {
+    fn only_the_form_of_rfc_9110_is_read() {
         let ten = Wall::parse_rfc3339("2026-11-22T10:00:00Z");
         assert_eq!(parse("Sun, 22 Nov 2026 10:00:00 GMT"), ten);
         for wrong in [
@@ -77,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn one_answer_is_half_a_second_wide_and_half_the_round_trip() {
+    fn one_answer_has_a_bound_of_half_a_second_and_half_the_round_trip() {
         let at = |nanos: i64| Wall::from_nanos(1_795_341_600_000_000_000 + nanos);
         let Measurement { offset, bound } = Interval::of(at(0), at(0), at(100_000_000)).measured();
         assert_eq!(offset.as_nanos(), 450_000_000, "the server's clock read 0 to 1 s, ours 0 to 0.1 s");
@@ -86,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_truth_is_inside(truth in -9_000_000_000_000i64..9_000_000_000_000, sent in 0i64..4_000_000_000_000, there in 0i64..3_000_000_000, back in 0i64..3_000_000_000) {
+        fn the_true_offset_is_within_the_bound(truth in -9_000_000_000_000i64..9_000_000_000_000, sent in 0i64..4_000_000_000_000, there in 0i64..3_000_000_000, back in 0i64..3_000_000_000) {
             let reference = sent + there + truth;
             let date = Wall::from_secs(reference.div_euclid(NANOS_PER_SEC));
             let (sent, received) = (Wall::from_nanos(sent), Wall::from_nanos(sent + there + back));
@@ -96,7 +99,7 @@ mod tests {
         }
 
         #[test]
-        fn no_clock_is_a_panic(date: i64, sent: i64, received: i64) {
+        fn never_panics_for_any_clock(date: i64, sent: i64, received: i64) {
             let [date, sent, received] = [date, sent, received].map(Wall::from_nanos);
             let _ = Interval::of(date, sent, received).measured();
         }

@@ -1,38 +1,43 @@
-//! Looking for the instant at which the server's second turns: several answers tell where in its second the node's clock is.
+//! Several answers of one URL, narrowed to the instant at which the server's second begins.
 //!
-//! Each answer halves what is open when its request arrives as the middle of it predicts the turn. Everything is laid on the raw
-//! clock, so that a step or a slew in between changes nothing.
+//! Each answer halves the interval of possible origins, if its request arrives when the middle of the
+//! interval predicts that a second begins. All times are on the raw clock, so that a step or a slew of the
+//! wall clock between two requests changes nothing.
 
 use std::time::Duration;
 
 use crate::time::line::{Frequency, Interval};
 use crate::time::{Bound, Measurement, Mono, NANOS_PER_SEC, Offset, Reading, Wall, nanos};
 
-/// Servers make the header once a second, at any time in it, and use it until the next: it may be a second older than the
-/// answer, and never newer. So the truth is later than it says, by half of that, give or take this; no claim is better.
+/// How far a header's age may move the offset: half of the largest age, and the smallest bound of any
+/// reading.
+///
+/// Servers make the header once a second, at any time within the second, and send it until they make the
+/// next. So it is up to 1 s older than the answer and never newer: reference time is later than the header by
+/// half a second, ± half a second.
 pub const MAX_HEADER_AGE: Bound = Bound::HALF_SECOND;
 
-/// What the answers of one URL leave open.
+/// The origins that all answers of one URL allow (origin: see [`crate::time::line`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// Every origin that is possible, as of the raw time beside it.
+    /// The possible origins, as of the raw time beside them.
     open: Option<(Mono, Interval)>,
-    /// Of the quickest exchange.
+    /// Round trip of the quickest exchange.
     round_trip: Duration,
     answers: u32,
     is_contradicted: bool,
 }
 
-/// Two answers that no clock can have given.
+/// Two answers that no single offset agrees with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contradiction;
 
-/// When to send the next request: at this place of every second of the raw clock.
+/// When to send the next request: at this phase of a second of the raw clock, ns from its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendPhase(i64);
 
 impl SendPhase {
-    /// How long until then.
+    /// How long until the next such instant; below 1 s.
     pub fn wait(self, now: Mono) -> Duration {
         let wait = (i128::from(self.0) - i128::from(now.as_nanos())).rem_euclid(i128::from(NANOS_PER_SEC));
         Duration::from_nanos(u64::try_from(wait).unwrap_or(0))
@@ -40,52 +45,55 @@ impl SendPhase {
 }
 
 impl Search {
-    /// Takes an answer in: `date` was written between `sent` and `received`.
+    /// Takes an answer in: the server wrote `date` between `sent` and `received` (raw clock).
     ///
-    /// One that contradicts those before is where the search begins anew; nothing is claimed until another bears it out.
-    pub fn on(&mut self, date: Wall, sent: Mono, received: Mono) -> Result<(), Contradiction> {
+    /// An answer that contradicts the earlier ones starts the search again; there is no measurement until
+    /// another answer confirms it.
+    pub fn handle_answer(&mut self, date: Wall, sent: Mono, received: Mono) -> Result<(), Contradiction> {
         let round_trip = received.since(sent);
         let origin = |at: Wall, raw: Mono| Wall::from_nanos(at.as_nanos().saturating_sub(raw.as_nanos()));
         let end = date.plus(Offset::from_nanos(NANOS_PER_SEC));
-        let told = Interval { low: origin(date, sent.plus(round_trip)), high: origin(end, sent) };
+        let allowed = Interval { low: origin(date, sent.plus(round_trip)), high: origin(end, sent) };
         let before = self.open.map(|(at, open)| Frequency::UNKNOWN.carry(open, at, received));
         match before {
-            Some(before) if !before.meets(told) => {
-                *self = Self { open: Some((received, told)), round_trip, answers: 1, is_contradicted: true };
+            Some(before) if !before.meets(allowed) => {
+                *self =
+                    Self { open: Some((received, allowed)), round_trip, answers: 1, is_contradicted: true };
                 return Err(Contradiction);
             }
             Some(before) => {
-                let both = Interval { low: before.low.max(told.low), high: before.high.min(told.high) };
+                let both = Interval { low: before.low.max(allowed.low), high: before.high.min(allowed.high) };
                 self.open = Some((received, both));
                 self.round_trip = self.round_trip.min(round_trip);
             }
-            None => (self.open, self.round_trip) = (Some((received, told)), round_trip),
+            None => (self.open, self.round_trip) = (Some((received, allowed)), round_trip),
         }
         self.answers = self.answers.saturating_add(1);
         self.is_contradicted = false;
         Ok(())
     }
 
-    /// When to send the next request, so that its answer halves what is open; `None`: any time is as good.
-    pub fn aim(&self) -> Option<SendPhase> {
+    /// When to send the next request, so that its answer halves the interval; `None`: at any time.
+    pub fn send_phase(&self) -> Option<SendPhase> {
         let (_, open) = self.open?;
         let there = nanos(self.round_trip / 2);
         let second = |nanos: i64| nanos.rem_euclid(NANOS_PER_SEC);
-        // At the turn, origin + raw time is a whole second.
+        // When a second begins, origin + raw time is a whole second.
         Some(SendPhase(second(-second(open.middle().as_nanos()) - second(there))))
     }
 
-    /// Answers that agree with each other.
+    /// Answers that agree with the newest one, itself included.
     pub fn answers(&self) -> u32 {
         self.answers
     }
 
-    /// Does the newest answer contradict those before, and has none borne it out yet?
+    /// Does the newest answer contradict the earlier ones, without another that confirms it?
     pub fn is_contradicted(&self) -> bool {
         self.is_contradicted
     }
 
-    /// The offset and its bound, as long as the server's header is at most a second old and its clock is right.
+    /// Offset and bound; true if the server's clock is right and its header at most 1 s old. `None` without
+    /// answers, or while [`Self::is_contradicted`].
     pub fn measured(&self, now: Reading) -> Option<Measurement> {
         let (at, open) = self.open.filter(|_| !self.is_contradicted)?;
         let open = Frequency::UNKNOWN.carry(open, at, now.raw);
@@ -101,19 +109,20 @@ mod tests {
 
     const MS: i64 = 1_000_000;
 
-    /// A server and the way to it. Its header is `kept` old.
+    /// A server and the network path to it.
     #[derive(Clone, Copy, Debug)]
     struct World {
         truth: Offset,
-        kept: i64,
+        /// Age of the server's header, ns.
+        header_age: i64,
         now: Reading,
     }
 
     impl World {
-        fn new(truth: i64, kept: i64) -> Self {
+        fn new(truth: i64, header_age: i64) -> Self {
             let wall = Wall::from_nanos(1_795_341_600_123_456_789);
             let now = Reading { wall, raw: Mono::from_nanos(987_654_321), suspended: Duration::ZERO };
-            Self { truth: Offset::from_nanos(truth), kept, now }
+            Self { truth: Offset::from_nanos(truth), header_age, now }
         }
 
         fn pass(&mut self, nanos: i64) {
@@ -122,29 +131,30 @@ mod tests {
             self.now.raw = self.now.raw.plus(span);
         }
 
-        /// One exchange as the search wants it, with so long a way there and back.
+        /// One exchange at the phase that the search asks for, with these delays of the request and the
+        /// answer, ns.
         fn ask(&mut self, search: &mut Search, (there, back): (i64, i64)) -> Result<(), Contradiction> {
-            self.pass(search.aim().map_or(0, |aim| nanos(aim.wait(self.now.raw))));
+            self.pass(search.send_phase().map_or(0, |phase| nanos(phase.wait(self.now.raw))));
             let sent = self.now.raw;
             self.pass(there);
-            let written = self.now.wall.plus(self.truth).plus(Offset::from_nanos(-self.kept));
+            let written = self.now.wall.plus(self.truth).plus(Offset::from_nanos(-self.header_age));
             let date = Wall::from_secs(written.as_nanos().div_euclid(NANOS_PER_SEC));
             self.pass(back);
-            search.on(date, sent, self.now.raw)
+            search.handle_answer(date, sent, self.now.raw)
         }
     }
 
     #[test]
-    fn one_answer_leaves_a_second_and_a_round_trip_open() {
+    fn one_answer_leaves_an_interval_of_a_second_and_a_round_trip() {
         let (mut search, mut world) = (Search::default(), World::new(0, 0));
-        assert_eq!((search.aim(), search.measured(world.now)), (None, None));
+        assert_eq!((search.send_phase(), search.measured(world.now)), (None, None));
         world.ask(&mut search, (40 * MS, 60 * MS)).unwrap();
         let Measurement { bound, .. } = search.measured(world.now).unwrap();
         assert_eq!(bound.as_nanos(), 550 * MS + MAX_HEADER_AGE.as_nanos());
     }
 
     #[test]
-    fn a_server_that_tells_two_times_is_not_believed_until_it_tells_one() {
+    fn contradicting_answers_give_no_measurement_until_one_is_confirmed() {
         let (mut search, mut world) = (Search::default(), World::new(0, 0));
         world.ask(&mut search, (MS, MS)).unwrap();
         world.truth = Offset::from_nanos(3 * NANOS_PER_SEC);
@@ -157,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_of_the_nodes_clock_shows_at_once_and_is_no_contradiction() {
+    fn steps_of_the_nodes_clock_show_at_once_and_contradict_no_answer() {
         let (mut search, mut world) = (Search::default(), World::new(0, 0));
         world.ask(&mut search, (MS, MS)).unwrap();
         let Measurement { offset: before, .. } = search.measured(world.now).unwrap();
@@ -169,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_grows_with_its_age() {
+    fn bounds_grow_by_200_ppm() {
         let (mut search, mut world) = (Search::default(), World::new(0, 0));
         world.ask(&mut search, (MS, MS)).unwrap();
         let Measurement { bound: before, .. } = search.measured(world.now).unwrap();
@@ -180,32 +190,33 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_truth_is_inside_and_each_answer_halves_what_is_open(
+        fn bounds_hold_the_true_offset_and_each_answer_halves_them(
             truth in -9_000_000_000_000i64..9_000_000_000_000,
             ways in proptest::collection::vec((MS..30 * MS, MS..30 * MS), 6),
-            kept in 0..1_000 * MS,
+            header_age in 0..1_000 * MS,
         ) {
-            let (mut search, mut world) = (Search::default(), World::new(truth, kept));
+            let (mut search, mut world) = (Search::default(), World::new(truth, header_age));
             for way in &ways {
-                prop_assert_eq!(world.ask(&mut search, *way), Ok(()), "a header of one age, whatever the jitter");
+                prop_assert_eq!(world.ask(&mut search, *way), Ok(()), "a header of constant age contradicts itself for no jitter");
                 let Measurement { offset, bound } = search.measured(world.now).unwrap();
                 prop_assert!(bound >= MAX_HEADER_AGE);
                 prop_assert!((offset.as_nanos() - truth).abs() <= bound.as_nanos(), "{:?} {:?}", offset, bound);
             }
-            // The five after the first leave 1/32 s; and the way there is known to a round trip only.
+            // The five answers after the first leave 1/32 s; the request's delay is known to a round trip
+            // only.
             let Measurement { bound, .. } = search.measured(world.now).unwrap();
             let half = bound.as_nanos() - MAX_HEADER_AGE.as_nanos();
             prop_assert!(half <= NANOS_PER_SEC / 64 + 65 * MS, "{half}");
         }
 
         #[test]
-        fn no_wait_is_longer_than_a_second_and_no_answer_is_a_panic(date: i64, sent: i64, received: i64, again: i64, now: i64) {
+        fn waits_are_below_a_second_and_no_answer_panics(date: i64, sent: i64, received: i64, again: i64, now: i64) {
             let mut search = Search::default();
-            let _ = search.on(Wall::from_nanos(date), Mono::from_nanos(sent), Mono::from_nanos(received));
-            let _ = search.on(Wall::from_nanos(again), Mono::from_nanos(received), Mono::from_nanos(now));
+            let _ = search.handle_answer(Wall::from_nanos(date), Mono::from_nanos(sent), Mono::from_nanos(received));
+            let _ = search.handle_answer(Wall::from_nanos(again), Mono::from_nanos(received), Mono::from_nanos(now));
             let raw = Mono::from_nanos(now);
-            if let Some(aim) = search.aim() {
-                prop_assert!(aim.wait(raw) < Duration::from_secs(1));
+            if let Some(phase) = search.send_phase() {
+                prop_assert!(phase.wait(raw) < Duration::from_secs(1));
             }
             let _ = search.measured(Reading { wall: Wall::from_nanos(date), raw, suspended: Duration::ZERO });
         }

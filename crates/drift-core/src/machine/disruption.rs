@@ -41,7 +41,7 @@ impl Machine {
             let is_first = self.detector.available().is_none();
             let detection = self.detector.on(observation);
             if is_first && !self.detector.sees_pauses() {
-                self.rounds.hurry(BLIND_INTERVAL);
+                self.rounds.limit_interval(BLIND_INTERVAL);
                 out.push(Effect::Log(LogEvent::NoPauseSignal));
             }
             detection
@@ -90,8 +90,8 @@ impl Machine {
             self.basis = Basis::Disruption;
             (self.times, self.agreement, self.pools_agreeing) = (None, None, 0);
             self.oscillator.clear();
-            self.rounds.forget_samples();
-            self.fallback.forget();
+            self.rounds.discard_samples();
+            self.fallback.reset();
             self.raise(EventReason::VMResumeDetected, in_a_sentence(detection), now);
         }
         self.stepper.trigger(Trigger::Disruption(class), now.raw);

@@ -11,7 +11,8 @@ use self::disruption::Bursts;
 use crate::estimate::{Combined, combine};
 use crate::http_date::coarse::{CoarseReadings, HttpSource};
 use crate::io::{Effect, Input, LogEvent};
-use crate::ntp::sample::{Limits, RejectReason};
+use crate::ntp::reject::RejectReason;
+use crate::ntp::sample::Limits;
 use crate::ntp::server::{Answer, ServerId};
 use crate::poll::fallback::Fallback;
 use crate::poll::rounds::Rounds;
@@ -124,7 +125,8 @@ impl Machine {
         );
         let Settings { interval, stale_after, .. } = settings;
         let fallback = Fallback::new(&settings.last_resort, interval, stale_after, seed, now.raw);
-        let results = std::iter::once(ACCEPTED).chain(RejectReason::LABELS).map(|l| (l, 0)).collect();
+        let results =
+            std::iter::once(ACCEPTED).chain(RejectReason::LABELS.iter().copied()).map(|l| (l, 0)).collect();
         let counts = Counts {
             samples: vec![results; settings.pools.len()],
             writes: std::iter::once(WRITTEN).chain(ApiError::LABELS).map(|l| (l, 0)).collect(),
@@ -186,14 +188,14 @@ impl Machine {
                 }
             }
             Input::Resolved { pool, answer } => {
-                self.rounds.resolved(pool, answer, now.raw, &mut out);
+                self.rounds.handle_resolved(pool, answer, now.raw, &mut out);
                 if self.rounds.tick(now.raw, &mut out) {
                     self.end_round(now, &mut out);
                 }
             }
             Input::Answered { server, answer } => self.answered(server, answer, now, &mut out),
             Input::HttpDateFetched { source, request, answer } => {
-                self.fallback.answered(source, request, answer, now.raw, &mut out);
+                self.fallback.handle_answer(source, request, answer, now.raw, &mut out);
             }
             Input::NodeRead(Ok(prior)) => {
                 self.publisher.done_reading(now.raw);
@@ -221,7 +223,7 @@ impl Machine {
             }
         }
         if self.rounds.has_settled(now.raw) {
-            self.fallback.ntp_was_heard_out();
+            self.fallback.handle_burst_end();
         }
         self.judge(now, Occasion::Tick, &mut out);
         let is_wanted = self.is_without_ntp(now);
@@ -233,12 +235,13 @@ impl Machine {
 
     /// How long nothing happens of its own accord. A tick is due by then, and once a second anyhow.
     pub fn next(&self, now: Mono) -> Duration {
-        let ours = self.publisher.next(now).min(self.detector.next(now)).min(self.fallback.next(now));
-        self.rounds.next(now).min(ours)
+        let ours = self.publisher.next(now).min(self.detector.next(now)).min(self.fallback.poll_timeout(now));
+        self.rounds.poll_timeout(now).min(ours)
     }
 
     fn answered(&mut self, server: ServerId, answer: Answer, now: Reading, out: &mut Vec<Effect>) {
-        let (pool, over) = self.rounds.answered(server, answer, now.raw, self.oscillator.frequency(), out);
+        let (pool, over) =
+            self.rounds.handle_answer(server, answer, now.raw, self.oscillator.frequency(), out);
         let label = match answer {
             Answer::Header(_) => None,
             Answer::Sample(_) => Some(ACCEPTED),
@@ -301,12 +304,12 @@ impl Machine {
 
     /// NTP was heard out, and gives nothing: no estimate that is young enough, and no contradiction.
     fn is_without_ntp(&self, now: Reading) -> bool {
-        self.fallback.may_speak() && self.basis != Basis::Contradiction && self.measured(now).is_none()
+        self.fallback.may_report() && self.basis != Basis::Contradiction && self.measured(now).is_none()
     }
 
     /// What the sources of last resort say; empty as long as NTP says something.
     fn coarse(&self, now: Reading) -> CoarseReadings {
-        if self.is_without_ntp(now) { self.fallback.says(now) } else { CoarseReadings::default() }
+        if self.is_without_ntp(now) { self.fallback.readings(now) } else { CoarseReadings::default() }
     }
 
     fn judge(&mut self, now: Reading, occasion: Occasion, out: &mut Vec<Effect>) {

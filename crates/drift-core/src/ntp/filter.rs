@@ -1,4 +1,5 @@
-//! One server's last samples (RFC 5905 section 10): eight, on the raw clock; the one that tells most leads.
+//! The last eight samples of one server, on the raw clock (RFC 5905 section 10). The sample of least bound
+//! leads.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use crate::time::Mono;
 use crate::time::line::{Frequency, Interval};
 
 /// Samples kept per server (NSTAGE, RFC 5905 section 7.2).
-const WINDOW: usize = 8;
+const WINDOW_LEN: usize = 8;
 
 /// The last samples of one server.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +23,7 @@ pub struct Window {
 pub struct Leader {
     /// The sample as it was taken.
     pub sample: Sample,
-    /// What it still says now.
+    /// The origins that it allows now: wider than when it was taken.
     pub interval: Interval,
 }
 
@@ -31,28 +32,28 @@ fn measured(sample: &Sample) -> Interval {
 }
 
 impl Window {
-    /// Takes a sample in.
+    /// Takes a sample in, and removes the older ones that it contradicts.
     ///
-    /// Older ones that it contradicts go: both are true only if the raw clock ran through, so either that or the server's
-    /// time jumped, and the past says nothing about the present.
+    /// Two samples that no oscillator could lead to have the raw clock or the server's time jump between
+    /// them: the older one is no evidence for the present.
     pub fn push(&mut self, sample: Sample, frequency: Frequency) {
         let new = measured(&sample);
         self.samples.retain(|old| frequency.carry(measured(old), old.at, sample.at).meets(new));
-        if self.samples.len() == WINDOW {
+        if self.samples.len() == WINDOW_LEN {
             self.samples.pop_front();
         }
         self.samples.push_back(sample);
     }
 
-    /// Forgets everything: the raw clock did not run through.
+    /// Removes all samples: the raw clock did not count all of the time.
     pub fn clear(&mut self) {
         self.samples.clear();
     }
 
     /// The sample of least bound at `now`, among those younger than `stale_after`.
     ///
-    /// RFC 5905 sorts by delay alone, since its clocks are disciplined; over 8 minutes ours may drift by more than any
-    /// delay, so the age counts too.
+    /// RFC 5905 sorts by delay alone, since its clocks are disciplined. The raw clock is not: within 8
+    /// minutes it may drift by more than any delay, so that the age counts, too.
     pub fn leader(&self, now: Mono, frequency: Frequency, stale_after: Duration) -> Option<Leader> {
         self.samples
             .iter()
@@ -61,7 +62,7 @@ impl Window {
             .min_by_key(|leader| leader.interval.bound())
     }
 
-    /// What the newest sample says of leap seconds.
+    /// The leap indicator of the newest sample.
     pub fn newest_leap(&self) -> Option<Leap> {
         self.samples.back().map(|s| s.leap)
     }
@@ -102,27 +103,27 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_of_least_delay_leads_over_a_slow_one_that_is_newer() {
+    fn samples_of_less_delay_lead_over_newer_ones() {
         let led = leader(&[sample(0, 0, 2), sample(1, 30, 40)], 2).unwrap();
         assert_eq!(led.sample, sample(0, 0, 2));
     }
 
     #[test]
-    fn but_not_for_ever_since_the_raw_clock_drifts() {
+    fn samples_of_less_delay_lose_the_lead_as_the_raw_clock_drifts() {
         let led = leader(&[sample(0, 0, 2), sample(300, 30, 40)], 301).unwrap();
         assert_eq!(led.sample, sample(300, 30, 40), "300 s at 200 ppm are 60 ms");
     }
 
     #[test]
-    fn a_sample_that_contradicts_the_past_ends_it() {
+    fn contradicted_older_samples_are_removed() {
         let led = leader(&[sample(0, 0, 2), sample(1, 5_000, 40)], 2).unwrap();
         assert_eq!(led.sample, sample(1, 5_000, 40));
     }
 
     #[test]
-    fn only_eight_are_kept_and_none_that_is_stale() {
+    fn windows_hold_eight_samples_and_no_stale_sample_leads() {
         let samples: Vec<Sample> = (0..9).map(|n| sample(n, 0, if n == 0 { 1 } else { 10 })).collect();
-        assert_ne!(leader(&samples, 9).unwrap().sample, samples[0], "the ninth pushes the first out");
+        assert_ne!(leader(&samples, 9).unwrap().sample, samples[0], "the ninth replaces the first");
         assert_eq!(leader(&samples, 608), leader(&samples[8..], 608));
         assert_eq!(leader(&samples, 700), None);
     }

@@ -1,11 +1,11 @@
-//! The NTP packet header (RFC 5905 section 7.3), read without trust.
+//! The NTP packet header (RFC 5905 section 7.3), written and read; any bytes can come from the network.
 //!
-//! rsntp measures the offset but hides mode, root delay and root dispersion; this reads them. The test servers
-//! use the same type to build their answers.
+//! rsntp measures the offset but hides mode, root delay and root dispersion, which are read here. The
+//! simulated servers build their answers with the same type.
 
 use std::time::Duration;
 
-use crate::ntp::sample::RejectReason;
+use crate::ntp::reject::RejectReason;
 
 /// The header without extension fields.
 pub const HEADER_LEN: usize = 48;
@@ -13,7 +13,7 @@ pub const HEADER_LEN: usize = 48;
 pub const MODE_SERVER: u8 = 4;
 const MODE_CLIENT: u8 = 3;
 const VERSION: u8 = 4;
-/// Strata from here on mean "not synchronised".
+/// This stratum and those above mean "not synchronised" (RFC 5905 figure 11).
 pub const STRATUM_UNSYNCHRONISED: u8 = 16;
 
 /// The leap indicator (RFC 5905 figure 9).
@@ -26,33 +26,44 @@ pub enum Leap {
     Insert,
     /// The last minute of the day has 59 seconds.
     Delete,
-    /// The server says that its clock is not synchronised.
+    /// The server reports that its clock is not synchronised.
     Alarm,
 }
 
-/// A kiss-o'-death code (RFC 5905 section 7.4), as far as it changes what we do.
+/// A kiss-o'-death code (RFC 5905 section 7.4), as far as the agent distinguishes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kiss {
-    /// `RATE`: ask less often.
+    /// `RATE`: poll less often.
     Rate,
-    /// `DENY` or `RSTR`: stop asking.
+    /// `DENY` or `RSTR`: stop polling.
     Deny,
     /// Any other code.
     Other,
+}
+
+impl Kiss {
+    /// What the server asks for, in a few words, for operators.
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Rate => "asks to be polled less often (kiss-o'-death RATE)",
+            Self::Deny => "denies service (kiss-o'-death)",
+            Self::Other => "kiss-o'-death",
+        }
+    }
 }
 
 /// An NTP timestamp: 32 bits of seconds in an era, 32 bits of fraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct NtpTimestamp(pub u64);
 
-/// The fields of a header that matter here.
+/// The fields of a header that the agent reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Leap indicator.
     pub leap: Leap,
-    /// Protocol version, 3 or 4 in what we accept.
+    /// Protocol version: 3 or 4 in an accepted answer.
     pub version: u8,
-    /// Association mode, [`MODE_SERVER`] in what we accept.
+    /// Association mode: [`MODE_SERVER`] in an accepted answer.
     pub mode: u8,
     /// 1 for a primary server, 0 for a kiss-o'-death.
     pub stratum: u8,
@@ -60,20 +71,20 @@ pub struct Header {
     pub precision: i8,
     /// Round trip from the server to its primary source.
     pub root_delay: Duration,
-    /// The server's largest error against its primary source.
+    /// The largest error of the server against its primary source.
     pub root_dispersion: Duration,
     /// Reference identifier, or the kiss code at stratum 0.
     pub reference_id: [u8; 4],
-    /// Our transmit timestamp, sent back.
+    /// The request's transmit timestamp, sent back.
     pub origin: NtpTimestamp,
-    /// When the server got the request.
+    /// When the server received the request.
     pub receive: NtpTimestamp,
     /// When the server sent the answer.
     pub transmit: NtpTimestamp,
 }
 
 impl NtpTimestamp {
-    /// The timestamp that is never a time: RFC 5905 keeps it for "unknown".
+    /// "Unknown" (RFC 5905 section 6); never a time.
     pub const ZERO: Self = Self(0);
     /// Seconds from 1900, where era 0 starts, to 1970.
     pub const UNIX_EPOCH_SECS: i64 = 2_208_988_800;
@@ -102,7 +113,8 @@ fn short_from_duration(span: Duration) -> u32 {
 
 /// A client request whose transmit timestamp is `nonce`.
 ///
-/// A random number serves better than the time: it cannot be guessed, and tells nobody how wrong the node's clock is.
+/// A random number instead of the time: an attacker cannot guess it, and it does not disclose the node's
+/// offset.
 pub fn request(nonce: NtpTimestamp) -> [u8; HEADER_LEN] {
     Header {
         leap: Leap::None,
@@ -121,7 +133,7 @@ pub fn request(nonce: NtpTimestamp) -> [u8; HEADER_LEN] {
 }
 
 impl Header {
-    /// Reads the first 48 bytes; `None` when there are fewer.
+    /// Reads the first 48 bytes; `None` for fewer.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (fixed, _extensions) = bytes.split_first_chunk::<HEADER_LEN>()?;
         let (words, _) = fixed.as_chunks::<4>();
@@ -181,13 +193,14 @@ impl Header {
     }
 }
 
-/// Reads an answer to the request that carried `nonce`, refusing all that is no synchronised server's answer.
+/// Reads an answer to the request that carried `nonce`. Everything but the answer of a synchronised server is
+/// rejected.
 pub fn read_answer(bytes: &[u8], nonce: NtpTimestamp) -> Result<Header, RejectReason> {
     let header = Header::from_bytes(bytes).ok_or(RejectReason::Malformed)?;
     if !(3..=4).contains(&header.version) || header.mode != MODE_SERVER {
         return Err(RejectReason::Malformed);
     }
-    // Before the kiss code is believed: a kiss-o'-death is forged as easily as any answer.
+    // Before the kiss code: a kiss-o'-death can be forged like any answer.
     if header.origin != nonce {
         return Err(RejectReason::WrongOrigin);
     }
@@ -200,7 +213,7 @@ pub fn read_answer(bytes: &[u8], nonce: NtpTimestamp) -> Result<Header, RejectRe
     if header.receive == NtpTimestamp::ZERO || header.transmit == NtpTimestamp::ZERO {
         return Err(RejectReason::ZeroTimestamp);
     }
-    // Two's complement, so that the step from one era to the next is no step back.
+    // Wrapping, so that the change from one NTP era to the next is not a step back.
     if header.transmit.0.wrapping_sub(header.receive.0) > u64::MAX / 2 {
         return Err(RejectReason::TransmitBeforeReceive);
     }
@@ -231,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_answer_is_read_as_it_was_written() {
+    fn good_answers_are_read_as_written() {
         let read = read_answer(&good().to_bytes(), NONCE).unwrap();
         assert!(read.root_delay.abs_diff(good().root_delay) < Duration::from_micros(16));
         assert!(read.root_dispersion.abs_diff(good().root_dispersion) < Duration::from_micros(16));
@@ -239,20 +252,20 @@ mod tests {
     }
 
     #[test]
-    fn each_flaw_is_refused_under_its_own_name() {
-        let refusal = |change: fn(&mut Header)| {
+    fn each_flaw_has_its_own_reject_reason() {
+        let rejected = |change: fn(&mut Header)| {
             let mut header = good();
             change(&mut header);
             read_answer(&header.to_bytes(), NONCE).unwrap_err()
         };
-        assert_eq!(refusal(|h| h.version = 1), RejectReason::Malformed);
-        assert_eq!(refusal(|h| h.mode = 5), RejectReason::Malformed);
-        assert_eq!(refusal(|h| h.origin = NtpTimestamp(1)), RejectReason::WrongOrigin);
-        assert_eq!(refusal(|h| h.stratum = 16), RejectReason::Unsynchronised);
-        assert_eq!(refusal(|h| h.leap = Leap::Alarm), RejectReason::Unsynchronised);
-        assert_eq!(refusal(|h| h.receive = NtpTimestamp::ZERO), RejectReason::ZeroTimestamp);
-        assert_eq!(refusal(|h| h.transmit = NtpTimestamp::ZERO), RejectReason::ZeroTimestamp);
-        assert_eq!(refusal(|h| h.transmit.0 = h.receive.0 - 1), RejectReason::TransmitBeforeReceive);
+        assert_eq!(rejected(|h| h.version = 1), RejectReason::Malformed);
+        assert_eq!(rejected(|h| h.mode = 5), RejectReason::Malformed);
+        assert_eq!(rejected(|h| h.origin = NtpTimestamp(1)), RejectReason::WrongOrigin);
+        assert_eq!(rejected(|h| h.stratum = 16), RejectReason::Unsynchronised);
+        assert_eq!(rejected(|h| h.leap = Leap::Alarm), RejectReason::Unsynchronised);
+        assert_eq!(rejected(|h| h.receive = NtpTimestamp::ZERO), RejectReason::ZeroTimestamp);
+        assert_eq!(rejected(|h| h.transmit = NtpTimestamp::ZERO), RejectReason::ZeroTimestamp);
+        assert_eq!(rejected(|h| h.transmit.0 = h.receive.0 - 1), RejectReason::TransmitBeforeReceive);
         for (code, kiss) in
             [(b"RATE", Kiss::Rate), (b"DENY", Kiss::Deny), (b"RSTR", Kiss::Deny), (b"INIT", Kiss::Other)]
         {
@@ -262,13 +275,13 @@ mod tests {
     }
 
     #[test]
-    fn a_kiss_of_death_that_answers_another_request_is_not_believed() {
+    fn kisses_of_death_to_another_request_are_rejected() {
         let forged = Header { stratum: 0, reference_id: *b"DENY", origin: NtpTimestamp(7), ..good() };
         assert_eq!(read_answer(&forged.to_bytes(), NONCE).unwrap_err(), RejectReason::WrongOrigin);
     }
 
     #[test]
-    fn the_era_that_starts_in_2036_is_no_step_back() {
+    fn the_ntp_era_change_in_2036_is_not_a_step_back() {
         let header = Header { receive: NtpTimestamp(u64::MAX - 5), transmit: NtpTimestamp(10), ..good() };
         assert!(read_answer(&header.to_bytes(), NONCE).is_ok());
         let rollover = (1_i64 << 32) - NtpTimestamp::UNIX_EPOCH_SECS;
@@ -278,12 +291,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fn read_answer_never_panics_for_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let _ = read_answer(&bytes, NONCE);
         }
 
         #[test]
-        fn what_is_written_is_read(stratum: u8, precision: i8, mode in 0u8..8, version in 0u8..8, receive: u64, transmit: u64) {
+        fn headers_are_read_back_as_written(stratum: u8, precision: i8, mode in 0u8..8, version in 0u8..8, receive: u64, transmit: u64) {
             let header = Header { stratum, precision, mode, version, receive: NtpTimestamp(receive),
                 transmit: NtpTimestamp(transmit), root_delay: Duration::ZERO, root_dispersion: Duration::ZERO, ..good() };
             prop_assert_eq!(Header::from_bytes(&header.to_bytes()), Some(header));

@@ -6,19 +6,19 @@ use std::time::Duration;
 use crate::ntp::server::{Server, ServerId, ServerState};
 use crate::time::Mono;
 
-/// No name is asked for more often than this, whatever its TTL says.
-const SHORTEST_TTL: Duration = Duration::from_secs(60);
-/// And none is kept longer.
-const LONGEST_TTL: Duration = Duration::from_secs(3_600);
-/// The first wait after a failed look-up; doubled for each further one, up to [`SHORTEST_TTL`].
-const FIRST_RETRY: Duration = Duration::from_secs(2);
+/// The shortest time between two look-ups of one name, for shorter TTLs too.
+const MIN_TTL: Duration = Duration::from_secs(60);
+/// The longest time between two look-ups of one name, for longer TTLs too.
+const MAX_TTL: Duration = Duration::from_secs(3_600);
+/// The first wait after a failed look-up; doubled for each further one, up to [`MIN_TTL`].
+const RESOLVE_RETRY_MIN: Duration = Duration::from_secs(2);
 
 /// What a name resolved to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
-    /// Addresses in the order to be preferred.
+    /// Addresses, the preferred ones first.
     pub addresses: Vec<SocketAddr>,
-    /// How long the answer holds; `None` for an address that was configured as such.
+    /// How long the answer is valid; `None` for a configured address, which needs no look-up.
     pub ttl: Option<Duration>,
 }
 
@@ -29,8 +29,9 @@ pub struct Pool {
     pub name: String,
     /// Addresses in use.
     pub servers: Vec<Server>,
-    /// Why the name did not resolve the last time.
+    /// Why the last look-up failed; `None` after a success.
     pub resolve_error: Option<String>,
+    /// Servers in use at most.
     limit: usize,
     spares: Vec<Server>,
     resolve_at: Option<Mono>,
@@ -38,7 +39,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool that was never resolved; it wants to be at `now`.
+    /// A pool without servers, to be resolved at `now`.
     pub fn new(name: String, limit: usize, now: Mono) -> Self {
         Self {
             name,
@@ -51,7 +52,8 @@ impl Pool {
         }
     }
 
-    /// Is it time to look the name up? Asked once: the answer must come through [`Self::resolved`].
+    /// Starts a look-up that is due: `true` once, until its result has come through
+    /// [`Self::handle_resolved`].
     pub fn take_resolve(&mut self, now: Mono) -> bool {
         let due = self.resolve_at.is_some_and(|at| at <= now);
         if due {
@@ -60,37 +62,43 @@ impl Pool {
         due
     }
 
-    /// When the name is looked up next; `None` while an answer is awaited, or when never again.
+    /// When the name is looked up next; `None` during a look-up, and for a configured address.
     pub fn resolve_at(&self) -> Option<Mono> {
         self.resolve_at
     }
 
-    /// Takes an answer in; returns how many servers were added.
+    /// Takes in the result of a look-up; returns how many servers were added.
     ///
-    /// Servers that are live stay even when the answer lacks them (a pool's name gives other addresses each time); the
-    /// others make room.
-    pub fn resolved(&mut self, answer: Result<Resolution, String>, now: Mono, next_id: &mut u32) -> usize {
+    /// Reachable servers stay in use even when the answer lacks them, since a pool's name gives other
+    /// addresses each time. Other servers that it lacks are replaced.
+    pub fn handle_resolved(
+        &mut self,
+        answer: Result<Resolution, String>,
+        now: Mono,
+        next_id: &mut u32,
+    ) -> usize {
         let Resolution { addresses, ttl } = match answer {
             Ok(resolution) => resolution,
             Err(error) => {
                 self.resolve_error = Some(error);
-                let wait = FIRST_RETRY.saturating_mul(1 << self.failures.min(5)).min(SHORTEST_TTL);
+                let wait = RESOLVE_RETRY_MIN.saturating_mul(1 << self.failures.min(5)).min(MIN_TTL);
                 self.failures = self.failures.saturating_add(1);
                 self.resolve_at = Some(now.plus(wait));
                 return 0;
             }
         };
         (self.resolve_error, self.failures) = (None, 0);
-        self.resolve_at = ttl.map(|ttl| now.plus(ttl.clamp(SHORTEST_TTL, LONGEST_TTL)));
-        // Whole servers move between use and spare, so that one that denied us is not a stranger when its turn comes.
+        self.resolve_at = ttl.map(|ttl| now.plus(ttl.clamp(MIN_TTL, MAX_TTL)));
+        // Servers move between use and spare as a whole, so that a spare is still backed off when its turn
+        // comes.
         let (stay, leave): (Vec<Server>, Vec<Server>) = std::mem::take(&mut self.servers)
             .into_iter()
             .partition(|s| addresses.contains(&s.address) || s.state(now) == ServerState::Reachable);
         self.servers = stay;
         self.spares.extend(leave);
-        self.spares.retain(|s| addresses.contains(&s.address) || s.is_resting(now));
+        self.spares.retain(|s| addresses.contains(&s.address) || s.is_backed_off(now));
         for address in addresses {
-            if !self.has(address) {
+            if !self.contains(address) {
                 self.spares.push(Server::new(take_id(next_id), address));
             }
         }
@@ -104,19 +112,20 @@ impl Pool {
     }
 
     /// Is this address in use, or a spare?
-    pub fn has(&self, address: SocketAddr) -> bool {
+    pub fn contains(&self, address: SocketAddr) -> bool {
         self.servers.iter().chain(&self.spares).any(|s| s.address == address)
     }
 
-    /// Puts a spare in the place of each server that is silent or resting. None that was put aside by this very call.
-    pub fn replace_dead(&mut self, now: Mono, next_id: &mut u32) {
+    /// Replaces each server that is unreachable or backed off by a spare, but by none that this call has
+    /// replaced.
+    pub fn replace_unreachable(&mut self, now: Mono, next_id: &mut u32) {
         let mut candidates = self.spares.len();
         for index in 0..self.servers.len() {
-            let is_dead = self
+            let is_unusable = self
                 .servers
                 .get(index)
                 .is_some_and(|s| matches!(s.state(now), ServerState::Unreachable | ServerState::BackedOff));
-            if !is_dead {
+            if !is_unusable {
                 continue;
             }
             let Some(fresh) = self.take_spare(candidates, now, next_id) else { return };
@@ -127,9 +136,9 @@ impl Pool {
         }
     }
 
-    /// The first of so many spares that may be asked.
+    /// The first of the first `among` spares that is not backed off.
     fn take_spare(&mut self, among: usize, now: Mono, next_id: &mut u32) -> Option<Server> {
-        let index = self.spares.iter().take(among).position(|s| !s.is_resting(now))?;
+        let index = self.spares.iter().take(among).position(|s| !s.is_backed_off(now))?;
         let mut server = self.spares.remove(index);
         server.reuse(take_id(next_id));
         Some(server)
@@ -145,7 +154,8 @@ pub(crate) fn take_id(next: &mut u32) -> ServerId {
 mod tests {
     use super::*;
     use crate::ntp::packet::{Kiss, Leap};
-    use crate::ntp::sample::{RejectReason, Sample};
+    use crate::ntp::reject::RejectReason;
+    use crate::ntp::sample::Sample;
     use crate::ntp::server::Answer;
     use crate::time::line::Frequency;
     use crate::time::{Bound, Wall};
@@ -169,13 +179,13 @@ mod tests {
 
     fn pool() -> (Pool, u32) {
         let (mut pool, mut ids) = (Pool::new("time.example".into(), 2, T0), 0);
-        assert!(pool.take_resolve(T0) && !pool.take_resolve(T0), "asked once");
-        assert_eq!(pool.resolved(Ok(resolution(&[1, 2, 3], 150)), T0, &mut ids), 2);
+        assert!(pool.take_resolve(T0) && !pool.take_resolve(T0), "due once");
+        assert_eq!(pool.handle_resolved(Ok(resolution(&[1, 2, 3], 150)), T0, &mut ids), 2);
         (pool, ids)
     }
 
-    fn hear(pool: &mut Pool, index: usize, answer: Answer) {
-        pool.servers[index].answered(answer, T0, Frequency::UNKNOWN, 0);
+    fn answer(pool: &mut Pool, index: usize, answer: Answer) {
+        pool.servers[index].handle_answer(answer, T0, Frequency::UNKNOWN, 0);
     }
 
     fn sample() -> Answer {
@@ -191,82 +201,82 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_server_is_replaced_by_a_spare_and_keeps_its_turn() {
+    fn unreachable_servers_are_replaced_by_spares_in_turn() {
         let (mut pool, mut ids) = pool();
-        hear(&mut pool, 1, sample());
+        answer(&mut pool, 1, sample());
         for _ in 0..4 {
-            hear(&mut pool, 0, Answer::Rejected(RejectReason::Timeout));
+            answer(&mut pool, 0, Answer::Rejected(RejectReason::Timeout));
         }
         let before = pool.servers[0].id;
-        pool.replace_dead(T0, &mut ids);
+        pool.replace_unreachable(T0, &mut ids);
         assert_eq!(in_use(&pool), [address(3), address(2)]);
         assert_ne!(pool.servers[0].id, before, "a late answer of the old one must not count for the new one");
         for _ in 0..4 {
-            hear(&mut pool, 0, Answer::Rejected(RejectReason::Timeout));
+            answer(&mut pool, 0, Answer::Rejected(RejectReason::Timeout));
         }
-        pool.replace_dead(T0, &mut ids);
-        assert_eq!(in_use(&pool), [address(1), address(2)], "round and round");
+        pool.replace_unreachable(T0, &mut ids);
+        assert_eq!(in_use(&pool), [address(1), address(2)], "each is tried again in turn");
     }
 
     #[test]
-    fn a_server_that_denied_us_is_remembered_when_it_makes_room() {
+    fn servers_stay_backed_off_while_they_are_spares() {
         let (mut pool, mut ids) = pool();
         let deny = || Answer::Rejected(RejectReason::Kiss(Kiss::Deny));
         for _ in 0..2 {
-            hear(&mut pool, 0, deny());
-            hear(&mut pool, 1, deny());
+            answer(&mut pool, 0, deny());
+            answer(&mut pool, 1, deny());
         }
-        pool.replace_dead(T0, &mut ids);
+        pool.replace_unreachable(T0, &mut ids);
         assert_eq!(
             in_use(&pool),
             [address(3), address(2)],
             "the one spare, and not the server it has just replaced"
         );
-        pool.resolved(Ok(resolution(&[3, 4], 150)), T0, &mut ids);
+        pool.handle_resolved(Ok(resolution(&[3, 4], 150)), T0, &mut ids);
         assert_eq!(in_use(&pool), [address(3), address(4)]);
-        pool.resolved(Ok(resolution(&[1, 2], 150)), T0, &mut ids);
+        pool.handle_resolved(Ok(resolution(&[1, 2], 150)), T0, &mut ids);
         assert!(
             pool.servers.is_empty(),
-            "the answer leads to those who denied us, and to nobody else: {:?}",
+            "the answer has only servers that are backed off: {:?}",
             in_use(&pool)
         );
         let later = T0.plus(Duration::from_secs(3_601));
-        pool.resolved(Ok(resolution(&[1, 2], 150)), later, &mut ids);
+        pool.handle_resolved(Ok(resolution(&[1, 2], 150)), later, &mut ids);
         assert_eq!(in_use(&pool), [address(1), address(2)]);
     }
 
     #[test]
-    fn an_address_that_comes_twice_is_one_server() {
+    fn duplicate_addresses_are_one_server() {
         let (mut pool, mut ids) = (Pool::new("time.example".into(), 4, T0), 0);
-        assert_eq!(pool.resolved(Ok(resolution(&[1, 2, 1], 150)), T0, &mut ids), 2);
+        assert_eq!(pool.handle_resolved(Ok(resolution(&[1, 2, 1], 150)), T0, &mut ids), 2);
     }
 
     #[test]
-    fn a_live_server_stays_when_the_name_moves_on() {
+    fn reachable_servers_stay_when_the_name_has_other_addresses() {
         let (mut pool, mut ids) = pool();
-        hear(&mut pool, 0, sample());
-        pool.resolved(Ok(resolution(&[7, 8], 150)), T0, &mut ids);
+        answer(&mut pool, 0, sample());
+        pool.handle_resolved(Ok(resolution(&[7, 8], 150)), T0, &mut ids);
         assert_eq!(in_use(&pool), [address(1), address(7)]);
     }
 
     #[test]
-    fn the_ttl_is_honoured_within_reason() {
+    fn ttls_are_clamped_to_a_minute_and_an_hour() {
         let (mut pool, mut ids) = pool();
         assert_eq!(pool.resolve_at(), Some(T0.plus(Duration::from_secs(150))));
-        pool.resolved(Ok(resolution(&[1], 0)), T0, &mut ids);
-        assert_eq!(pool.resolve_at(), Some(T0.plus(SHORTEST_TTL)));
-        pool.resolved(Ok(resolution(&[1], 604_800)), T0, &mut ids);
-        assert_eq!(pool.resolve_at(), Some(T0.plus(LONGEST_TTL)));
-        pool.resolved(Ok(Resolution { addresses: vec![address(1)], ttl: None }), T0, &mut ids);
+        pool.handle_resolved(Ok(resolution(&[1], 0)), T0, &mut ids);
+        assert_eq!(pool.resolve_at(), Some(T0.plus(MIN_TTL)));
+        pool.handle_resolved(Ok(resolution(&[1], 604_800)), T0, &mut ids);
+        assert_eq!(pool.resolve_at(), Some(T0.plus(MAX_TTL)));
+        pool.handle_resolved(Ok(Resolution { addresses: vec![address(1)], ttl: None }), T0, &mut ids);
         assert_eq!(pool.resolve_at(), None, "an address is not looked up again");
     }
 
     #[test]
-    fn a_name_that_does_not_resolve_is_retried_ever_more_slowly_and_its_servers_stay() {
+    fn failed_lookups_are_retried_more_slowly_and_keep_the_servers() {
         let (mut pool, mut ids) = pool();
         let waits: Vec<u64> = (0..8)
             .map(|_| {
-                pool.resolved(Err("no such name".into()), T0, &mut ids);
+                pool.handle_resolved(Err("no such name".into()), T0, &mut ids);
                 pool.resolve_at().unwrap().since(T0).as_secs()
             })
             .collect();

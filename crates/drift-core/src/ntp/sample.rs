@@ -1,133 +1,45 @@
-//! What counts as a sample: the rules that stand between an answer and a measurement. rsntp decides nothing.
+//! What counts as a sample: every rule between an answer and a measurement. None of them is left to rsntp.
 
 use std::time::Duration;
 
-use crate::ntp::packet::{Header, Kiss, Leap, NtpTimestamp, STRATUM_UNSYNCHRONISED};
+use crate::ntp::packet::{Header, Leap, NtpTimestamp, STRATUM_UNSYNCHRONISED};
+use crate::ntp::reject::RejectReason;
 use crate::time::{Bound, Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
 
-/// How far wall and raw clock may part during one exchange before we say that someone set the clock.
+/// How far wall and raw clock may diverge during one exchange, ns. Beyond it, the wall clock was set.
 const CLOCK_SET_TOLERANCE: i64 = 1_000_000;
-/// What reading the clocks and rsntp's floating point may add: far above both, far below any round trip.
-const RESOLUTION: i64 = 2_000;
-/// How fast a server's dispersion grows between two looks at it (PHI, RFC 5905 section 4).
+/// Error of reading the clocks and of rsntp's floating point, ns: far above both, far below any round trip.
+const CLOCK_RESOLUTION: i64 = 2_000;
+/// How fast a server's dispersion grows between two header reads (PHI, RFC 5905 section 4).
 const PHI: Ppb = Ppb::from_ppm(15);
 
-/// Why an exchange gave no sample; also the label `result` of `drift_agent_samples_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RejectReason {
-    /// No answer in time.
-    Timeout,
-    /// The network refused: no route, port closed.
-    Unreachable,
-    /// Too short, of an unknown version, or not a server's answer.
-    Malformed,
-    /// It answers a request we did not send.
-    WrongOrigin,
-    /// The server asked to be left alone.
-    Kiss(Kiss),
-    /// Stratum 16 or above, or leap alarm.
-    Unsynchronised,
-    /// A timestamp that means "unknown".
-    ZeroTimestamp,
-    /// The server says that it answered before it was asked.
-    TransmitBeforeReceive,
-    /// A round trip below 0 or above the time that really passed.
-    ImpossibleRoundTrip,
-    /// A round trip above `maxRoundTrip`: too coarse to be of use.
-    SlowRoundTrip,
-    /// Root distance above `maxRootDistance`.
-    RootDistance,
-    /// The node's clock was set while we measured.
-    ClockSet,
-    /// The node's clock reads a year that rsntp cannot handle (before 1970, or 2104 and later).
-    ClockOutOfRange,
-}
-
-impl RejectReason {
-    /// Every label, so that each series exists from the start.
-    pub const LABELS: [&str; 13] = [
-        "timeout",
-        "unreachable",
-        "malformed",
-        "wrong_origin",
-        "kiss_of_death",
-        "unsynchronised",
-        "zero_timestamp",
-        "transmit_before_receive",
-        "impossible_round_trip",
-        "slow_round_trip",
-        "root_distance",
-        "clock_set",
-        "clock_out_of_range",
-    ];
-
-    /// The label `result`.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Unreachable => "unreachable",
-            Self::Malformed => "malformed",
-            Self::WrongOrigin => "wrong_origin",
-            Self::Kiss(_) => "kiss_of_death",
-            Self::Unsynchronised => "unsynchronised",
-            Self::ZeroTimestamp => "zero_timestamp",
-            Self::TransmitBeforeReceive => "transmit_before_receive",
-            Self::ImpossibleRoundTrip => "impossible_round_trip",
-            Self::SlowRoundTrip => "slow_round_trip",
-            Self::RootDistance => "root_distance",
-            Self::ClockSet => "clock_set",
-            Self::ClockOutOfRange => "clock_out_of_range",
-        }
-    }
-
-    /// For people: what happened, in a few words.
-    pub const fn in_words(self) -> &'static str {
-        match self {
-            Self::Timeout => "no answer",
-            Self::Unreachable => "no route, or the port is closed",
-            Self::Malformed => "malformed answer",
-            Self::WrongOrigin => "answer to a request that was not sent",
-            Self::Kiss(Kiss::Rate) => "asks to be polled less often (kiss-o'-death RATE)",
-            Self::Kiss(Kiss::Deny) => "denies service (kiss-o'-death)",
-            Self::Kiss(Kiss::Other) => "kiss-o'-death",
-            Self::Unsynchronised => "says that it is not synchronised",
-            Self::ZeroTimestamp => "timestamp of zero",
-            Self::TransmitBeforeReceive => "answered before it was asked",
-            Self::ImpossibleRoundTrip => "impossible round trip",
-            Self::SlowRoundTrip => "round trip over the limit",
-            Self::RootDistance => "root distance over the limit",
-            Self::ClockSet => "the clock was set while measuring",
-            Self::ClockOutOfRange => "the node's clock is before 1970 or after 2103",
-        }
-    }
-}
-
-/// Limits that decide about a sample (`maxRoundTrip`, `maxRootDistance`).
+/// The configured limits of a sample (`maxRoundTrip`, `maxRootDistance`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest round trip that is still of use.
+    /// A sample with a longer round trip is rejected.
     pub max_round_trip: Duration,
-    /// Largest root distance: the server's own bound against its primary source.
+    /// A sample with a larger root distance is rejected: the server's own bound against its primary source.
     pub max_root_distance: Duration,
 }
 
-/// What one header read told of a server.
+/// The root distance of a server, as one header reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Root {
-    /// When it was read, on the raw clock.
+    /// When the header was read, on the raw clock.
     pub at: Mono,
-    /// Half the root delay + root dispersion + precision: how far the server itself may be off.
+    /// Half the root delay + root dispersion + precision (RFC 5905 section 11.2): the server's own largest
+    /// error.
     pub distance: Duration,
 }
 
-/// One finished exchange as the client library reports it, bracketed by our own readings.
+/// One finished exchange as the client library reports it, between two readings of the node's clocks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exchange {
     /// The clocks before the request.
     pub before: Reading,
     /// The clocks after the answer.
     pub after: Reading,
-    /// Reference time - node time.
+    /// Reference time - node time, by this exchange.
     pub offset: Offset,
     /// Round trip without the server's own time; signed, since the library does not check it.
     pub round_trip: Offset,
@@ -137,18 +49,18 @@ pub struct Exchange {
     pub leap: Leap,
 }
 
-/// One accepted exchange, laid on the raw clock.
+/// One accepted exchange, on the raw clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// When it was taken.
     pub at: Mono,
-    /// Reference time at which the raw clock read 0, as this sample has it.
+    /// Reference time at which the raw clock read 0, by this sample (origin: see [`crate::time::line`]).
     pub origin: Wall,
-    /// Half the round trip + the server's root distance + what reading the clocks may add.
+    /// Half the round trip + the server's root distance + the error of reading the clocks.
     pub bound: Bound,
     /// Round trip without the server's own time.
     pub round_trip: Duration,
-    /// How far the server itself may be off.
+    /// The server's own largest error when the sample was taken.
     pub root_distance: Duration,
     /// The server's stratum.
     pub stratum: u8,
@@ -156,7 +68,7 @@ pub struct Sample {
     pub leap: Leap,
 }
 
-/// May the client library be called with this clock? It panics before 1970 and cannot tell eras from 2104 on.
+/// Rejects a clock that rsntp cannot handle: it panics before 1970, and takes the wrong NTP era from 2104 on.
 pub fn clock_in_range(now: Reading) -> Result<(), RejectReason> {
     const ERA_1_HIGH_BIT_SECS: i64 = (1 << 32) + (1 << 31) - NtpTimestamp::UNIX_EPOCH_SECS;
     let secs = now.wall.as_nanos().div_euclid(NANOS_PER_SEC);
@@ -164,7 +76,7 @@ pub fn clock_in_range(now: Reading) -> Result<(), RejectReason> {
 }
 
 impl Root {
-    /// Takes the root distance from a header; refused above the limit.
+    /// Takes the root distance from a header read at `at`; rejected above the limit.
     pub fn from_header(header: &Header, at: Mono, limits: Limits) -> Result<Self, RejectReason> {
         let precision = Duration::from_secs_f64(f64::from(header.precision.min(4)).exp2());
         let distance =
@@ -178,7 +90,7 @@ impl Root {
 }
 
 impl Sample {
-    /// Judges an exchange with a server whose root distance is known.
+    /// Accepts an exchange as a sample, or rejects it with a reason.
     pub fn validate(exchange: &Exchange, root: Root, limits: Limits) -> Result<Self, RejectReason> {
         let Exchange { before, after, offset, round_trip, stratum, leap } = *exchange;
         clock_in_range(before)?;
@@ -191,15 +103,15 @@ impl Sample {
             return Err(RejectReason::Unsynchronised);
         }
         let elapsed = nanos(after.raw.since(before.raw));
-        // Both server timestamps zero is the one case where the round trip looks right: reference time
-        // then lies on the start of an NTP era.
+        // With both server timestamps zero the round trip looks right, but reference time is then the start
+        // of an NTP era.
         let middle = before.wall.plus(Offset::from_nanos(elapsed / 2)).plus(offset);
         if is_era_start(middle, elapsed.saturating_add(CLOCK_SET_TOLERANCE)) {
             return Err(RejectReason::ZeroTimestamp);
         }
-        // A server's clock ticks in steps: allow what its own resolution may take away, no more.
-        if round_trip.as_nanos() < -RESOLUTION
-            || round_trip.as_nanos() > elapsed.saturating_add(moved + RESOLUTION)
+        // A server's clock has a resolution: a round trip may come out shorter by that much, and no more.
+        if round_trip.as_nanos() < -CLOCK_RESOLUTION
+            || round_trip.as_nanos() > elapsed.saturating_add(moved + CLOCK_RESOLUTION)
         {
             return Err(RejectReason::ImpossibleRoundTrip);
         }
@@ -217,7 +129,7 @@ impl Sample {
             origin: midway(before.origin(), after.origin()).plus(offset),
             bound: Bound::from(round_trip / 2)
                 + Bound::from(root_distance)
-                + Bound::from_nanos(moved.saturating_add(RESOLUTION)),
+                + Bound::from_nanos(moved.saturating_add(CLOCK_RESOLUTION)),
             round_trip,
             root_distance,
             stratum,
@@ -266,11 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn a_good_exchange_lies_on_the_raw_clock() {
+    fn good_exchanges_become_samples_on_the_raw_clock() {
         let sample = Sample::validate(&exchange(), ROOT, LIMITS).unwrap();
         assert_eq!(sample.at, Mono::from_nanos(1_010 * MS));
         assert_eq!(sample.origin.minus(exchange().before.origin()), Offset::from_nanos(250 * MS));
-        let expected = 10 * MS + 5 * MS + PHI.over(Duration::from_millis(1_020)) + RESOLUTION;
+        let expected = 10 * MS + 5 * MS + PHI.over(Duration::from_millis(1_020)) + CLOCK_RESOLUTION;
         assert_eq!(
             sample.bound,
             Bound::from_nanos(expected),
@@ -279,46 +191,46 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_refuses_under_its_own_name() {
-        let refusal = |change: fn(&mut Exchange)| {
+    fn each_rule_has_its_own_reject_reason() {
+        let rejected = |change: fn(&mut Exchange)| {
             let mut exchange = exchange();
             change(&mut exchange);
             Sample::validate(&exchange, ROOT, LIMITS).unwrap_err()
         };
         assert_eq!(
-            refusal(|e| e.after = reading(22, 1_020)),
+            rejected(|e| e.after = reading(22, 1_020)),
             RejectReason::ClockSet,
             "wall moved 2 ms more than raw"
         );
         assert_eq!(
-            refusal(|e| e.after = reading(18, 1_020)),
+            rejected(|e| e.after = reading(18, 1_020)),
             RejectReason::ClockSet,
             "wall moved 2 ms less than raw"
         );
-        assert_eq!(refusal(|e| e.round_trip = Offset::from_nanos(-MS)), RejectReason::ImpossibleRoundTrip);
+        assert_eq!(rejected(|e| e.round_trip = Offset::from_nanos(-MS)), RejectReason::ImpossibleRoundTrip);
         assert_eq!(
-            refusal(|e| e.round_trip = Offset::from_nanos(21 * MS)),
+            rejected(|e| e.round_trip = Offset::from_nanos(21 * MS)),
             RejectReason::ImpossibleRoundTrip
         );
-        assert_eq!(refusal(|e| e.stratum = 0), RejectReason::Unsynchronised);
-        assert_eq!(refusal(|e| e.stratum = 16), RejectReason::Unsynchronised);
-        assert_eq!(refusal(|e| e.leap = Leap::Alarm), RejectReason::Unsynchronised);
+        assert_eq!(rejected(|e| e.stratum = 0), RejectReason::Unsynchronised);
+        assert_eq!(rejected(|e| e.stratum = 16), RejectReason::Unsynchronised);
+        assert_eq!(rejected(|e| e.leap = Leap::Alarm), RejectReason::Unsynchronised);
         assert_eq!(
-            refusal(|e| {
+            rejected(|e| {
                 e.after = reading(1_500, 2_500);
                 e.round_trip = Offset::from_nanos(1_001 * MS);
             }),
             RejectReason::SlowRoundTrip
         );
         assert_eq!(
-            refusal(|e| e.before.wall = Wall::from_secs(-1)),
+            rejected(|e| e.before.wall = Wall::from_secs(-1)),
             RejectReason::ClockOutOfRange,
             "rsntp panics before 1970"
         );
     }
 
     #[test]
-    fn two_zero_timestamps_are_refused_though_the_round_trip_looks_right() {
+    fn two_zero_timestamps_are_rejected_though_the_round_trip_looks_right() {
         let era_1 = Wall::from_secs((1 << 32) - NtpTimestamp::UNIX_EPOCH_SECS);
         let mut exchange = exchange();
         exchange.offset = era_1.minus(exchange.before.wall.plus(Offset::from_nanos(10 * MS)));
@@ -326,12 +238,12 @@ mod tests {
         exchange.offset = Offset::from_nanos(exchange.offset.as_nanos() + 3_600 * NANOS_PER_SEC);
         assert!(
             Sample::validate(&exchange, ROOT, LIMITS).is_ok(),
-            "an hour into the era is a time like any other"
+            "an hour after the start of the era is a time like any other"
         );
     }
 
     #[test]
-    fn a_root_distance_over_the_limit_is_refused_at_once_and_when_it_has_aged() {
+    fn root_distances_over_the_limit_are_rejected_when_read_and_after_ageing() {
         let header = |dispersion| Header {
             leap: Leap::None,
             version: 4,
@@ -357,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_years_that_rsntp_cannot_handle_are_refused() {
+    fn years_that_rsntp_cannot_handle_are_rejected() {
         let at = |secs| clock_in_range(Reading { wall: Wall::from_secs(secs), ..reading(0, 0) });
         assert_eq!(at(-1), Err(RejectReason::ClockOutOfRange));
         assert_eq!(at(0), Ok(()));
@@ -367,7 +279,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic_and_truth_is_inside(
+        fn validate_never_panics(
             offset: i64, round_trip: i64, stratum: u8, wall_a: i64, wall_b: i64, raw_a: i64, raw_b: i64
         ) {
             let at = |wall, raw| Reading { wall: Wall::from_nanos(wall), raw: Mono::from_nanos(raw), suspended: Duration::ZERO };
@@ -375,17 +287,17 @@ mod tests {
                 offset: Offset::from_nanos(offset), round_trip: Offset::from_nanos(round_trip), stratum, leap: Leap::None }, ROOT, LIMITS);
         }
 
-        /// RFC 5905's own argument: however the round trip is split, the error is at most half of it.
+        /// RFC 5905 section 8: however the round trip is split, the error is at most half of it.
         #[test]
-        fn an_asymmetric_path_stays_inside_the_bound(there in 0i64..400_000_000, back in 0i64..400_000_000, truth in -5_000_000_000i64..5_000_000_000) {
+        fn asymmetric_paths_stay_within_the_bound(there in 0i64..400_000_000, back in 0i64..400_000_000, truth in -5_000_000_000i64..5_000_000_000) {
             let before = reading(0, 0);
             let elapsed = there + back;
             let after = Reading { wall: before.wall.plus(Offset::from_nanos(elapsed)), raw: Mono::from_nanos(elapsed), ..before };
-            let measured = truth + (there - back) / 2;
-            let sample = Sample::validate(&Exchange { before, after, offset: Offset::from_nanos(measured),
+            let reported = truth + (there - back) / 2;
+            let sample = Sample::validate(&Exchange { before, after, offset: Offset::from_nanos(reported),
                 round_trip: Offset::from_nanos(elapsed), stratum: 1, leap: Leap::None }, ROOT, LIMITS).unwrap();
-            let claimed = sample.origin.minus(before.origin()).as_nanos();
-            prop_assert!((claimed - truth).abs() <= sample.bound.as_nanos());
+            let measured = sample.origin.minus(before.origin()).as_nanos();
+            prop_assert!((measured - truth).abs() <= sample.bound.as_nanos());
         }
     }
 }

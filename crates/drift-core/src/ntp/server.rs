@@ -1,92 +1,96 @@
-//! One server: when it may be asked, what it answered, and whether it is live.
+//! One server: when it may be asked, its samples, and whether it is reachable.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::ntp::filter::{Leader, Window};
 use crate::ntp::packet::{Kiss, Leap};
-use crate::ntp::sample::{RejectReason, Root, Sample};
+use crate::ntp::reject::RejectReason;
+use crate::ntp::sample::{Root, Sample};
 use crate::time::Mono;
 use crate::time::line::Frequency;
 
-/// Misses in a row after which a server is not live any more.
-const MISSES_TO_SILENT: u8 = 4;
+/// Rejected exchanges in a row after which a server is unreachable.
+const MISSES_TO_UNREACHABLE: u8 = 4;
 /// Exchanges in a burst.
-pub const BURST: u8 = 4;
+pub const BURST_LEN: u8 = 4;
 /// Time between two rounds of a burst.
 pub const BURST_SPACING: Duration = Duration::from_millis(500);
-/// Two exchanges with one server are never closer than this, whatever asks for them. Just under [`BURST_SPACING`], so that
-/// a timer that fires a little early does not cost a round.
-const CLOSEST: Duration = Duration::from_millis(450);
-/// One exchange in about so many is a header read: root distance changes slowly.
+/// The shortest time between two exchanges with one server. Just below [`BURST_SPACING`], so that a timer
+/// that fires a little early does not skip a round.
+const MIN_SPACING: Duration = Duration::from_millis(450);
+/// About one exchange in so many reads the header: root distance changes slowly.
 const POLLS_PER_HEADER: u8 = 16;
-/// How long DENY and RSTR are honoured before we ask again.
-const DENIED_FOR: Duration = Duration::from_secs(3_600);
-/// RATE doubles the interval, up to 2^6 times.
+/// How long a server stays backed off after DENY or RSTR.
+const DENY_BACKOFF: Duration = Duration::from_secs(3_600);
+/// How often RATE doubles the interval: up to 2^6 times its length.
 const MAX_SLOWDOWN: u8 = 6;
-/// A kiss-o'-death is believed when the next exchange brings another: one alone may be forged.
-const KISSES_BELIEVED: u8 = 2;
+/// Kisses-o'-death in a row until one is obeyed: a single one may be forged.
+const KISSES_TO_OBEY: u8 = 2;
 
-/// Names one server for as long as the agent runs; an address that comes back gets a new one.
+/// Identifies one server; never used again for another, nor for the same one after a disruption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub u32);
 
-/// What to ask a server.
+/// What an exchange with a server is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// The header, for root delay and dispersion.
     Header,
-    /// An exchange, for the offset; the root distance that goes into its bound.
+    /// The offset; with the root distance that becomes a part of its bound.
     Exchange(Root),
 }
 
-/// What came of it.
+/// The result of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The header was read.
     Header(Root),
     /// The exchange gave a sample.
     Sample(Sample),
-    /// It gave nothing.
+    /// It gave nothing, for this reason.
     Rejected(RejectReason),
 }
 
-/// What a server is to us now; the label `state` of `drift_agent_pool_servers`.
+/// Whether a server is usable now; the label `state` of `drift_agent_pool_servers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerState {
-    /// It was never heard and has not failed for good.
+    /// No exchange has succeeded yet, and too few have failed.
     Starting,
-    /// It answers.
+    /// The last exchanges gave a sample.
     Reachable,
-    /// It has missed too often.
+    /// Four or more exchanges in a row were rejected.
     Unreachable,
-    /// It asked not to be asked.
+    /// It is not asked for an hour, after DENY or RSTR.
     BackedOff,
 }
 
 /// One address of a pool.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Its name in effects and inputs.
+    /// Identifies it in effects and inputs.
     pub id: ServerId,
-    /// Where it is.
+    /// Address and port.
     pub address: SocketAddr,
-    /// What the last exchange brought; `None` before the first.
+    /// The result of the last exchange; `None` before the first.
     pub last: Option<Result<(), RejectReason>>,
-    /// What was refused last, and when, whatever came after it.
+    /// The last rejected exchange and its time, even if later ones succeeded.
     pub rejected: Option<(Mono, RejectReason)>,
     window: Window,
     root: Option<Root>,
     polls_to_header: u8,
+    /// Rejected exchanges in a row.
     misses: u8,
+    /// Kisses-o'-death in a row, below [`KISSES_TO_OBEY`].
     kisses: u8,
+    /// The interval is multiplied by 2 to this power.
     slowdown: u8,
-    resting_until: Option<Mono>,
+    backed_off_until: Option<Mono>,
     burst_left: u8,
-    /// No exchange has ended since the machine was disrupted.
-    is_owing: bool,
-    asked: Option<Mono>,
-    told: Option<Result<(), RejectReason>>,
+    /// No exchange has ended since the last disruption.
+    awaits_first_exchange: bool,
+    last_asked: Option<Mono>,
+    last_reported: Option<Result<(), RejectReason>>,
 }
 
 impl Server {
@@ -103,24 +107,24 @@ impl Server {
             misses: 0,
             kisses: 0,
             slowdown: 0,
-            resting_until: None,
+            backed_off_until: None,
             burst_left: 0,
-            is_owing: false,
-            asked: None,
-            told: None,
+            awaits_first_exchange: false,
+            last_asked: None,
+            last_reported: None,
         }
     }
 
-    /// Asks for a burst; a server that asked for less is spared.
+    /// Starts a burst, unless the server has sent a kiss-o'-death.
     pub fn request_burst(&mut self) {
-        if !self.is_spared() {
-            self.burst_left = BURST;
+        if !self.is_kissed() {
+            self.burst_left = BURST_LEN;
         }
     }
 
-    /// It asked for less, and has not shown since that it is well.
-    fn is_spared(&self) -> bool {
-        self.slowdown > 0 || self.kisses > 0 || self.resting_until.is_some()
+    /// Has the server sent a kiss-o'-death that still counts?
+    fn is_kissed(&self) -> bool {
+        self.slowdown > 0 || self.kisses > 0 || self.backed_off_until.is_some()
     }
 
     /// Ends a burst before its time.
@@ -130,32 +134,33 @@ impl Server {
 
     /// Is a burst under way?
     pub fn in_burst(&self, now: Mono) -> bool {
-        self.burst_left > 0 && !self.is_resting(now)
+        self.burst_left > 0 && !self.is_backed_off(now)
     }
 
-    /// Is a first exchange since the machine was disrupted still to come, and soon?
-    pub fn is_owing(&self) -> bool {
-        self.is_owing && !self.is_spared()
+    /// Is the first exchange since a disruption still due, and not delayed by a kiss-o'-death?
+    pub fn awaits_first_exchange(&self) -> bool {
+        self.awaits_first_exchange && !self.is_kissed()
     }
 
-    /// What to ask in a round that starts now, if anything. `interval` is `None` in the rounds of a burst.
+    /// What to ask in a round that starts now; `None`: nothing. `interval` is `None` in the rounds of a
+    /// burst.
     pub fn ask(&mut self, now: Mono, interval: Option<Duration>) -> Option<Ask> {
-        if self.is_resting(now) || self.asked.is_some_and(|at| now.since(at) < CLOSEST) {
+        if self.is_backed_off(now) || self.last_asked.is_some_and(|at| now.since(at) < MIN_SPACING) {
             return None;
         }
         match interval {
             None if self.burst_left == 0 => return None,
             Some(interval) if self.slowdown > 0 => {
                 let slowed = (interval * (1 << self.slowdown)).saturating_sub(interval / 2);
-                if self.asked.is_some_and(|at| now.since(at) < slowed) {
+                if self.last_asked.is_some_and(|at| now.since(at) < slowed) {
                     return None;
                 }
             }
             _ => {}
         }
         self.burst_left = self.burst_left.saturating_sub(1);
-        self.resting_until = None;
-        self.asked = Some(now);
+        self.backed_off_until = None;
+        self.last_asked = Some(now);
         Some(match self.root {
             Some(root) if self.polls_to_header > 0 => {
                 self.polls_to_header -= 1;
@@ -165,8 +170,8 @@ impl Server {
         })
     }
 
-    /// Takes an answer in. `spread` in 0..8 keeps header reads of several servers apart.
-    pub fn answered(&mut self, answer: Answer, now: Mono, frequency: Frequency, spread: u8) {
+    /// Takes in the result of an exchange. `spread` (0..8) keeps the header reads of several servers apart.
+    pub fn handle_answer(&mut self, answer: Answer, now: Mono, frequency: Frequency, spread: u8) {
         match answer {
             Answer::Header(root) => {
                 self.root = Some(root);
@@ -175,51 +180,53 @@ impl Server {
             }
             Answer::Sample(sample) => {
                 self.window.push(sample, frequency);
-                (self.last, self.is_owing) = (Some(Ok(())), false);
+                (self.last, self.awaits_first_exchange) = (Some(Ok(())), false);
                 (self.misses, self.kisses) = (0, 0);
             }
-            Answer::Rejected(refusal) => {
-                (self.last, self.rejected) = (Some(Err(refusal)), Some((now, refusal)));
-                self.is_owing = false;
+            Answer::Rejected(reason) => {
+                (self.last, self.rejected) = (Some(Err(reason)), Some((now, reason)));
+                self.awaits_first_exchange = false;
                 self.misses = self.misses.saturating_add(1);
-                if let RejectReason::RootDistance = refusal {
+                if let RejectReason::RootDistance = reason {
                     self.root = None;
                 }
-                match refusal {
-                    RejectReason::Kiss(kiss) => self.kissed(kiss, now),
+                match reason {
+                    RejectReason::Kiss(kiss) => self.handle_kiss(kiss, now),
                     _ => self.kisses = 0,
                 }
             }
         }
     }
 
-    fn kissed(&mut self, kiss: Kiss, now: Mono) {
+    fn handle_kiss(&mut self, kiss: Kiss, now: Mono) {
         self.kisses += 1;
-        // Never retry fast, believed or not.
+        // No fast retry, even if the kiss is forged.
         self.burst_left = 0;
-        if self.kisses < KISSES_BELIEVED {
-            // The next exchange reads the header: unlike rsntp, that checks what the answer is an answer to.
+        if self.kisses < KISSES_TO_OBEY {
+            // The next exchange reads the header, which checks the origin of a kiss-o'-death; rsntp does not.
             self.polls_to_header = 0;
             return;
         }
         self.kisses = 0;
         match kiss {
             Kiss::Rate => self.slowdown = (self.slowdown + 1).min(MAX_SLOWDOWN),
-            Kiss::Deny => self.resting_until = Some(now.plus(DENIED_FOR)),
+            Kiss::Deny => self.backed_off_until = Some(now.plus(DENY_BACKOFF)),
             Kiss::Other => {}
         }
     }
 
-    /// What is worth telling since the last time. One lost packet is not: it is told when it has made the server silent.
-    pub fn take_news(&mut self, now: Mono) -> Option<Result<(), RejectReason>> {
-        let news = self.last.filter(|last| {
+    /// The result to log, if it differs from the last logged one; it then counts as logged.
+    ///
+    /// A time-out is logged only when it has made the server unreachable: single packets get lost.
+    pub fn take_log_change(&mut self, now: Mono) -> Option<Result<(), RejectReason>> {
+        let result = self.last.filter(|last| {
             *last != Err(RejectReason::Timeout)
                 || matches!(self.state(now), ServerState::Unreachable | ServerState::BackedOff)
         })?;
-        (self.told.replace(news) != Some(news)).then_some(news)
+        (self.last_reported.replace(result) != Some(result)).then_some(result)
     }
 
-    /// What the server's samples say now; `None` unless it is live.
+    /// The leading sample now; `None` unless the server is reachable.
     pub fn leader(&self, now: Mono, frequency: Frequency, stale_after: Duration) -> Option<Leader> {
         if self.state(now) == ServerState::Reachable {
             self.window.leader(now, frequency, stale_after)
@@ -233,11 +240,11 @@ impl Server {
         self.window.newest()
     }
 
-    /// What the server is to us.
+    /// Whether the server is usable at `now`.
     pub fn state(&self, now: Mono) -> ServerState {
-        if self.is_resting(now) {
+        if self.is_backed_off(now) {
             ServerState::BackedOff
-        } else if self.misses >= MISSES_TO_SILENT {
+        } else if self.misses >= MISSES_TO_UNREACHABLE {
             ServerState::Unreachable
         } else if self.window.newest().is_some() {
             ServerState::Reachable
@@ -246,12 +253,12 @@ impl Server {
         }
     }
 
-    /// Has it asked not to be asked, and is that time not over?
-    pub fn is_resting(&self, now: Mono) -> bool {
-        self.resting_until.is_some_and(|until| now < until)
+    /// Does the back-off after DENY or RSTR still last?
+    pub fn is_backed_off(&self, now: Mono) -> bool {
+        self.backed_off_until.is_some_and(|until| now < until)
     }
 
-    /// Takes its place anew after it was a spare. What it asked for, and what was told of it, is not forgotten.
+    /// Puts a spare into use: as a new server, except for its back-off and for what was last logged.
     pub fn reuse(&mut self, id: ServerId) {
         self.window.clear();
         (self.root, self.polls_to_header) = (None, 0);
@@ -259,17 +266,19 @@ impl Server {
         (self.misses, self.burst_left) = (0, 0);
     }
 
-    /// The raw clock did not run through: what was measured is void, and so is what is on its way, hence the new name.
+    /// Discards the samples, since the raw clock did not count all of the time, and by the new `id` the
+    /// answers on their way.
     ///
-    /// The server itself did not sleep: its root distance holds until after the burst, which is one exchange sooner to tell.
-    pub fn disrupted(&mut self, id: ServerId) {
+    /// The disruption was the node's: the server's root distance stays valid until after the burst, which
+    /// saves one exchange.
+    pub fn handle_disruption(&mut self, id: ServerId) {
         self.window.clear();
         self.id = id;
-        self.is_owing = true;
-        self.polls_to_header = self.polls_to_header.min(BURST);
+        self.awaits_first_exchange = true;
+        self.polls_to_header = self.polls_to_header.min(BURST_LEN);
     }
 
-    /// Has it announced a leap second with its newest sample?
+    /// Does its newest sample announce a leap second?
     pub fn announces_leap(&self) -> bool {
         matches!(self.window.newest_leap(), Some(Leap::Insert | Leap::Delete))
     }
@@ -323,17 +332,17 @@ mod tests {
         Root { at: at(secs), distance: Duration::ZERO }
     }
 
-    fn hear(server: &mut Server, answer: Answer, secs: i64) {
-        server.answered(answer, at(secs), Frequency::UNKNOWN, 0);
+    fn answer(server: &mut Server, answer: Answer, secs: i64) {
+        server.handle_answer(answer, at(secs), Frequency::UNKNOWN, 0);
     }
 
     #[test]
-    fn the_first_exchange_reads_the_header_and_then_one_in_sixteen() {
+    fn headers_are_read_by_the_first_exchange_and_then_by_one_in_sixteen() {
         let mut server = server();
         let mut asked = Vec::new();
         for round in 0..40 {
             let ask = server.ask(at(round * 64), Some(INTERVAL)).unwrap();
-            hear(
+            answer(
                 &mut server,
                 if ask == Ask::Header { Answer::Header(root(round * 64)) } else { sample(round * 64) },
                 round * 64,
@@ -345,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_four_exchanges_and_never_closer_than_its_spacing() {
+    fn bursts_are_four_exchanges_at_least_450_ms_apart() {
         let mut server = server();
         assert_eq!(server.ask(at(0), None), None, "no burst was asked for");
         server.request_burst();
@@ -355,93 +364,94 @@ mod tests {
         }
         assert_eq!(asked, 4);
         server.request_burst();
-        let close = Mono::from_nanos(server.asked.unwrap().as_nanos() + 400_000_000);
+        let close = Mono::from_nanos(server.last_asked.unwrap().as_nanos() + 400_000_000);
         assert_eq!(server.ask(close, None), None);
         assert_eq!(server.ask(close, Some(INTERVAL)), None);
     }
 
     #[test]
-    fn one_kiss_of_death_ends_the_burst_and_two_in_a_row_are_believed() {
+    fn kisses_of_death_end_the_burst_and_two_in_a_row_are_obeyed() {
         let mut server = server();
-        hear(&mut server, Answer::Header(root(0)), 0);
+        answer(&mut server, Answer::Header(root(0)), 0);
         server.request_burst();
         server.ask(at(0), None);
-        hear(&mut server, Answer::Rejected(RejectReason::Kiss(Kiss::Deny)), 0);
-        assert!(!server.in_burst(at(1)), "never retry fast");
-        assert_ne!(server.state(at(1)), ServerState::BackedOff, "one alone may be forged");
+        answer(&mut server, Answer::Rejected(RejectReason::Kiss(Kiss::Deny)), 0);
+        assert!(!server.in_burst(at(1)), "no fast retry");
+        assert_ne!(server.state(at(1)), ServerState::BackedOff, "a single one may be forged");
         assert_eq!(
             server.ask(at(64), Some(INTERVAL)),
             Some(Ask::Header),
             "which checks the origin, as rsntp does not"
         );
-        hear(&mut server, Answer::Rejected(RejectReason::Kiss(Kiss::Deny)), 64);
+        answer(&mut server, Answer::Rejected(RejectReason::Kiss(Kiss::Deny)), 64);
         assert_eq!(server.state(at(65)), ServerState::BackedOff);
         assert_eq!(server.ask(at(64 + 3_599), Some(INTERVAL)), None);
         assert!(server.ask(at(64 + 3_601), Some(INTERVAL)).is_some());
     }
 
     #[test]
-    fn an_answer_in_between_makes_a_kiss_of_death_not_in_a_row() {
+    fn kisses_of_death_with_a_sample_between_them_are_not_obeyed() {
         let mut server = server();
-        for (secs, answer) in [
+        for (secs, result) in [
             (0, Answer::Header(root(0))),
             (64, Answer::Rejected(RejectReason::Kiss(Kiss::Deny))),
             (128, sample(128)),
             (192, Answer::Rejected(RejectReason::Kiss(Kiss::Deny))),
         ] {
-            hear(&mut server, answer, secs);
+            answer(&mut server, result, secs);
         }
         assert_eq!(server.state(at(193)), ServerState::Reachable);
     }
 
     #[test]
-    fn rate_doubles_the_interval() {
+    fn kiss_of_death_rate_doubles_the_interval() {
         let mut server = server();
         for secs in [0, 64] {
             server.ask(at(secs), Some(INTERVAL));
-            hear(&mut server, Answer::Rejected(RejectReason::Kiss(Kiss::Rate)), secs);
+            answer(&mut server, Answer::Rejected(RejectReason::Kiss(Kiss::Rate)), secs);
         }
         let asked: Vec<i64> =
             (2..10).filter(|round| server.ask(at(round * 64), Some(INTERVAL)).is_some()).collect();
         assert_eq!(asked, [3, 5, 7, 9]);
         server.request_burst();
-        assert!(!server.in_burst(at(700)), "a server that asked for less is spared the burst");
+        assert!(!server.in_burst(at(700)), "no burst after RATE");
     }
 
     #[test]
-    fn news_are_told_once_and_a_lost_packet_is_none() {
+    fn changed_results_are_logged_once_and_single_timeouts_are_not() {
         let mut server = server();
         let timeout = Err(RejectReason::Timeout);
-        let mut told = |answer, secs| {
-            hear(&mut server, answer, secs);
-            server.take_news(at(secs))
+        let mut logged = |result, secs| {
+            answer(&mut server, result, secs);
+            server.take_log_change(at(secs))
         };
-        assert_eq!(told(sample(0), 0), Some(Ok(())));
-        assert_eq!(told(sample(1), 1), None);
-        assert_eq!(told(Answer::Rejected(RejectReason::Timeout), 2), None);
-        assert_eq!(told(sample(3), 3), None);
-        let silent: Vec<_> = (4..10).map(|n| told(Answer::Rejected(RejectReason::Timeout), n)).collect();
-        assert_eq!(silent, [None, None, None, Some(timeout), None, None]);
-        assert_eq!(told(sample(10), 10), Some(Ok(())));
+        assert_eq!(logged(sample(0), 0), Some(Ok(())));
+        assert_eq!(logged(sample(1), 1), None);
+        assert_eq!(logged(Answer::Rejected(RejectReason::Timeout), 2), None);
+        assert_eq!(logged(sample(3), 3), None);
+        let unreachable: Vec<_> =
+            (4..10).map(|n| logged(Answer::Rejected(RejectReason::Timeout), n)).collect();
+        assert_eq!(unreachable, [None, None, None, Some(timeout), None, None]);
+        assert_eq!(logged(sample(10), 10), Some(Ok(())));
         let other = Answer::Rejected(RejectReason::Unsynchronised);
         assert_eq!(
-            told(other, 11),
+            logged(other, 11),
             Some(Err(RejectReason::Unsynchronised)),
-            "what a server says is told at once"
+            "what a server reports is logged at once"
         );
     }
 
     #[test]
-    fn four_misses_make_it_silent_and_one_answer_brings_it_back() {
+    fn servers_are_unreachable_after_four_misses_and_reachable_after_one_sample() {
         let mut server = server();
-        hear(&mut server, sample(0), 0);
+        answer(&mut server, sample(0), 0);
         for n in 1..=3 {
-            hear(&mut server, Answer::Rejected(RejectReason::Timeout), n);
+            answer(&mut server, Answer::Rejected(RejectReason::Timeout), n);
             assert!(server.leader(at(n), Frequency::UNKNOWN, STALE).is_some());
         }
-        hear(&mut server, Answer::Rejected(RejectReason::Timeout), 4);
+        answer(&mut server, Answer::Rejected(RejectReason::Timeout), 4);
         assert_eq!(server.leader(at(4), Frequency::UNKNOWN, STALE), None);
-        hear(&mut server, sample(5), 5);
+        answer(&mut server, sample(5), 5);
         assert_eq!(server.state(at(5)), ServerState::Reachable);
     }
 }

@@ -1,6 +1,7 @@
-//! The sources of last resort: asked only while no NTP server gives an estimate, and seldom, since they are not ours to burden.
+//! The sources of last resort: when each URL is asked for its `Date`, and what all of them report.
 //!
-//! They lead to `drifting` where that is certain, and to words everywhere else. Never to `in-sync`, never to a step.
+//! They are asked only while NTP gives no estimate, and seldom, since most are public servers. They can lead
+//! to the state `drifting` if that is certain; never to `in-sync`, and never to a step.
 
 use std::time::Duration;
 
@@ -10,95 +11,101 @@ use crate::http_date::search::Search;
 use crate::io::{Effect, LogEvent};
 use crate::time::{Mono, Reading};
 
-/// No URL is asked more often.
-pub const EVERY: Duration = Duration::from_secs(64);
-/// A look-up, a connection, the wait for the right instant and the answer take less.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The shortest time between two requests to one URL.
+pub const MIN_INTERVAL: Duration = Duration::from_secs(64);
+/// A request without an answer for so long has timed out: above what the look-up, the connection, the wait
+/// for the send phase and the answer take together.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// All of them.
+/// All sources of last resort.
 #[derive(Clone, Debug)]
 pub struct Fallback {
-    sources: Vec<Source>,
-    every: Duration,
+    sources: Vec<SourceState>,
+    interval: Duration,
     stale_after: Duration,
-    /// The burst at the start, or after a resume, is over: who was silent in it is silent.
-    ntp_was_heard_out: bool,
+    /// The burst at the start, or the last one after a disruption, has ended: NTP has had its chance.
+    ntp_burst_ended: bool,
     is_wanted: bool,
     next_id: u32,
     rng: fastrand::Rng,
 }
 
 #[derive(Clone, Debug)]
-struct Source {
-    site: HttpSource,
+struct SourceState {
+    source: HttpSource,
     search: Search,
-    /// What came of the last request.
-    last: Option<Result<(), HttpDateError>>,
-    /// When the last good answer came.
-    heard: Option<Mono>,
+    /// The result of the last request; `None` before the first.
+    last_result: Option<Result<(), HttpDateError>>,
+    /// When the last accepted answer came.
+    last_answer: Option<Mono>,
     due: Mono,
-    /// The request that is under way, and when it is given up on.
+    /// The request that is under way, and when it times out.
     pending: Option<(u32, Mono)>,
 }
 
 impl Fallback {
-    /// Nothing is asked yet.
+    /// No request is under way.
     pub fn new(
-        sites: &[HttpSource],
+        sources: &[HttpSource],
         interval: Duration,
         stale_after: Duration,
         seed: u64,
         now: Mono,
     ) -> Self {
-        let source = |site: &HttpSource| Source {
-            site: site.clone(),
+        let state = |source: &HttpSource| SourceState {
+            source: source.clone(),
             search: Search::default(),
-            last: None,
-            heard: None,
+            last_result: None,
+            last_answer: None,
             due: now,
             pending: None,
         };
         Self {
-            sources: sites.iter().map(source).collect(),
-            every: interval.max(EVERY),
+            sources: sources.iter().map(state).collect(),
+            interval: interval.max(MIN_INTERVAL),
             stale_after,
-            ntp_was_heard_out: false,
+            ntp_burst_ended: false,
             is_wanted: false,
             next_id: 0,
             rng: fastrand::Rng::with_seed(seed),
         }
     }
 
-    /// The burst to the NTP servers is over.
-    pub fn ntp_was_heard_out(&mut self) {
-        self.ntp_was_heard_out = true;
+    /// Enables the sources: the burst to the NTP servers has ended.
+    pub fn handle_burst_end(&mut self) {
+        self.ntp_burst_ended = true;
     }
 
-    /// Not before NTP had its chance.
-    pub fn may_speak(&self) -> bool {
-        self.ntp_was_heard_out
+    /// Are the readings published? Not before the first burst to the NTP servers has ended.
+    pub fn may_report(&self) -> bool {
+        self.ntp_burst_ended
     }
 
-    /// Time has passed. `is_wanted`: NTP was heard out, and gives nothing.
+    /// Sends what is due and times out what is overdue. `is_wanted`: the burst has ended, and NTP gives no
+    /// estimate.
     pub fn tick(&mut self, is_wanted: bool, now: Mono, out: &mut Vec<Effect>) {
         self.is_wanted = is_wanted;
         for (index, source) in self.sources.iter_mut().enumerate() {
             if source.pending.is_some_and(|(_, until)| until <= now) {
                 source.pending = None;
-                source.turned(Err(HttpDateError::TimedOut), out);
+                source.record(Err(HttpDateError::TimedOut), out);
             }
             if is_wanted && source.pending.is_none() && source.due <= now {
-                // A fleet that lost NTP together must not ask together for ever.
-                source.due = now.plus(self.every.mul_f64(1.0 + self.rng.f64() / 4.0));
+                // Spread, so that a fleet that loses NTP at one instant does not ask in step ever after.
+                source.due = now.plus(self.interval.mul_f64(1.0 + self.rng.f64() / 4.0));
                 self.next_id = self.next_id.wrapping_add(1);
-                source.pending = Some((self.next_id, now.plus(PATIENCE)));
-                out.push(Effect::AskDate { source: index, request: self.next_id, aim: source.search.aim() });
+                source.pending = Some((self.next_id, now.plus(REQUEST_TIMEOUT)));
+                out.push(Effect::AskDate {
+                    source: index,
+                    request: self.next_id,
+                    phase: source.search.send_phase(),
+                });
             }
         }
     }
 
-    /// An answer to a request, or none. One that nobody waits for any more is void.
-    pub fn answered(
+    /// Takes in the result of a request; discards one of a request that has timed out or was reset.
+    pub fn handle_answer(
         &mut self,
         index: usize,
         request: u32,
@@ -110,47 +117,48 @@ impl Fallback {
         if source.pending.take_if(|(id, _)| *id == request).is_none() {
             return;
         }
-        let result = answer.and_then(|told| {
-            source.heard = Some(now);
-            source.search.on(told.date, told.sent, told.received).map_err(|_| HttpDateError::Contradiction)
+        let result = answer.and_then(|sample| {
+            source.last_answer = Some(now);
+            let DateSample { date, sent, received } = sample;
+            source.search.handle_answer(date, sent, received).map_err(|_| HttpDateError::Contradiction)
         });
-        source.turned(result, out);
+        source.record(result, out);
     }
 
-    /// The raw clock did not run through: what was said is void, and so is what is under way.
-    pub fn forget(&mut self) {
-        self.ntp_was_heard_out = false;
+    /// Discards all readings and the requests under way: the raw clock did not count all of the time.
+    pub fn reset(&mut self) {
+        self.ntp_burst_ended = false;
         for source in &mut self.sources {
-            (source.search, source.heard, source.pending, source.last) =
+            (source.search, source.last_answer, source.pending, source.last_result) =
                 (Search::default(), None, None, None);
         }
     }
 
-    /// What they say now. What is too old is not said any more.
-    pub fn says(&self, now: Reading) -> CoarseReadings {
-        // Nobody is believed alone just for being faster: each has had its turn.
-        let all_turned = self.sources.iter().all(|source| source.last.is_some());
-        let says = self.sources.iter().map(|source| {
-            let young = source.heard.filter(|at| all_turned && now.raw.since(*at) < self.stale_after);
-            // A contradiction is not taken back by silence.
-            let is_contradicted = young.is_some() && source.search.is_contradicted();
+    /// What each URL reports now; a reading older than `stale_after` is left out.
+    pub fn readings(&self, now: Reading) -> CoarseReadings {
+        // Not before every source has answered or failed once: the fastest alone would decide otherwise.
+        let all_asked = self.sources.iter().all(|source| source.last_result.is_some());
+        let readings = self.sources.iter().map(|source| {
+            let fresh = source.last_answer.filter(|at| all_asked && now.raw.since(*at) < self.stale_after);
+            // A later failure does not resolve a contradiction.
+            let is_contradicted = fresh.is_some() && source.search.is_contradicted();
             HttpReading {
-                site: source.site.clone(),
-                measured: young.and_then(|_| source.search.measured(now)),
+                source: source.source.clone(),
+                measured: fresh.and_then(|_| source.search.measured(now)),
                 answers: source.search.answers(),
                 rejected: if is_contradicted {
                     Some(HttpDateError::Contradiction)
                 } else {
-                    source.last.clone().and_then(Result::err)
+                    source.last_result.clone().and_then(Result::err)
                 },
             }
         });
-        CoarseReadings(says.collect())
+        CoarseReadings(readings.collect())
     }
 
-    /// How long nothing happens of its own accord.
-    pub fn next(&self, now: Mono) -> Duration {
-        let due = |source: &Source| match source.pending {
+    /// How long until [`Self::tick`] has something to do; [`Duration::MAX`] for never.
+    pub fn poll_timeout(&self, now: Mono) -> Duration {
+        let due = |source: &SourceState| match source.pending {
             Some((_, until)) => Some(until),
             None => self.is_wanted.then_some(source.due),
         };
@@ -158,16 +166,16 @@ impl Fallback {
     }
 }
 
-impl Source {
-    /// Remembers what came of a request, and tells when it is something new.
-    fn turned(&mut self, result: Result<(), HttpDateError>, out: &mut Vec<Effect>) {
-        if self.last.as_ref() != Some(&result) {
+impl SourceState {
+    /// Keeps the result of a request, and logs a change.
+    fn record(&mut self, result: Result<(), HttpDateError>, out: &mut Vec<Effect>) {
+        if self.last_result.as_ref() != Some(&result) {
             out.push(Effect::Log(LogEvent::HttpDate {
-                host: self.site.host.clone(),
+                host: self.source.host.clone(),
                 result: result.clone(),
             }));
         }
-        self.last = Some(result);
+        self.last_result = Some(result);
     }
 }
 
@@ -178,7 +186,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn site(host: &str) -> HttpSource {
+    fn source(host: &str) -> HttpSource {
         HttpSource { url: format!("http://{host}/"), host: host.to_owned() }
     }
 
@@ -192,14 +200,14 @@ mod tests {
     }
 
     /// A server that is 20 s ahead of this clock.
-    fn told(secs: u64) -> DateSample {
+    fn sample(secs: u64) -> DateSample {
         let date = reading(secs).wall.plus(Offset::from_nanos(20_000_000_000));
         DateSample { date, sent: at(secs), received: at(secs) }
     }
 
     fn sources(hosts: &[&str]) -> Fallback {
-        let sites: Vec<HttpSource> = hosts.iter().map(|host| site(host)).collect();
-        Fallback::new(&sites, SECOND, Duration::from_secs(600), 7, at(0))
+        let sources: Vec<HttpSource> = hosts.iter().map(|host| source(host)).collect();
+        Fallback::new(&sources, SECOND, Duration::from_secs(600), 7, at(0))
     }
 
     /// The requests of one tick.
@@ -214,17 +222,17 @@ mod tests {
     }
 
     #[test]
-    fn each_is_asked_while_it_is_wanted_and_at_most_once_in_64_s() {
+    fn sources_are_asked_while_wanted_and_at_most_once_in_64_s() {
         let mut sources = sources(&["a", "b"]);
         assert_eq!(asked(&mut sources, false, 0), []);
-        assert_eq!(sources.next(at(0)), Duration::MAX);
+        assert_eq!(sources.poll_timeout(at(0)), Duration::MAX);
         let mut times = Vec::new();
         for secs in 1..1_000 {
             for (source, request) in asked(&mut sources, true, secs) {
                 if source == 0 {
                     times.push(secs);
                 }
-                sources.answered(source, request, Ok(told(secs)), at(secs), &mut Vec::new());
+                sources.handle_answer(source, request, Ok(sample(secs)), at(secs), &mut Vec::new());
             }
         }
         assert_eq!(times[0], 1, "at once");
@@ -233,38 +241,42 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_interval_is_kept() {
-        let mut slow = Fallback::new(&[site("a")], SECOND * 300, SECOND * 900, 7, at(0));
+    fn intervals_above_64_s_are_used() {
+        let mut slow = Fallback::new(&[source("a")], SECOND * 300, SECOND * 900, 7, at(0));
         let times: Vec<u64> = (0..2_000).filter(|secs| !asked(&mut slow, true, *secs).is_empty()).collect();
         assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 300), "{times:?}");
     }
 
     #[test]
-    fn an_answer_that_nobody_waits_for_is_void() {
+    fn answers_to_no_current_request_are_discarded() {
         let mut sources = sources(&["a"]);
         let (source, request) = asked(&mut sources, true, 0)[0];
         let mut out = Vec::new();
-        sources.answered(source, request + 1, Ok(told(0)), at(0), &mut out);
-        sources.answered(9, request, Ok(told(0)), at(0), &mut out);
-        assert_eq!((sources.says(reading(0)).0[0].measured, out.len()), (None, 0));
-        sources.forget();
-        sources.answered(source, request, Ok(told(0)), at(1), &mut out);
-        assert_eq!(sources.says(reading(1)).0[0].measured, None, "the machine stood still in between");
+        sources.handle_answer(source, request + 1, Ok(sample(0)), at(0), &mut out);
+        sources.handle_answer(9, request, Ok(sample(0)), at(0), &mut out);
+        assert_eq!((sources.readings(reading(0)).0[0].measured, out.len()), (None, 0));
+        sources.reset();
+        sources.handle_answer(source, request, Ok(sample(0)), at(1), &mut out);
+        assert_eq!(
+            sources.readings(reading(1)).0[0].measured,
+            None,
+            "the machine was disrupted after the request"
+        );
     }
 
     #[test]
-    fn what_was_said_is_forgotten_after_a_while_and_after_a_resume() {
+    fn readings_end_when_stale_and_at_a_reset() {
         let mut sources = sources(&["a"]);
         let (source, request) = asked(&mut sources, true, 0)[0];
-        sources.answered(source, request, Ok(told(0)), at(0), &mut Vec::new());
-        assert!(sources.says(reading(599)).0[0].measured.is_some());
-        assert_eq!(sources.says(reading(600)).0[0].measured, None);
-        sources.forget();
-        assert_eq!(sources.says(reading(1)).0[0].measured, None);
+        sources.handle_answer(source, request, Ok(sample(0)), at(0), &mut Vec::new());
+        assert!(sources.readings(reading(599)).0[0].measured.is_some());
+        assert_eq!(sources.readings(reading(600)).0[0].measured, None);
+        sources.reset();
+        assert_eq!(sources.readings(reading(1)).0[0].measured, None);
     }
 
     #[test]
-    fn what_comes_of_it_is_told_when_it_changes_and_no_answer_is_a_result_too() {
+    fn changed_results_are_logged_and_a_timeout_is_a_result() {
         let mut sources = sources(&["a"]);
         let mut results = Vec::new();
         let mut note = |out: &mut Vec<Effect>| {
@@ -281,13 +293,16 @@ mod tests {
                 Effect::AskDate { request, .. } => Some(*request),
                 _ => None,
             });
-            // The first three are good, then nobody answers.
+            // The first three requests are answered, the later ones time out.
             if let Some(request) = request.filter(|id| *id <= 3) {
-                sources.answered(0, request, Ok(told(secs)), at(secs), &mut out);
+                sources.handle_answer(0, request, Ok(sample(secs)), at(secs), &mut out);
             }
             note(&mut out);
         }
         assert_eq!(results, [Ok(()), Err(HttpDateError::TimedOut)]);
-        assert!(sources.says(reading(400)).0[0].measured.is_some(), "what was said before still holds");
+        assert!(
+            sources.readings(reading(400)).0[0].measured.is_some(),
+            "the earlier reading is not stale yet"
+        );
     }
 }

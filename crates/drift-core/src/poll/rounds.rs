@@ -1,4 +1,5 @@
-//! Who is asked when: all servers of a node in one round, so that what they say is compared at one instant.
+//! When NTP servers are asked: all servers of a node in one round, so that their samples are compared at one
+//! instant.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use crate::ntp::server::{Answer, BURST_SPACING, Server, ServerId};
 use crate::time::Mono;
 use crate::time::line::Frequency;
 
-/// How long after its own time-out an answer may still come before the round ends without it.
-const GRACE: Duration = Duration::from_millis(500);
+/// How long after the time-out of its exchanges a round ends without the missing answers.
+const ROUND_GRACE: Duration = Duration::from_millis(500);
 
 /// The pools, and the round that is under way.
 #[derive(Clone, Debug)]
@@ -23,14 +24,16 @@ pub struct Rounds {
     pending: BTreeSet<ServerId>,
     started: Option<Mono>,
     next_regular: Option<Mono>,
-    /// Pools whose name was never answered for, well or badly: the first round waits for them.
-    unanswered: BTreeSet<usize>,
+    /// Pools whose first look-up has neither succeeded nor failed: the first round waits for them.
+    unresolved: BTreeSet<usize>,
     next_id: u32,
     rng: fastrand::Rng,
 }
 
 impl Rounds {
-    /// Nothing is under way; every name wants to be resolved.
+    /// No round is under way; every name is due to be resolved.
+    ///
+    /// `limit`: servers per pool; `seed`: of the node's random phase.
     pub fn new(
         names: &[String],
         limit: usize,
@@ -46,13 +49,14 @@ impl Rounds {
             pending: BTreeSet::new(),
             started: None,
             next_regular: None,
-            unanswered: (0..names.len()).collect(),
+            unresolved: (0..names.len()).collect(),
             next_id: 0,
             rng: fastrand::Rng::with_seed(seed),
         }
     }
 
-    /// Time has passed; `true` when a round has ended because nobody answers any more.
+    /// Starts what is due; `true` when this ended a round, because its remaining servers did not answer
+    /// before the time-out.
     pub fn tick(&mut self, now: Mono, out: &mut Vec<Effect>) -> bool {
         for (pool, p) in self.pools.iter_mut().enumerate() {
             if p.take_resolve(now) {
@@ -66,7 +70,7 @@ impl Rounds {
             }
             return over;
         }
-        if !self.unanswered.is_empty() {
+        if !self.unresolved.is_empty() {
             return false;
         }
         let regular = self.next_regular.is_some_and(|at| at <= now);
@@ -78,7 +82,7 @@ impl Rounds {
     }
 
     fn start_round(&mut self, now: Mono, regular: bool, out: &mut Vec<Effect>) {
-        // The phase of a node is random: a fleet that starts together must not ask together for ever.
+        // Each node has a random phase: a fleet that starts at one instant does not ask in step ever after.
         let next = self.next_regular.unwrap_or_else(|| now.plus(self.interval.mul_f64(self.rng.f64())));
         self.next_regular = Some(if next <= now { self.next_on_grid(next, now) } else { next });
         self.started = Some(now);
@@ -103,15 +107,15 @@ impl Rounds {
     }
 
     fn deadline(&self) -> Option<Mono> {
-        self.started.map(|at| at.plus(self.time_out.saturating_add(GRACE)))
+        self.started.map(|at| at.plus(self.time_out.saturating_add(ROUND_GRACE)))
     }
 
-    /// Rounds come at least this often from now on.
-    pub fn hurry(&mut self, interval: Duration) {
+    /// Rounds start at least this often from now on.
+    pub fn limit_interval(&mut self, interval: Duration) {
         self.interval = self.interval.min(interval);
     }
 
-    /// Asks every server for a burst, but those that asked for less.
+    /// Starts a burst with every server, except those that sent a kiss-o'-death.
     pub fn request_burst(&mut self) {
         self.pools.iter_mut().flat_map(|p| &mut p.servers).for_each(Server::request_burst);
     }
@@ -126,27 +130,27 @@ impl Rounds {
         self.next_of_burst(now).is_some()
     }
 
-    /// Was everybody heard out who was asked at the start, and after a resume?
+    /// Has every name and every server answered or failed since the start, or since the last disruption?
     pub fn has_settled(&self, now: Mono) -> bool {
-        !self.servers().any(Server::is_owing)
-            && self.unanswered.is_empty()
+        !self.servers().any(Server::awaits_first_exchange)
+            && self.unresolved.is_empty()
             && self.pending.is_empty()
             && !self.in_burst(now)
     }
 
-    /// A name was looked up.
-    pub fn resolved(
+    /// Takes in the result of a look-up.
+    pub fn handle_resolved(
         &mut self,
         index: usize,
         answer: Result<Resolution, String>,
         now: Mono,
         out: &mut Vec<Effect>,
     ) {
-        let first = self.unanswered.remove(&index);
-        let answer = answer.and_then(|resolution| self.without_others(index, resolution));
+        let first = self.unresolved.remove(&index);
+        let answer = answer.and_then(|resolution| self.without_shared_addresses(index, resolution));
         let Some(pool) = self.pools.get_mut(index) else { return };
         let before = (pool.servers.is_empty(), pool.resolve_error.clone());
-        let added = pool.resolved(answer, now, &mut self.next_id);
+        let added = pool.handle_resolved(answer, now, &mut self.next_id);
         let name = pool.name.clone();
         match &pool.resolve_error {
             Some(error) if before.1.as_ref() != Some(error) => {
@@ -157,27 +161,33 @@ impl Rounds {
             }
             _ => {}
         }
-        // A pool that was never heard is measured at once; addresses that come later wait for their turn, or a name that
-        // changes fast would make us ask fast.
+        // A pool without samples is measured at once. Later addresses wait for the next round: otherwise a
+        // name that changes fast would be polled fast.
         if (first || before.0) && added > 0 {
             pool.servers.iter_mut().filter(|s| s.last.is_none()).for_each(Server::request_burst);
         }
     }
 
-    /// An address that another pool has already is left out: it would vote twice, and a pool cannot confirm itself.
-    fn without_others(&self, index: usize, mut resolution: Resolution) -> Result<Resolution, String> {
+    /// Without the addresses that another pool already has: a server counts once, and a pool cannot confirm
+    /// itself.
+    fn without_shared_addresses(
+        &self,
+        index: usize,
+        mut resolution: Resolution,
+    ) -> Result<Resolution, String> {
         let others =
             || self.pools.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, pool)| pool);
-        let had = resolution.addresses.len();
-        resolution.addresses.retain(|address| !others().any(|pool| pool.has(*address)));
-        if resolution.addresses.is_empty() && had > 0 {
-            return Err("it leads to the servers of another pool, which cannot confirm themselves".to_owned());
+        let before = resolution.addresses.len();
+        resolution.addresses.retain(|address| !others().any(|pool| pool.contains(*address)));
+        if resolution.addresses.is_empty() && before > 0 {
+            return Err("all of its addresses belong to another pool, which cannot confirm itself".to_owned());
         }
         Ok(resolution)
     }
 
-    /// A server was asked. Returns the pool it belongs to, and whether its round has ended.
-    pub fn answered(
+    /// Takes in the result of an exchange. Returns the index of the server's pool, and whether this ended a
+    /// round.
+    pub fn handle_answer(
         &mut self,
         id: ServerId,
         answer: Answer,
@@ -188,8 +198,8 @@ impl Rounds {
         let spread = self.rng.u8(0..8);
         let owner = self.pools.iter_mut().enumerate().find_map(|(index, pool)| {
             let server = pool.servers.iter_mut().find(|s| s.id == id)?;
-            server.answered(answer, now, frequency, spread);
-            out.extend(server.take_news(now).map(|result| {
+            server.handle_answer(answer, now, frequency, spread);
+            out.extend(server.take_log_change(now).map(|result| {
                 Effect::Log(LogEvent::Server { pool: pool.name.clone(), address: server.address, result })
             }));
             Some(index)
@@ -204,11 +214,11 @@ impl Rounds {
     fn end_round(&mut self, now: Mono) {
         self.pending.clear();
         for pool in &mut self.pools {
-            pool.replace_dead(now, &mut self.next_id);
+            pool.replace_unreachable(now, &mut self.next_id);
         }
     }
 
-    /// What each live server says now, and the newest sample among them.
+    /// The interval of each reachable server now, and when the newest of their samples was taken.
     pub fn candidates(
         &self,
         now: Mono,
@@ -229,12 +239,12 @@ impl Rounds {
         (candidates, newest)
     }
 
-    /// The raw clock did not run through: what was measured is void, and an answer that is still on its way may tell a time
-    /// from before.
-    pub fn forget_samples(&mut self) {
+    /// Discards all samples, and the answers that are still on their way: the raw clock did not count all of
+    /// the time.
+    pub fn discard_samples(&mut self) {
         self.pending.clear();
         for server in self.pools.iter_mut().flat_map(|p| &mut p.servers) {
-            server.disrupted(take_id(&mut self.next_id));
+            server.handle_disruption(take_id(&mut self.next_id));
         }
     }
 
@@ -247,12 +257,12 @@ impl Rounds {
         self.pools.iter().flat_map(|p| &p.servers)
     }
 
-    /// How long nothing happens of its own accord.
-    pub fn next(&self, now: Mono) -> Duration {
+    /// How long until [`Self::tick`] has something to do; [`Duration::MAX`] for never.
+    pub fn poll_timeout(&self, now: Mono) -> Duration {
         let round = if self.pending.is_empty() {
             let rounds = self.next_regular.into_iter().chain(self.next_of_burst(now)).min();
-            // The first round waits for the names, and so does whoever waits for the round.
-            rounds.filter(|_| self.unanswered.is_empty())
+            // The first round waits for the names.
+            rounds.filter(|_| self.unresolved.is_empty())
         } else {
             self.deadline()
         };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::time::{Measurement, span_in_words};
+use crate::time::{ExactSpan, Measurement};
 
 /// What the recommendation is made from (`leeway.*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Settings {
             "this clock is {} (±{}), and others may be {} off",
             offset.in_words(),
             bound.in_words(),
-            span_in_words(peer_allowance)
+            ExactSpan(peer_allowance)
         );
         let (seconds, limit) = match whole(needed) {
             seconds if seconds > whole(maximum) => {
@@ -99,7 +99,7 @@ mod tests {
     fn the_reason_says_what_it_is_made_of() {
         assert_eq!(
             recommend(3_000, 2_000).reason,
-            "this clock is 3.00 s behind (±2.00 s), and others may be 100 ms off"
+            "this clock is 3 s behind (±2 s), and others may be 100 ms off"
         );
         assert!(recommend(1, 1).reason.ends_with("leeway.minimum covers"));
         assert!(recommend(42_000, 1).reason.contains("mend the clock"));

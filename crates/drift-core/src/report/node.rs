@@ -187,7 +187,7 @@ impl NodeReport {
     pub fn new(snapshot: &Snapshot, transition: Wall, exceeded_since: Option<Wall>) -> Self {
         let pools = snapshot.pools.iter().map(|p| (p.name.clone(), p.measured.map(|m| m.offset)));
         let coarse = snapshot.coarse.0.iter();
-        let coarse = coarse.map(|s| (format!("{COARSE}{}", s.site.host), s.measured.map(|m| m.offset)));
+        let coarse = coarse.map(|s| (format!("{COARSE}{}", s.source.host), s.measured.map(|m| m.offset)));
         Self {
             state: snapshot.state,
             reason: Reason::of(snapshot.state),

@@ -122,7 +122,7 @@ impl Publisher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::backoff::REFILL;
+    use crate::time::backoff::BUCKET_REFILL;
     use proptest::prelude::*;
 
     fn at(secs: u64) -> Mono {
@@ -210,7 +210,7 @@ mod tests {
     fn what_is_due_while_a_write_is_under_way_is_waited_for_and_not_spun_on() {
         let mut publisher = Publisher::new(at(0));
         assert!(publisher.take(at(600)), "a heartbeat");
-        assert!(publisher.next(at(605)) > REFILL, "only its answer brings news");
+        assert!(publisher.next(at(605)) > BUCKET_REFILL, "only its answer brings news");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::http_date::coarse::CoarseReadings;
-use crate::ntp::sample::RejectReason;
+use crate::ntp::reject::RejectReason;
 use crate::ntp::server::ServerState;
 use crate::report::leeway::Leeway;
 use crate::resume::{Class, Signal};
@@ -13,7 +13,7 @@ use crate::step::last_step::LastStep;
 use crate::step::policy::Mode;
 use crate::step::stepper::{Method, StepResult};
 use crate::step::time_daemon::DaemonReport;
-use crate::time::{Measurement, Offset, Ppb, Wall, span_in_words};
+use crate::time::{ExactSpan, Measurement, Offset, Ppb, Span, Wall};
 use crate::verdict::State;
 
 /// Everything that metrics, pages and reports show.
@@ -177,7 +177,7 @@ impl Snapshot {
     }
 
     fn by_ntp(&self) -> String {
-        let threshold = span_in_words(self.threshold);
+        let threshold = ExactSpan(self.threshold);
         match (self.state, self.measured) {
             (State::InSync | State::Drifting, Some(Measurement { offset, bound })) => {
                 let side = if self.state == State::InSync { "within" } else { "over" };
@@ -221,7 +221,7 @@ impl Snapshot {
                     self.silence()
                 ),
                 (None, Some(age)) => {
-                    format!("Nothing measured for {}.{}", span_in_words(age), self.silence())
+                    format!("Nothing measured for {}.{}", Span(age), self.silence())
                 }
                 (None, None) => format!("Nothing measured yet.{}", self.silence()),
             },

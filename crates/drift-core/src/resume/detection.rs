@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::classify::Class;
-use crate::time::{Bound, Measurement, Offset, span_in_words};
+use crate::time::{Bound, Measurement, Offset, Span};
 
 /// Where evidence comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Signal {
 impl fmt::Display for Detection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let amount = self.amount.map(|Measurement { offset: by, bound }| {
-            let size = span_in_words(by.magnitude());
+            let size = Span(by.magnitude()).to_string();
             let size =
                 if bound == Bound::default() { size } else { format!("{size} ±{}", bound.in_words()) };
             (by >= Offset::ZERO, size)
@@ -108,18 +108,18 @@ mod tests {
 
     #[test]
     fn words_say_who_lost_how_much_and_never_a_sign() {
-        assert_eq!(words(Class::Suspend, Signal::Suspend, Some((11_000, 0))), "the machine slept for 11.0 s");
+        assert_eq!(words(Class::Suspend, Signal::Suspend, Some((11_000, 0))), "the machine slept for 11 s");
         assert_eq!(
             words(Class::Pause, Signal::Rtc, Some((20_100, 500))),
             "the machine was paused: by its hardware clock it lost 20.1 s ±500 ms"
         );
         assert_eq!(
             words(Class::Pause, Signal::Rtc, Some((-3_000, 500))),
-            "the hardware clock lost 3.00 s ±500 ms: the machine was paused or restored"
+            "the hardware clock lost 3 s ±500 ms: the machine was paused or restored"
         );
         assert_eq!(
             words(Class::Pause, Signal::Pools, Some((501, 1))),
-            "the machine was paused: by its hardware clock and by its pools it lost 501 ms ±1.0 ms"
+            "the machine was paused: by its hardware clock and by its pools it lost 501 ms ±1 ms"
         );
         assert_eq!(
             words(Class::Pause, Signal::Vmclock, None),
@@ -131,7 +131,7 @@ mod tests {
         );
         assert_eq!(
             words(Class::ClockSet, Signal::Wall, Some((3_000, 20))),
-            "somebody set the clock forward by 3.00 s ±20 ms"
+            "somebody set the clock forward by 3 s ±20 ms"
         );
         assert_eq!(
             words(Class::Stall, Signal::LateTick, Some((9_800, 0))),

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::resume::Class;
-use crate::time::{Bound, Measurement, Offset, Wall, span_in_words};
+use crate::time::{Bound, Measurement, Offset, Span, Wall};
 
 /// Steps in an hour without a person asking.
 pub const STEPS_AN_HOUR: usize = 3;
@@ -294,7 +294,7 @@ impl fmt::Display for StepRefusal {
             Self::NothingMeasured => f.write_str("nothing was measured since"),
             Self::PoolsDisagree => f.write_str("the servers contradict each other"),
             Self::NotAllPools => f.write_str("not every pool answers with one voice, and one is not enough"),
-            Self::PoolsApart(apart) => write!(f, "the pools are {} apart", span_in_words(*apart)),
+            Self::PoolsApart(apart) => write!(f, "the pools are {} apart", Span(*apart)),
             Self::Uncertain(bound) => {
                 write!(f, "the offset is known to ±{} only, not to a quarter of itself", bound.in_words())
             }
@@ -304,11 +304,11 @@ impl fmt::Display for StepRefusal {
             }
             Self::Leap => f.write_str("a server announces a leap second within 24 h"),
             Self::CoolDown(left) => {
-                write!(f, "the last step is too recent: wait {} more", span_in_words(*left))
+                write!(f, "the last step is too recent: wait {} more", Span(*left))
             }
             Self::TooMany => write!(f, "{STEPS_AN_HOUR} steps within an hour are the most"),
             Self::TooMuch(total) => {
-                write!(f, "all steps together would be {}; a person has to ask", span_in_words(*total))
+                write!(f, "all steps together would be {}; a person has to ask", Span(*total))
             }
         }
     }

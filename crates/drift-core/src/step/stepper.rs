@@ -523,7 +523,7 @@ mod tests {
         assert_eq!(done.event(), Some(EventReason::ClockStepped));
         assert_eq!(
             done.sentence(),
-            "The clock was 20.0 s behind and was stepped by kernel (pause); now it is 200 µs behind."
+            "The clock was 20 s behind and was stepped by kernel (pause); now it is 200 µs behind."
         );
         assert_eq!(
             stepper.last_text().unwrap(),

@@ -1,21 +1,34 @@
-//! The reference line: reference time as a line over the raw clock, and how fast knowledge ages.
+//! The reference line: reference time as a function of the raw clock, and how fast its uncertainty grows.
 //!
-//! A step or a slew of the wall clock does not touch the raw clock, so the offset at any instant is
-//! line(raw now) - wall(now), without another exchange.
+//! All samples, intervals and lines are made of one quantity, the *origin*:
+//!
+//! ```text
+//! origin = reference time - raw clock      (reference time at which CLOCK_MONOTONIC_RAW read 0)
+//! ```
+//!
+//! No process steps or slews the raw clock. So the origin of reference time is constant except for the
+//! oscillator's frequency error, and samples taken at different times can be compared. The node's own origin
+//! is wall clock - raw clock ([`Reading::origin`]); it changes when the wall clock is stepped or slewed. The
+//! difference of the two is the offset at any instant, without another exchange:
+//!
+//! ```text
+//! offset = reference time - wall clock = origin of reference time - origin of the node
+//! ```
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::time::{Bound, Measurement, Mono, Offset, Ppb, Reading, Wall, nanos};
 
-/// What an undisciplined oscillator may be off until it was measured. RFC 5905's 15 ppm is for a disciplined one.
+/// The largest frequency error of an undisciplined oscillator. RFC 5905's 15 ppm (PHI) is for a disciplined
+/// one.
 pub const FREQUENCY_UNKNOWN: Ppb = Ppb::from_ppm(200);
-/// What a measured frequency may wander off by, with temperature.
-const WANDER: Ppb = Ppb::from_ppm(5);
-/// A frequency is shown when it is known to this, plus or minus.
-const SHOWN_WITHIN: Ppb = Ppb::from_ppm(20);
-/// Points kept for the frequency.
-const POINTS: usize = 32;
+/// How far a frequency may change after it was measured, with temperature.
+const FREQUENCY_WANDER: Ppb = Ppb::from_ppm(5);
+/// A frequency is precise when its interval is at most ± this.
+const PRECISE_WITHIN: Ppb = Ppb::from_ppm(20);
+/// Points that a [`FrequencyTracker`] keeps.
+const MAX_POINTS: usize = 32;
 
 /// An interval of origins: every reference time at which the raw clock may have read 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +41,7 @@ pub struct Interval {
 
 /// How much faster reference time runs than the raw clock, as an interval.
 ///
-/// Positive: the node's oscillator is slow, and left alone the node falls behind.
+/// Positive: the node's oscillator is slow, and without discipline the node falls behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frequency {
     low: Ppb,
@@ -44,14 +57,14 @@ pub struct Line {
     newest_sample: Mono,
 }
 
-/// Points the line went through, for the frequency.
+/// Earlier points of the line, from which the frequency is measured.
 #[derive(Clone, Debug, Default)]
 pub struct FrequencyTracker {
     points: VecDeque<(Mono, Interval)>,
 }
 
 impl Interval {
-    /// `middle` +- `bound`.
+    /// `middle` ± `bound`.
     pub fn around(middle: Wall, bound: Bound) -> Self {
         let half = bound.as_nanos();
         Self { low: middle.plus(Offset::from_nanos(-half)), high: middle.plus(Offset::from_nanos(half)) }
@@ -75,29 +88,29 @@ impl Interval {
 }
 
 impl Frequency {
-    /// Nothing is known but the physics.
+    /// Not measured: within ±[`FREQUENCY_UNKNOWN`].
     pub const UNKNOWN: Self = Self { low: Ppb(-FREQUENCY_UNKNOWN.0), high: FREQUENCY_UNKNOWN };
 
-    /// The middle of what is possible.
+    /// The middle of the interval.
     pub fn middle(self) -> Ppb {
         Ppb(i64::midpoint(self.low.0, self.high.0))
     }
 
-    /// Known better than from the physics?
+    /// Was it measured?
     pub fn is_known(self) -> bool {
         self != Self::UNKNOWN
     }
 
-    /// Known well enough to be shown without a bound beside it?
+    /// Is it precise enough to be shown without its bound (±20 ppm)?
     pub fn is_precise(self) -> bool {
-        self.high.0 - self.low.0 <= 2 * SHOWN_WITHIN.0
+        self.high.0 - self.low.0 <= 2 * PRECISE_WITHIN.0
     }
 
-    /// How fast a bound grows: the frequency's own uncertainty, and what it may have wandered since.
+    /// How fast a bound grows: half the width of the interval + wander, at most [`FREQUENCY_UNKNOWN`].
     pub fn ageing(self) -> Ppb {
         let half_width = Ppb((self.high.0 - self.low.0 + 1) / 2);
         if self.is_known() {
-            Ppb((half_width.0 + WANDER.0).min(FREQUENCY_UNKNOWN.0))
+            Ppb((half_width.0 + FREQUENCY_WANDER.0).min(FREQUENCY_UNKNOWN.0))
         } else {
             FREQUENCY_UNKNOWN
         }
@@ -113,7 +126,7 @@ impl Frequency {
 }
 
 impl Line {
-    /// A line through `origin` at `at`; `newest_sample` says how old the knowledge is.
+    /// A line through `origin` at `at`; `newest_sample`: when the newest sample behind it was taken.
     pub fn new(at: Mono, origin: Interval, frequency: Frequency, newest_sample: Mono) -> Self {
         Self { at, origin, frequency, newest_sample }
     }
@@ -141,10 +154,10 @@ impl Line {
 }
 
 impl FrequencyTracker {
-    /// Takes in where the line is at `at`. Points closer than `spacing` to the last one replace nothing and are skipped.
+    /// Takes in the line's origin at `at`. A point closer than `spacing` to the last one is skipped.
     ///
-    /// A point that no oscillator could reach from the ones before says that the raw clock or the servers jumped:
-    /// all that was learned before is dropped.
+    /// If no oscillator could lead from the last point to this one, the raw clock or the servers' time
+    /// jumped: all earlier points are removed.
     pub fn push(&mut self, at: Mono, origin: Interval, spacing: Duration) {
         let frequency = self.frequency();
         if let Some(&(last, interval)) = self.points.back() {
@@ -154,20 +167,20 @@ impl FrequencyTracker {
                 return;
             }
         }
-        if self.points.len() == POINTS {
+        if self.points.len() == MAX_POINTS {
             self.points.pop_front();
         }
         self.points.push_back((at, origin));
     }
 
-    /// Forgets everything: the raw clock did not run through.
+    /// Removes all points: the raw clock did not count all of the time.
     pub fn clear(&mut self) {
         self.points.clear();
     }
 
-    /// The frequency that every pair of points allows, taken from the pair that tells most.
+    /// The narrowest interval of frequencies that a pair of an earlier point and the newest allows.
     ///
-    /// Not a regression: two true intervals bound the mean frequency between them, whatever the noise was.
+    /// Not a regression: two true intervals bound the mean frequency between them, for any noise.
     pub fn frequency(&self) -> Frequency {
         let Some(&(now, newest)) = self.points.back() else { return Frequency::UNKNOWN };
         self.points
@@ -213,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_of_the_wall_clock_shows_without_another_exchange() {
+    fn wall_clock_steps_show_without_another_exchange() {
         let line = Line::new(at(0), interval(1_000 * SEC, MS), Frequency::UNKNOWN, at(0));
         let reading = |step: i64| Reading {
             wall: Wall::from_nanos(1_010 * SEC + step),
@@ -225,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn an_estimate_ages_by_200_ppm_until_the_frequency_is_known() {
+    fn bounds_grow_by_200_ppm_while_the_frequency_is_unknown() {
         let line = Line::new(at(0), interval(0, MS), Frequency::UNKNOWN, at(0));
         let now = Reading { wall: Wall::from_nanos(100 * SEC), raw: at(100), suspended: Duration::ZERO };
         assert_eq!(line.offset(now).bound, Bound::from_nanos(MS + 20 * MS));
     }
 
     #[test]
-    fn then_by_its_own_uncertainty_plus_5_ppm() {
+    fn bounds_grow_by_the_measured_uncertainty_plus_5_ppm() {
         let mut history = FrequencyTracker::default();
         history.push(at(0), interval(0, MS), Duration::from_secs(64));
         // 100 ppm slow: reference gains 100 ms in 1000 s; +-1 ms at both ends leaves +-2 ppm.
@@ -243,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_that_no_oscillator_makes_drops_what_was_learned() {
+    fn jumps_that_no_oscillator_makes_clear_the_frequency() {
         let mut history = FrequencyTracker::default();
         history.push(at(0), interval(0, MS), Duration::from_secs(64));
         history.push(at(1_000), interval(0, MS), Duration::from_secs(64));
@@ -253,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_impossible_is_not_taken_for_a_frequency() {
+    fn impossible_frequencies_are_not_used() {
         let mut history = FrequencyTracker::default();
         history.push(at(0), interval(0, 0), Duration::from_secs(1));
         history.push(at(10), interval(9 * MS, 0), Duration::from_secs(1));
@@ -261,9 +274,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever an oscillator within 200 ppm does, and whichever true intervals were seen, the carried interval holds the truth.
+        /// For any oscillator within 200 ppm and any true intervals, the carried interval holds the true
+        /// origin.
         #[test]
-        fn the_truth_stays_inside(
+        fn lines_hold_the_true_offset_within_their_bound(
             ppb in -200_000i64..200_000,
             measurements in proptest::collection::vec((1i64..200, 1i64..30_000_000, -1.0f64..1.0), 1..40),
             ahead in 0i64..2_000,

@@ -1,4 +1,4 @@
-//! An offset with its bound: what every claim about a clock is made of.
+//! An offset with its bound: the result of every measurement of a clock.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::{Bound, Offset, nanos};
 
 /// An offset and how far it may be from the truth (RFC 5905 sections 8 and 11.2: theta and lambda).
 ///
-/// The true offset is inside `offset` ± `bound`, as far as the servers behind it are honest.
+/// The true offset is inside `offset` ± `bound`, if most of the servers behind it are truechimers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Measurement {
     /// Reference time - node time; positive: the node is behind.
@@ -58,7 +58,7 @@ impl Measurement {
     }
 }
 
-/// `3.00 s behind (±1.6 ms)`: the direction in words, never a sign.
+/// `3 s behind (±1.6 ms)`: the direction in words, never a sign.
 impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (±{})", self.offset.in_words(), self.bound.in_words())
@@ -83,10 +83,10 @@ mod tests {
     const LIMIT: Duration = Duration::from_nanos(100);
 
     #[test]
-    fn a_measurement_is_displayed_with_its_direction_and_bound() {
-        assert_eq!(of(3_000_000_000, 1_600_000).to_string(), "3.00 s behind (±1.6 ms)");
-        assert_eq!(of(-132_000_000, 0).to_string(), "132 ms ahead (±0 µs)");
-        assert_eq!(of(0, 2_000_000).to_string(), "on time (±2.0 ms)");
+    fn measurements_are_displayed_with_direction_and_bound() {
+        assert_eq!(of(3_000_000_000, 1_600_000).to_string(), "3 s behind (±1.6 ms)");
+        assert_eq!(of(-132_000_000, 0).to_string(), "132 ms ahead (±0 s)");
+        assert_eq!(of(0, 2_000_000).to_string(), "on time (±2 ms)");
     }
 
     #[test]
@@ -113,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_statement_holds_for_each_offset_inside_the_bound(
+        fn certain_statements_hold_for_each_offset_within_the_bound(
             offset in -400i64..400, bound in 0i64..200, inside in -200i64..=200, other in -400i64..400, width in 0i64..200,
         ) {
             let (measured, other) = (of(offset, bound), of(other, width));
@@ -126,7 +126,7 @@ mod tests {
         }
 
         #[test]
-        fn extreme_numbers_never_panic(offset: i64, bound: i64, limit: u64) {
+        fn never_panics_for_extreme_numbers(offset: i64, bound: i64, limit: u64) {
             let (measured, limit) = (of(offset, bound), Duration::from_nanos(limit));
             let _ = (measured.certainly_exceeds(limit), measured.certainly_within(limit), measured.overlaps(of(bound, offset)));
             let _ = (measured.certainly_beyond(Offset::from_nanos(bound)), measured.to_string());

@@ -1,15 +1,18 @@
-//! Newtypes for time: integer nanoseconds inside, seconds as a float only at the edges.
+//! Newtypes for time with unit and sign. Clock readings go in; offsets, bounds, intervals and texts come out.
 //!
-//! All arithmetic saturates. A clock that reads 1970 or 2262 is a finding, never a panic.
+//! Inside they are integer nanoseconds; seconds as a float appear only where values are published. This room
+//! never reads a clock, and all arithmetic saturates: a clock that reads 1970 or 2262 never causes a panic.
 
 pub mod backoff;
 pub mod line;
 mod measurement;
+mod span;
 
 use std::fmt;
 use std::time::Duration;
 
 pub use self::measurement::Measurement;
+pub use self::span::{ExactSpan, SettingSpan, Span};
 
 /// Nanoseconds in one second.
 pub const NANOS_PER_SEC: i64 = 1_000_000_000;
@@ -34,18 +37,18 @@ pub struct Wall(i64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mono(i64);
 
-/// A frequency as parts per billion; 1,000 ppb are 1 ppm, and 1 ns a second.
+/// A frequency in parts per billion: 1 ppb is 1 ns per second, 1,000 ppb are 1 ppm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Ppb(pub i64);
 
-/// The node's clocks, read as one.
+/// One reading of the node's clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// What the node takes for the time of day (`CLOCK_REALTIME`).
+    /// Node time (`CLOCK_REALTIME`).
     pub wall: Wall,
-    /// The undisciplined clock that all samples are laid on (`CLOCK_MONOTONIC_RAW`).
+    /// The undisciplined clock to which all samples refer (`CLOCK_MONOTONIC_RAW`).
     pub raw: Mono,
-    /// Time the machine knows it slept: `CLOCK_BOOTTIME` - `CLOCK_MONOTONIC`.
+    /// Time in suspend, as far as the kernel counted it: `CLOCK_BOOTTIME` - `CLOCK_MONOTONIC`.
     pub suspended: Duration,
 }
 
@@ -81,12 +84,12 @@ impl Offset {
         Duration::from_nanos(self.0.unsigned_abs())
     }
 
-    /// For people: `132 ms behind`, `2.5 s ahead`; never a bare sign.
+    /// For operators: `132 ms behind`, `2.50 s ahead`; the direction as a word, never a sign.
     pub fn in_words(self) -> String {
         match self.0 {
             0 => "on time".to_owned(),
-            n if n > 0 => format!("{} behind", span_in_words(self.magnitude())),
-            _ => format!("{} ahead", span_in_words(self.magnitude())),
+            n if n > 0 => format!("{} behind", Span(self.magnitude())),
+            _ => format!("{} ahead", Span(self.magnitude())),
         }
     }
 }
@@ -118,9 +121,9 @@ impl Bound {
         Duration::from_nanos(self.0.unsigned_abs())
     }
 
-    /// For people: `2.1 ms`.
+    /// For operators: `2.1 ms`.
     pub fn in_words(self) -> String {
-        span_in_words(self.as_duration())
+        Span(self.as_duration()).to_string()
     }
 }
 
@@ -159,19 +162,19 @@ impl Wall {
         Self(self.0.saturating_add(offset.0))
     }
 
-    /// The offset that leads from `earlier` to this time.
+    /// The offset from `earlier` to this time.
     pub const fn minus(self, earlier: Self) -> Offset {
         Offset(self.0.saturating_sub(earlier.0))
     }
 
     /// RFC 3339 in UTC with `digits` digits of the second's fraction: `2026-11-22T10:00:00.250Z`.
     pub fn rfc3339(self, digits: usize) -> String {
-        // Every i64 of nanoseconds lies in 1677..2262, well inside what jiff can say.
+        // Every i64 of nanoseconds lies in 1677..2262, well within jiff's range.
         jiff::Timestamp::from_nanosecond(i128::from(self.0))
             .map_or_else(|_| String::from("invalid"), |t| format!("{t:.digits$}"))
     }
 
-    /// Reads RFC 3339; `None` when it is anything else.
+    /// Reads RFC 3339; `None` for any other form.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let stamp: jiff::Timestamp = text.parse().ok()?;
         i64::try_from(stamp.as_nanosecond()).ok().map(Self)
@@ -207,13 +210,14 @@ impl Ppb {
         Self(ppm.saturating_mul(1_000))
     }
 
-    /// The plain ratio, for metrics: 1 ppm is 0.000001.
+    /// As a ratio, for metrics: 1 ppm is 0.000001.
     #[expect(clippy::cast_precision_loss, reason = "an edge: a float ratio is what is published")]
     pub fn as_ratio(self) -> f64 {
         self.0 as f64 / 1e9
     }
 
-    /// Nanoseconds gained over `span` at this frequency; rounded away from zero, so that a bound never shrinks.
+    /// Nanoseconds gained over `span` at this frequency; rounded away from zero, so that a bound never
+    /// shrinks.
     pub fn over(self, span: Duration) -> i64 {
         let product = i128::from(self.0) * i128::from(nanos(span));
         let nanos = (product.abs() + 999_999_999) / 1_000_000_000 * product.signum();
@@ -222,14 +226,17 @@ impl Ppb {
 }
 
 impl Reading {
-    /// The wall time at which the raw clock read 0: it moves only when someone slews or steps the wall clock.
+    /// The node's own origin: wall clock - raw clock. It changes only when the wall clock is slewed or
+    /// stepped (see [`line`]).
     pub fn origin(&self) -> Wall {
         Wall(self.wall.0.saturating_sub(self.raw.0))
     }
 
-    /// Time since the start with what the kernel knows it slept: `CLOCK_MONOTONIC_RAW` + (`CLOCK_BOOTTIME` - `CLOCK_MONOTONIC`).
+    /// Time since the start, suspend included: `CLOCK_MONOTONIC_RAW` + (`CLOCK_BOOTTIME` -
+    /// `CLOCK_MONOTONIC`).
     ///
-    /// Nobody slews or steps it. A pause that the kernel did not notice is missing in it, and that is how it is found.
+    /// No process slews or steps it. A pause that the kernel did not notice is missing in it; by this the
+    /// agent detects pauses.
     pub fn base(&self) -> Mono {
         self.raw.plus(self.suspended)
     }
@@ -259,31 +266,9 @@ impl fmt::Debug for Mono {
     }
 }
 
-/// A `Duration` in nanoseconds; everything past 292 years is the same to us.
+/// A `Duration` in nanoseconds, at most `i64::MAX` (292 years).
 pub fn nanos(span: Duration) -> i64 {
     i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// A length of time for people, three digits at most: `41 µs`, `2.1 ms`, `132 ms`, `2.50 s`, `3 h 20 min`.
-pub fn span_in_words(span: Duration) -> String {
-    let secs = span.as_secs();
-    match secs {
-        0 => {
-            let nanos = span.subsec_nanos();
-            match nanos {
-                0..=999_499 => format!("{} µs", (nanos + 500) / 1_000),
-                999_500..=9_949_999 => format!("{:.1} ms", f64::from(nanos) / 1e6),
-                9_950_000..=999_499_999 => format!("{} ms", (nanos + 500_000) / 1_000_000),
-                _ => "1.00 s".to_owned(),
-            }
-        }
-        1..=9 => format!("{:.2} s", span.as_secs_f64()),
-        10..=119 => format!("{:.1} s", span.as_secs_f64()),
-        120..=7_199 => format!("{} min {} s", secs / 60, secs % 60),
-        7_200..=172_799 => format!("{} h {} min", secs / 3_600, secs % 3_600 / 60),
-        172_800..=63_071_999 => format!("{} days", secs / 86_400),
-        _ => format!("{} years", secs / 31_557_600),
-    }
 }
 
 #[cfg(test)]
@@ -292,7 +277,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn words_say_the_direction_and_never_a_sign() {
+    fn offsets_are_written_with_a_direction_and_never_a_sign() {
         let words = |n| Offset::from_nanos(n).in_words();
         assert_eq!(words(132_000_000), "132 ms behind");
         assert_eq!(words(-132_400_000), "132 ms ahead");
@@ -306,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc3339_keeps_nanoseconds_and_reads_itself_back() {
+    fn rfc3339_keeps_nanoseconds_and_is_read_back() {
         let wall = Wall::from_nanos(1_795_341_600_250_000_001);
         assert_eq!(wall.rfc3339(9), "2026-11-22T10:00:00.250000001Z");
         assert_eq!(wall.rfc3339(3), "2026-11-22T10:00:00.250Z");
@@ -316,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_that_are_no_time_are_refused() {
+    fn floats_out_of_range_are_rejected() {
         for bad in [f64::NAN, f64::INFINITY, 1e300, -9.3e9] {
             assert_eq!(Offset::from_secs_f64(bad), None, "{bad}");
         }
@@ -324,14 +309,14 @@ mod tests {
     }
 
     #[test]
-    fn ageing_rounds_up_in_size() {
+    fn frequencies_over_a_span_round_away_from_zero() {
         assert_eq!(Ppb::from_ppm(200).over(Duration::from_secs(64)), 12_800_000);
         assert_eq!(Ppb(1).over(Duration::from_nanos(1)), 1);
         assert_eq!(Ppb(-1).over(Duration::from_nanos(1)), -1);
     }
 
     #[test]
-    fn the_base_clock_counts_sleep_and_no_step_of_the_wall_clock() {
+    fn base_clocks_count_suspend_and_ignore_wall_clock_steps() {
         let awake = Reading { wall: Wall::from_secs(1), raw: Mono::from_nanos(7), suspended: Duration::ZERO };
         let slept = Reading { wall: Wall::from_secs(9), suspended: Duration::from_secs(3), ..awake };
         assert_eq!((awake.base().as_nanos(), slept.base().as_nanos()), (7, 3_000_000_007));
