@@ -126,10 +126,13 @@ impl fmt::Display for Span {
 impl fmt::Display for ExactSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0.as_nanos();
-        let large: &[(u128, &str)] = match rest {
+        match rest {
             0 => return f.write_str("0 s"),
             MINUTE => return f.write_str("1 min"),
             HOUR => return f.write_str("1 h"),
+            _ => {}
+        }
+        let large: &[(u128, &str)] = match rest {
             ..MINUTES_FROM => &[],
             MINUTES_FROM..HOURS_FROM => &[(MINUTE, "min")],
             HOURS_FROM..DAYS_FROM => &[(HOUR, "h"), (MINUTE, "min")],
