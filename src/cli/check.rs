@@ -52,7 +52,7 @@ pub(super) fn run(args: CheckArgs) -> Result<Exit, CommandError> {
     let diagnosis = diagnose(&settings, urls)?;
     print(&match args.output {
         Output::Table => diagnosis.table(Style::for_stdout()),
-        Output::Json => diagnosis.json().map_err(|e| CommandError::software("cannot print", e))? + "\n",
+        Output::Json => diagnosis.json().map_err(|e| CommandError::failure("cannot print", e))? + "\n",
     })?;
     Ok(match diagnosis.state() {
         State::InSync => Exit::Ok,
@@ -80,7 +80,7 @@ fn diagnose(settings: &Settings, urls: Vec<HttpUrl>) -> Result<Diagnosis, Comman
         let (snapshot, node) = tokio::join!(burst(settings), check_node::look(&settings.chrony.socket));
         let mut said = Vec::new();
         for one in asked {
-            said.push(one.await.map_err(|e| CommandError::software("cannot ask for the time by HTTP", e))?);
+            said.push(one.await.map_err(|e| CommandError::failure("cannot ask for the time by HTTP", e))?);
         }
         Ok(Diagnosis::new(snapshot, node, CoarseReadings(said)))
     })

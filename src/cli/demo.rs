@@ -46,7 +46,7 @@ pub(super) fn run(DemoArgs { serve }: DemoArgs) -> Result<Exit, CommandError> {
     block_on(async {
         let stage = Stage::set_up()
             .await
-            .map_err(|e| CommandError::software("cannot start NTP servers on loopback", e))?;
+            .map_err(|e| CommandError::failure("cannot start NTP servers on loopback", e))?;
         play(stage, serve).await.map(|()| Exit::Ok)
     })
 }
@@ -98,7 +98,7 @@ async fn play(stage: Stage, serve: bool) -> Result<(), CommandError> {
     let settings = Settings::new(raw, RawConfig::default())?;
     let listen = Listen { host: Some([127, 0, 0, 1].into()), port: 0 };
     let listener =
-        server::bind(listen).await.map_err(|e| CommandError::software("cannot listen on 127.0.0.1", e))?;
+        server::bind(listen).await.map_err(|e| CommandError::failure("cannot listen on 127.0.0.1", e))?;
     let url = server::local_url(&listener);
 
     let mut agent = Agent::new(&settings, Arc::new(LinuxClock), stage.names(), None);
@@ -209,7 +209,7 @@ async fn wait(
     while !condition(&shared.snapshot()) {
         if now() > deadline {
             let snapshot = shared.snapshot();
-            return Err(CommandError::software(
+            return Err(CommandError::failure(
                 &format!("the demo waited in vain for: {what}"),
                 snapshot.sentence(),
             ));

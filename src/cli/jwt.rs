@@ -192,7 +192,7 @@ fn bytes(words: &[Secret]) -> Result<Vec<u8>, CommandError> {
         .lock()
         .take(limit)
         .read_to_end(&mut bytes)
-        .map_err(|e| CommandError::software("cannot read standard input", e))?;
+        .map_err(|e| CommandError::failure("cannot read standard input", e))?;
     Ok(bytes)
 }
 

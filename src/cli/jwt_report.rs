@@ -271,6 +271,6 @@ pub(super) fn cases_in_json(now: i64, key: &Key, cases: &[Case]) -> Result<Strin
 }
 
 fn to_json(report: &impl Serialize) -> Result<String, CommandError> {
-    let text = serde_json::to_string_pretty(report).map_err(|e| CommandError::software("cannot print", e))?;
+    let text = serde_json::to_string_pretty(report).map_err(|e| CommandError::failure("cannot print", e))?;
     Ok(text + "\n")
 }

@@ -55,6 +55,6 @@ async fn ask(settings: Settings) -> Result<Exit, CommandError> {
     Ok(match outcome.result {
         StepResult::Stepped | StepResult::DryRun | StepResult::NotNeeded => Exit::Ok,
         StepResult::Refused => Exit::Negative,
-        StepResult::Failed => Exit::Software,
+        StepResult::Failed => Exit::Failure,
     })
 }

@@ -159,9 +159,9 @@ impl From<fetch::FetchError> for CommandError {
         match failure {
             fetch::FetchError::Asked(text) => Self(Exit::Usage, text),
             fetch::FetchError::Config(text) => Self(Exit::Config, text),
-            fetch::FetchError::Failed(text) => Self(Exit::Software, text),
+            fetch::FetchError::Failed(text) => Self(Exit::Failure, text),
             fetch::FetchError::Gone => {
-                Self(Exit::Software, "what was read is too old to go on from".to_owned())
+                Self(Exit::Failure, "what was read is too old to go on from".to_owned())
             }
         }
     }
@@ -212,7 +212,7 @@ async fn once(reader: &Reader, args: &TableArgs) -> Result<Exit, CommandError> {
     let Listing { rows, clock, .. } = reader.list(args.selector.as_deref()).await?;
     let fleet = Fleet::new(rows.into_values().collect(), clock.now());
     let worst = worst(args);
-    let unprintable = |e: &dyn fmt::Display| CommandError::software("cannot print", e);
+    let unprintable = |e: &dyn fmt::Display| CommandError::failure("cannot print", e);
     print(&match args.output {
         None | Some(Output::Wide) => table::text(&fleet, look(args)),
         Some(Output::Json) => {
