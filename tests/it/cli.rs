@@ -373,7 +373,9 @@ fn demo_prints_its_phases_and_exits_with_0() {
     let (status, metrics) = get(url.parse().unwrap(), "/metrics").unwrap();
     assert!(status == 200 && metrics.contains("drift_agent_state"), "{status}");
     // Each phase has a deadline of its own in the demo; these are the waits for the phases.
-    for phase in ["in-sync", "drifting", "annotated", "outvoted", "silent", "disagree", "That is all"] {
+    for phase in
+        ["in-sync", "drifting", "annotated", "falseticker", "stops answering", "disagree", "That is all"]
+    {
         demo.wait_for_output(phase);
     }
     assert_eq!(wait_for("the end of the demo", || demo.exit_code()), 0);
