@@ -59,8 +59,7 @@ fn browsers_get_the_page_and_other_clients_plain_text() {
     }
     assert!(CONTENT_SECURITY_POLICY.starts_with("default-src 'none'; style-src 'sha256-"));
     assert!(!CONTENT_SECURITY_POLICY.contains("unsafe"));
-    for words in
-        ["<h1>In sync</h1>", "<b>n0</b>", "Signals of a resume", "interval: 1s", &names[0], &names[1]]
+    for words in ["<h1>In sync</h1>", "<b>n0</b>", "Disruption signals", "interval: 1s", &names[0], &names[1]]
     {
         assert!(body.contains(words), "{words:?} is missing: {body}");
     }
