@@ -1,7 +1,7 @@
 //! Writes shell completions and manual pages: `make help-files`.
 //!
-//! A program of its own, so that the agent, which runs where there is neither shell nor `man`, does not carry it: completions alone
-//! would add 81 kB.
+//! A program of its own, so that the agent, which runs where there is neither shell nor `man`, does not carry
+//! it: completions alone would add 81 kB.
 
 use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ pub fn write(folder: &Path) -> Result<()> {
     let mut command = drift_agent::cli::command();
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
         let script = clap_complete::generate_to(shell, &mut command, "drift-agent", folder)?;
-        // In a name with a hyphen the script writes its states in two ways (clap-rs/clap#6421), and nothing completes.
+        // In a name with a hyphen the script writes its states in two ways (clap-rs/clap#6421), and nothing
+        // completes.
         let text = std::fs::read_to_string(&script)?;
         std::fs::write(&script, text.replace("drift__subcmd__agent", "drift__agent"))?;
     }

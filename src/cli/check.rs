@@ -30,7 +30,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_millis(4_500);
 pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Also request the HTTP Date header of this URL, accurate to about half a second. Use it where UDP 123 is blocked. http:// only; may be repeated
+    /// Also request the HTTP Date header of this URL, accurate to about half a second. Use it where UDP 123
+    /// is blocked. http:// only; may be repeated
     #[arg(long, value_name = "URL")]
     http_date: Vec<String>,
     /// Output format

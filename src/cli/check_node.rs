@@ -153,7 +153,8 @@ fn tracking_in_words(tracking: &Tracking, measured: Measured) -> String {
     )
 }
 
-/// The age of chronyd's last update, by node time. `None`: chronyd has not updated, or its sources were reset.
+/// The age of chronyd's last update, by node time. `None`: chronyd has not updated, or its sources were
+/// reset.
 fn last_update(tracking: &Tracking, now: Wall) -> Option<Duration> {
     let ago = now.minus(tracking.reference_time).as_nanos();
     (tracking.reference_time.as_nanos() > 0).then(|| Duration::from_nanos(u64::try_from(ago).unwrap_or(0)))

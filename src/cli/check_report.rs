@@ -32,9 +32,7 @@ impl CheckReport {
     fn hint(&self) -> Option<String> {
         let blocked = self.diagnosis.snapshot.blocked()?;
         Some(if self.diagnosis.readings.0.is_empty() {
-            format!(
-                "{blocked} If HTTP is not blocked, --http-date http://HOST measures the offset to about half a second."
-            )
+            format!("{blocked} To measure by HTTP instead, to about half a second: --http-date http://HOST.")
         } else {
             blocked
         })

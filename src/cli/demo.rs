@@ -1,4 +1,5 @@
-//! `drift-agent demo`: the whole agent against two pools on loopback. The pools' time changes; the machine's clock does not.
+//! `drift-agent demo`: the whole agent against two pools on loopback. The pools' time changes; the machine's
+//! clock does not.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -33,7 +33,8 @@ Examples:
 pub(super) struct JwtArgs {
     #[command(subcommand)]
     command: Option<JwtCommand>,
-    /// The token. If it is `-` or missing, it is read from standard input, which keeps it out of the shell's history
+    /// The token. If it is `-` or missing, it is read from standard input, which keeps it out of the shell's
+    /// history
     #[arg(value_name = "TOKEN")]
     token: Vec<Secret>,
     /// Check the token as of this time, without reading a clock (RFC 3339, or seconds since 1970)
@@ -71,7 +72,8 @@ Each run makes and prints a new key. Give the key only to a verifier under test,
 
 #[derive(Debug, Args)]
 struct CasesArgs {
-    /// Make the tokens for a verifier whose clock reads this time (RFC 3339, or seconds since 1970) [default: now]
+    /// Make the tokens for a verifier whose clock reads this time (RFC 3339, or seconds since 1970) [default:
+    /// now]
     #[arg(long, value_name = "TIME", value_parser = parse_at, allow_hyphen_values = true)]
     at: Option<Wall>,
     /// Output format
@@ -172,7 +174,8 @@ fn print_cases(args: &CasesArgs) -> Result<Exit, CommandError> {
     Ok(Exit::Ok)
 }
 
-/// The token as given: the words on the command line, or standard input, cut one byte after the longest token.
+/// The token as given: the words on the command line, or standard input, cut one byte after the longest
+/// token.
 fn bytes(words: &[Secret]) -> Result<Vec<u8>, CommandError> {
     // `jwt Bearer eyJ…` without quotes is one token in two arguments.
     let given = words.iter().map(|Secret(word)| word.as_str()).collect::<Vec<_>>().join(" ");

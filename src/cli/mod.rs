@@ -28,7 +28,8 @@ use crate::os::clock::{Clock as _, LinuxClock};
 
 /// Measures this machine's clock against two or more NTP pools. On Kubernetes, annotates the Node.
 ///
-/// It observes and reports. It steps the clock only where step.mode allows it, or when an operator runs `drift-agent step`.
+/// It observes and reports. It steps the clock only where step.mode allows it, or when an operator runs
+/// `drift-agent step`.
 #[derive(Debug, Parser)]
 #[command(name = "drift-agent", version, max_term_width = 100, propagate_version = true, after_help = examples::ALL)]
 struct Cli {
@@ -43,9 +44,11 @@ enum Command {
     Run(ConfigArgs),
     /// Measure once and report the clock's offset
     ///
-    /// Takes 5 s at most. Also reports what the kernel and chrony report about the clock, and whether chrony is wrong.
+    /// Takes at most 5 s. Also prints what the kernel and chrony report about the clock, and whether chrony
+    /// is wrong.
     ///
-    /// Exits with 0 if the clock is in sync, 1 if it drifts, 2 if the servers disagree, 3 if nothing was measured.
+    /// Exits with 0 if the clock is in sync, 1 if it drifts, 2 if the servers disagree, 3 if nothing was
+    /// measured.
     #[command(after_help = examples::CHECK)]
     Check(check::CheckArgs),
     /// Run the whole agent against simulated servers for half a minute: no network, no cluster, no root
@@ -53,27 +56,29 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Step the clock now, if all safety rules allow it
     ///
-    /// Measures all pools first. You override step.mode off, the largest offset, the cool-down and the budget, but never a doubt
-    /// about the measurement. Where step.mode is off, the command steps as auto does: the kernel steps, and chrony, if its
-    /// command socket answers, is made to measure again, so that it does not undo the step. Beside a time daemon that
-    /// the agent cannot control, the command does not step.
+    /// Measures all pools first. Overrides step.maxOffset and the budget of automatic steps, but no other
+    /// rule.
     ///
-    /// Exits with 0 if the clock was stepped or needs no step, 1 if a rule refused the step, 3 if nothing was measured, 70 if the step
-    /// failed.
+    /// Steps as step.mode has it; where that is off, as auto does: the kernel steps, and chrony, if its
+    /// command socket answers, is made to measure again, so that it does not undo the step. Beside a time
+    /// daemon that the agent cannot control, it does not step.
+    ///
+    /// Exits with 0 if the clock was stepped or needs no step, 1 if a rule refused the step, 3 if nothing was
+    /// measured, 70 if the step failed.
     #[command(after_help = examples::STEP)]
     Step(step::StepArgs),
     /// Explain the times in a JSON Web Token, and which clock rejects it
     ///
     /// Does not verify the signature.
     ///
-    /// Exits with 0 if the token is valid in time, 1 if it is not, 2 if it is suspicious or this clock is off, 3 if it is valid by
-    /// this clock but true time could not be measured, 65 if the input is not a token.
+    /// Exits with 0 if the token is valid in time, 1 if it is not, 2 if it is suspicious or this clock is
+    /// off, 3 if it is valid by this clock but true time could not be measured, 65 if the input is not a
+    /// token.
     Jwt(jwt::JwtArgs),
     /// Show the offset of each Node's clock, as the agents of the cluster report it
     ///
-    /// The same as `kubectl clock-drift`, which this program becomes when it is in PATH under the name kubectl-clock_drift.
-    ///
-    /// Exits with 0 if no Node drifts, 1 if one drifts, 3 if no Node is measured.
+    /// The same as `kubectl clock-drift`: kubectl finds this program in PATH under the name
+    /// kubectl-clock_drift.
     Nodes(nodes::NodesArgs),
     /// Check a configuration and print the settings that result from it
     #[command(after_help = examples::CHECK_CONFIG)]

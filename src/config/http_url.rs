@@ -25,7 +25,8 @@ pub struct HttpUrl {
 impl HttpUrl {
     /// Parses a URL. The error says what is expected instead.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        // RFC 3986 allows none of these characters, and a quotation mark would end the value where it is printed.
+        // RFC 3986 allows none of these characters, and a quotation mark would end the value where it is
+        // printed.
         let is_allowed = |b: u8| b.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&b);
         let uri: Uri =
             Some(text).filter(|t| t.bytes().all(is_allowed)).and_then(|t| t.parse().ok()).ok_or(EXPECTED)?;

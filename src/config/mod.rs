@@ -1,4 +1,5 @@
-//! From what an operator wrote to checked settings: a flag, else the environment, else the file, else the default.
+//! From what an operator wrote to checked settings: a flag, else the environment, else the file, else the
+//! default.
 
 mod groups;
 pub mod http_url;
@@ -241,8 +242,8 @@ fn limits(
     })
 }
 
-/// The pools of this node's region, if it has any. The pools of all regions are checked, so that a typing error is reported before the
-/// first node runs there.
+/// The pools of this node's region, if it has any. The pools of all regions are checked, so that a typing
+/// error is reported before the first node runs there.
 fn regional_pools(
     regions: BTreeMap<String, Region>,
     region: &str,

@@ -3,8 +3,8 @@
 /// Least Jaro similarity of a suggestion; clap uses the same for its own.
 const SIMILARITY_MIN: f64 = 0.7;
 
-/// The word that is most similar to `written`, if any is similar enough. Case, '-' and '_' do not count, because operators use the
-/// spelling of a flag or an environment variable in the file.
+/// The word that is most similar to `written`, if any is similar enough. Case, '-' and '_' do not count,
+/// because operators use the spelling of a flag or an environment variable in the file.
 pub fn nearest<'a>(written: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |word: &str| word.replace(['-', '_'], "").to_lowercase();
     let written = plain(written);

@@ -1,4 +1,5 @@
-//! The settings as an operator writes them: one declaration for the keys of the file, the flags and the environment.
+//! The settings as an operator writes them: one declaration for the keys of the file, the flags and the
+//! environment.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +13,15 @@ pub const HTTP_DATE: &str = "http-date";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RawConfig {
-    /// NTP pool: a name or an address (IPv6 in brackets), with :PORT if not 123; repeat the option for each, at least two [default: time.google.com, time.cloudflare.com]
+    /// NTP pool: name or address (IPv6 in brackets), with :PORT if not 123; repeat it, at least two
+    /// [default: time.google.com, time.cloudflare.com]
     #[arg(long = "pool", value_name = "HOST[:PORT]", env = "DRIFT_AGENT_POOLS", value_delimiter = ',')]
     pub pools: Option<Vec<ConfigText>>,
     /// The pools of each region; in the file only.
     #[arg(skip)]
     pub regions: Option<BTreeMap<String, Region>>,
-    /// Region of this node; it uses the region's pools from `regions` in the file, if it has any [default: none]
+    /// Region of this node; it uses the region's pools from `regions` in the file, if it has any
+    /// [default: none]
     #[arg(long, value_name = "NAME", env = "DRIFT_AGENT_REGION", allow_hyphen_values = true)]
     pub region: Option<ConfigText>,
     /// Time between two exchanges with a server [default: 64s]
@@ -39,7 +42,8 @@ pub struct RawConfig {
     /// Maximum root distance of a server (its possible error to its own reference) [default: 1s]
     #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_MAX_ROOT_DISTANCE", allow_hyphen_values = true)]
     pub max_root_distance: Option<ConfigText>,
-    /// URL whose HTTP Date header is requested every 64s while NTP gives no estimate: coarse, http:// only; may be repeated [default: none]
+    /// URL whose HTTP Date header is requested every 64s while NTP gives no estimate: coarse, http:// only;
+    /// may be repeated [default: none]
     #[arg(
         long = "last-resort-http-date",
         value_name = "URL",
@@ -56,7 +60,8 @@ pub struct RawConfig {
     /// The recommended leeway for token verifiers.
     #[command(flatten)]
     pub leeway: Leeway,
-    /// Address of the HTTP server: /metrics, /v1/clock, /healthz, /readyz and the status page / [default: :10123]
+    /// Address of the HTTP server: /metrics, /v1/clock, /healthz, /readyz and the status page /
+    /// [default: :10123]
     #[arg(long, value_name = "[HOST]:PORT", env = "DRIFT_AGENT_LISTEN", allow_hyphen_values = true)]
     pub listen: Option<ConfigText>,
     /// Name of the Node object [default: the host name, if no API server is used]
@@ -77,7 +82,8 @@ pub struct RawConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Step {
-    /// Whether and how the agent may step the clock after a suspend or pause: off, chrony, kernel or auto [default: off]
+    /// Whether and how the agent may step the clock after a suspend or pause: off, chrony, kernel or auto
+    /// [default: off]
     #[arg(
         id = "step-mode",
         long,
@@ -123,7 +129,8 @@ pub struct Step {
         allow_hyphen_values = true
     )]
     pub dry_run: Option<ConfigText>,
-    /// Step when an operator sets the Node's annotation drift-agent.io/step-request: true or false [default: false]
+    /// Step when an operator sets the Node's annotation drift-agent.io/step-request: true or false
+    /// [default: false]
     #[arg(
         id = "step-on-request", long,
         value_name = "BOOL",

@@ -54,7 +54,8 @@ impl fmt::Display for Origin {
 }
 
 impl ConfigError {
-    /// Whether the invalid value was set on the command line or in the environment, so that it is a usage error.
+    /// Whether the invalid value was set on the command line or in the environment, so that it is a usage
+    /// error.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Value { origin: Origin::CommandLine, .. })
     }

@@ -38,8 +38,8 @@ struct Recommended {
     leeway_reason: String,
 }
 
-/// The body, with status 503, while no offset is known. A coarse offset has fields of its own: any host on the path can forge HTTP
-/// `Date` headers, so a program must not read such an offset by mistake.
+/// The body, with status 503, while no offset is known. A coarse offset has fields of its own: any host on
+/// the path can forge HTTP `Date` headers, so a program must not read such an offset by mistake.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NoClock {

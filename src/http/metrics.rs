@@ -20,7 +20,8 @@ use drift_core::verdict::State;
 /// One scrape's registry.
 struct Exposition {
     registry: Registry,
-    /// Metrics that could not be registered, as comments of the exposition. Names are fixed at build time, so this is empty.
+    /// Metrics that could not be registered, as comments of the exposition. Names are fixed at build time, so
+    /// this is empty.
     failures: String,
 }
 
@@ -269,12 +270,12 @@ fn daemon(out: &mut Exposition, report: Option<&DaemonReport>) {
 fn kernel_clock(out: &mut Exposition, kernel: Option<KernelClock>) {
     out.plain(
         "kernel_synchronized",
-        "1 if the kernel reports that a process disciplines the clock. This does not include the offset.",
+        "1 if the kernel reports that a process disciplines the clock. It can be 1 while the clock is wrong.",
         kernel.map(|k| f64::from(u8::from(k.synchronized))),
     );
     out.plain(
         "kernel_max_error_seconds",
-        "Maximum error of the clock, as the kernel reports it. It does not include the offset.",
+        "Maximum error of the clock, as the kernel reports it. It can be small while the clock is wrong.",
         kernel.map(|k| k.max_error.as_secs_f64()),
     );
     out.plain(

@@ -31,10 +31,11 @@ use crate::os::timex;
 
 /// Connections served at the same time; others wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
-/// A request takes a fraction of this. If all permits are taken and none is returned for so long, their clients are stuck.
+/// A request takes a fraction of this. If all permits are taken and none is returned for so long, their
+/// clients are stuck.
 const PERMIT_TIMEOUT: Duration = Duration::from_millis(10);
-/// How many of the oldest connections are closed then. Idle connections must not block the kubelet's probe, which would restart a
-/// healthy agent.
+/// How many of the oldest connections are closed then. Idle connections must not block the kubelet's probe,
+/// which would restart a healthy agent.
 const CLOSED_AT_ONCE: usize = CONNECTIONS_MAX / 4;
 /// The longest life of a connection, so that a slow client returns its permit.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);

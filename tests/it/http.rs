@@ -1,4 +1,5 @@
-//! The endpoint among clients that waste what they can: the agent answers others all the same, and stays small.
+//! The endpoint among clients that waste what they can: the agent answers others all the same, and stays
+//! small.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +12,8 @@ use drift_core::time::Offset;
 use crate::support::process::memory;
 use crate::support::{BackgroundRuntime, Folder, RunningAgent, get, pool, wait_for};
 
-/// Connections of one kind: many times what is served at once, and below what a process may usually have open.
+/// Connections of one kind: many times what is served at once, and below what a process may usually have
+/// open.
 const MANY: usize = 400;
 
 fn agent(background: &BackgroundRuntime, folder: &Folder) -> (RunningAgent, [Server; 2]) {

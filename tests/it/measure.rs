@@ -52,7 +52,8 @@ fn clock(port: u16) -> (u16, Value) {
     (status, serde_json::from_str(&body).expect("JSON"))
 }
 
-/// Is `truth` (reference minus host time, in seconds) inside what `/v1/clock` claims? Host time is read around the request.
+/// Is `truth` (reference minus host time, in seconds) inside what `/v1/clock` claims? Host time is read
+/// around the request.
 fn assert_clock_brackets(port: u16, truth: f64) -> Value {
     let host = || {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
@@ -222,7 +223,8 @@ fn servers_are_asked_at_most_once_per_interval_after_the_first_burst() {
     }
 }
 
-/// The agent with a wall clock of its own and an hour-long patience: `None` when an exchange came in between after all.
+/// The agent with a wall clock of its own and an hour-long patience: `None` when an exchange came in between
+/// after all.
 fn step_of_the_wall_clock() -> Option<()> {
     let (background, clock) = (BackgroundRuntime::new(), Arc::new(ShiftedClock::default()));
     let servers = two_pools(&background, &ahead(0));
@@ -261,7 +263,8 @@ fn step_of_the_wall_clock() -> Option<()> {
 
 #[test]
 fn wall_clock_steps_show_in_the_next_scrape_without_an_exchange() {
-    // The phase of the rounds is random: a round that happens to fall in between spoils the experiment, not the claim.
+    // The phase of the rounds is random: a round that happens to fall in between spoils the experiment, not
+    // the claim.
     (0..3).find_map(|_| step_of_the_wall_clock()).expect("three times in a row a round fell in between");
 }
 

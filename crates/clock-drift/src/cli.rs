@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::future::Future;
 use std::io::{ErrorKind, Write};
 
-/// A command's exit code. 0 to 3 answer the question that the command asks. From 64 on (the codes of sysexits.h) the command
-/// could not answer it. What 0 to 3 mean for each command:
+/// A command's exit code. 0 to 3 answer the question that the command asks. From 64 on (the codes of
+/// sysexits.h) the command could not answer it. What 0 to 3 mean for each command:
 ///
 /// | | `check` | `step` | `jwt` | `nodes` |
 /// |---|---|---|---|---|

@@ -1,4 +1,5 @@
-//! The last two hours as text: each verdict with its duration, disruptions and steps. It contains everything that the plot shows.
+//! The last two hours as text: each verdict with its duration, disruptions and steps. It contains everything
+//! that the plot shows.
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! `/`: the status page of this node's clock.
 //!
-//! It is generated for each request, without scripts and without anything to load, so that an operator can save it as one file with the
-//! notes of an incident. Clients that do not accept HTML get a few lines of text.
+//! It is generated for each request, without scripts and without anything to load, so that an operator can
+//! save it as one file with the notes of an incident. Clients that do not accept HTML get a few lines of
+//! text.
 
 mod history;
 mod html;
@@ -20,7 +21,8 @@ use drift_core::report::snapshot::Snapshot;
 use drift_core::time::Reading;
 use drift_core::verdict::State;
 
-/// Forbids scripts and everything that would be loaded. The style sheet is allowed by its hash, which a test computes.
+/// Forbids scripts and everything that would be loaded. The style sheet is allowed by its hash, which a test
+/// computes.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'sha256-1pwAx+MbOoo3Qncf9jQ6phJD9u9QtTnjzf0Jqrkdbvs='; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const STYLE: &str = include_str!("style.css");

@@ -1,7 +1,8 @@
-//! The offset with its bound over the last two hours, as SVG. The horizontal unit is a second, the vertical unit a pixel.
+//! The offset with its bound over the last two hours, as SVG. The horizontal unit is a second, the vertical
+//! unit a pixel.
 //!
-//! Lines and areas stretch with the page. Labels and marks are placed by percentages outside of the stretched part, so that they keep
-//! their shape at any width of the page.
+//! Lines and areas stretch with the page. Labels and marks are placed by percentages outside of the stretched
+//! part, so that they keep their shape at any width of the page.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -29,7 +30,8 @@ const SCALE_MIN: f64 = 1.6;
 /// Width of a measurement without a neighbour, seconds.
 const SINGLE_WIDTH: f64 = 24.0;
 
-/// The axis of offsets: linear up to a tenth of the threshold, logarithmic from there. Behind (positive) is up.
+/// The axis of offsets: linear up to a tenth of the threshold, logarithmic from there. Behind (positive) is
+/// up.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     /// The threshold, in seconds.
@@ -53,8 +55,8 @@ impl Scale {
         HEIGHT / 2.0 * (1.0 - share.copysign(seconds))
     }
 
-    /// The labelled offsets, in seconds: 0, the threshold, its multiples by ten, and a tenth of it, as far as their labels do not
-    /// overlap.
+    /// The labelled offsets, in seconds: 0, the threshold, its multiples by ten, and a tenth of it, as far as
+    /// their labels do not overlap.
     fn ticks(self) -> Vec<f64> {
         let decades = (1..20).map(|n| self.threshold * 10_f64.powi(n)).take_while(|s| *s <= self.most);
         let mut ticks: Vec<f64> = Vec::new();

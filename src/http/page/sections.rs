@@ -1,4 +1,5 @@
-//! The sections of the page: the verdict, the pools and servers, the disruption signals, the time daemon, steps, settings.
+//! The sections of the page: the verdict, the pools and servers, the disruption signals, the time daemon,
+//! steps, settings.
 
 use std::time::Duration;
 
@@ -294,7 +295,7 @@ pub fn steps(html: &mut Html, context: &PageContext) {
                 html,
                 "step.mode",
                 &match step.mode {
-                    Mode::Off => "off: the clock is never stepped".to_owned(),
+                    Mode::Off => "off: the agent never steps the clock by itself".to_owned(),
                     mode => format!("{}{dry}", mode.label()),
                 },
             );

@@ -258,7 +258,11 @@ fn the_time_daemon_section_shows_what_daemon_and_kernel_report() {
 #[test]
 fn the_last_step_is_shown_with_its_offsets_and_result() {
     let mut fixture = Fixture::new();
-    assert_contains(&fixture.page(), "Steps", &["off: the clock is never stepped", "Last step none known"]);
+    assert_contains(
+        &fixture.page(),
+        "Steps",
+        &["off: the agent never steps the clock by itself", "Last step none known"],
+    );
     assert!(!section(&fixture.page(), "Steps").contains("Step possible"), "step.mode is off");
     fixture.snapshot.step.mode = Mode::Auto;
     fixture.settings.core.step.dry_run = true;

@@ -55,7 +55,8 @@ fn run_with_daemon(world: &mut World, span: Duration) {
     let end = world.elapsed() + span;
     while world.elapsed() < end {
         let error = world.truth().as_nanos();
-        // Half of the offset in a minute, and against the oscillator's 12 ppm; at most 500 ppm, as daemons do.
+        // Half of the offset in a minute, and against the oscillator's 12 ppm; at most 500 ppm, as daemons
+        // do.
         world.slew_wall(Ppb((error / 120 - 12_000).clamp(-500_000, 500_000)));
         let next = (world.elapsed() + MINUTE).min(end);
         world.run_until(next, |_| Ok(())).unwrap();

@@ -1,4 +1,5 @@
-//! The verdict of one measurement without an agent: a burst of NTP exchanges, and the HTTP `Date` headers that were requested beside it.
+//! The verdict of one measurement without an agent: a burst of NTP exchanges, and the HTTP `Date` headers
+//! that were requested beside it.
 
 use crate::http_date::coarse::CoarseReadings;
 use crate::report::snapshot::Snapshot;
@@ -15,8 +16,8 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// NTP alone decides the state. Where no NTP server answered, readings that are certainly over the threshold make it drifting;
-    /// readings never make it in-sync.
+    /// NTP alone decides the state. Where no NTP server answered, readings that are certainly over the
+    /// threshold make it drifting; readings never make it in-sync.
     pub fn new(mut snapshot: Snapshot, readings: CoarseReadings) -> Self {
         let no_server_answered = snapshot.pools.iter().all(|pool| pool.live_servers() == 0);
         if snapshot.state == State::Unknown && no_server_answered {

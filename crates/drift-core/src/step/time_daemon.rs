@@ -30,9 +30,9 @@ impl Daemon {
     /// Every label.
     pub const ALL: [Self; 3] = [Self::Chrony, Self::Unknown, Self::None];
 
-    /// Who disciplines the clock: chrony where chronyd answers, and else whatever the kernel reports. chronyd counts even while it
-    /// is not synchronised, because it may step or slew the clock as soon as it is. `kernel_is_disciplined` is false where the
-    /// kernel's state cannot be read.
+    /// Who disciplines the clock: chrony where chronyd answers, and else whatever the kernel reports. chronyd
+    /// counts even while it is not synchronised, because it may step or slew the clock as soon as it is.
+    /// `kernel_is_disciplined` is false where the kernel's state cannot be read.
     pub const fn identify(chrony_answers: bool, kernel_is_disciplined: bool) -> Self {
         match (chrony_answers, kernel_is_disciplined) {
             (true, _) => Self::Chrony,
