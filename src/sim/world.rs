@@ -94,7 +94,11 @@ pub struct Plan {
 }
 
 /// The default settings, without the pools, which [`World::new`] names.
-#[expect(clippy::expect_used, reason = "constants, which a test of the configuration checks")]
+#[expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "constants that a test of the configuration checks"
+)]
 pub fn default_settings() -> Settings {
     let defaults = config::Settings::new(RawConfig::default(), RawConfig::default());
     Settings { pools: Vec::new(), ..defaults.expect("valid defaults").core }
