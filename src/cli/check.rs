@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use tokio::task::JoinHandle;
 
 use super::check_node;
-use super::check_report::Diagnosis;
+use super::check_report::CheckReport;
 use super::{CommandError, ConfigArgs, Exit, block_on, print};
 use crate::agent::Agent;
 use crate::config::Settings;
@@ -19,42 +19,44 @@ use crate::sources::http_date::HttpDate;
 use clock_drift::terminal::{Style, stderr_is_terminal};
 use drift_core::http_date::coarse::{CoarseReadings, HttpReading};
 use drift_core::io::Effect;
+use drift_core::report::diagnosis::Diagnosis;
 use drift_core::report::snapshot::Snapshot;
 use drift_core::verdict::State;
 
-/// Longer than this nobody waits, whatever the network does.
-const DEADLINE: Duration = Duration::from_millis(4_500);
+/// `check` ends within 5 s, whatever the network does.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(4_500);
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Ask this server by HTTP for the time too, to about half a second: where UDP 123 is blocked. http:// only; repeat it
+    /// Also request the HTTP Date header of this URL, accurate to about half a second. Use it where UDP 123
+    /// is blocked. http:// only; may be repeated
     #[arg(long, value_name = "URL")]
     http_date: Vec<String>,
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
-    /// For people
+    /// A table to read
     #[default]
     Table,
-    /// For programs
+    /// JSON for programs
     Json,
 }
 
 pub(super) fn run(args: CheckArgs) -> Result<Exit, CommandError> {
     let urls: Vec<HttpUrl> = args.http_date.iter().map(|text| http_url(text)).collect::<Result<_, _>>()?;
     let settings = args.config.settings()?;
-    let diagnosis = diagnose(&settings, urls)?;
+    let report = diagnose(&settings, urls)?;
     print(&match args.output {
-        Output::Table => diagnosis.table(Style::for_stdout()),
-        Output::Json => diagnosis.json().map_err(|e| CommandError::software("cannot print", e))? + "\n",
+        Output::Table => report.table(Style::for_stdout()),
+        Output::Json => report.json().map_err(|e| CommandError::failure("cannot print", e))? + "\n",
     })?;
-    Ok(match diagnosis.state() {
+    Ok(match report.state() {
         State::InSync => Exit::Ok,
         State::Drifting => Exit::Negative,
         State::Disagree => Exit::Inconclusive,
@@ -64,53 +66,54 @@ pub(super) fn run(args: CheckArgs) -> Result<Exit, CommandError> {
 
 fn http_url(text: &str) -> Result<HttpUrl, CommandError> {
     HttpUrl::parse(text).map_err(|expected| {
-        CommandError(Exit::Usage, format!("--http-date: {text:?} is not right: {expected}"))
+        CommandError(Exit::Usage, format!("--http-date: invalid value {text:?}: expected {expected}"))
     })
 }
 
-/// The pools, the node itself, and the `Date` headers, all at once.
-fn diagnose(settings: &Settings, urls: Vec<HttpUrl>) -> Result<Diagnosis, CommandError> {
+/// Measures by the pools and the `Date` headers and inspects the node, all at the same time.
+fn diagnose(settings: &Settings, urls: Vec<HttpUrl>) -> Result<CheckReport, CommandError> {
     block_on(async {
         let dates = HttpDate::new(Arc::new(LinuxClock), Dns::default());
-        let ask = |url: HttpUrl| {
+        let request = |url: HttpUrl| {
             let dates = dates.clone();
-            tokio::spawn(async move { dates.narrow(&url, DEADLINE).await })
+            tokio::spawn(async move { dates.narrow(&url, CHECK_TIMEOUT).await })
         };
-        let asked: Vec<JoinHandle<HttpReading>> = urls.into_iter().map(ask).collect();
-        let (snapshot, node) = tokio::join!(burst(settings), check_node::look(&settings.chrony.socket));
-        let mut said = Vec::new();
-        for one in asked {
-            said.push(one.await.map_err(|e| CommandError::software("cannot ask for the time by HTTP", e))?);
+        let requests: Vec<JoinHandle<HttpReading>> = urls.into_iter().map(request).collect();
+        let (snapshot, node) = tokio::join!(burst(settings), check_node::inspect(&settings.chrony.socket));
+        let mut readings = Vec::new();
+        for request in requests {
+            let reading = request.await;
+            readings.push(reading.map_err(|e| CommandError::failure("cannot request the time by HTTP", e))?);
         }
-        Ok(Diagnosis::new(snapshot, node, CoarseReadings(said)))
+        Ok(CheckReport::new(Diagnosis::new(snapshot, CoarseReadings(readings)), node))
     })
 }
 
-/// One burst to every pool, and what it says of this machine's clock.
+/// Measures the clock by one burst to every pool.
 pub(super) fn measure(settings: &Settings) -> Result<Snapshot, CommandError> {
     block_on(async { Ok(burst(settings).await) })
 }
 
 async fn burst(settings: &Settings) -> Snapshot {
     let mut settings = settings.clone();
-    // There is one burst and no more; who wants to know by HTTP says so.
+    // One burst is too short for `lastResort`; `--http-date` requests the headers at once.
     settings.core.last_resort.clear();
     let mut agent = Agent::new(&settings, Arc::new(LinuxClock), Dns::default(), None);
     let mut progress = Progress::start();
-    agent.measure_once(DEADLINE, |effect| progress.show(effect)).await;
+    agent.measure_once(CHECK_TIMEOUT, |effect| progress.show(effect)).await;
     progress.clear();
     agent.shared().snapshot()
 }
 
-/// A line that says what is going on, on terminals only.
+/// A line that shows what the command is doing, on terminals only.
 struct Progress {
     shown: bool,
-    asked: usize,
+    exchanges: usize,
 }
 
 impl Progress {
     fn start() -> Self {
-        let mut progress = Self { shown: stderr_is_terminal(), asked: 0 };
+        let mut progress = Self { shown: stderr_is_terminal(), exchanges: 0 };
         progress.write("looking up the pools");
         progress
     }
@@ -118,8 +121,8 @@ impl Progress {
     fn show(&mut self, effect: &Effect) {
         match effect {
             Effect::Query { .. } => {
-                self.asked += 1;
-                let text = format!("measuring, exchange {}", self.asked);
+                self.exchanges += 1;
+                let text = format!("measuring, exchange {}", self.exchanges);
                 self.write(&text);
             }
             Effect::Log(note) => self.write(&note.to_string()),
@@ -129,7 +132,7 @@ impl Progress {
 
     fn write(&mut self, text: &str) {
         if self.shown {
-            // Back to the start of the line, and clear it: the next one takes its place.
+            // To the start of the line, and clear it: the new text replaces the old.
             eprint!("\r\x1b[2K{text} …");
             let _ = std::io::stderr().flush();
         }

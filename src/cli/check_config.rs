@@ -1,4 +1,4 @@
-//! `drift-agent check-config`: is this configuration right, and what does it lead to?
+//! `drift-agent check-config`: checks a configuration and prints the settings that result from it.
 
 use super::{CommandError, ConfigArgs, Exit, print};
 

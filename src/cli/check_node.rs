@@ -1,4 +1,4 @@
-//! `drift-agent check`: what the node itself says of its clock.
+//! `drift-agent check`: what the node's kernel and chrony report about the clock.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -12,36 +12,36 @@ use drift_core::ntp::packet::Leap;
 use drift_core::step::time_daemon::{Daemon, is_deceived};
 use drift_core::time::{Measurement, Span, Wall};
 
-/// Where chrony answers everybody on the machine, unless its configuration says otherwise.
+/// Where chronyd answers any process of the machine, unless its `cmdport` is configured otherwise.
 const CHRONY_UDP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 323);
-/// chronyd answers within a millisecond, and one that does not must not hold the rest up.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// chronyd answers within a millisecond; one that does not answer must not delay the report.
+const CHRONY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What was found on the node.
-pub(super) struct Node {
-    /// `None` where reading it is forbidden.
+/// What the kernel and chrony report.
+pub(super) struct NodeClock {
+    /// `None` where the process may not read it.
     kernel: Option<KernelClock>,
-    /// What chrony says, and where it was asked; or why it was not heard there.
+    /// chronyd's answer and where it came from, or why there is none.
     chrony: Result<(Tracking, String), String>,
 }
 
-/// What others found out about the clock that the node speaks of.
+/// What was measured, to compare the reports with.
 #[derive(Clone, Copy)]
 pub(super) struct Measured {
-    /// By the clock itself.
-    pub now: Wall,
+    /// Node time when it was measured.
+    pub node_time: Wall,
     pub offset: Option<Measurement>,
     pub threshold: Duration,
 }
 
-/// Looks at the kernel, and at chrony by its socket or else by UDP.
-pub(super) async fn look(socket: &Path) -> Node {
-    Node { kernel: timex::read(), chrony: ask_chrony(socket, CHRONY_UDP).await }
+/// Reads the kernel's clock state, and chrony's by its socket or else by UDP.
+pub(super) async fn inspect(socket: &Path) -> NodeClock {
+    NodeClock { kernel: timex::read(), chrony: ask_chrony(socket, CHRONY_UDP).await }
 }
 
 async fn ask_chrony(socket: &Path, udp: SocketAddr) -> Result<(Tracking, String), String> {
-    let ask = async |client: Client| client.with_patience(PATIENCE).tracking().await;
-    // Only its own user and root get to the socket; everybody on the machine may ask by UDP.
+    let ask = async |client: Client| client.with_patience(CHRONY_TIMEOUT).tracking().await;
+    // Only chrony's user and root can open the socket. Any process of the machine may ask by UDP.
     let error = match ask(Client::unix(socket)).await {
         Ok(tracking) => return Ok((tracking, socket.display().to_string())),
         Err(error) => error,
@@ -49,7 +49,7 @@ async fn ask_chrony(socket: &Path, udp: SocketAddr) -> Result<(Tracking, String)
     let tracking = ask(Client::udp(udp)).await;
     tracking.map(|tracking| (tracking, format!("UDP {udp}"))).map_err(|other: ChronyError| {
         let by_udp = if matches!(other, ChronyError::NotListening(_)) {
-            "nobody listens".to_owned()
+            "no process listens".to_owned()
         } else {
             other.to_string()
         };
@@ -57,22 +57,19 @@ async fn ask_chrony(socket: &Path, udp: SocketAddr) -> Result<(Tracking, String)
     })
 }
 
-impl Node {
+impl NodeClock {
     fn daemon(&self) -> Daemon {
-        match (&self.chrony, self.kernel) {
-            (Ok(_), _) => Daemon::Chrony,
-            (_, Some(kernel)) if kernel.synchronized => Daemon::Unknown,
-            _ => Daemon::None,
-        }
+        Daemon::identify(self.chrony.is_ok(), self.kernel.is_some_and(|kernel| kernel.synchronized))
     }
 
-    /// Each line as its name and its words.
+    /// The lines of the table, each as its name and its text.
     pub fn lines(&self, measured: Measured) -> Vec<Vec<String>> {
-        let kernel = self.kernel.map_or_else(|| "may not be read (adjtimex)".to_owned(), kernel_in_words);
+        let kernel =
+            self.kernel.map_or_else(|| "its state cannot be read (adjtimex)".to_owned(), kernel_in_words);
         let daemon = match self.daemon() {
             Daemon::Chrony => "chrony",
-            Daemon::Unknown => "somebody, by the kernel's word; who, cannot be seen from here",
-            Daemon::None => "nobody, by the kernel's word",
+            Daemon::Unknown => "unknown; the kernel reports that a process disciplines the clock",
+            Daemon::None => "none, as the kernel reports",
         };
         let chrony = match &self.chrony {
             Ok((tracking, by)) => format!("{} ({by})", tracking_in_words(tracking, measured)),
@@ -87,7 +84,7 @@ impl Node {
             lines.push(line(
                 "",
                 format!(
-                    "chrony takes the clock for right, and it was measured {} (±{})",
+                    "chrony reports an offset within the threshold, but the clock was measured {} (±{})",
                     offset.in_words(),
                     bound.in_words()
                 ),
@@ -96,7 +93,7 @@ impl Node {
         lines
     }
 
-    /// The same for programs.
+    /// The same as JSON.
     pub fn report(&self, measured: Measured) -> NodeReport {
         NodeReport {
             kernel: self.kernel.map(|kernel| KernelReport {
@@ -117,18 +114,18 @@ impl Node {
 }
 
 fn kernel_in_words(kernel: KernelClock) -> String {
-    let said = |yes: bool| if yes { "synchronised" } else { "not synchronised" };
-    // The two go by different rules: the status bit, and the largest error.
+    let label = |yes: bool| if yes { "synchronised" } else { "not synchronised" };
+    // The kernel has a status bit (STA_UNSYNC); timedatectl compares the maximum error with 16 s.
     let other = Some(kernel.timedatectl_says_synchronized()).filter(|yes| *yes != kernel.synchronized);
-    let other = other.map_or(String::new(), |yes| format!(" (timedatectl: {})", said(yes)));
+    let other = other.map_or(String::new(), |yes| format!(" (timedatectl: {})", label(yes)));
     let leap = match kernel.leap {
         Leap::Insert => "a leap second will be inserted",
-        Leap::Delete => "a leap second will be left out",
+        Leap::Delete => "a leap second will be deleted",
         Leap::None | Leap::Alarm => "no leap second pending",
     };
     format!(
         "{}{other}; error at most {}, estimated {}; frequency {:+.3} ppm; {leap}",
-        said(kernel.synchronized),
+        label(kernel.synchronized),
         Span(kernel.max_error),
         Span(kernel.estimated_error),
         kernel.frequency.as_ratio() * 1e6
@@ -136,7 +133,7 @@ fn kernel_in_words(kernel: KernelClock) -> String {
 }
 
 fn tracking_in_words(tracking: &Tracking, measured: Measured) -> String {
-    let last = match last_update(tracking, measured.now) {
+    let last = match last_update(tracking, measured.node_time) {
         Some(ago) => format!("last update {} ago", Span(ago)),
         None => "never updated".to_owned(),
     };
@@ -145,27 +142,28 @@ fn tracking_in_words(tracking: &Tracking, measured: Measured) -> String {
     }
     let leap = match tracking.leap {
         Leap::Insert => "a leap second will be inserted",
-        Leap::Delete => "a leap second will be left out",
+        Leap::Delete => "a leap second will be deleted",
         Leap::None | Leap::Alarm => "leap status normal",
     };
     format!(
-        "follows {} at stratum {}; takes the clock for {}; {leap}; {last}",
+        "follows {} at stratum {}; reports the clock {}; {leap}; {last}",
         tracking.reference_in_words(),
         tracking.stratum,
         tracking.offset.in_words()
     )
 }
 
-/// By chronyd's own time, which is the node's. `None`: there was none, or somebody reset its sources.
+/// The age of chronyd's last update, by node time. `None`: chronyd has not updated, or its sources were
+/// reset.
 fn last_update(tracking: &Tracking, now: Wall) -> Option<Duration> {
     let ago = now.minus(tracking.reference_time).as_nanos();
     (tracking.reference_time.as_nanos() > 0).then(|| Duration::from_nanos(u64::try_from(ago).unwrap_or(0)))
 }
 
-/// What was measured, where chrony takes the clock for right and certainly is wrong.
+/// The measured offset, where it certainly contradicts what chrony reports.
 fn contradiction(tracking: &Tracking, measured: Measured) -> Option<Measurement> {
-    let is_wrong = |found: &_| is_deceived(tracking.offset, *found, measured.threshold);
-    measured.offset.filter(is_wrong).filter(|_| tracking.is_synchronised())
+    let contradicts = |measurement: &_| is_deceived(tracking.offset, *measurement, measured.threshold);
+    measured.offset.filter(contradicts).filter(|_| tracking.is_synchronised())
 }
 
 const fn leap_label(leap: Leap) -> &'static str {
@@ -211,11 +209,11 @@ struct TrackingReport {
     synchronized: bool,
     reference: String,
     stratum: u16,
-    /// What chrony still has to slew; positive is behind.
+    /// The offset that chrony reports: what it still has to slew; positive: the node is behind.
     offset_seconds: f64,
     leap: &'static str,
     last_update_age_seconds: Option<f64>,
-    /// It takes the clock for right, and that was measured to be wrong.
+    /// chrony reports an offset within the threshold, and the measured offset is certainly outside.
     contradicts_measurement: bool,
 }
 
@@ -228,7 +226,7 @@ impl TrackingReport {
             stratum: tracking.stratum,
             offset_seconds: tracking.offset.as_secs_f64(),
             leap: leap_label(tracking.leap),
-            last_update_age_seconds: last_update(tracking, measured.now).map(|ago| ago.as_secs_f64()),
+            last_update_age_seconds: last_update(tracking, measured.node_time).map(|ago| ago.as_secs_f64()),
             contradicts_measurement: contradiction(tracking, measured).is_some(),
         }
     }
@@ -248,12 +246,12 @@ mod tests {
     fn measured(millis: i64) -> Measured {
         let offset =
             Some(Measurement::new(Offset::from_nanos(millis * 1_000_000), Bound::from_nanos(2_000_000)));
-        Measured { now: NOW, offset, threshold: Duration::from_millis(100) }
+        Measured { node_time: NOW, offset, threshold: Duration::from_millis(100) }
     }
 
-    fn node(kernel: KernelClock, chrony: Result<Tracking, &str>) -> Node {
+    fn node(kernel: KernelClock, chrony: Result<Tracking, &str>) -> NodeClock {
         let chrony = chrony.map(|tracking| (tracking, "UDP 127.0.0.1:323".to_owned())).map_err(str::to_owned);
-        Node { kernel: Some(kernel), chrony }
+        NodeClock { kernel: Some(kernel), chrony }
     }
 
     fn following() -> Tracking {
@@ -267,12 +265,12 @@ mod tests {
         }
     }
 
-    fn text(node: &Node, measured: Measured) -> String {
+    fn text(node: &NodeClock, measured: Measured) -> String {
         node.lines(measured).iter().map(|line| line.join(": ")).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
-    fn chrony_is_asked_by_udp_where_its_socket_is_not_to_be_had() {
+    fn chrony_is_asked_by_udp_where_its_socket_cannot_be_opened() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let server = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -290,7 +288,7 @@ mod tests {
             drop(server);
             let error = ask_chrony(missing, address).await.unwrap_err();
             assert!(error.contains("no socket at /nonexistent/chronyd.sock"), "{error}");
-            assert!(error.ends_with(&format!("UDP {address}: nobody listens")), "{error}");
+            assert!(error.ends_with(&format!("UDP {address}: no process listens")), "{error}");
         });
     }
 
@@ -303,12 +301,12 @@ mod tests {
     };
 
     #[test]
-    fn each_line_is_in_words() {
+    fn table_lines_report_the_kernel_the_daemon_and_chrony() {
         assert_eq!(
             text(&node(KEPT, Ok(following())), measured(1)),
             "kernel: synchronised; error at most 12 ms, estimated 3 µs; frequency -12.043 ppm; no leap second pending\n\
              time daemon: chrony\n\
-             chrony: follows 192.0.2.7 at stratum 3; takes the clock for 12 µs behind; leap status normal; last update 34 s ago \
+             chrony: follows 192.0.2.7 at stratum 3; reports the clock 12 µs behind; leap status normal; last update 34.0 s ago \
              (UDP 127.0.0.1:323)"
         );
         let alone = KernelClock {
@@ -320,37 +318,43 @@ mod tests {
         let lines = text(&node(alone, Err("no socket")), measured(1));
         assert!(lines.starts_with("kernel: not synchronised; error at most 16 s"), "{lines}");
         assert!(
-            lines.contains("a leap second will be inserted") && lines.contains("nobody, by the kernel"),
+            lines.contains("a leap second will be inserted")
+                && lines.contains("time daemon: none, as the kernel reports"),
             "{lines}"
         );
         assert!(lines.ends_with("answers neither at its socket nor on UDP"), "{lines}");
-        assert!(text(&node(KEPT, Err("")), measured(1)).contains("somebody, by the kernel's word"));
+        assert!(text(&node(KEPT, Err("")), measured(1)).contains("time daemon: unknown; the kernel reports"));
         assert!(
             text(&node(KEPT, Ok(Tracking::NEVER)), measured(1)).contains("not synchronised; never updated")
         );
     }
 
     #[test]
-    fn the_kernel_and_timedatectl_go_by_different_rules_and_both_are_told() {
+    fn timedatectl_is_quoted_where_it_differs_from_the_kernel() {
         let stale = KernelClock { synchronized: false, max_error: Duration::from_secs(15), ..KEPT };
         assert!(kernel_in_words(stale).starts_with("not synchronised (timedatectl: synchronised); "));
         assert!(!kernel_in_words(KEPT).contains("timedatectl"));
     }
 
     #[test]
-    fn chrony_that_takes_a_wrong_clock_for_right_is_contradicted() {
-        let says = |tracking: Tracking, measured: Measured| {
+    fn chrony_is_contradicted_only_when_its_report_is_certainly_wrong() {
+        let is_contradicted = |tracking: Tracking, measured: Measured| {
             let node = node(KEPT, Ok(tracking));
             let json = serde_json::to_value(node.report(measured)).unwrap();
-            let told = text(&node, measured).contains("takes the clock for right, and it was measured");
-            assert_eq!(json["chrony"]["contradictsMeasurement"], told, "{json}");
-            told
+            let printed = text(&node, measured).contains("within the threshold, but the clock was measured");
+            assert_eq!(json["chrony"]["contradictsMeasurement"], printed, "{json}");
+            printed
         };
-        assert!(says(following(), measured(20_000)) && says(following(), measured(-103)));
-        assert!(!says(following(), measured(101)), "it may be right");
-        assert!(!says(following(), Measured { offset: None, ..measured(0) }));
-        let knows = Tracking { offset: Offset::from_nanos(20_000_000_000), ..following() };
-        assert!(!says(knows, measured(20_000)));
-        assert!(!says(Tracking { leap: Leap::Alarm, ..following() }, measured(20_000)), "it claims nothing");
+        assert!(
+            is_contradicted(following(), measured(20_000)) && is_contradicted(following(), measured(-103))
+        );
+        assert!(!is_contradicted(following(), measured(101)), "chrony may be correct");
+        assert!(!is_contradicted(following(), Measured { offset: None, ..measured(0) }));
+        let aware = Tracking { offset: Offset::from_nanos(20_000_000_000), ..following() };
+        assert!(!is_contradicted(aware, measured(20_000)));
+        assert!(
+            !is_contradicted(Tracking { leap: Leap::Alarm, ..following() }, measured(20_000)),
+            "chrony reports that it is not synchronised"
+        );
     }
 }

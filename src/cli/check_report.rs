@@ -1,86 +1,62 @@
-//! `drift-agent check`: what it found, for people and for programs.
+//! `drift-agent check`: its report as a table and as JSON. It only prints; [`Diagnosis`] decides.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::check_node::{Measured, Node, NodeReport};
+use super::check_node::{Measured, NodeClock, NodeReport};
 use clock_drift::terminal::{Style, columns};
-use drift_core::http_date::coarse::{CoarseReadings, HttpReading};
-use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot, Snapshot};
+use drift_core::http_date::coarse::HttpReading;
+use drift_core::report::diagnosis::Diagnosis;
+use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot};
 use drift_core::time::{Measurement, Offset, Span};
 use drift_core::verdict::State;
 
-/// Everything that was found.
-pub(super) struct Diagnosis {
-    snapshot: Snapshot,
-    node: Node,
-    /// What was asked for, whether it counts or not.
-    coarse: CoarseReadings,
+/// Everything that `check` found.
+pub(super) struct CheckReport {
+    diagnosis: Diagnosis,
+    node: NodeClock,
 }
 
-impl Diagnosis {
-    /// NTP alone decides. Where no server answers, the `Date` headers may say that the clock drifts, and nothing else.
-    pub fn new(mut snapshot: Snapshot, node: Node, coarse: CoarseReadings) -> Self {
-        let is_without_ntp =
-            snapshot.state == State::Unknown && snapshot.silent_pools().count() == snapshot.pools.len();
-        if is_without_ntp {
-            snapshot.coarse = coarse.clone();
-            if coarse.certainly_over(snapshot.threshold).is_some() {
-                snapshot.state = State::Drifting;
-            }
-        }
-        Self { snapshot, node, coarse }
+impl CheckReport {
+    pub fn new(diagnosis: Diagnosis, node: NodeClock) -> Self {
+        Self { diagnosis, node }
     }
 
     /// The verdict.
     pub fn state(&self) -> State {
-        self.snapshot.state
+        self.diagnosis.state()
     }
 
-    /// The offset that the verdict rests on where NTP says nothing.
-    fn by_headers(&self) -> Option<Measurement> {
-        self.snapshot.coarse.certainly_over(self.snapshot.threshold)
-    }
-
-    fn sentence(&self) -> String {
-        let sentence = self.snapshot.sentence();
-        match self.snapshot.measured.and_then(|measured| self.coarse.contradictions(measured)) {
-            Some(against) => format!("{sentence} {against}"),
-            None => sentence,
-        }
-    }
-
-    /// What to do about it.
+    /// What the operator can do where UDP seems to be blocked.
     fn hint(&self) -> Option<String> {
-        let blocked = self.snapshot.blocked()?;
-        Some(if self.coarse.0.is_empty() {
-            format!(
-                "{blocked} Where HTTP gets through, --http-date http://HOST tells the time to about half a second."
-            )
+        let blocked = self.diagnosis.snapshot.blocked()?;
+        Some(if self.diagnosis.readings.0.is_empty() {
+            format!("{blocked} To measure by HTTP instead, to about half a second: --http-date http://HOST.")
         } else {
             blocked
         })
     }
 
     fn measured(&self) -> Measured {
+        let Diagnosis { snapshot, .. } = &self.diagnosis;
         Measured {
-            now: self.snapshot.node_time,
-            offset: self.snapshot.measured.or(self.by_headers()),
-            threshold: self.snapshot.threshold,
+            node_time: snapshot.node_time,
+            offset: self.diagnosis.measured(),
+            threshold: snapshot.threshold,
         }
     }
 
     pub fn table(&self, style: Style) -> String {
         let state = self.state();
-        let mut text = format!("{}: {}\n\n", style.state(state, state.label()), self.sentence());
+        let mut text = format!("{}: {}\n\n", style.state(state, state.label()), self.diagnosis.sentence());
         let header = ["POOL", "OFFSET", "BOUND", "ROUND TRIP", "STRATUM", "RESULT"];
         let mut rows = vec![header.map(str::to_owned).to_vec()];
-        for pool in &self.snapshot.pools {
+        for pool in &self.diagnosis.snapshot.pools {
             rows.push(vec![
                 pool.name.clone(),
-                words(pool.measured.map(|m| m.offset)),
-                bound(pool.measured),
+                offset_cell(pool.measured.map(|m| m.offset)),
+                bound_cell(pool.measured),
                 pool.round_trip.map_or_else(|| "-".to_owned(), |trip| Span(trip).to_string()),
                 pool.stratum.map_or_else(|| "-".to_owned(), |s| s.to_string()),
                 pool_result(pool),
@@ -88,8 +64,8 @@ impl Diagnosis {
             for server in &pool.servers {
                 rows.push(vec![
                     format!("  {}", server.address),
-                    words(server.measured.map(|m| m.offset)),
-                    bound(server.measured),
+                    offset_cell(server.measured.map(|m| m.offset)),
+                    bound_cell(server.measured),
                     String::new(),
                     String::new(),
                     server_result(server).to_owned(),
@@ -97,9 +73,10 @@ impl Diagnosis {
             }
         }
         text.push_str(&columns(&rows));
-        if !self.coarse.0.is_empty() {
+        let readings = &self.diagnosis.readings.0;
+        if !readings.is_empty() {
             let header = ["HTTP DATE (COARSE)", "OFFSET", "BOUND", "RESULT"].map(str::to_owned).to_vec();
-            let rows: Vec<_> = std::iter::once(header).chain(self.coarse.0.iter().map(said_row)).collect();
+            let rows: Vec<_> = std::iter::once(header).chain(readings.iter().map(reading_row)).collect();
             let _ = write!(text, "\n{}", columns(&rows));
         }
         if let Some(hint) = self.hint() {
@@ -116,24 +93,25 @@ impl Diagnosis {
     }
 }
 
-fn said_row(said: &HttpReading) -> Vec<String> {
-    let answers = match said.answers {
+fn reading_row(reading: &HttpReading) -> Vec<String> {
+    let answers = match reading.answers {
         1 => "1 answer".to_owned(),
         n => format!("{n} answers"),
     };
-    let result = match &said.rejected {
-        Some(rejected) if said.measured.is_some() => format!("{answers}; then {rejected}"),
+    let result = match &reading.rejected {
+        Some(rejected) if reading.measured.is_some() => format!("{answers}; then {rejected}"),
         Some(rejected) => rejected.to_string(),
         None => answers,
     };
-    vec![said.source.url.clone(), words(said.measured.map(|m| m.offset)), bound(said.measured), result]
+    let offset = offset_cell(reading.measured.map(|m| m.offset));
+    vec![reading.source.url.clone(), offset, bound_cell(reading.measured), result]
 }
 
-fn words(offset: Option<Offset>) -> String {
+fn offset_cell(offset: Option<Offset>) -> String {
     offset.map_or_else(|| "-".to_owned(), Offset::in_words)
 }
 
-fn bound(measured: Option<Measurement>) -> String {
+fn bound_cell(measured: Option<Measurement>) -> String {
     measured.map_or_else(|| "-".to_owned(), |Measurement { bound, .. }| format!("±{}", bound.in_words()))
 }
 
@@ -146,10 +124,10 @@ fn pool_result(pool: &PoolSnapshot) -> String {
 
 fn server_result(server: &ServerSnapshot) -> &'static str {
     match server.last {
-        None => "not asked",
-        Some(Ok(())) if server.is_falseticker => "outvoted",
+        None => "not polled",
+        Some(Ok(())) if server.is_falseticker => "falseticker",
         Some(Ok(())) => "ok",
-        Some(Err(refusal)) => refusal.in_words(),
+        Some(Err(reason)) => reason.in_words(),
     }
 }
 
@@ -161,11 +139,11 @@ struct Report {
     message: String,
     offset_seconds: Option<f64>,
     bound_seconds: Option<f64>,
-    /// The state, offset and bound are by `Date` headers: no NTP server answered.
+    /// `true`: the state, offset and bound come from HTTP `Date` headers, because no NTP server answered.
     coarse: bool,
     observed_at: Option<String>,
     pools: Vec<PoolReport>,
-    http_date: Vec<SaidReport>,
+    http_date: Vec<HttpDateReport>,
     hint: Option<String>,
     node: NodeReport,
 }
@@ -198,53 +176,49 @@ fn seconds(measured: Option<Measurement>) -> (Option<f64>, Option<f64>) {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct SaidReport {
+struct HttpDateReport {
     url: String,
     coarse: bool,
     offset_seconds: Option<f64>,
     bound_seconds: Option<f64>,
     answers: u32,
     error: Option<String>,
-    /// It cannot be true if NTP's word is; `null` where one of the two has none.
+    /// Whether the reading and NTP's measurement exclude each other; `null` where one of the two is missing.
     contradicts_ntp: Option<bool>,
 }
 
 impl Report {
-    fn new(diagnosis: &Diagnosis) -> Self {
+    fn new(report: &CheckReport) -> Self {
+        let CheckReport { diagnosis, node } = report;
         let snapshot = &diagnosis.snapshot;
-        let by_headers = diagnosis.by_headers();
-        let (offset_seconds, bound_seconds) = seconds(snapshot.measured.or(by_headers));
+        let (offset_seconds, bound_seconds) = seconds(diagnosis.measured());
+        let readings = diagnosis.readings.0.iter();
         Self {
             state: diagnosis.state().label(),
             message: diagnosis.sentence(),
             offset_seconds,
             bound_seconds,
-            coarse: by_headers.is_some(),
+            coarse: diagnosis.coarse().is_some(),
             observed_at: snapshot.reference.map(|t| t.rfc3339(9)),
             pools: snapshot.pools.iter().map(PoolReport::new).collect(),
-            http_date: diagnosis
-                .coarse
-                .0
-                .iter()
-                .map(|said| SaidReport::new(said, snapshot.measured))
-                .collect(),
-            hint: diagnosis.hint(),
-            node: diagnosis.node.report(diagnosis.measured()),
+            http_date: readings.map(|reading| HttpDateReport::new(reading, snapshot.measured)).collect(),
+            hint: report.hint(),
+            node: node.report(report.measured()),
         }
     }
 }
 
-impl SaidReport {
-    fn new(said: &HttpReading, ntp: Option<Measurement>) -> Self {
-        let (offset_seconds, bound_seconds) = seconds(said.measured);
+impl HttpDateReport {
+    fn new(reading: &HttpReading, ntp: Option<Measurement>) -> Self {
+        let (offset_seconds, bound_seconds) = seconds(reading.measured);
         Self {
-            url: said.source.url.clone(),
+            url: reading.source.url.clone(),
             coarse: true,
             offset_seconds,
             bound_seconds,
-            answers: said.answers,
-            error: said.rejected.as_ref().map(ToString::to_string),
-            contradicts_ntp: said.measured.zip(ntp).map(|(said, ntp)| !said.overlaps(ntp)),
+            answers: reading.answers,
+            error: reading.rejected.as_ref().map(ToString::to_string),
+            contradicts_ntp: reading.measured.zip(ntp).map(|(by_header, by_ntp)| !by_header.overlaps(by_ntp)),
         }
     }
 }
@@ -272,7 +246,7 @@ impl ServerReport {
             result: match server.last {
                 None => "not_asked",
                 Some(Ok(())) => drift_core::machine::ACCEPTED,
-                Some(Err(refusal)) => refusal.label(),
+                Some(Err(reason)) => reason.label(),
             },
             offset_seconds,
             bound_seconds,

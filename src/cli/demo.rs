@@ -1,4 +1,5 @@
-//! `drift-agent demo`: the whole agent against two pools on loopback, whose time is what drifts.
+//! `drift-agent demo`: the whole agent against two pools on loopback. The pools' time changes; the machine's
+//! clock does not.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,43 +27,43 @@ use drift_core::report::snapshot::Snapshot;
 use drift_core::time::{Offset, Ppb};
 use drift_core::verdict::State;
 
-/// Two pools, as in the default; `.invalid` so that nobody takes them for real.
+/// Two pools, as in the default. Names under `.invalid` (RFC 2606) cannot be those of real servers.
 const POOLS: [&str; 2] = ["pool-a.invalid", "pool-b.invalid"];
 const TEN_SECONDS_OFF: Behaviour = Behaviour::Offset(Offset::from_nanos(10_000_000_000));
 const SERVERS_PER_POOL: usize = 3;
-/// How long a scene stays before the next one.
-const PAUSE: Duration = Duration::from_secs(3);
-/// No scene takes longer; one that does is a fault.
-const SCENE: Duration = Duration::from_secs(20);
+/// Time to read before the next phase.
+const READING_TIME: Duration = Duration::from_secs(3);
+/// A phase that has not reached its state by then has failed.
+const PHASE_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
-    /// Stay up after the story, to look at the metrics
+    /// Keep running after the last phase, so that you can read the metrics
     #[arg(long)]
     serve: bool,
 }
 
 pub(super) fn run(DemoArgs { serve }: DemoArgs) -> Result<Exit, CommandError> {
     block_on(async {
-        let stage = Stage::set_up()
+        let servers = DemoServers::start()
             .await
-            .map_err(|e| CommandError::software("cannot start NTP servers on loopback", e))?;
-        play(stage, serve).await.map(|()| Exit::Ok)
+            .map_err(|e| CommandError::failure("cannot start NTP servers on loopback", e))?;
+        run_demo(servers, serve).await.map(|()| Exit::Ok)
     })
 }
 
-/// The servers of both pools.
-struct Stage {
+/// The servers of both pools, and the time that they report.
+struct DemoServers {
     time: TimeScale,
     pools: [Vec<Server>; 2],
 }
 
-/// Knows the demo's names and nothing else.
+/// Resolves the demo's two names and no others.
 #[derive(Clone)]
-struct Names([Vec<SocketAddr>; 2]);
+struct DemoNames([Vec<SocketAddr>; 2]);
 
-impl Stage {
-    async fn set_up() -> std::io::Result<Self> {
+impl DemoServers {
+    async fn start() -> std::io::Result<Self> {
         let time = TimeScale::new(Offset::ZERO);
         let mut pools = [Vec::new(), Vec::new()];
         for pool in &mut pools {
@@ -73,12 +74,12 @@ impl Stage {
         Ok(Self { time, pools })
     }
 
-    fn names(&self) -> Names {
-        Names(self.pools.each_ref().map(|pool| pool.iter().map(Server::address).collect()))
+    fn names(&self) -> DemoNames {
+        DemoNames(self.pools.each_ref().map(|pool| pool.iter().map(Server::address).collect()))
     }
 }
 
-impl Resolve for Names {
+impl Resolve for DemoNames {
     async fn resolve(&self, pool: PoolName) -> Result<Resolution, String> {
         let index = POOLS.iter().position(|name| *name == pool.to_string());
         let addresses = index.and_then(|i| self.0.get(i)).cloned().ok_or("no such name")?;
@@ -86,7 +87,7 @@ impl Resolve for Names {
     }
 }
 
-async fn play(stage: Stage, serve: bool) -> Result<(), CommandError> {
+async fn run_demo(servers: DemoServers, serve: bool) -> Result<(), CommandError> {
     let text = |value: &str| Some(ConfigText(value.to_owned()));
     let raw = RawConfig {
         pools: Some(POOLS.map(|name| ConfigText(name.to_owned())).to_vec()),
@@ -98,96 +99,97 @@ async fn play(stage: Stage, serve: bool) -> Result<(), CommandError> {
     let settings = Settings::new(raw, RawConfig::default())?;
     let listen = Listen { host: Some([127, 0, 0, 1].into()), port: 0 };
     let listener =
-        server::bind(listen).await.map_err(|e| CommandError::software("cannot listen on 127.0.0.1", e))?;
+        server::bind(listen).await.map_err(|e| CommandError::failure("cannot listen on 127.0.0.1", e))?;
     let url = server::local_url(&listener);
 
-    let mut agent = Agent::new(&settings, Arc::new(LinuxClock), stage.names(), None);
+    let mut agent = Agent::new(&settings, Arc::new(LinuxClock), servers.names(), None);
     let shared = agent.shared();
     let http = tokio::spawn(server::serve(listener, Arc::clone(&shared)));
-    let unread = Notify::new();
-    let teller = Teller { style: Style::for_stdout(), started: now(), unread: &unread };
+    let output_closed = Notify::new();
+    let printer = Printer { style: Style::for_stdout(), started: now(), output_closed: &output_closed };
     let mut outcome = Ok(());
-    let story = async {
-        outcome = tell(&stage, &shared, teller, &url).await;
+    let phases = async {
+        outcome = run_phases(&servers, &shared, printer, &url).await;
         if serve && outcome.is_ok() {
-            teller.scene("Staying up (--serve). End with Ctrl-C.");
+            printer.heading("The agent keeps running (--serve). Stop it with Ctrl-C.");
             let _ = tokio::signal::ctrl_c().await;
         }
     };
-    // Nobody is left to tell it to: that ends it too.
     let end = async {
         tokio::select! {
-            () = story => {}
-            () = unread.notified() => {}
+            () = phases => {}
+            () = output_closed.notified() => {}
         }
     };
-    agent.run(end, |effect| teller.show(effect)).await;
+    agent.run(end, |effect| printer.show(effect)).await;
     http.abort();
     outcome
 }
 
-/// The story, scene by scene; each waits for what it announces.
-async fn tell(
-    stage: &Stage,
+/// One phase after the other. Each changes what the servers do, and waits until the agent has reacted.
+async fn run_phases(
+    servers: &DemoServers,
     shared: &AgentHandle,
-    teller: Teller<'_>,
+    printer: Printer<'_>,
     url: &str,
 ) -> Result<(), CommandError> {
-    let [pool_a, pool_b] = &stage.pools;
+    let [pool_a, pool_b] = &servers.pools;
     let until = async |what: &str, condition: &dyn Fn(&Snapshot) -> bool| wait(shared, what, condition).await;
     let is = |state: State| move |snapshot: &Snapshot| snapshot.state == state;
 
-    teller.scene("Two NTP pools of three servers each, on loopback. No network, no cluster, no root.");
-    teller.say(&format!("metrics: {url}/metrics   for workloads: {url}/v1/clock"));
+    printer.heading("Two NTP pools of three servers each, on loopback. No network, no cluster, no root.");
+    printer.detail(&format!("metrics: {url}/metrics   for workloads: {url}/v1/clock"));
     until("in sync", &is(State::InSync)).await?;
 
-    teller.scene("Reference time runs away from this machine by 15 ms a second: the node falls behind.");
-    stage.time.drift(Ppb::from_ppm(15_000));
+    printer.heading("Reference time runs away from this machine by 15 ms a second: the node falls behind.");
+    servers.time.drift(Ppb::from_ppm(15_000));
     until("drifting", &is(State::Drifting)).await?;
-    until("more than 120 ms", &|snapshot| stage_offset(snapshot) > 0.12).await?;
+    until("more than 120 ms", &|snapshot| offset_seconds(snapshot) > 0.12).await?;
 
-    teller.scene("Someone slews the clock back.");
-    stage.time.drift(Ppb::from_ppm(-60_000));
-    until("close again", &|_| stage.time.offset().as_secs_f64() < 0.02).await?;
-    stage.time.set(Offset::ZERO);
-    until("in sync", &|snapshot| snapshot.state == State::InSync && stage_offset(snapshot).abs() < 0.01)
+    printer.heading("Another process slews the clock back.");
+    servers.time.drift(Ppb::from_ppm(-60_000));
+    until("close again", &|_| servers.time.offset().as_secs_f64() < 0.02).await?;
+    servers.time.set(Offset::ZERO);
+    until("in sync", &|snapshot| snapshot.state == State::InSync && offset_seconds(snapshot).abs() < 0.01)
         .await?;
 
     time_to_read().await;
-    teller.scene("One server of pool-a lies by 10 s. Five others know better.");
+    printer.heading("One server of pool-a reports a time that is 10 s off. The other five agree.");
     all_behave(pool_a.get(..1).unwrap_or_default(), TEN_SECONDS_OFF);
-    let is_falseticker = |snapshot: &Snapshot| {
+    let falsetickers = |snapshot: &Snapshot| {
         snapshot.pools.iter().flat_map(|p| &p.servers).filter(|s| s.is_falseticker).count()
     };
-    until("the liar outvoted", &|snapshot| is_falseticker(snapshot) == 1 && snapshot.state == State::InSync)
+    until("one falseticker", &|snapshot| falsetickers(snapshot) == 1 && snapshot.state == State::InSync)
         .await?;
-    teller.say("judged: outvoted; the offset stands, and nothing was announced");
+    printer.detail("judged: falseticker; the offset is unchanged, and nothing was announced");
     all_behave(pool_a, Behaviour::Honest);
-    until("all agree", &|snapshot| is_falseticker(snapshot) == 0).await?;
+    until("all agree", &|snapshot| falsetickers(snapshot) == 0).await?;
 
     time_to_read().await;
-    teller.scene("Pool-b goes silent.");
+    printer.heading("Pool-b stops answering.");
     all_behave(pool_b, Behaviour::Silent);
     until("one pool left", &|snapshot| snapshot.pools_agreeing == 1 && snapshot.silent_pools().count() == 1)
         .await?;
-    teller.say(&format!("judged: {}", shared.snapshot().sentence()));
+    printer.detail(&format!("judged: {}", shared.snapshot().sentence()));
 
     time_to_read().await;
-    teller.scene("Pool-b is back, but 10 s off. One of the two pools is wrong, and nobody can say which.");
+    printer.heading("Pool-b answers again, but is 10 s off. One of the two pools is wrong, and the agent cannot tell which.");
     all_behave(pool_b, TEN_SECONDS_OFF);
     until("disagreement", &is(State::Disagree)).await?;
 
     time_to_read().await;
-    teller.scene("Pool-b tells the right time again.");
+    printer.heading("Pool-b reports the correct time again.");
     all_behave(pool_b, Behaviour::Honest);
     until("in sync", &|snapshot| snapshot.state == State::InSync && snapshot.pools_agreeing == 2).await?;
 
-    teller.scene("That is all. On a node: drift-agent run. In a cluster: the DaemonSet.");
+    printer.heading(
+        "That is all. To run the agent on a node: drift-agent run. In a cluster: install the chart.",
+    );
     Ok(())
 }
 
 async fn time_to_read() {
-    sleep(PAUSE).await;
+    sleep(READING_TIME).await;
 }
 
 fn all_behave(servers: &[Server], behaviour: Behaviour) {
@@ -196,7 +198,7 @@ fn all_behave(servers: &[Server], behaviour: Behaviour) {
     }
 }
 
-fn stage_offset(snapshot: &Snapshot) -> f64 {
+fn offset_seconds(snapshot: &Snapshot) -> f64 {
     snapshot.measured.map_or(0.0, |m| m.offset.as_secs_f64())
 }
 
@@ -205,12 +207,12 @@ async fn wait(
     what: &str,
     condition: &dyn Fn(&Snapshot) -> bool,
 ) -> Result<(), CommandError> {
-    let deadline = now() + SCENE;
+    let deadline = now() + PHASE_TIMEOUT;
     while !condition(&shared.snapshot()) {
         if now() > deadline {
             let snapshot = shared.snapshot();
-            return Err(CommandError::software(
-                &format!("the demo waited in vain for: {what}"),
+            return Err(CommandError::failure(
+                &format!("the demo timed out while it waited for: {what}"),
                 snapshot.sentence(),
             ));
         }
@@ -219,19 +221,20 @@ async fn wait(
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the time of the story, not the time of day")]
+#[expect(clippy::disallowed_methods, reason = "the time since the demo began, not the time of day")]
 fn now() -> Instant {
     Instant::now()
 }
 
 #[derive(Clone, Copy)]
-struct Teller<'a> {
+struct Printer<'a> {
     style: Style,
     started: Instant,
-    unread: &'a Notify,
+    /// Notified when standard output was closed: the demo ends then.
+    output_closed: &'a Notify,
 }
 
-impl Teller<'_> {
+impl Printer<'_> {
     fn line(self, text: &str) {
         let seconds = now().saturating_duration_since(self.started).as_secs_f64();
         self.print(&format!("{} {text}\n", self.style.faint(&format!("{seconds:5.1} s"))));
@@ -239,37 +242,37 @@ impl Teller<'_> {
 
     fn print(self, text: &str) {
         if !matches!(print(text), Ok(true)) {
-            self.unread.notify_one();
+            self.output_closed.notify_one();
         }
     }
 
-    fn scene(self, text: &str) {
+    fn heading(self, text: &str) {
         self.print("\n");
         self.line(&self.style.bold(text));
     }
 
-    fn say(self, text: &str) {
+    fn detail(self, text: &str) {
         self.line(&format!("  {text}"));
     }
 
     fn show(self, effect: &Effect) {
         match effect {
             Effect::Log(LogEvent::Verdict { state, sentence }) => {
-                self.say(&format!("{}: {sentence}", self.style.state(*state, state.label())));
+                self.detail(&format!("{}: {sentence}", self.style.state(*state, state.label())));
             }
             Effect::Log(note @ (LogEvent::Resolved { .. } | LogEvent::Unresolved { .. })) => {
-                self.say(&note.to_string());
+                self.detail(&note.to_string());
             }
             Effect::WriteNode(report) if report.state == State::Drifting => {
-                self.say("to the API server: PATCH /api/v1/nodes/NAME/status");
+                self.detail("to the API server: PATCH /api/v1/nodes/NAME/status");
                 let patch = serde_json::to_string_pretty(&node::patch("NAME", report)).unwrap_or_default();
-                patch.lines().for_each(|line| self.say(&self.style.faint(line)));
+                patch.lines().for_each(|line| self.detail(&self.style.faint(line)));
             }
             Effect::WriteNode(report) => {
-                self.say(&self.style.faint(&format!("annotated: clock-state={}", report.state.label())));
+                self.detail(&self.style.faint(&format!("annotated: clock-state={}", report.state.label())));
             }
             Effect::SendEvent(event) => {
-                self.say(&format!("event {} ({})", event.reason.label(), event.reason.kind()));
+                self.detail(&format!("event {} ({})", event.reason.label(), event.reason.kind()));
             }
             _ => {}
         }

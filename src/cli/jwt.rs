@@ -1,4 +1,4 @@
-//! `drift-agent jwt`: is it the token, the issuer's clock, or this one?
+//! `drift-agent jwt`: whether a token, its issuer's clock or this clock is wrong.
 
 use std::io::{IsTerminal as _, Read as _};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::check::{Output, measure};
-use super::jwt_report::{Asked, cases_in_json, cases_in_table, in_json, in_words};
+use super::jwt_report::{CheckedToken, cases_in_json, cases_in_table, in_json, in_words};
 use super::{CommandError, ConfigArgs, Exit, print};
 use crate::os::clock::{Clock as _, LinuxClock};
 use crate::os::random;
@@ -21,34 +21,35 @@ use drift_core::time::{Measurement, NANOS_PER_SEC, Wall};
 
 const EXAMPLES: &str = "\
 Examples:
-  kubectl create token default | drift-agent jwt      a token against this clock and against true time
-  drift-agent jwt --no-network < token                against this clock alone
-  drift-agent jwt --at 2026-11-22T10:00:00Z < token   as it was judged when a log says so
-  drift-agent jwt --leeway 5s --kind id < token       an ID token, as a verifier with 5 s of leeway sees it
-  drift-agent jwt --output json < token               for programs
-  drift-agent jwt cases                               tokens that a right verifier takes or refuses";
+  kubectl create token default | drift-agent jwt      check a token by this clock and by true time
+  drift-agent jwt --no-network < token                check it by this clock alone
+  drift-agent jwt --at 2026-11-22T10:00:00Z < token   check it as of the time of a log line
+  drift-agent jwt --leeway 5s --kind id < token       check an ID token like a verifier with a leeway of 5 s
+  drift-agent jwt --output json < token               print JSON for programs
+  drift-agent jwt cases                               print tokens to test a verifier with";
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub(super) struct JwtArgs {
     #[command(subcommand)]
     command: Option<JwtCommand>,
-    /// The token; `-` or nothing reads it from standard input, which keeps it out of the shell's history
+    /// The token. If it is `-` or missing, it is read from standard input, which keeps it out of the shell's
+    /// history
     #[arg(value_name = "TOKEN")]
     token: Vec<Secret>,
-    /// Judge at this time (RFC 3339, or seconds since 1970); no clock is read then
+    /// Check the token as of this time, without reading a clock (RFC 3339, or seconds since 1970)
     #[arg(long, value_name = "TIME", value_parser = parse_at, allow_hyphen_values = true)]
     at: Option<Wall>,
-    /// How far a verifier's clock may be off before it refuses
+    /// Leeway of the verifier: how far the times may be off before it rejects the token
     #[arg(long, value_name = "TIME", value_parser = parse_leeway, default_value = "0s", allow_hyphen_values = true)]
     leeway: Duration,
-    /// What the token is for: it decides how long it may live
+    /// Use of the token, which decides how long a lifetime is acceptable
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
-    /// Do not measure true time: judge by this machine's clock alone
+    /// Do not measure true time; check the token by this machine's clock alone
     #[arg(long)]
     no_network: bool,
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten, next_help_heading = "Measuring true time")]
@@ -57,7 +58,7 @@ pub(super) struct JwtArgs {
 
 #[derive(Debug, Subcommand)]
 enum JwtCommand {
-    /// Print signed tokens to try a verifier with, and what a right one does with each
+    /// Print signed tokens to test a verifier with, and how a correct verifier handles each
     #[command(after_help = CASES_EXAMPLES)]
     Cases(CasesArgs),
 }
@@ -67,30 +68,31 @@ Examples:
   drift-agent jwt cases
   drift-agent jwt cases --output json | jq -r '.cases[] | select(.id == \"exp-now\").token'
 
-Each run signs anew, with a key of its own that is printed along: give it to a verifier that you test, never to one in use.";
+Each run makes and prints a new key. Give the key only to a verifier under test, never to one in use.";
 
 #[derive(Debug, Args)]
 struct CasesArgs {
-    /// Make them for a verifier whose clock reads this (RFC 3339, or seconds since 1970) [default: now]
+    /// Make the tokens for a verifier whose clock reads this time (RFC 3339, or seconds since 1970) [default:
+    /// now]
     #[arg(long, value_name = "TIME", value_parser = parse_at, allow_hyphen_values = true)]
     at: Option<Wall>,
-    /// How to print them
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// It opens an API: 15 min are long
+    /// Access token: more than 15 min is long
     #[default]
     Access,
-    /// It tells who somebody is: 1 h is long
+    /// ID token: more than 1 h is long
     Id,
-    /// It gets new tokens: 30 days are long
+    /// Refresh token: more than 30 days is long
     Refresh,
 }
 
-/// Text that is not to be printed, not even by `{:?}`.
+/// Text that is never printed, not even by `{:?}`.
 #[derive(Clone)]
 struct Secret(String);
 
@@ -112,7 +114,7 @@ pub(super) fn run(args: JwtArgs) -> Result<Exit, CommandError> {
     if let Some(JwtCommand::Cases(args)) = command {
         return print_cases(&args);
     }
-    // The token first: what is none need not wait for the network.
+    // The token first: invalid input is reported without waiting for the network.
     let token = Token::read(&bytes(&token)?)
         .map_err(|error| CommandError(Exit::DataError, format!("not a token that can be read: {error}")))?;
     let settings = config.settings()?;
@@ -140,14 +142,14 @@ pub(super) fn run(args: JwtArgs) -> Result<Exit, CommandError> {
     let question = Question { now, leeway, kind, threshold };
     let findings = judge(&token, &question);
     let verdict = Verdict::of(&findings);
-    let asked = Asked { token, question, about_now, findings, verdict };
+    let checked = CheckedToken { token, question, about_now, findings, verdict };
     print(&match output {
-        Output::Table => in_words(&asked, Style::for_stdout()),
-        Output::Json => in_json(&asked)?,
+        Output::Table => in_words(&checked, Style::for_stdout()),
+        Output::Json => in_json(&checked)?,
     })?;
     Ok(match verdict {
         Verdict::Valid => Exit::Ok,
-        // Whoever asks for no measurement misses none.
+        // With --no-network there is no measurement to miss.
         Verdict::ValidByThisClock if no_network => Exit::Ok,
         Verdict::ValidByThisClock => Exit::Unknown,
         Verdict::NotValid => Exit::Negative,
@@ -160,7 +162,7 @@ fn print_cases(args: &CasesArgs) -> Result<Exit, CommandError> {
     if now < 1 {
         return Err(CommandError(
             Exit::Usage,
-            "--at: a time from 1970 on is needed to sign tokens for".to_owned(),
+            "--at: expected a time from 1970 on, to sign tokens for".to_owned(),
         ));
     }
     let key = Key::new(std::array::from_fn(|_| random::bits()));
@@ -172,19 +174,20 @@ fn print_cases(args: &CasesArgs) -> Result<Exit, CommandError> {
     Ok(Exit::Ok)
 }
 
-/// What was given as the token: words of the command line, or standard input up to a little more than the longest token.
+/// The token as given: the words on the command line, or standard input, cut one byte after the longest
+/// token.
 fn bytes(words: &[Secret]) -> Result<Vec<u8>, CommandError> {
-    // `jwt Bearer eyJ…` without quotes is one token in two words.
+    // `jwt Bearer eyJ…` without quotes is one token in two arguments.
     let given = words.iter().map(|Secret(word)| word.as_str()).collect::<Vec<_>>().join(" ");
     if !matches!(given.as_str(), "" | "-") {
         eprintln!(
-            "drift-agent: warning: a token on the command line stays in the shell's history, and others on this machine can see it; give it on standard input"
+            "drift-agent: warning: a token on the command line stays in the shell's history, and other users of this machine can see it; use standard input"
         );
         return Ok(given.into_bytes());
     }
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        eprintln!("drift-agent: reading the token from this terminal: paste it, then press Enter and Ctrl-D");
+        eprintln!("drift-agent: reading the token from the terminal: paste it, then press Enter and Ctrl-D");
     }
     let mut bytes = Vec::new();
     let limit = u64::try_from(TOKEN_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
@@ -192,11 +195,11 @@ fn bytes(words: &[Secret]) -> Result<Vec<u8>, CommandError> {
         .lock()
         .take(limit)
         .read_to_end(&mut bytes)
-        .map_err(|e| CommandError::software("cannot read standard input", e))?;
+        .map_err(|e| CommandError::failure("cannot read standard input", e))?;
     Ok(bytes)
 }
 
-/// An error message in which nothing of a token is left that was on the command line: typed at the wrong place it would be quoted.
+/// The error message, with each token among the arguments replaced by `[token]`.
 pub(super) fn without_tokens(message: String, arguments: impl Iterator<Item = String>) -> String {
     let is_letter = |c: char| c.is_ascii_alphanumeric() || "-_.+/".contains(c);
     let mut message = message;
@@ -211,11 +214,13 @@ pub(super) fn without_tokens(message: String, arguments: impl Iterator<Item = St
 fn parse_at(text: &str) -> Result<Wall, String> {
     let seconds = |text| NumericDate::parse(text).and_then(|date| i64::try_from(date.as_nanos()).ok());
     let wall = Wall::parse_rfc3339(text).or_else(|| seconds(text).map(Wall::from_nanos));
-    wall.ok_or_else(|| "write 2026-11-22T10:00:00Z, or seconds since 1970, up to the year 2262".to_owned())
+    wall.ok_or_else(|| {
+        "expected a time such as 2026-11-22T10:00:00Z, or seconds since 1970, up to the year 2262".to_owned()
+    })
 }
 
 fn parse_leeway(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "write a length of time with its unit, such as 5s".to_owned())
+    humantime::parse_duration(text).map_err(|_| "expected a duration with a unit, e.g. 5s".to_owned())
 }
 
 #[cfg(test)]
@@ -223,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_read_in_both_forms() {
+    fn at_accepts_rfc_3339_and_seconds_since_1970() {
         let read = |text| parse_at(text).ok().map(Wall::as_nanos);
         assert_eq!(read("2026-11-22T10:00:00Z"), Some(1_795_341_600_000_000_000));
         assert_eq!(read("2026-11-22T12:00:00.5+02:00"), Some(1_795_341_600_500_000_000));
@@ -235,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_at_the_wrong_place_is_not_quoted() {
+    fn errors_do_not_quote_tokens_among_the_arguments() {
         let token = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.c2ln";
         for argument in
             [token.to_owned(), format!("Bearer {token}"), format!("--kind={token}"), format!("'{token}'")]

@@ -1,4 +1,4 @@
-//! How `drift-agent jwt` prints what it found: for people, and as JSON.
+//! What `drift-agent jwt` prints, as text and as JSON.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -17,20 +17,20 @@ use clock_drift::terminal::{Style, columns};
 use drift_core::time::{ExactSpan, Wall};
 use drift_core::verdict::State;
 
-/// A token, what was asked of it, and what came of it.
-pub(super) struct Asked {
+/// A token, how it was checked, and the findings.
+pub(super) struct CheckedToken {
     pub token: Token,
     pub question: Question,
-    /// What is known of this machine's clock; `None` when it was not read.
+    /// What was measured of this machine's clock; `None` when it was not read (`--at`).
     pub about_now: Option<String>,
-    /// The worst first.
+    /// The most severe first.
     pub findings: Vec<Finding>,
     pub verdict: Verdict,
 }
 
-/// For people.
-pub(super) fn in_words(asked: &Asked, style: Style) -> String {
-    let Asked { token, question, about_now, findings, verdict } = asked;
+/// The report as text.
+pub(super) fn in_words(checked: &CheckedToken, style: Style) -> String {
+    let CheckedToken { token, question, about_now, findings, verdict } = checked;
     let worst = || findings.first().map(|worst| worst.message.clone()).unwrap_or_default();
     let (state, title, sentence) = match (verdict, question.now) {
         (Verdict::Valid, Now::Given(_)) => (
@@ -71,7 +71,7 @@ pub(super) fn in_words(asked: &Asked, style: Style) -> String {
     for name in Name::ALL {
         rows.push(match token.claims.times.get(&name) {
             Some(claim) => claim_row(name, claim, &question.now),
-            None => vec![name.as_str().to_owned(), "-".to_owned(), "-".to_owned(), "not there".to_owned()],
+            None => vec![name.as_str().to_owned(), "-".to_owned(), "-".to_owned(), "missing".to_owned()],
         });
     }
     let _ = write!(text, "\n{}", columns(&rows));
@@ -89,7 +89,7 @@ pub(super) fn in_words(asked: &Asked, style: Style) -> String {
 
 const fn signature(token: &Token) -> &'static str {
     if token.is_unsecured {
-        "NOT VERIFIED, and there is none (alg none): anyone could have written these claims"
+        "NOT VERIFIED, because there is none (alg none): anyone could have written these claims"
     } else {
         "NOT VERIFIED: anyone could have written these claims"
     }
@@ -108,8 +108,8 @@ fn description(token: &Token, question: &Question) -> String {
 fn claim_row(name: Name, claim: &TimeClaim, now: &Now) -> Vec<String> {
     let (time, words) = match claim.value {
         TimeValue::Number { date, .. } => (date.in_words(), judge::in_words(name, date, now)),
-        TimeValue::Text(_) => ("-".to_owned(), "a text and no number".to_owned()),
-        TimeValue::Other(what) => ("-".to_owned(), format!("{what} and no number")),
+        TimeValue::Text(_) => ("-".to_owned(), "a string, not a number".to_owned()),
+        TimeValue::Other(what) => ("-".to_owned(), what.to_owned()),
     };
     vec![name.as_str().to_owned(), claim.written.clone(), time, words]
 }
@@ -119,7 +119,7 @@ fn claim_row(name: Name, claim: &TimeClaim, now: &Now) -> Vec<String> {
 #[serde(rename_all = "camelCase")]
 struct Report<'a> {
     verdict: &'static str,
-    /// Always false: said, so that no program takes the verdict for more than it is.
+    /// Always `false`, so that no program takes the verdict for a verification.
     signature_verified: bool,
     algorithm: &'a str,
     #[serde(rename = "type")]
@@ -134,11 +134,11 @@ struct Report<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ClockReport {
-    /// What the token was judged by: `machine` or `given`.
+    /// Which time the token was checked by: `machine` (this clock) or `given` (`--at`).
     source: &'static str,
     time: String,
     true_time: Option<String>,
-    /// Positive: this machine is behind.
+    /// Positive: this machine's clock is behind.
     offset_seconds: Option<f64>,
     bound_seconds: Option<f64>,
     message: Option<String>,
@@ -148,7 +148,7 @@ struct ClockReport {
 #[serde(rename_all = "camelCase")]
 struct ClaimReport<'a> {
     name: &'static str,
-    /// As it is written in the token, cut to what can be shown.
+    /// The value as written in the token, shortened for display.
     written: &'a str,
     time: Option<String>,
     words: Option<String>,
@@ -163,9 +163,9 @@ struct FindingReport<'a> {
     advice: &'static str,
 }
 
-/// For programs.
-pub(super) fn in_json(asked: &Asked) -> Result<String, CommandError> {
-    let Asked { token, question, about_now, findings, verdict } = asked;
+/// The report as JSON.
+pub(super) fn in_json(checked: &CheckedToken) -> Result<String, CommandError> {
+    let CheckedToken { token, question, about_now, findings, verdict } = checked;
     let (source, clock) = match question.now {
         Now::Here { clock, .. } => ("machine", clock),
         Now::Given(time) => ("given", time),
@@ -228,10 +228,10 @@ struct CaseReport {
     token: String,
 }
 
-/// The cases for people, one a line; the token comes last, for `awk '{ print $NF }'`.
+/// The cases as a table, one a line. The token is the last column, for `awk '{ print $NF }'`.
 pub(super) fn cases_in_table(now: i64, key: &Key, cases: &[Case]) -> String {
     let mut text = format!(
-        "Signed with HS256 for a clock that reads {}: try them at once.\nThe key, in base64url, was made for this run: {}\n\n",
+        "Signed with HS256 for a clock that reads {}. Use the tokens at once.\nKey of this run, in base64url: {}\n\n",
         Wall::from_secs(now).rfc3339(0),
         key.in_base64url()
     );
@@ -251,7 +251,7 @@ pub(super) fn cases_in_table(now: i64, key: &Key, cases: &[Case]) -> String {
     text
 }
 
-/// The cases for programs.
+/// The cases as JSON.
 pub(super) fn cases_in_json(now: i64, key: &Key, cases: &[Case]) -> Result<String, CommandError> {
     let cases = cases.iter().map(|case| CaseReport {
         id: case.id,
@@ -271,6 +271,6 @@ pub(super) fn cases_in_json(now: i64, key: &Key, cases: &[Case]) -> Result<Strin
 }
 
 fn to_json(report: &impl Serialize) -> Result<String, CommandError> {
-    let text = serde_json::to_string_pretty(report).map_err(|e| CommandError::software("cannot print", e))?;
+    let text = serde_json::to_string_pretty(report).map_err(|e| CommandError::failure("cannot print", e))?;
     Ok(text + "\n")
 }

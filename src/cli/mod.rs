@@ -26,9 +26,10 @@ use crate::config::raw::RawConfig;
 use crate::config::{ConfigError, LogFormat, Settings, read_file};
 use crate::os::clock::{Clock as _, LinuxClock};
 
-/// Measures this machine's clock against two NTP pools; on Kubernetes, annotates the Node.
+/// Measures this machine's clock against two or more NTP pools. On Kubernetes, annotates the Node.
 ///
-/// It observes and reports. It changes the clock only when `step.mode` or a person says so.
+/// It observes and reports. It steps the clock only where step.mode allows it, or when an operator runs
+/// `drift-agent step`.
 #[derive(Debug, Parser)]
 #[command(name = "drift-agent", version, max_term_width = 100, propagate_version = true, after_help = examples::ALL)]
 struct Cli {
@@ -38,40 +39,53 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure, export metrics and annotate the Node, until ended
+    /// Run the agent until stopped: measure, export metrics, annotate the Node
     #[command(after_help = examples::RUN)]
     Run(ConfigArgs),
-    /// Measure once and say how the clock is
+    /// Measure once and report the clock's offset
     ///
-    /// Also says what the kernel and the time daemon believe of it.
-    /// Exits with 0 in sync, 1 drifting, 2 the servers contradict each other, 3 nothing measured.
+    /// Takes at most 5 s. Also prints what the kernel and chrony report about the clock, and whether chrony
+    /// is wrong.
+    ///
+    /// Exits with 0 if the clock is in sync, 1 if it drifts, 2 if the servers disagree, 3 if nothing was
+    /// measured.
     #[command(after_help = examples::CHECK)]
     Check(check::CheckArgs),
-    /// Show the whole agent on this machine: no network, no cluster, no root
+    /// Run the whole agent against simulated servers for half a minute: no network, no cluster, no root
     #[command(after_help = examples::DEMO)]
     Demo(demo::DemoArgs),
-    /// Step the clock now, if every rule for a step holds but those about who may ask
+    /// Step the clock now, if all safety rules allow it
     ///
-    /// Measures both pools first. Steps as step.mode says; where that is off, as auto does: by the kernel, and chrony, if its
-    /// command socket answers, is told to measure anew, so that it does not take the step back. Beside a time daemon that
-    /// cannot be told nothing is stepped. Exits with 0 stepped or nothing to step, 1 refused, 3 nothing measured, 70 failed.
+    /// Measures all pools first. Overrides step.maxOffset and the budget of automatic steps, but no other
+    /// rule.
+    ///
+    /// Steps as step.mode has it; where that is off, as auto does: the kernel steps, and chrony, if its
+    /// command socket answers, is made to measure again, so that it does not undo the step. Beside a time
+    /// daemon that the agent cannot control, it does not step.
+    ///
+    /// Exits with 0 if the clock was stepped or needs no step, 1 if a rule refused the step, 3 if nothing was
+    /// measured, 70 if the step failed.
     #[command(after_help = examples::STEP)]
     Step(step::StepArgs),
-    /// Explain a JSON Web Token's times, and say which clock it is that refuses it
+    /// Explain the times in a JSON Web Token, and which clock rejects it
     ///
-    /// The signature is not verified. Exits with 0 valid in time, 1 not, 2 suspicious or this clock is off,
-    /// 3 valid by this clock while true time could not be measured, 65 not a token.
+    /// Does not verify the signature.
+    ///
+    /// Exits with 0 if the token is valid in time, 1 if it is not, 2 if it is suspicious or this clock is
+    /// off, 3 if it is valid by this clock but true time could not be measured, 65 if the input is not a
+    /// token.
     Jwt(jwt::JwtArgs),
-    /// Show how far the clocks of a cluster's Nodes are off, as their agents have annotated them
+    /// Show the offset of each Node's clock, as the agents of the cluster report it
     ///
-    /// The same as `kubectl clock-drift`, when this program is in PATH under the name kubectl-clock_drift.
+    /// The same as `kubectl clock-drift`: kubectl finds this program in PATH under the name
+    /// kubectl-clock_drift.
     Nodes(nodes::NodesArgs),
-    /// Check a configuration and print the settings it leads to
+    /// Check a configuration and print the settings that result from it
     #[command(after_help = examples::CHECK_CONFIG)]
     CheckConfig(ConfigArgs),
 }
 
-/// Where the settings come from. A flag wins over the environment, that over the file, that over the default.
+/// Where the settings come from: a flag, else the environment, else the file, else the default.
 #[derive(Debug, Args)]
 struct ConfigArgs {
     /// Configuration file (YAML)
@@ -94,12 +108,12 @@ impl From<ConfigError> for CommandError {
     }
 }
 
-/// The command line as a value: what completions and manual pages are made from.
+/// The command line as a value, to generate completions and manual pages from.
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Parses the command line and does what it says.
+/// Parses the command line and runs its command.
 pub fn main() -> ExitCode {
     let is_plugin = nodes::is_plugin();
     let parsed =
@@ -107,16 +121,16 @@ pub fn main() -> ExitCode {
     let command = match parsed {
         Ok(command) => command,
         Err(error) => {
-            // Help and version come this way too, and are no errors.
+            // clap returns help and version as errors, too.
             if !error.use_stderr() {
                 let _ = error.print();
                 return ExitCode::from(Exit::Ok as u8);
             }
-            eprint!("{}", fit_to_print(error.to_string()));
+            eprint!("{}", redact_tokens(error.to_string()));
             return ExitCode::from(Exit::Usage as u8);
         }
     };
-    let done = match command {
+    let result = match command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
@@ -125,16 +139,16 @@ pub fn main() -> ExitCode {
         Command::Nodes(args) => nodes::run(args, || LinuxClock.read()),
         Command::CheckConfig(args) => check_config::run(args),
     };
-    let exit = done.unwrap_or_else(|CommandError(exit, message)| {
+    let exit = result.unwrap_or_else(|CommandError(exit, message)| {
         let name = if is_plugin { "kubectl clock-drift" } else { "drift-agent" };
-        eprintln!("{name}: {}", fit_to_print(message));
+        eprintln!("{name}: {}", redact_tokens(message));
         exit
     });
     ExitCode::from(exit as u8)
 }
 
-/// An error quotes what is wrong; when that is a token at the wrong place, it must not.
-fn fit_to_print(message: String) -> String {
+/// An error quotes invalid arguments. If one of them is a token, the quotation must not contain it.
+fn redact_tokens(message: String) -> String {
     jwt::without_tokens(message, std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()))
 }
 
@@ -158,7 +172,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_put_together_right() {
+    fn clap_accepts_the_command_line_definition() {
         super::Cli::command().debug_assert();
     }
 }

@@ -72,7 +72,7 @@ async fn agent(settings: Settings) -> Result<Exit, CommandError> {
 
 /// `SIGTERM` from the kubelet, `SIGINT` from a terminal.
 fn ended() -> Result<impl Future<Output = ()>, CommandError> {
-    let catch = |kind| signal(kind).map_err(|e| CommandError::software("cannot wait for signals", e));
+    let catch = |kind| signal(kind).map_err(|e| CommandError::failure("cannot wait for signals", e));
     let (mut term, mut int) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {

@@ -1,4 +1,4 @@
-//! `drift-agent step`: a person at the node asks for a step.
+//! `drift-agent step`: an operator requests a step at the node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::step::ClockStepper;
 use drift_core::step::policy::Mode;
 use drift_core::step::stepper::StepResult;
 
-/// A burst, a step through chrony and a second burst take about 15 s; a silent network, two intervals more.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// A burst, a step by chrony and a second burst take about 15 s; with lost packets, up to two intervals more.
+const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(super) struct StepArgs {
@@ -33,19 +33,19 @@ pub(super) fn run(args: StepArgs) -> Result<Exit, CommandError> {
     let mut settings = args.config.settings()?;
     let step = &mut settings.core.step;
     step.dry_run |= args.dry_run;
-    // Who types this command has decided that the clock may be stepped; `off` is about what happens by itself.
+    // `off` forbids automatic steps. An operator who runs this command allows this one.
     if step.mode == Mode::Off {
         step.mode = Mode::Auto;
     }
     start_log(&settings);
-    block_on(ask(settings))
+    block_on(request(settings))
 }
 
-async fn ask(settings: Settings) -> Result<Exit, CommandError> {
+async fn request(settings: Settings) -> Result<Exit, CommandError> {
     let clock = Arc::new(LinuxClock);
     let clock_stepper = ClockStepper::new(&settings, clock.clone(), Arc::new(Kernel));
     let mut agent = Agent::new(&settings, clock, Dns::default(), None).with_stepper(clock_stepper);
-    let outcome = timeout(DEADLINE, agent.step_once(log_notes)).await;
+    let outcome = timeout(STEP_TIMEOUT, agent.step_once(log_notes)).await;
     let Ok(outcome) = outcome else {
         let sentence = agent.shared().snapshot().sentence();
         return Err(CommandError(Exit::Unknown, format!("no step: {sentence}")));
@@ -55,6 +55,6 @@ async fn ask(settings: Settings) -> Result<Exit, CommandError> {
     Ok(match outcome.result {
         StepResult::Stepped | StepResult::DryRun | StepResult::NotNeeded => Exit::Ok,
         StepResult::Refused => Exit::Negative,
-        StepResult::Failed => Exit::Software,
+        StepResult::Failed => Exit::Failure,
     })
 }

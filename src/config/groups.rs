@@ -13,46 +13,46 @@ use drift_core::step::policy::{self, Mode};
 use drift_core::time::SettingSpan;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// The kernel takes 107, and our own socket beside it has a longer name.
-const LONGEST_SOCKET_PATH: usize = 80;
-/// A leeway keeps expired tokens alive for as long; more than two minutes is a hole, not a tolerance.
-const LARGEST_LEEWAY: Duration = Duration::from_secs(120);
+/// The kernel allows 107 bytes. The agent binds its own socket in the same folder, and its name is longer.
+const SOCKET_PATH_MAX: usize = 80;
+/// A verifier accepts expired tokens for as long as its leeway, so a longer one would be a security risk.
+const LEEWAY_MAX: Duration = Duration::from_secs(120);
 
 pub(super) fn step(flags: raw::Step, file: raw::Step) -> Result<policy::Settings, ConfigError> {
     let raw::Step { mode, min_offset, max_offset, cooldown, dry_run, on_request } = flags;
-    let yes_or_no = |given: Setting| given.one_of(&[("true", true), ("false", false)]);
-    let min = Setting::pick("step.minOffset", min_offset, file.min_offset, "100ms");
-    let max = Setting::pick("step.maxOffset", max_offset, file.max_offset, "24h");
-    let min_offset = min.time(10 * MILLI..=3_600 * SECOND, "100ms")?;
-    let max_offset = max.time(SECOND..=30 * DAY, "24h")?;
+    let boolean = |setting: Setting| setting.one_of(&[("true", true), ("false", false)]);
+    let min = Setting::resolve("step.minOffset", min_offset, file.min_offset, "100ms");
+    let max = Setting::resolve("step.maxOffset", max_offset, file.max_offset, "24h");
+    let min_offset = min.duration(10 * MILLI..=3_600 * SECOND)?;
+    let max_offset = max.duration(SECOND..=30 * DAY)?;
     if max_offset < min_offset {
-        return Err(max.wrong("not below step.minOffset, or nothing is ever stepped"));
+        return Err(max.invalid("at least step.minOffset, or no clock is ever stepped"));
     }
     let modes = [Mode::Off, Mode::Chrony, Mode::Kernel, Mode::Auto].map(|mode| (mode.label(), mode));
     Ok(policy::Settings {
-        mode: Setting::pick("step.mode", mode, file.mode, "off").one_of(&modes)?,
+        mode: Setting::resolve("step.mode", mode, file.mode, "off").one_of(&modes)?,
         min_offset,
         max_offset,
-        cooldown: Setting::pick("step.cooldown", cooldown, file.cooldown, "5m").time(SECOND..=DAY, "5m")?,
-        dry_run: yes_or_no(Setting::pick("step.dryRun", dry_run, file.dry_run, "false"))?,
-        on_request: yes_or_no(Setting::pick("step.onRequest", on_request, file.on_request, "false"))?,
+        cooldown: Setting::resolve("step.cooldown", cooldown, file.cooldown, "5m").duration(SECOND..=DAY)?,
+        dry_run: boolean(Setting::resolve("step.dryRun", dry_run, file.dry_run, "false"))?,
+        on_request: boolean(Setting::resolve("step.onRequest", on_request, file.on_request, "false"))?,
     })
 }
 
 pub(super) fn chrony(flags: raw::Chrony, file: raw::Chrony) -> Result<Chrony, ConfigError> {
     let raw::Chrony { socket, makestep } = flags;
-    let socket = Setting::pick("chrony.socket", socket, file.socket, DEFAULT_CHRONY_SOCKET);
+    let socket = Setting::resolve("chrony.socket", socket, file.socket, DEFAULT_CHRONY_SOCKET);
     let path = PathBuf::from(&socket.text);
-    if path.is_absolute() && path.file_name().is_some() && socket.text.len() <= LONGEST_SOCKET_PATH {
-        let makestep = Setting::pick("chrony.makestep", makestep, file.makestep, "1 3");
+    if path.is_absolute() && path.file_name().is_some() && socket.text.len() <= SOCKET_PATH_MAX {
+        let makestep = Setting::resolve("chrony.makestep", makestep, file.makestep, "1 3");
         let rule = Some(makestep.text.trim()).filter(|text| !text.is_empty()).map(parse_makestep).transpose();
-        Ok(Chrony { socket: path, makestep: rule.map_err(|expected| makestep.wrong(&expected))? })
+        Ok(Chrony { socket: path, makestep: rule.map_err(|expected| makestep.invalid(&expected))? })
     } else {
-        Err(socket.wrong("the absolute path of chrony's command socket, of at most 80 characters"))
+        Err(socket.invalid("the absolute path of chrony's command socket, at most 80 characters"))
     }
 }
 
-/// A source that is named on the command line replaces those of the file, as a pool does.
+/// Sources on the command line replace those in the file, as pools do.
 pub(super) fn last_resort(
     flags: Option<Vec<Fallback>>,
     file: Option<Vec<Fallback>>,
@@ -60,11 +60,11 @@ pub(super) fn last_resort(
     let origin = if flags.is_some() { Origin::CommandLine } else { Origin::File };
     let mut urls: Vec<HttpUrl> = Vec::new();
     for Fallback { kind, url } in flags.or(file).unwrap_or_default() {
-        Setting { key: "lastResort.kind", text: kind.0, origin }.one_of(&[(HTTP_DATE, ())])?;
-        let given = Setting { key: "lastResort.url", text: url.0, origin };
-        let url = HttpUrl::parse(&given.text).map_err(|expected| given.wrong(expected))?;
+        Setting::new("lastResort.kind", kind.0, origin).one_of(&[(HTTP_DATE, ())])?;
+        let setting = Setting::new("lastResort.url", url.0, origin);
+        let url = HttpUrl::parse(&setting.text).map_err(|expected| setting.invalid(expected))?;
         if urls.iter().any(|other| other.is_same_as(&url)) {
-            return Err(given.wrong("each URL once: a server cannot confirm itself"));
+            return Err(setting.invalid("each URL once, because a server cannot confirm itself"));
         }
         urls.push(url);
     }
@@ -78,14 +78,14 @@ pub(super) fn leeway(
 ) -> Result<leeway::Settings, ConfigError> {
     let raw::Leeway { peer_allowance, minimum, maximum } = flags;
     let threshold = SettingSpan(threshold).to_string();
-    let peers = Setting::pick("leeway.peerAllowance", peer_allowance, file.peer_allowance, &threshold);
-    let least = Setting::pick("leeway.minimum", minimum, file.minimum, "5s");
-    let most = Setting::pick("leeway.maximum", maximum, file.maximum, "30s");
-    let minimum = least.time(Duration::ZERO..=LARGEST_LEEWAY, "5s")?;
-    let maximum = most.time(SECOND..=LARGEST_LEEWAY, "30s")?;
+    let peers = Setting::resolve("leeway.peerAllowance", peer_allowance, file.peer_allowance, &threshold);
+    let least = Setting::resolve("leeway.minimum", minimum, file.minimum, "5s");
+    let most = Setting::resolve("leeway.maximum", maximum, file.maximum, "30s");
+    let minimum = least.duration(Duration::ZERO..=LEEWAY_MAX)?;
+    let maximum = most.duration(SECOND..=LEEWAY_MAX)?;
     if maximum < minimum {
-        return Err(most.wrong("not below leeway.minimum"));
+        return Err(most.invalid("at least leeway.minimum"));
     }
-    let peer_allowance = peers.time(Duration::ZERO..=LARGEST_LEEWAY, "100ms")?;
+    let peer_allowance = peers.duration(Duration::ZERO..=LEEWAY_MAX)?;
     Ok(leeway::Settings { peer_allowance, minimum, maximum })
 }

@@ -1,4 +1,4 @@
-//! A URL whose `Date` header is asked for: `http://HOST[:PORT][/PATH]`.
+//! A URL whose `Date` header is requested: `http://HOST[:PORT][/PATH]`.
 
 use std::fmt;
 
@@ -9,10 +9,9 @@ use drift_core::http_date::coarse::HttpSource;
 
 const HTTP_PORT: u16 = 80;
 
-/// What is wrong with a URL, and what would be right.
-const EXPECTED: &str =
-    "http://HOST, with :PORT if not 80 and a path if need be, such as http://www.example.com";
-const NOT_HTTPS: &str = "http://, not https://: with a wrong clock no certificate is valid, and the answer over plain HTTP has a Date too, even a redirect";
+/// What is expected instead of an invalid URL.
+const EXPECTED: &str = "http://HOST, with :PORT if not 80 and a path if needed, e.g. http://www.example.com";
+const NOT_HTTPS: &str = "http://, not https://: with a wrong clock no certificate is valid; a plain HTTP answer has a Date header too, even a redirect";
 
 /// One URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,18 +23,19 @@ pub struct HttpUrl {
 }
 
 impl HttpUrl {
-    /// Reads it; if it is none, what would be right.
+    /// Parses a URL. The error says what is expected instead.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        // What RFC 3986 has no place for; a quotation mark would end the value where it is printed.
-        let is_right = |b: u8| b.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&b);
+        // RFC 3986 allows none of these characters, and a quotation mark would end the value where it is
+        // printed.
+        let is_allowed = |b: u8| b.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&b);
         let uri: Uri =
-            Some(text).filter(|t| t.bytes().all(is_right)).and_then(|t| t.parse().ok()).ok_or(EXPECTED)?;
+            Some(text).filter(|t| t.bytes().all(is_allowed)).and_then(|t| t.parse().ok()).ok_or(EXPECTED)?;
         match uri.scheme_str() {
             Some("https") => return Err(NOT_HTTPS),
             Some("http") => {}
             _ => return Err(EXPECTED),
         }
-        // A password in it would end up in the log.
+        // User information is rejected: a password would be logged.
         let authority = uri.authority().filter(|a| !a.as_str().contains('@')).ok_or(EXPECTED)?;
         let port = match authority.as_str().strip_prefix(authority.host()) {
             Some("") => HTTP_PORT,
@@ -48,27 +48,27 @@ impl HttpUrl {
         Ok(Self { text: text.to_owned(), host, target, path })
     }
 
-    /// The host, with the port when it is not 80: the header `Host`, and the name in every output.
+    /// The host, with the port if it is not 80: for the header `Host`, and the name in all output.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// What the core calls it.
+    /// The same for the core.
     pub fn source(&self) -> HttpSource {
         HttpSource { url: self.text.clone(), host: self.host.clone() }
     }
 
-    /// What to resolve, and the port.
+    /// The host to resolve, with the port.
     pub fn target(&self) -> &PoolName {
         &self.target
     }
 
-    /// Do both mean the same?
+    /// Whether both name the same host, port and path.
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.target.is_same_as(&other.target) && self.path == other.path
     }
 
-    /// What to ask for.
+    /// The target of the request.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -86,7 +86,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn every_way_to_write_it_is_read() {
+    fn urls_with_port_path_and_ipv6_are_parsed() {
         let read = |text: &str| {
             let url = HttpUrl::parse(text).unwrap();
             (url.host, url.target.to_string(), url.path)
@@ -100,8 +100,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_url_is_refused_and_https_with_its_reason() {
-        for wrong in [
+    fn invalid_urls_are_rejected_and_https_with_a_reason() {
+        for invalid in [
             "",
             "www.example.com",
             "www.example.com:80",
@@ -120,7 +120,7 @@ mod tests {
             "http://a.example/\\x",
             "http://b\u{fc}cher.example/",
         ] {
-            assert_eq!(HttpUrl::parse(wrong), Err(EXPECTED), "{wrong:?}");
+            assert_eq!(HttpUrl::parse(invalid), Err(EXPECTED), "{invalid:?}");
         }
         assert_eq!(HttpUrl::parse("https://www.example.com"), Err(NOT_HTTPS));
         assert!(NOT_HTTPS.contains("certificate"));
@@ -128,12 +128,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "(http://)?.{0,300}") {
+        fn parse_never_panics_for_any_text(text in "(http://)?.{0,300}") {
             let _ = HttpUrl::parse(&text);
         }
 
         #[test]
-        fn the_path_is_one_that_a_request_can_have(path in "[!-~]{0,40}") {
+        fn parsed_paths_are_valid_request_targets(path in "[!-~]{0,40}") {
             if let Ok(url) = HttpUrl::parse(&format!("http://a.example{path}")) {
                 prop_assert!(url.path().starts_with('/'), "{}", url.path());
                 prop_assert!(url.path().parse::<Uri>().is_ok(), "{}", url.path());

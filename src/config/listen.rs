@@ -1,12 +1,12 @@
-//! Where to serve HTTP.
+//! The address of the HTTP server.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Where to serve HTTP.
+/// The address of the HTTP server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// `None`: every address of the node, of both families where it has both.
+    /// `None`: all addresses of the node, IPv6 and IPv4.
     pub host: Option<IpAddr>,
     /// 0: any free port.
     pub port: u16,
@@ -22,7 +22,7 @@ impl fmt::Display for Listen {
 }
 
 impl Listen {
-    /// Reads `[ADDRESS]:PORT`; without an address, all of them.
+    /// Parses `[ADDRESS]:PORT`; without an address, the server listens on all of them.
     pub fn parse(text: &str) -> Option<Self> {
         match text.strip_prefix(':') {
             Some(port) => port.parse().ok().map(|port| Self { host: None, port }),
@@ -30,7 +30,7 @@ impl Listen {
         }
     }
 
-    /// The address to bind first, and another one for nodes without IPv6.
+    /// The addresses to try in this order; the second is for nodes without IPv6.
     pub fn candidates(&self) -> Vec<SocketAddr> {
         match self.host {
             Some(host) => vec![SocketAddr::new(host, self.port)],

@@ -1,19 +1,20 @@
-//! The word that was probably meant.
+//! The suggestion in an error: the valid word that is most similar to the invalid one.
 
-/// Below this two words have little in common; what clap takes for its own suggestions.
-const ALIKE: f64 = 0.7;
+/// Least Jaro similarity of a suggestion; clap uses the same for its own.
+const SIMILARITY_MIN: f64 = 0.7;
 
-/// The one of `words` that is most like what was written, if any is like it at all. Case, '-' and '_' do not count: people carry the
-/// spelling of a flag or of the environment into the file.
+/// The word that is most similar to `written`, if any is similar enough. Case, '-' and '_' do not count,
+/// because operators use the spelling of a flag or an environment variable in the file.
 pub fn nearest<'a>(written: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |word: &str| word.replace(['-', '_'], "").to_lowercase();
     let written = plain(written);
-    let alike = words.into_iter().map(|word| (strsim::jaro(&written, &plain(word)), word));
-    let best = alike.filter(|(likeness, _)| *likeness > ALIKE).max_by(|a, b| a.0.total_cmp(&b.0));
+    let similar = words.into_iter().map(|word| (strsim::jaro(&written, &plain(word)), word));
+    let best =
+        similar.filter(|(similarity, _)| *similarity > SIMILARITY_MIN).max_by(|a, b| a.0.total_cmp(&b.0));
     best.map(|(_, word)| word)
 }
 
-/// The question that goes with an error; empty when no word is near.
+/// The end of an error message, `; did you mean WORD?`; empty if no word is similar enough.
 pub fn question<'a>(written: &str, words: impl IntoIterator<Item = &'a str>) -> String {
     nearest(written, words).map_or_else(String::new, |word| format!("; did you mean {word}?"))
 }
@@ -23,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_word_is_the_one_that_was_meant() {
+    fn misspelled_words_give_the_most_similar_word() {
         let keys = [
             "pools",
             "interval",

@@ -1,4 +1,4 @@
-//! The name of a pool as people write it: `HOST`, `HOST:PORT`, an IPv4 address, or `[IPv6]:PORT`.
+//! The name of a pool as an operator writes it: `HOST`, `HOST:PORT`, an IPv4 address, or `[IPv6]:PORT`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,7 +14,7 @@ pub struct PoolName {
     port: u16,
 }
 
-/// A name to be resolved, or an address as it is.
+/// A DNS name to resolve, or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     /// An address.
@@ -24,7 +24,7 @@ pub enum Host {
 }
 
 impl PoolName {
-    /// Reads it; `None` when it is nothing of the kind.
+    /// Parses a pool; `None` if the text is invalid.
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = match text.parse::<Ipv6Addr>() {
             Ok(ip) => (Host::Address(ip.into()), None),
@@ -44,7 +44,7 @@ impl PoolName {
         Some(Self { text: text.to_owned(), host, port })
     }
 
-    /// What to resolve.
+    /// The name or address to resolve.
     pub fn host(&self) -> &Host {
         &self.host
     }
@@ -54,7 +54,7 @@ impl PoolName {
         self.port
     }
 
-    /// Do both mean the same servers?
+    /// Whether both have the same host and port, in whatever spelling.
     pub fn is_same_as(&self, other: &Self) -> bool {
         let host = |pool: &Self| match &pool.host {
             Host::Name(name) => Host::Name(name.trim_end_matches('.').to_owned()),
@@ -77,7 +77,7 @@ impl Host {
                 && !l.starts_with('-')
                 && !l.ends_with('-')
         };
-        // All digits in the last label is an address that went wrong: `10.0.0.256`.
+        // A last label of digits only is an invalid address, not a name: `10.0.0.256`.
         let is_number = labels.last().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
         (name.len() <= 253 && labels.iter().all(is_label) && !is_number).then_some(Self::Name(name))
     }
@@ -95,7 +95,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn every_way_to_write_a_pool_is_read() {
+    fn names_addresses_and_ports_are_parsed() {
         let read = |text: &str| PoolName::parse(text).map(|p| (p.host, p.port));
         let name = |n: &str| Host::Name(n.into());
         let address = |a: &str| Host::Address(a.parse().unwrap());
@@ -109,8 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pool_is_refused() {
-        for bad in [
+    fn invalid_pools_are_rejected() {
+        for invalid in [
             "",
             " ",
             "a b",
@@ -129,12 +129,12 @@ mod tests {
             "a/b",
             &"a".repeat(64),
         ] {
-            assert_eq!(PoolName::parse(bad), None, "{bad:?}");
+            assert_eq!(PoolName::parse(invalid), None, "{invalid:?}");
         }
     }
 
     #[test]
-    fn the_same_pool_is_known_in_other_letters_and_with_its_port_said() {
+    fn pools_that_differ_in_case_or_the_default_port_are_the_same() {
         let same = |a, b| PoolName::parse(a).unwrap().is_same_as(&PoolName::parse(b).unwrap());
         assert!(same("Time.Google.Com", "time.google.com:123"));
         assert!(same("time.google.com", "time.google.com."));
@@ -143,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in ".{0,300}") {
+        fn parse_never_panics_for_any_text(text in ".{0,300}") {
             let _ = PoolName::parse(&text);
         }
     }

@@ -1,4 +1,4 @@
-//! The settings in force, for people: in the form of the file, so that it reads itself back.
+//! The settings in force, printed as a configuration file that gives the same settings.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use drift_core::step::policy;
 use drift_core::time::SettingSpan;
 
 impl Settings {
-    /// All of them, as YAML.
+    /// All settings as YAML.
     pub fn in_yaml(&self) -> String {
-        // Taken apart whole, so that a new setting cannot be forgotten here.
+        // Destructured in full, so that the compiler reports a new setting that is not printed here.
         let Self {
             pools,
             last_resort,
@@ -73,7 +73,7 @@ mod tests {
     use crate::config::raw::RawConfig;
 
     #[test]
-    fn what_is_printed_reads_itself_back() {
+    fn printed_settings_give_the_same_settings_when_read_again() {
         let written = "pools: [a.example, '[2001:db8::1]:1123']\nthreshold: 250ms\nkubernetes: 'off'\nnodeName: n0\nlogFormat: json\nlastResort: [{kind: http-date, url: 'http://[::1]:8080/a?b=%22c'}]";
         let settings = Settings::new(RawConfig::default(), parse(written).unwrap()).unwrap();
         let again = Settings::new(RawConfig::default(), parse(&settings.in_yaml()).unwrap()).unwrap();

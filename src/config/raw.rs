@@ -1,24 +1,27 @@
-//! The settings as they are written: one declaration for the file's keys, the flags and the environment.
+//! The settings as an operator writes them: one declaration for the keys of the file, the flags and the
+//! environment.
 
 use std::collections::BTreeMap;
 
 use clap::Args;
 use serde::de::{Deserialize, Deserializer};
 
-/// The one kind of source of last resort.
+/// The only value of `lastResort.kind`.
 pub const HTTP_DATE: &str = "http-date";
 
-/// What a person wrote: everything optional, nothing checked yet.
+/// The values as written: all optional, none checked yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RawConfig {
-    /// NTP pool to measure against: a name or an address (IPv6 in brackets), with :PORT if not 123. Repeat it: at least two
+    /// NTP pool: name or address (IPv6 in brackets), with :PORT if not 123; repeat it, at least two
+    /// [default: time.google.com, time.cloudflare.com]
     #[arg(long = "pool", value_name = "HOST[:PORT]", env = "DRIFT_AGENT_POOLS", value_delimiter = ',')]
     pub pools: Option<Vec<ConfigText>>,
-    /// Pools for the nodes of one region each; only in the file.
+    /// The pools of each region; in the file only.
     #[arg(skip)]
     pub regions: Option<BTreeMap<String, Region>>,
-    /// Region of this node: where the file's `regions` has it, its pools are used [default: none]
+    /// Region of this node; it uses the region's pools from `regions` in the file, if it has any
+    /// [default: none]
     #[arg(long, value_name = "NAME", env = "DRIFT_AGENT_REGION", allow_hyphen_values = true)]
     pub region: Option<ConfigText>,
     /// Time between two exchanges with a server [default: 64s]
@@ -27,19 +30,20 @@ pub struct RawConfig {
     /// Offset from which the clock counts as drifting [default: 100ms]
     #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_THRESHOLD", allow_hyphen_values = true)]
     pub threshold: Option<ConfigText>,
-    /// Age from which an estimate is worth nothing [default: 10m]
+    /// Maximum age of an estimate, at least three intervals [default: 10m]
     #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_STALE_AFTER", allow_hyphen_values = true)]
     pub stale_after: Option<ConfigText>,
-    /// Addresses asked per pool [default: 4]
+    /// Addresses polled per pool, 1 to 16 [default: 4]
     #[arg(long, value_name = "N", env = "DRIFT_AGENT_SERVERS_PER_POOL", allow_hyphen_values = true)]
     pub servers_per_pool: Option<ConfigText>,
-    /// Longest round trip that is still of use [default: 1s]
+    /// Maximum round trip; longer ones are rejected [default: 1s]
     #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_MAX_ROUND_TRIP", allow_hyphen_values = true)]
     pub max_round_trip: Option<ConfigText>,
-    /// Largest root distance a server may have [default: 1s]
+    /// Maximum root distance of a server (its possible error to its own reference) [default: 1s]
     #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_MAX_ROOT_DISTANCE", allow_hyphen_values = true)]
     pub max_root_distance: Option<ConfigText>,
-    /// URL whose HTTP Date header is asked for while no NTP server answers, every 64s: coarse, http:// only. Repeat it [default: none]
+    /// URL whose HTTP Date header is requested every 64s while NTP gives no estimate: coarse, http:// only;
+    /// may be repeated [default: none]
     #[arg(
         long = "last-resort-http-date",
         value_name = "URL",
@@ -53,22 +57,23 @@ pub struct RawConfig {
     /// How to reach chrony.
     #[command(flatten)]
     pub chrony: Chrony,
-    /// What to recommend to verifiers of tokens.
+    /// The recommended leeway for token verifiers.
     #[command(flatten)]
     pub leeway: Leeway,
-    /// Address for / (a page), /metrics, /healthz, /readyz and /v1/clock [default: :10123]
+    /// Address of the HTTP server: /metrics, /v1/clock, /healthz, /readyz and the status page /
+    /// [default: :10123]
     #[arg(long, value_name = "[HOST]:PORT", env = "DRIFT_AGENT_LISTEN", allow_hyphen_values = true)]
     pub listen: Option<ConfigText>,
-    /// Name of this Node object [default: the host name, where no API server is used]
+    /// Name of the Node object [default: the host name, if no API server is used]
     #[arg(long, value_name = "NAME", env = "NODE_NAME", allow_hyphen_values = true)]
     pub node_name: Option<ConfigText>,
-    /// Annotate the Node: auto (when an API server is configured), on, or off [default: auto]
+    /// Annotate the Node: on, off, or auto (on where KUBECONFIG is set or in a pod) [default: auto]
     #[arg(long, value_name = "WHEN", env = "DRIFT_AGENT_KUBERNETES", allow_hyphen_values = true)]
     pub kubernetes: Option<ConfigText>,
-    /// Form of the log: text or json [default: text]
-    #[arg(long, value_name = "FORM", env = "DRIFT_AGENT_LOG_FORMAT", allow_hyphen_values = true)]
+    /// Log format: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", env = "DRIFT_AGENT_LOG_FORMAT", allow_hyphen_values = true)]
     pub log_format: Option<ConfigText>,
-    /// How much to log: error, warn, info, debug or trace [default: info]
+    /// Log level: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL", env = "DRIFT_AGENT_LOG_LEVEL", allow_hyphen_values = true)]
     pub log_level: Option<ConfigText>,
 }
@@ -77,7 +82,8 @@ pub struct RawConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Step {
-    /// How the clock may be stepped after a resume: off, chrony, kernel, or auto [default: off]
+    /// Whether and how the agent may step the clock after a suspend or pause: off, chrony, kernel or auto
+    /// [default: off]
     #[arg(
         id = "step-mode",
         long,
@@ -86,7 +92,7 @@ pub struct Step {
         allow_hyphen_values = true
     )]
     pub mode: Option<ConfigText>,
-    /// Smallest offset that is stepped [default: 100ms]
+    /// Smaller offsets are not stepped [default: 100ms]
     #[arg(
         id = "step-min-offset",
         long,
@@ -95,7 +101,7 @@ pub struct Step {
         allow_hyphen_values = true
     )]
     pub min_offset: Option<ConfigText>,
-    /// Largest offset that is stepped without a person asking [default: 24h]
+    /// Larger offsets are stepped only when an operator requests it [default: 24h]
     #[arg(
         id = "step-max-offset",
         long,
@@ -104,7 +110,7 @@ pub struct Step {
         allow_hyphen_values = true
     )]
     pub max_offset: Option<ConfigText>,
-    /// Time between two steps at least [default: 5m]
+    /// Shortest time between two steps [default: 5m]
     #[arg(
         id = "step-cooldown",
         long,
@@ -113,7 +119,7 @@ pub struct Step {
         allow_hyphen_values = true
     )]
     pub cooldown: Option<ConfigText>,
-    /// Do everything but the step itself: true or false [default: false]
+    /// Do everything except the step: true or false [default: false]
     #[arg(
         id = "step-dry-run", long,
         value_name = "BOOL",
@@ -123,7 +129,8 @@ pub struct Step {
         allow_hyphen_values = true
     )]
     pub dry_run: Option<ConfigText>,
-    /// Step when the Node's annotation drift-agent.io/step-request asks for it: true or false [default: false]
+    /// Step when an operator sets the Node's annotation drift-agent.io/step-request: true or false
+    /// [default: false]
     #[arg(
         id = "step-on-request", long,
         value_name = "BOOL",
@@ -142,7 +149,7 @@ pub struct Chrony {
     /// chrony's command socket [default: /run/chrony/chronyd.sock]
     #[arg(id = "chrony-socket", long, value_name = "PATH", env = "DRIFT_AGENT_CHRONY_SOCKET")]
     pub socket: Option<ConfigText>,
-    /// The makestep directive of chrony's own configuration, put back after a step; "": none [default: 1 3]
+    /// Arguments of makestep in chrony.conf, restored after a step; "" if it is not set there [default: 1 3]
     #[arg(
         id = "chrony-makestep",
         long = "chrony-makestep",
@@ -153,11 +160,11 @@ pub struct Chrony {
     pub makestep: Option<ConfigText>,
 }
 
-/// What to recommend to verifiers of tokens.
+/// The recommended leeway for token verifiers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Leeway {
-    /// How far the clock of a node that issues tokens may be off [default: the threshold]
+    /// Possible offset of the issuers' clocks [default: the threshold]
     #[arg(
         id = "leeway-peer-allowance",
         long = "leeway-peer-allowance",
@@ -166,7 +173,7 @@ pub struct Leeway {
         allow_hyphen_values = true
     )]
     pub peer_allowance: Option<ConfigText>,
-    /// Smallest leeway that is recommended [default: 5s]
+    /// Smallest recommended leeway for token verifiers [default: 5s]
     #[arg(
         id = "leeway-minimum",
         long = "leeway-minimum",
@@ -175,7 +182,7 @@ pub struct Leeway {
         allow_hyphen_values = true
     )]
     pub minimum: Option<ConfigText>,
-    /// Largest leeway that is recommended [default: 30s]
+    /// Largest recommended leeway for token verifiers [default: 30s]
     #[arg(
         id = "leeway-maximum",
         long = "leeway-maximum",
@@ -186,13 +193,13 @@ pub struct Leeway {
     pub maximum: Option<ConfigText>,
 }
 
-/// A source that is asked only while no NTP server gives an estimate.
+/// A source that is used only while NTP gives no estimate.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fallback {
-    /// What kind of source it is.
+    /// The kind of source: [`HTTP_DATE`].
     pub kind: ConfigText,
-    /// Where it is.
+    /// Its URL.
     pub url: ConfigText,
 }
 
@@ -203,15 +210,15 @@ impl std::str::FromStr for Fallback {
     }
 }
 
-/// What is different in one region.
+/// The settings of one region.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Region {
-    /// The pools of its nodes, instead of the default ones.
+    /// The pools of its nodes, in place of `pools`.
     pub pools: Vec<ConfigText>,
 }
 
-/// A scalar as it was written; YAML's numbers and booleans too.
+/// A scalar as written, also where YAML would read a number or a boolean.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigText(pub String);
 
@@ -224,7 +231,7 @@ impl std::str::FromStr for ConfigText {
 
 impl<'de> Deserialize<'de> for ConfigText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // As a string, not as what YAML takes it for: `kubernetes: off` is no boolean here.
+        // As a string, because YAML would read `kubernetes: off` as a boolean.
         String::deserialize(deserializer).map(Self)
     }
 }

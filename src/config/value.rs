@@ -1,4 +1,4 @@
-//! One value: what was written, where, and what is wrong with it.
+//! One value of a setting: its text, where it was written, and the error if it is invalid.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,27 +8,27 @@ use super::nearest::question;
 use super::raw::ConfigText;
 use drift_core::time::SettingSpan;
 
-/// A setting that is not right: which, what it is, and what would be.
+/// Why a configuration is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// One value is wrong.
-    #[error("{key}: {value:?} is not right: {expected} (from {origin})")]
+    /// One value is invalid.
+    #[error("{key}: invalid value {value:?}: expected {expected} ({origin})")]
     Value {
         /// The key as in the file.
         key: &'static str,
-        /// What was written.
+        /// The value as written.
         value: String,
-        /// What would be right.
+        /// What would be valid; completes "expected …".
         expected: String,
-        /// Where it was written.
+        /// Where the value was written.
         origin: Origin,
     },
-    /// The file is not to be had, or not of the right form.
+    /// The file cannot be read or parsed.
     #[error("{}: {reason}", path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is the matter.
+        /// Why not, in one line.
         reason: String,
     },
 }
@@ -40,36 +40,45 @@ pub enum Origin {
     CommandLine,
     /// The configuration file.
     File,
-    /// Nowhere: it is what we take when nothing is written.
+    /// Nowhere: the default.
     Default,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::CommandLine => "the command line or the environment",
-            Self::File => "the configuration file",
+            Self::CommandLine => "set on the command line or in the environment",
+            Self::File => "set in the configuration file",
             Self::Default => "the default",
         })
     }
 }
 
 impl ConfigError {
-    /// Is the command line to blame, and not the file?
+    /// Whether the invalid value was set on the command line or in the environment, so that it is a usage
+    /// error.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Value { origin: Origin::CommandLine, .. })
     }
 }
 
-/// One value and where it came from.
+/// One value, not yet checked.
 pub(super) struct Setting {
     pub key: &'static str,
     pub text: String,
     pub origin: Origin,
+    /// The default, which is also the example in an error; empty where there is none.
+    default: String,
 }
 
 impl Setting {
-    pub fn pick(
+    /// A value without a default.
+    pub fn new(key: &'static str, text: String, origin: Origin) -> Self {
+        Self { key, text, origin, default: String::new() }
+    }
+
+    /// The value in force: the flag's (or the environment's), else the file's, else the default.
+    pub fn resolve(
         key: &'static str,
         flag: Option<ConfigText>,
         file: Option<ConfigText>,
@@ -80,10 +89,11 @@ impl Setting {
             (None, Some(ConfigText(text))) => (text, Origin::File),
             (None, None) => (default.to_owned(), Origin::Default),
         };
-        Self { key, text, origin }
+        Self { key, text, origin, default: default.to_owned() }
     }
 
-    pub fn wrong(&self, expected: &str) -> ConfigError {
+    /// The error that this value is invalid; `expected` completes "expected …".
+    pub fn invalid(&self, expected: &str) -> ConfigError {
         ConfigError::Value {
             key: self.key,
             value: self.text.clone(),
@@ -92,26 +102,25 @@ impl Setting {
         }
     }
 
-    pub fn time(
-        &self,
-        range: std::ops::RangeInclusive<Duration>,
-        example: &str,
-    ) -> Result<Duration, ConfigError> {
+    /// The value as a duration within `range`.
+    pub fn duration(&self, range: std::ops::RangeInclusive<Duration>) -> Result<Duration, ConfigError> {
         let limits = format!(
-            "a length of time from {} to {} with its unit, such as {example}",
+            "a duration from {} to {} with a unit, e.g. {}",
             SettingSpan(*range.start()),
-            SettingSpan(*range.end())
+            SettingSpan(*range.end()),
+            self.default
         );
-        let time = humantime::parse_duration(self.text.trim()).map_err(|_| self.wrong(&limits))?;
-        if range.contains(&time) { Ok(time) } else { Err(self.wrong(&limits)) }
+        let time = humantime::parse_duration(self.text.trim()).map_err(|_| self.invalid(&limits))?;
+        if range.contains(&time) { Ok(time) } else { Err(self.invalid(&limits)) }
     }
 
+    /// The value that belongs to this word.
     pub fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, ConfigError> {
         let found = words.iter().find(|(word, _)| *word == self.text);
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         found.map(|(_, value)| *value).ok_or_else(|| {
             let meant = question(&self.text, all.iter().copied());
-            self.wrong(&format!("one of {}{meant}", all.join(", ")))
+            self.invalid(&format!("one of {}{meant}", all.join(", ")))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! `/v1/clock`: the time and how sure we are, for the workloads on this node.
+//! `/v1/clock`: the offset and its bound, for the workloads on this node.
 
 use serde::Serialize;
 
@@ -6,21 +6,21 @@ use drift_core::report::snapshot::Snapshot;
 use drift_core::time::Measurement;
 use drift_core::time::Offset;
 
-/// The answer while an offset is known.
+/// The body while an offset is known.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Clock {
     /// The verdict.
     state: &'static str,
-    /// Not by HTTP `Date` headers alone.
+    /// Always `false`: the offset comes from NTP.
     coarse: bool,
-    /// Reference time - node time; positive is behind.
+    /// Reference time - node time; positive: the node is behind.
     offset_seconds: f64,
     /// The true offset is inside offset +- bound.
     bound_seconds: f64,
-    /// Reference time is not before this: RFC 3339 with nanoseconds.
+    /// The earliest possible reference time: RFC 3339 with nanoseconds.
     earliest: String,
-    /// Reference time is not after this.
+    /// The latest possible reference time.
     latest: String,
     /// Age of the newest sample behind it.
     estimate_age_seconds: f64,
@@ -28,18 +28,18 @@ pub struct Clock {
     leeway: Recommended,
 }
 
-/// What a verifier of tokens on this node should allow.
+/// The recommended leeway for token verifiers on this node.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Recommended {
     /// In whole seconds.
     recommended_leeway_seconds: u64,
-    /// Why so much.
+    /// What the leeway is made of.
     leeway_reason: String,
 }
 
-/// The answer while it is not. What HTTP `Date` headers say is no offset to reckon with: anybody on the way can forge them, so a
-/// program that does not look for it must not come by it.
+/// The body, with status 503, while no offset is known. A coarse offset has fields of its own: any host on
+/// the path can forge HTTP `Date` headers, so a program must not read such an offset by mistake.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NoClock {
@@ -47,12 +47,12 @@ pub struct NoClock {
     state: &'static str,
     /// Why, in a sentence.
     reason: String,
-    /// There is an offset by HTTP `Date` headers.
+    /// Whether there is an offset by HTTP `Date` headers.
     coarse: bool,
-    /// That offset; positive is behind.
+    /// That offset; positive: the node is behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     coarse_offset_seconds: Option<f64>,
-    /// The true offset is inside the offset +- this, if the headers are right.
+    /// The bound of that offset, if the headers are correct.
     #[serde(skip_serializing_if = "Option::is_none")]
     coarse_bound_seconds: Option<f64>,
     #[serde(flatten)]
@@ -69,7 +69,7 @@ impl Recommended {
 }
 
 impl Clock {
-    /// From what is known now.
+    /// The body for this snapshot, or the one for 503.
     pub fn new(snapshot: &Snapshot) -> Result<Self, NoClock> {
         let state = snapshot.state.label();
         let known = snapshot.measured.zip(snapshot.estimate_age).filter(|_| snapshot.state.has_offset());

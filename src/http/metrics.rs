@@ -1,6 +1,6 @@
-//! The Prometheus exposition, made from what is known at the instant of the scrape.
+//! The Prometheus exposition, computed from the snapshot at the instant of the scrape.
 //!
-//! A registry is built anew each time: what is not known has no series, and nothing that was known once can linger.
+//! Each scrape builds its own registry, so that an unknown value has no series and no old value remains.
 
 use std::fmt::Write;
 
@@ -20,18 +20,19 @@ use drift_core::verdict::State;
 /// One scrape's registry.
 struct Exposition {
     registry: Registry,
-    /// Names are fixed at build time, so this stays empty; if it does not, the scrape says so instead of lying.
+    /// Metrics that could not be registered, as comments of the exposition. Names are fixed at build time, so
+    /// this is empty.
     failures: String,
 }
 
 impl Exposition {
-    fn add(&mut self, made: prometheus::Result<impl Collector + 'static>) {
-        if let Err(error) = made.and_then(|collector| self.registry.register(Box::new(collector))) {
+    fn add(&mut self, collector: prometheus::Result<impl Collector + 'static>) {
+        if let Err(error) = collector.and_then(|collector| self.registry.register(Box::new(collector))) {
             let _ = writeln!(self.failures, "# drift-agent: {error}");
         }
     }
 
-    /// A gauge with the values that are known; without one there is no series.
+    /// A gauge with a series for each known value.
     fn gauge(
         &mut self,
         name: &str,
@@ -79,7 +80,7 @@ pub fn render(snapshot: &Snapshot, kernel: Option<KernelClock>) -> String {
     signals(&mut out, snapshot.signals);
     out.plain(
         "resume_rtc_uncertainty_seconds",
-        "How exactly the hardware clock is known: a shorter pause does not show there.",
+        "Uncertainty of the hardware clock's reading. A shorter pause may not be detected by it.",
         snapshot.rtc_uncertainty.map(|width| width.as_secs_f64()),
     );
     steps(&mut out, &snapshot.step);
@@ -87,7 +88,7 @@ pub fn render(snapshot: &Snapshot, kernel: Option<KernelClock>) -> String {
     kernel_clock(&mut out, kernel);
     out.gauge(
         "build_info",
-        "Always 1; the labels say which build this is.",
+        "Always 1; the labels name the build.",
         &["version", "revision"],
         [(vec![VERSION.to_owned(), REVISION.to_owned()], Some(1.0))],
     );
@@ -99,12 +100,12 @@ pub fn render(snapshot: &Snapshot, kernel: Option<KernelClock>) -> String {
 fn estimate(out: &mut Exposition, snapshot: &Snapshot) {
     out.plain(
         "offset_seconds",
-        "Reference time minus node time: positive, the node is behind; negative, it is ahead.",
+        "Reference time minus node time. Positive: the node is behind; negative: it is ahead.",
         snapshot.measured.map(|m| m.offset.as_secs_f64()),
     );
     out.plain(
         "offset_bound_seconds",
-        "The true offset is inside offset_seconds plus or minus this.",
+        "Bound of the offset: the true offset is inside offset_seconds plus or minus this.",
         snapshot.measured.map(|m| m.bound.as_secs_f64()),
     );
     out.plain(
@@ -114,7 +115,7 @@ fn estimate(out: &mut Exposition, snapshot: &Snapshot) {
     );
     out.gauge(
         "state",
-        "1 for the verdict in force, 0 for the others.",
+        "Verdict on the clock: 1 for the state in force, 0 for the others.",
         &["state"],
         State::ALL.map(|s| (vec![s.label().to_owned()], Some(f64::from(u8::from(s == snapshot.state))))),
     );
@@ -128,40 +129,40 @@ fn estimate(out: &mut Exposition, snapshot: &Snapshot) {
     let leeway = snapshot.leeway.seconds as f64;
     out.plain(
         "recommended_leeway_seconds",
-        "What a verifier of tokens on this node should allow for clock skew.",
+        "Recommended leeway for token verifiers on this node.",
         snapshot.measured.filter(|_| snapshot.state.has_offset()).map(|_| leeway),
     );
     #[expect(clippy::cast_precision_loss, reason = "a handful of pools")]
     let agreeing = snapshot.pools_agreeing as f64;
-    out.plain("pools_agreeing", "Pools with a live server inside the estimate.", Some(agreeing));
+    out.plain("pools_agreeing", "Pools with a reachable server inside the estimate.", Some(agreeing));
     out.plain(
         "frequency_error_ratio",
-        "How much slower than reference time the node's undisciplined oscillator runs; negative: faster.",
+        "Frequency error of the node's undisciplined oscillator. Positive: it runs slower than reference time.",
         snapshot.frequency.map(Ppb::as_ratio),
     );
     out.plain(
         "pool_disagreement_seconds",
-        "Largest minus smallest offset of a pool.",
+        "Largest minus smallest offset of the pools.",
         snapshot.disagreement().map(|d| d.as_secs_f64()),
     );
 }
 
-/// Under names of its own: nobody who reads `offset_seconds` shall take a header for a measurement.
+/// Coarse offsets have names of their own, so that `offset_seconds` always comes from NTP.
 fn coarse(out: &mut Exposition, snapshot: &Snapshot) {
     let offset = snapshot.coarse.offset();
     out.plain(
         "offset_is_coarse",
-        "1 while all that is known of the offset is what HTTP Date headers say.",
+        "1 while the offset is known from HTTP Date headers only, else 0.",
         Some(f64::from(u8::from(offset.is_some()))),
     );
     out.plain(
         "coarse_offset_seconds",
-        "The offset by HTTP Date headers; the sign is that of offset_seconds.",
+        "Offset by HTTP Date headers, with the sign of offset_seconds.",
         offset.map(|m| m.offset.as_secs_f64()),
     );
     out.plain(
         "coarse_offset_bound_seconds",
-        "The true offset is inside coarse_offset_seconds plus or minus this, if the headers are right.",
+        "Bound of the coarse offset, if the headers are correct.",
         offset.map(|m| m.bound.as_secs_f64()),
     );
 }
@@ -170,23 +171,23 @@ fn pools(out: &mut Exposition, pools: &[PoolSnapshot]) {
     let mut each = |name: &str, help: &str, value: &dyn Fn(&PoolSnapshot) -> Option<f64>| {
         out.gauge(name, help, &["pool"], pools.iter().map(|p| (vec![p.name.clone()], value(p))));
     };
-    each(
-        "pool_offset_seconds",
-        "What the pool's own servers say; the sign is that of offset_seconds.",
-        &|p| p.measured.map(|m| m.offset.as_secs_f64()),
-    );
+    each("pool_offset_seconds", "Offset by the pool's own servers, with the sign of offset_seconds.", &|p| {
+        p.measured.map(|m| m.offset.as_secs_f64())
+    });
     each(
         "pool_offset_bound_seconds",
-        "The pool's offset is right to plus or minus this, if its servers are.",
+        "Bound of the pool's offset, if most of its servers are correct.",
         &|p| p.measured.map(|m| m.bound.as_secs_f64()),
     );
     each("pool_round_trip_seconds", "Round trip of the pool's best sample.", &|p| {
         p.round_trip.map(|d| d.as_secs_f64())
     });
-    each("pool_root_distance_seconds", "How far the pool's best server itself may be off.", &|p| {
-        p.root_distance.map(|d| d.as_secs_f64())
-    });
-    each("pool_stratum", "Stratum of the pool's best server.", &|p| p.stratum.map(f64::from));
+    each(
+        "pool_root_distance_seconds",
+        "Root distance of the pool's best sample: the possible error of its server.",
+        &|p| p.root_distance.map(|d| d.as_secs_f64()),
+    );
+    each("pool_stratum", "Stratum of the pool's best sample.", &|p| p.stratum.map(f64::from));
     each("pool_sample_age_seconds", "Age of the pool's newest sample.", &|p| {
         p.sample_age.map(|d| d.as_secs_f64())
     });
@@ -198,36 +199,31 @@ fn pools(out: &mut Exposition, pools: &[PoolSnapshot]) {
             (vec![pool.name.clone(), state.label().to_owned()], Some(count))
         })
     });
-    out.gauge("pool_servers", "Servers in use, by what they are to us.", &["pool", "state"], servers);
+    out.gauge("pool_servers", "Servers in use, by state.", &["pool", "state"], servers);
 }
 
 fn counts(out: &mut Exposition, snapshot: &Snapshot) {
     let samples = snapshot.pools.iter().zip(&snapshot.counts.samples).flat_map(|(pool, results)| {
         results.iter().map(|(result, count)| (vec![pool.name.clone(), (*result).to_owned()], *count))
     });
-    out.counter("samples_total", "Exchanges, by what came of them.", &["pool", "result"], samples);
-    let writes = snapshot.counts.writes.iter().map(|(result, count)| (vec![(*result).to_owned()], *count));
     out.counter(
-        "kubernetes_requests_total",
-        "Requests to the API server, by what came of them.",
-        &["result"],
-        writes,
+        "samples_total",
+        "Exchanges with the servers of a pool, by result.",
+        &["pool", "result"],
+        samples,
     );
+    let writes = snapshot.counts.writes.iter().map(|(result, count)| (vec![(*result).to_owned()], *count));
+    out.counter("kubernetes_requests_total", "Requests to the API server, by result.", &["result"], writes);
     let resumes = Class::ALL.into_iter().zip(snapshot.counts.resumes);
     let resumes = resumes.map(|(class, count)| (vec![class.label().to_owned()], count));
-    out.counter(
-        "resume_signals_total",
-        "Signs that the machine did not run all the time, or that somebody set a clock.",
-        &["class"],
-        resumes,
-    );
+    out.counter("resume_signals_total", "Clock disruptions detected, by class.", &["class"], resumes);
 }
 
 fn signals(out: &mut Exposition, signals: Option<[(Signal, bool); 6]>) {
     let each = signals.into_iter().flatten();
     out.gauge(
         "resume_signal_available",
-        "1 for each signal of a resume that this machine has.",
+        "1 for each signal of a disruption that this machine has, else 0.",
         &["signal"],
         each.map(|(signal, has)| (vec![signal.label().to_owned()], Some(f64::from(u8::from(has))))),
     );
@@ -240,11 +236,15 @@ fn steps(out: &mut Exposition, step: &StepSnapshot) {
     });
     out.counter(
         "steps_total",
-        "Reasons to step the clock, by who stepped it (none: nobody) and what came of it.",
+        "Step triggers, by method (none: not stepped) and result.",
         &["method", "result"],
         counts,
     );
-    out.plain("last_step_age_seconds", "Age of the last step.", step.last_age.map(|age| age.as_secs_f64()));
+    out.plain(
+        "last_step_age_seconds",
+        "Age of the last step of the clock by the agent.",
+        step.last_age.map(|age| age.as_secs_f64()),
+    );
 }
 
 fn daemon(out: &mut Exposition, report: Option<&DaemonReport>) {
@@ -254,14 +254,14 @@ fn daemon(out: &mut Exposition, report: Option<&DaemonReport>) {
     });
     out.gauge(
         "time_daemon_info",
-        "1 for the time daemon that disciplines this clock; unknown: one that cannot be seen from here.",
+        "1 for the process that disciplines the clock (unknown: not identified), 0 for the others.",
         &["daemon"],
         infos,
     );
     let believes = report.map(|r| (vec![r.daemon.label().to_owned()], r.believes.map(Offset::as_secs_f64)));
     out.gauge(
         "daemon_offset_seconds",
-        "What the time daemon itself takes the clock's offset for; the sign is that of offset_seconds.",
+        "Offset that the time daemon itself reports, with the sign of offset_seconds. It may be wrong after a pause.",
         &["daemon"],
         believes,
     );
@@ -270,17 +270,17 @@ fn daemon(out: &mut Exposition, report: Option<&DaemonReport>) {
 fn kernel_clock(out: &mut Exposition, kernel: Option<KernelClock>) {
     out.plain(
         "kernel_synchronized",
-        "1 when the kernel believes that somebody disciplines the clock. It says nothing of the offset.",
+        "1 if the kernel reports that a process disciplines the clock. It can be 1 while the clock is wrong.",
         kernel.map(|k| f64::from(u8::from(k.synchronized))),
     );
     out.plain(
         "kernel_max_error_seconds",
-        "What the kernel takes for the clock's largest error.",
+        "Maximum error of the clock, as the kernel reports it. It can be small while the clock is wrong.",
         kernel.map(|k| k.max_error.as_secs_f64()),
     );
     out.plain(
         "kernel_frequency_ratio",
-        "Correction of the clock's frequency in force; positive: it is made to run faster.",
+        "Frequency correction that the kernel applies to the clock. Positive: the clock runs faster.",
         kernel.map(|k| k.frequency.as_ratio()),
     );
 }

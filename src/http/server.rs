@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server: a handful of paths, and a limit for everything a client can waste.
+//! A small HTTP/1.1 server: a few paths, and a limit for every resource that a client can use up.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -29,25 +29,26 @@ use crate::config::Listen;
 use crate::http::metrics;
 use crate::os::timex;
 
-/// Connections served at once; the others wait in the kernel's queue.
-const CONNECTIONS: usize = 64;
-/// When all places are taken and none is given up for so long, who holds them is stuck: a request takes a fraction of it.
-const PATIENCE: Duration = Duration::from_millis(10);
-/// The oldest connections that are ended then. Whoever opens connections and says nothing must not keep the kubelet's probe out:
-/// it would restart an agent that is well.
-const GIVEN_UP: usize = CONNECTIONS / 4;
-/// How long one connection may live: a client that writes or reads slowly does not hold its place for ever.
-const CONNECTION_LIFE: Duration = Duration::from_secs(15);
-/// The largest head of a request.
-const LARGEST_HEAD: usize = 16 << 10;
-/// The loop ticks once a second; this long without a tick, and it is stuck.
+/// Connections served at the same time; others wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 64;
+/// A request takes a fraction of this. If all permits are taken and none is returned for so long, their
+/// clients are stuck.
+const PERMIT_TIMEOUT: Duration = Duration::from_millis(10);
+/// How many of the oldest connections are closed then. Idle connections must not block the kubelet's probe,
+/// which would restart a healthy agent.
+const CLOSED_AT_ONCE: usize = CONNECTIONS_MAX / 4;
+/// The longest life of a connection, so that a slow client returns its permit.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// The largest head of a request, bytes.
+const HEAD_MAX: usize = 16 << 10;
+/// The agent's loop ticks once a second. After so long without a tick it is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
 
 const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// Binds the address; on every family where none is named.
+/// Binds the address; without an address, all addresses of the node.
 pub async fn bind(listen: Listen) -> Result<TcpListener, String> {
     let mut error = String::new();
     for address in listen.candidates() {
@@ -62,33 +63,33 @@ pub async fn bind(listen: Listen) -> Result<TcpListener, String> {
     Err(error)
 }
 
-/// Serves until dropped.
+/// Serves until the future is dropped.
 pub async fn serve(listener: TcpListener, shared: Arc<AgentHandle>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut served: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut served: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS_MAX);
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, mostly. It ends when connections end; spinning would not help.
-                warn!(%error, "a connection was not accepted");
+                // Usually out of file descriptors. Connections have to end first, so the loop waits.
+                warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
         served.retain(|task| !task.is_finished());
-        let place = loop {
-            match tokio::time::timeout(PATIENCE, Arc::clone(&places).acquire_owned()).await {
-                Ok(Ok(place)) => break place,
-                // Nobody closes it.
+        let permit = loop {
+            match tokio::time::timeout(PERMIT_TIMEOUT, Arc::clone(&permits).acquire_owned()).await {
+                Ok(Ok(permit)) => break permit,
+                // The semaphore is never closed.
                 Ok(Err(_)) => return,
-                Err(_) => served.drain(..GIVEN_UP.min(served.len())).for_each(|task| task.abort()),
+                Err(_) => served.drain(..CLOSED_AT_ONCE.min(served.len())).for_each(|task| task.abort()),
             }
         };
         let connection = connection(stream, peer, Arc::clone(&shared));
         let task = tokio::spawn(async move {
             connection.await;
-            drop(place);
+            drop(permit);
         });
         served.push_back(task.abort_handle());
     }
@@ -100,18 +101,18 @@ async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<AgentHandle
         async { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new()
-        // A place is held for one request: whoever keeps connections open must not keep others out.
+        // One request a connection: clients that keep connections open must not block others.
         .keep_alive(false)
-        .max_buf_size(LARGEST_HEAD)
+        .max_buf_size(HEAD_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_LIFE, connection).await {
-        debug!(%peer, %error, "a connection ended early");
+    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
+        debug!(%peer, %error, "connection ended early");
     }
 }
 
 fn respond(request: &Request<Incoming>, shared: &AgentHandle) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
+        let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are allowed\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
@@ -141,12 +142,12 @@ fn respond(request: &Request<Incoming>, shared: &AgentHandle) -> Response<Full<B
         _ => reply(
             StatusCode::NOT_FOUND,
             TEXT,
-            "not found; there are /, /metrics, /v1/clock, /healthz and /readyz\n",
+            "not found; the paths are /, /metrics, /v1/clock, /healthz and /readyz\n",
         ),
     }
 }
 
-/// The page for browsers, a few lines for everybody else.
+/// The page for browsers, a few lines of text for other clients.
 fn status_page(request: &Request<Incoming>, shared: &AgentHandle) -> Response<Full<Bytes>> {
     let mut response = if page::wants_html(request.headers()) {
         let html = shared.look(|machine, now| {
@@ -178,14 +179,14 @@ fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    // What is true now is not true in a second.
+    // The next request may have another answer.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 
-/// The address that was bound, with a host that can be asked from this machine.
+/// The URL of the server, with a host that is reachable from this machine.
 pub fn local_url(listener: &TcpListener) -> String {
     listener.local_addr().map_or_else(
         |_| String::from("unknown"),

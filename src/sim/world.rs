@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::behaviour::ServerModel;
 use super::client;
+use crate::config::{self, raw::RawConfig};
 use drift_core::http_date::DateSample;
 use drift_core::http_date::coarse::HttpDateError;
 use drift_core::io::{Effect, Input};
@@ -16,14 +17,12 @@ use drift_core::machine::{Machine, Settings};
 use drift_core::ntp::packet::{NtpTimestamp, read_answer, request};
 use drift_core::ntp::pool::Resolution;
 use drift_core::ntp::reject::RejectReason;
-use drift_core::ntp::sample::{Limits, Root, Sample};
+use drift_core::ntp::sample::{Root, Sample};
 use drift_core::ntp::server::{Answer, Ask, ServerId, ServerState};
-use drift_core::report::leeway;
 use drift_core::report::node::Prior;
 use drift_core::report::publish::ApiError;
 use drift_core::report::snapshot::Snapshot;
 use drift_core::resume::{Observation, RtcRead, RtcSetBehavior};
-use drift_core::step::policy::{self, Mode};
 use drift_core::step::stepper::{Done, Method};
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
 use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
@@ -95,31 +94,15 @@ pub struct Plan {
     pub steps_work: bool,
 }
 
-/// The default settings, for pools that [`World::new`] names.
+/// The default settings, without the pools, which [`World::new`] names.
+#[expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "constants that a test of the configuration checks"
+)]
 pub fn default_settings() -> Settings {
-    let limits = Limits { max_round_trip: Duration::from_secs(1), max_root_distance: Duration::from_secs(1) };
-    Settings {
-        pools: Vec::new(),
-        interval: Duration::from_secs(64),
-        threshold: Duration::from_millis(100),
-        stale_after: Duration::from_secs(600),
-        servers_per_pool: 4,
-        limits,
-        last_resort: Vec::new(),
-        step: policy::Settings {
-            mode: Mode::Off,
-            min_offset: Duration::from_millis(100),
-            max_offset: Duration::from_secs(86_400),
-            cooldown: Duration::from_secs(300),
-            dry_run: false,
-            on_request: false,
-        },
-        leeway: leeway::Settings {
-            peer_allowance: Duration::from_millis(100),
-            minimum: Duration::from_secs(5),
-            maximum: Duration::from_secs(30),
-        },
-    }
+    let defaults = config::Settings::new(RawConfig::default(), RawConfig::default());
+    Settings { pools: Vec::new(), ..defaults.expect("valid defaults").core }
 }
 
 /// The running world.

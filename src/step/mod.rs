@@ -51,11 +51,7 @@ impl ClockStepper {
     }
 
     fn daemon(&self, tracking: &Result<Tracking, ChronyError>) -> Daemon {
-        match tracking {
-            Ok(_) => Daemon::Chrony,
-            Err(_) if self.kernel.is_disciplined() => Daemon::Unknown,
-            Err(_) => Daemon::None,
-        }
+        Daemon::identify(tracking.is_ok(), self.kernel.is_disciplined())
     }
 
     fn method(&self, daemon: Daemon, tracking: &Result<Tracking, ChronyError>) -> Result<Method, String> {

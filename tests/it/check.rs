@@ -11,7 +11,7 @@ use crate::support::chronyd::Chronyd;
 use crate::support::dates::{DateServer, Manner, ahead, date};
 use crate::support::{BackgroundRuntime, Ended, Folder, drift_agent, finish, free_udp_port, pool};
 
-/// No chrony of the machine's own is looked for at its socket.
+/// Without the socket of the machine's own chronyd.
 const NO_CHRONY: [&str; 2] = ["--chrony-socket", "/nonexistent/chronyd.sock"];
 
 fn check(pools: &[String], options: &[&str]) -> Ended {
@@ -19,7 +19,7 @@ fn check(pools: &[String], options: &[&str]) -> Ended {
     finish(drift_agent().arg("check").args(pools).args(options), "")
 }
 
-/// The same for programs: exit code and report.
+/// The same as JSON: exit code and report.
 fn report(pools: &[String], options: &[&str]) -> (i32, Value) {
     let ended = check(pools, &[options, &["--output", "json"]].concat());
     assert_eq!(ended.stderr, "", "{ended:?}");
@@ -41,7 +41,7 @@ fn servers(
     (servers, names)
 }
 
-/// Pools without anybody behind them.
+/// Pools whose ports are closed.
 fn no_server() -> [String; 2] {
     [(); 2].map(|()| format!("127.0.0.1:{}", free_udp_port()))
 }
@@ -63,7 +63,7 @@ fn check_prints_chrony_and_kernel_state_below_the_pools() {
     assert_eq!(ended.code, 0, "{ended:?}");
     let (_, section) = ended.stdout.split_once("\nTHIS NODE\n").expect("the section");
     let chrony = line(section, "chrony");
-    let stratum = format!("follows 127.0.0.1 at stratum {}; takes the clock for ", tracking.stratum);
+    let stratum = format!("follows 127.0.0.1 at stratum {}; reports the clock ", tracking.stratum);
     assert!(chrony.contains(&stratum) && chrony.contains("leap status normal; last update "), "{chrony}");
     assert!(chrony.ends_with(&format!("({socket})")), "{chrony}");
     assert!(line(section, "time daemon").ends_with("  chrony"), "{section}");
@@ -102,7 +102,9 @@ fn check_reports_a_chrony_that_takes_a_wrong_clock_for_right() {
     let ended = check(&pools, &["--chrony-socket", &socket]);
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(
-        ended.stdout.contains("chrony takes the clock for right, and it was measured 20.0 s behind (±"),
+        ended.stdout.contains(
+            "chrony reports an offset within the threshold, but the clock was measured 20.0 s behind (±"
+        ),
         "{ended:?}"
     );
     let (_, report) = report(&pools, &["--chrony-socket", &socket]);
@@ -115,7 +117,7 @@ fn check_without_chrony_reports_its_absence_and_keeps_the_verdict() {
     let (_servers, names) = servers(&background, [0, 0], Behaviour::Honest);
     let (code, report) = report(&names, &NO_CHRONY);
     assert_eq!(code, 0, "{report}");
-    // A chronyd of the machine's own may answer by UDP; one at the socket cannot.
+    // The machine's own chronyd may answer by UDP, but not at the socket.
     let chrony = &report["node"]["chrony"];
     let by_udp = chrony["asked"].as_str().is_some_and(|asked| asked.starts_with("UDP"));
     let error = chrony["error"].as_str().unwrap_or_default();
@@ -196,7 +198,10 @@ fn http_dates_without_ntp_report_a_20_s_offset_as_coarse_drift() {
     let coarse =
         format!("by the HTTP Date header of {}, coarse: over the threshold of 100 ms.", server.host());
     assert!(ended.stdout.contains(&coarse) && ended.stdout.contains("\nHTTP DATE (COARSE)"), "{ended:?}");
-    assert!(!ended.stdout.contains("--http-date"), "it was given: {ended:?}");
+    assert!(
+        !ended.stdout.contains("--http-date"),
+        "the hint is only for commands without the option: {ended:?}"
+    );
 }
 
 #[test]
@@ -241,7 +246,11 @@ fn ntp_alone_decides_the_verdict_and_contradicting_http_dates_are_reported() {
     let ended = check(&names, &["--http-date", &server.url()]);
     assert!(ended.code == 0 && !ended.stdout.contains("Contradicts NTP"), "{ended:?}");
     let (_apart, apart) = servers(&background, [0, 10_000], Behaviour::Honest);
-    assert_eq!(check(&apart, &["--http-date", &server.url()]).code, 2, "no headers settle it");
+    assert_eq!(
+        check(&apart, &["--http-date", &server.url()]).code,
+        2,
+        "headers do not resolve a disagreement"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The command line: bad input, exit codes, where settings come from, what is printed.
+//! The command line: invalid input, exit codes, precedence of settings, output.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -21,10 +21,10 @@ fn run(arguments: &[&str]) -> Ended {
     finish(drift_agent().args(arguments), "")
 }
 
-/// The pools of a command that will never come to ask them.
+/// The pools of a command that fails before it polls them.
 const POOLS: [&str; 4] = ["--pool", "127.0.0.1:1", "--pool", "127.0.0.1:2"];
 
-/// Exactly one line with all of these texts on standard error, and no other output.
+/// Asserts one line on standard error that contains all of these texts, and no other output.
 fn assert_refused(ended: &Ended, code: i32, texts: &[&str]) {
     assert_eq!((ended.code, ended.stdout.as_str()), (code, ""), "{ended:?}");
     assert_eq!(ended.stderr.lines().count(), 1, "one line: {ended:?}");
@@ -34,7 +34,7 @@ fn assert_refused(ended: &Ended, code: i32, texts: &[&str]) {
     }
 }
 
-/// Runs `drift-agent run` with these arguments; it must end by itself and leave nothing that listens.
+/// Runs `drift-agent run` with these arguments, and asserts that it exits and that no port is open.
 fn run_refused(command: &mut Command, arguments: &[&str], code: i32, texts: &[&str]) {
     let port = free_tcp_port();
     let listen = format!("127.0.0.1:{port}");
@@ -43,7 +43,7 @@ fn run_refused(command: &mut Command, arguments: &[&str], code: i32, texts: &[&s
         command.args(["--listen", &listen]);
     }
     assert_refused(&finish(command, ""), code, texts);
-    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "nothing was started");
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "no server was started");
 }
 
 #[test]
@@ -61,9 +61,9 @@ fn invalid_flags_are_reported_with_their_value_and_the_valid_range() {
         (&["--threshold", "0s"], &["threshold", "\"0s\"", "from 1ms to 10s"]),
         (&["--threshold", "-100ms"], &["threshold", "\"-100ms\"", "from 1ms to 10s"]),
         (&["--threshold", "10001ms"], &["threshold", "\"10001ms\"", "from 1ms to 10s"]),
-        (&["--threshold", "100"], &["threshold", "\"100\"", "with its unit"]),
+        (&["--threshold", "100"], &["threshold", "\"100\"", "with a unit"]),
         (&["--interval", "999ms"], &["interval", "\"999ms\"", "from 1s"]),
-        (&["--interval", "soon"], &["interval", "\"soon\"", "such as 64s"]),
+        (&["--interval", "soon"], &["interval", "\"soon\"", "e.g. 64s"]),
         (&["--listen", "localhost"], &["listen", "\"localhost\"", ":10123"]),
         (&["--listen", ":70000"], &["listen", "\":70000\"", ":10123"]),
         (&["--kubernetes", "perhaps"], &["kubernetes", "\"perhaps\"", "auto, on, off"]),
@@ -212,7 +212,7 @@ fn flags_override_the_environment_which_overrides_the_file() {
     let text = printed(false, &all.map(|(key, value, _)| (key, value)), &[]);
     assert!(lines(&text, &all.map(|(.., line)| line)), "{text}");
     std::fs::write(&file, &text).unwrap();
-    assert_eq!(printed(true, &[], &[]), text, "what it prints it takes");
+    assert_eq!(printed(true, &[], &[]), text, "the printed configuration gives the same settings");
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn check(pools: &[String], options: &[&str]) -> Ended {
     finish(drift_agent().arg("check").args(pools).args(options), "")
 }
 
-/// Two pools whose time is so many milliseconds ahead of this machine's.
+/// Two pools whose time is `ahead` milliseconds ahead of this machine's.
 fn pools(background: &BackgroundRuntime, ahead: [i64; 2]) -> ([Server; 2], [String; 2]) {
     let time = |millis: i64| TimeScale::new(Offset::from_nanos(millis * 1_000_000));
     let servers = ahead.map(|millis| background.server(&time(millis), Behaviour::Honest));
@@ -316,10 +316,7 @@ fn check_ends_with_unknown_when_no_pool_answers_or_resolves() {
     let ended = check(&silent, &["--max-round-trip", "3s"]);
     assert!(ended.code == 3 && ended.stdout.starts_with("unknown: "), "{ended:?}");
     let asked = servers[0].served() - before;
-    assert!(
-        (1..4).contains(&asked),
-        "cut short by the deadline, not at the end of the burst: {asked} exchanges"
-    );
+    assert!((1..4).contains(&asked), "the timeout must end the burst: {asked} exchanges");
     let report: Value = serde_json::from_str(&check(&nameless, &["--output", "json"]).stdout).unwrap();
     assert!(report["offsetSeconds"].is_null() && report["observedAt"].is_null(), "{report}");
     assert!(report["pools"][1]["error"].as_str().unwrap().contains("no such name"), "{report}");
@@ -372,8 +369,10 @@ fn demo_prints_its_phases_and_exits_with_0() {
     });
     let (status, metrics) = get(url.parse().unwrap(), "/metrics").unwrap();
     assert!(status == 200 && metrics.contains("drift_agent_state"), "{status}");
-    // Each phase has a deadline of its own in the demo; these are the waits for the phases.
-    for phase in ["in-sync", "drifting", "annotated", "outvoted", "silent", "disagree", "That is all"] {
+    // The demo has its own timeout for each phase.
+    for phase in
+        ["in-sync", "drifting", "annotated", "falseticker", "stops answering", "disagree", "That is all"]
+    {
         demo.wait_for_output(phase);
     }
     assert_eq!(wait_for("the end of the demo", || demo.exit_code()), 0);

@@ -1,4 +1,4 @@
-//! Shell completions and manual pages: made from the command line as it is, and taken by a real bash.
+//! Shell completions, run by a real bash, and manual pages, both generated from the command line.
 
 #[path = "../../examples/help_files.rs"]
 mod help_files;
@@ -13,7 +13,7 @@ fn bash_completes_commands_flags_and_values() {
     help_files::write(folder.path()).unwrap();
     let script = folder.path().join("drift-agent.bash");
     let complete = |words: &[&str]| {
-        // What bash does when Tab is pressed after these words.
+        // What bash does when an operator presses Tab after these words.
         let ask = r#"source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); ours=$(complete -p "$1"); ours=${ours##*-F }; "${ours%% *}" "$1" "${!#}" "${@:$#-1:1}"; printf '%s\n' "${COMPREPLY[@]}""#;
         let ended = finish(Command::new("bash").args(["--norc", "-c", ask]).arg(&script).args(words), "");
         assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");

@@ -1,4 +1,4 @@
-//! The endpoint among clients that waste what they can: the agent answers others all the same, and stays small.
+//! Clients that use up connections and memory: the agent still answers other clients, and stays small.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,8 @@ use drift_core::time::Offset;
 use crate::support::process::memory;
 use crate::support::{BackgroundRuntime, Folder, RunningAgent, get, pool, wait_for};
 
-/// Connections of one kind: many times what is served at once, and below what a process may usually have open.
+/// Connections of one kind: many times the limit of the server, and below the usual limit of open files of a
+/// process.
 const MANY: usize = 400;
 
 fn agent(background: &BackgroundRuntime, folder: &Folder) -> (RunningAgent, [Server; 2]) {
@@ -30,10 +31,10 @@ fn connect(port: u16) -> TcpStream {
     stream
 }
 
-/// Sends this and reads the answer's status; `None` when the connection was ended without one.
+/// Sends the bytes and returns the status of the answer; `None` if the connection closed without one.
 fn status(port: u16, request: &[u8]) -> Option<u16> {
     let mut stream = connect(port);
-    // It may be rejected before all of it is sent.
+    // The server may reject the request before all of it is sent.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
     let mut bytes = [0; 4_096];
@@ -77,13 +78,13 @@ fn malformed_requests_are_rejected_without_side_effects() {
     assert_eq!(
         status(agent.port, short.as_bytes()),
         Some(431),
-        "a head over 16 KiB is refused with an answer"
+        "a head over 16 KiB is rejected with an answer"
     );
     assert_eq!(agent.process.exit_code(), None);
     assert!(!agent.process.output().contains("panicked"), "{}", agent.process.output());
 }
 
-/// Has the other side ended it?
+/// Whether the server has closed the connection.
 fn is_closed(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     match { stream }.read(&mut [0]) {
@@ -96,11 +97,11 @@ fn is_closed(stream: &TcpStream) -> bool {
 fn the_longest_idle_connection_is_closed_first_and_the_others_stay() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("http-room"));
     let (agent, _servers) = agent(&background, &folder);
-    // As many as are served at once.
+    // As many as the server serves at the same time.
     let stuck: Vec<TcpStream> = (0..64).map(|_| connect(agent.port)).collect();
     assert_eq!(get(agent.port, "/healthz").map(|(code, _)| code), Some(200));
     assert!(is_closed(&stuck[0]), "no connection was closed to make room");
-    assert!(!is_closed(&stuck[63]), "it was waited until all had had their time");
+    assert!(!is_closed(&stuck[63]), "all connections were closed, not only the oldest");
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn stuck_clients_do_not_block_others_or_grow_memory() {
     let half = "GET / HTTP/1.1\r\nHost: a\r\nCookie: ".to_owned() + &"x".repeat(15_000);
     let page = "GET / HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n".to_owned();
     for request in [String::new(), half, page] {
-        // Neither do they end, nor do they read.
+        // They neither complete their request nor read the answer.
         let mut stuck = Vec::new();
         for _ in 0..MANY {
             let mut stream = connect(agent.port);

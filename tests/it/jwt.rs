@@ -216,8 +216,8 @@ fn misplaced_tokens_are_usage_errors_that_do_not_quote_them() {
     }
     for (wrong, text) in [
         (["--at", "yesterday"], "seconds since 1970"),
-        (["--leeway", "5"], "such as 5s"),
-        (["--leeway", "-5s"], "such as 5s"),
+        (["--leeway", "5"], "e.g. 5s"),
+        (["--leeway", "-5s"], "e.g. 5s"),
         (["--kind", "acces"], "access"),
     ] {
         let ended = run(&[&["jwt"], &wrong[..]].concat(), &token);

@@ -355,9 +355,7 @@ fn every_output_marks_http_dates_as_coarse() {
         format!("by the HTTP Date header of {}, coarse: over the threshold of 100 ms.", server.host());
     assert!(clock["reason"].as_str().unwrap().contains(&coarse), "{clock}");
     let page = page(&agent);
-    for text in
-        [coarse.as_str(), "coarse: by HTTP Date headers", "The last resort: HTTP Date headers, coarse"]
-    {
+    for text in [coarse.as_str(), "coarse: by HTTP Date headers", "Last resort: HTTP Date headers (coarse)"] {
         assert!(page.contains(text), "{text:?} is missing: {page}");
     }
     let annotation = "\"drift-agent.io/pools\":\"127.0.0.1:";

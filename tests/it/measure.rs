@@ -52,7 +52,8 @@ fn clock(port: u16) -> (u16, Value) {
     (status, serde_json::from_str(&body).expect("JSON"))
 }
 
-/// Is `truth` (reference minus host time, in seconds) inside what `/v1/clock` claims? Host time is read around the request.
+/// Whether `truth` (reference minus host time, in seconds) is inside the bound that `/v1/clock` reports. Host
+/// time is read before and after the request.
 fn assert_clock_brackets(port: u16, truth: f64) -> Value {
     let host = || {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
@@ -78,7 +79,7 @@ fn pools_250_ms_ahead_are_reported_as_drift_by_every_output() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("measure-ahead"));
     let servers = two_pools(&background, &ahead(250));
     let agent = RunningAgent::start(folder.path(), &names(&servers), &OFF, |_| {});
-    // From the first scrape on, each one must hold the truth, not only the last.
+    // The truth must be inside the bound of every scrape, from the first one on.
     let scrape = agent.wait_for_scrape("a bound under 5 ms", |scrape| {
         let (offset, bound) = offset_and_bound(scrape)?;
         assert!((offset - 0.25).abs() <= bound, "{offset} ± {bound} lacks the truth");
@@ -105,7 +106,7 @@ fn pools_250_ms_ahead_are_reported_as_drift_by_every_output() {
     eprintln!("offset and bound: {:?}", offset_and_bound(&scrape));
 }
 
-/// Two of two, or two of three: a majority of pools does not make the contradiction go away.
+/// Two pools of two, or two of three: a majority of pools does not resolve the disagreement.
 #[test]
 fn a_pool_10_s_off_is_reported_as_disagreement_and_never_as_drift() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("measure-disagree"));
@@ -132,6 +133,7 @@ fn a_pool_10_s_off_is_reported_as_disagreement_and_never_as_drift() {
         let (status, body) = clock(agent.port);
         assert_eq!((status, &body["state"]), (503, &Value::from("disagree")));
         let reason = body["reason"].as_str().unwrap();
+        // `10.0 s`, or `10.00 s` if it is slightly less.
         let off = format!("{} says 10.0", pools[pools.len() - 1]);
         assert!(reason.contains(&off) && reason.contains(" s behind"), "{reason}");
         assert_eq!(get(agent.port, "/readyz").unwrap().0, 200, "a finding is an answer");
@@ -201,7 +203,7 @@ fn verdicts_survive_one_silent_pool_and_end_with_two_until_they_return() {
     assert_clock_brackets(agent.port, 0.0);
 }
 
-/// Neither when all is well, nor over the threshold, nor when the pools contradict each other.
+/// In sync, over the threshold, and while the pools contradict each other.
 #[test]
 fn servers_are_asked_at_most_once_per_interval_after_the_first_burst() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("measure-polite"));
@@ -213,7 +215,7 @@ fn servers_are_asked_at_most_once_per_interval_after_the_first_burst() {
     for (_agent, servers) in &agents {
         wait_for("twenty exchanges", || (servers[0].served() >= 20).then_some(()));
         for server in servers {
-            // Served first, clock second: a slow machine can only widen the limit.
+            // The count is read before the clock, so that a slow machine can only widen the limit.
             let (served, seconds) = (server.served(), started.elapsed().as_secs());
             assert!(served <= 4 + seconds + 1, "{served} exchanges in {seconds} intervals");
             eprintln!("{served} exchanges in {seconds} s");
@@ -221,7 +223,8 @@ fn servers_are_asked_at_most_once_per_interval_after_the_first_burst() {
     }
 }
 
-/// The agent with a wall clock of its own and an hour-long patience: `None` when an exchange came in between after all.
+/// An agent with a wall clock of its own that polls rarely. `None`: an exchange took place between the step and
+/// the scrape.
 fn step_of_the_wall_clock() -> Option<()> {
     let (background, clock) = (BackgroundRuntime::new(), Arc::new(ShiftedClock::default()));
     let servers = two_pools(&background, &ahead(0));
@@ -260,8 +263,10 @@ fn step_of_the_wall_clock() -> Option<()> {
 
 #[test]
 fn wall_clock_steps_show_in_the_next_scrape_without_an_exchange() {
-    // The phase of the rounds is random: a round that happens to fall in between spoils the experiment, not the claim.
-    (0..3).find_map(|_| step_of_the_wall_clock()).expect("three times in a row a round fell in between");
+    // The phase of the rounds is random. A round between the step and the scrape makes an attempt useless.
+    (0..3)
+        .find_map(|_| step_of_the_wall_clock())
+        .expect("a round between step and scrape, three times in a row");
 }
 
 #[test]

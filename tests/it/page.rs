@@ -16,7 +16,7 @@ use drift_core::verdict::State;
 use crate::support::page::{page, world};
 use crate::support::{BackgroundRuntime, Folder, RunningAgent, finish, pool, tool, wait_for};
 
-/// What a browser sends along.
+/// The `Accept` header of a browser.
 const BROWSER: &str = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n";
 
 /// Status, headers in lower case, and body.
@@ -59,8 +59,7 @@ fn browsers_get_the_page_and_other_clients_plain_text() {
     }
     assert!(CONTENT_SECURITY_POLICY.starts_with("default-src 'none'; style-src 'sha256-"));
     assert!(!CONTENT_SECURITY_POLICY.contains("unsafe"));
-    for words in
-        ["<h1>In sync</h1>", "<b>n0</b>", "Signals of a resume", "interval: 1s", &names[0], &names[1]]
+    for words in ["<h1>In sync</h1>", "<b>n0</b>", "Disruption signals", "interval: 1s", &names[0], &names[1]]
     {
         assert!(body.contains(words), "{words:?} is missing: {body}");
     }
@@ -104,7 +103,7 @@ fn the_page_lists_events_of_a_running_agent() {
     }
 }
 
-/// Serves the pages of simulated nodes under their verdicts, as the agent would, until the end of the test.
+/// Serves the page of each simulated node under the label of its state, until the end of the test.
 fn serve(pages: BTreeMap<String, String>) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -125,9 +124,9 @@ fn serve(pages: BTreeMap<String, String>) -> u16 {
     port
 }
 
-/// `make page-shots`: pictures to look at, in target/page-shots.
+/// `make page-shots` writes the screenshots into target/page-shots.
 #[test]
-#[ignore = "needs Chromium, and a review of the pictures: make page-shots"]
+#[ignore = "needs Chromium, and a review of the screenshots: make page-shots"]
 fn screenshots_of_every_state_are_written_for_review() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/page-shots");
     std::fs::create_dir_all(&folder).unwrap();
@@ -162,7 +161,7 @@ fn screenshots_of_every_state_are_written_for_review() {
             }
         }
     }
-    // The two of the README.
+    // The two screenshots of the README.
     shoot(State::InSync, "light", (1_040, 900), "readme-in-sync");
     shoot(State::Drifting, "dark", (1_040, 900), "readme-drifting");
 }

@@ -1,27 +1,35 @@
-//! Shared by all commands: exit codes, errors, printing.
+//! What all commands share: exit codes, errors, printing.
 
 use std::fmt::Display;
 use std::future::Future;
 use std::io::{ErrorKind, Write};
 
-/// A command's exit code.
+/// A command's exit code. 0 to 3 answer the question that the command asks. From 64 on (the codes of
+/// sysexits.h) the command could not answer it. What 0 to 3 mean for each command:
+///
+/// | | `check` | `step` | `jwt` | `nodes` |
+/// |---|---|---|---|---|
+/// | 0 | in sync | stepped, or no step needed | valid in time | no Node drifts |
+/// | 1 | drifting | refused by a rule | not valid in time | a Node drifts |
+/// | 2 | the servers disagree | | suspicious | |
+/// | 3 | nothing measured | nothing measured | valid by this clock, true time not measured | no Node measured |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Success. `check`: in sync; `nodes`: no Node drifts; `jwt`: valid in time.
+    /// Yes.
     Ok = 0,
-    /// `check`: drifting; `nodes`: a Node drifts; `step`: refused; `jwt`: not valid in time.
+    /// No.
     Negative = 1,
-    /// `check`: the servers contradict each other; `jwt`: suspicious.
+    /// There is evidence for both.
     Inconclusive = 2,
-    /// `check`, `nodes`: no measurement; `jwt`: valid by this clock, but true time was not measured.
+    /// There is no measurement to answer with.
     Unknown = 3,
-    /// Usage error (`EX_USAGE` of sysexits.h).
+    /// The command line or the environment is invalid (`EX_USAGE`).
     Usage = 64,
-    /// `jwt`: the input is not a token (`EX_DATAERR`).
+    /// The input is invalid: not a token (`EX_DATAERR`).
     DataError = 65,
-    /// Internal failure (`EX_SOFTWARE`).
-    Software = 70,
-    /// Configuration error (`EX_CONFIG`).
+    /// The operation failed (`EX_SOFTWARE`).
+    Failure = 70,
+    /// The configuration is invalid (`EX_CONFIG`).
     Config = 78,
 }
 
@@ -29,30 +37,30 @@ pub enum Exit {
 pub struct CommandError(pub Exit, pub String);
 
 impl CommandError {
-    /// An internal failure: `what: error`.
-    pub fn software(what: &str, error: impl Display) -> Self {
-        Self(Exit::Software, format!("{what}: {error}"))
+    /// [`Exit::Failure`], with `what: error` as its line.
+    pub fn failure(what: &str, error: impl Display) -> Self {
+        Self(Exit::Failure, format!("{what}: {error}"))
     }
 }
 
-/// Prints to standard output; `false` when it is closed, as after `| head`, which is not an error.
+/// Prints to standard output. `false`: the reader has closed it, as `| head` does, which is no error.
 pub fn print(text: &str) -> Result<bool, CommandError> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(CommandError::software("cannot print", error)),
+        Err(error) => Err(CommandError::failure("cannot print", error)),
     }
 }
 
-/// Runs a future to its end on one thread, which keeps the footprint small.
+/// Runs `work` on the calling thread. One thread is enough for every command, and keeps the footprint small.
 pub fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| CommandError::software("cannot start", e))?;
+        .map_err(|e| CommandError::failure("cannot start", e))?;
     let result = runtime.block_on(work);
-    // Look-ups that still wait for the network must not delay the end of the program.
+    // Does not wait for tasks that still wait for the network.
     runtime.shutdown_background();
     result
 }

@@ -184,7 +184,7 @@ impl From<FetchError> for CommandError {
             | FetchError::Status { .. }
             | FetchError::Watch(_)
             | FetchError::ChangesTooFast
-            | FetchError::Gone => Exit::Software,
+            | FetchError::Gone => Exit::Failure,
         };
         Self(exit, error.to_string())
     }
@@ -238,7 +238,7 @@ async fn list(reader: &Reader, args: &TableArgs) -> Result<Exit, CommandError> {
     let Listing { rows, clock, .. } = reader.list(args.selector.as_deref()).await?;
     let fleet = Fleet::new(rows.into_values().collect(), clock.now());
     let worst = worst(args);
-    let unprintable = |e: &dyn fmt::Display| CommandError::software("cannot print", e);
+    let unprintable = |e: &dyn fmt::Display| CommandError::failure("cannot print", e);
     print(&match args.output {
         None | Some(Output::Wide) => table::text(&fleet, table_options(args)),
         Some(Output::Json) => {

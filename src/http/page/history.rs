@@ -1,4 +1,5 @@
-//! The last two hours in words: which verdict held for how long, and what happened. All that the plot shows is here too.
+//! The last two hours as text: each verdict with its duration, disruptions and steps. It contains everything
+//! that the plot shows.
 
 use std::time::Duration;
 
@@ -9,32 +10,32 @@ use drift_core::resume::Class;
 use drift_core::time::{Offset, nanos};
 use drift_core::verdict::State;
 
-/// Rows of the table; what is older is counted only.
-const ROWS: usize = 30;
+/// Rows of the table; older ones are only counted.
+const ROWS_MAX: usize = 30;
 
 /// A time during which one verdict held; the ends as ages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// How long ago it began.
     pub from: Duration,
-    /// How long ago it ended; 0: it holds.
+    /// How long ago it ended; 0: it is in force.
     pub to: Duration,
-    /// The verdict; `None`: the machine, or the agent, stood still.
+    /// The verdict; `None`: the machine or the agent did not run.
     pub state: Option<State>,
 }
 
 impl Span {
-    /// How long it held.
+    /// Its length.
     pub fn length(self) -> Duration {
         self.from.saturating_sub(self.to)
     }
 
-    /// The verdict, for people.
+    /// The verdict as text.
     pub fn name(self) -> &'static str {
         self.state.map_or("no record", state_in_words)
     }
 
-    /// For the plot's tooltip.
+    /// The tooltip in the plot.
     pub fn title(self) -> String {
         let length = coarsely(self.length());
         match self.to {
@@ -61,11 +62,11 @@ pub fn spans(context: &PageContext) -> Vec<Span> {
     spans
 }
 
-/// What the plot shows, in a sentence or two.
+/// The plot as a few sentences.
 pub fn summary(context: &PageContext, spans: &[Span]) -> String {
-    let Some(first) = spans.first() else { return "Nothing is recorded yet.".to_owned() };
+    let Some(first) = spans.first() else { return "No record yet.".to_owned() };
     let recorded = if first.from + Duration::from_secs(60) < KEPT {
-        format!("The record begins {}, with the agent.", ago(first.from))
+        format!("Recorded since the agent started, {}.", ago(first.from))
     } else {
         "The last two hours.".to_owned()
     };
@@ -88,12 +89,12 @@ pub fn summary(context: &PageContext, spans: &[Span]) -> String {
         Some((low, high)) => {
             format!(" The offset was between {} and {}.", low.in_words(), high.in_words())
         }
-        None => " No offset was known.".to_owned(),
+        None => " The offset was unknown.".to_owned(),
     };
     format!("{recorded} Verdicts: {}.{extent}", held.join(", "))
 }
 
-/// A mark's kind, for the plot's key and the table, and what it says.
+/// The kind of a mark, for the legend and the table, and its text.
 pub fn mark_in_words(mark: &Mark) -> (&'static str, String) {
     match mark {
         Mark::Resume(detection) => {
@@ -108,12 +109,12 @@ pub fn mark_in_words(mark: &Mark) -> (&'static str, String) {
     }
 }
 
-/// The table of what happened, newest first.
+/// The table of verdicts, disruptions and steps, newest first.
 pub fn events(html: &mut Html, context: &PageContext, spans: &[Span]) {
     let verdicts = spans.iter().enumerate().map(|(index, span)| {
         let text = match (index, span.state, span.to) {
-            (_, None, _) => format!("none, nothing was recorded for {}", coarsely(span.length())),
-            (0, Some(_), _) => format!("{}, where the record begins", span.name()),
+            (_, None, _) => format!("none: no record for {}", coarsely(span.length())),
+            (0, Some(_), _) => format!("{} (start of the record)", span.name()),
             (_, Some(_), Duration::ZERO) => span.name().to_owned(),
             (_, Some(_), _) => format!("{} for {}", span.name(), coarsely(span.length())),
         };
@@ -124,18 +125,18 @@ pub fn events(html: &mut Html, context: &PageContext, spans: &[Span]) {
         (age, kind, text)
     });
     let mut rows: Vec<(Duration, &str, String)> = verdicts.chain(marks).collect();
-    // What follows from a mark stands above it.
+    // The sort is stable: a verdict of the same age as a mark stays above it.
     rows.sort_by_key(|(age, ..)| *age);
-    let older = rows.len().saturating_sub(ROWS);
-    html.leaf("h3", &[], "What happened");
+    let older = rows.len().saturating_sub(ROWS_MAX);
+    html.leaf("h3", &[], "Timeline");
     if rows.is_empty() {
-        return html.leaf("p", &[], "Nothing is recorded yet.");
+        return html.leaf("p", &[], "No record yet.");
     }
     html.element("div", &[("class", "scroll")], |html| {
         html.element("table", &[("class", "events")], |html| {
             head(html, &["When", "Time (UTC)", "What"]);
             html.element("tbody", &[], |html| {
-                for (age, kind, text) in rows.iter().take(ROWS) {
+                for (age, kind, text) in rows.iter().take(ROWS_MAX) {
                     html.element("tr", &[], |html| {
                         html.leaf("td", &[], &ago(*age));
                         html.element("td", &[], |html| clock_time(html, context, *age));
@@ -146,11 +147,11 @@ pub fn events(html: &mut Html, context: &PageContext, spans: &[Span]) {
         });
     });
     if older > 0 {
-        html.leaf("p", &[("class", "muted")], &format!("And {older} more before that."));
+        html.leaf("p", &[("class", "muted")], &format!("{older} older rows are not shown."));
     }
 }
 
-/// A length of time in whole seconds below 2 min, and in whole minutes above.
+/// A duration in seconds up to 2 min, in minutes up to 2 h.
 pub fn coarsely(span: Duration) -> String {
     match span.as_secs() {
         0 => "less than 1 s".to_owned(),
@@ -158,12 +159,12 @@ pub fn coarsely(span: Duration) -> String {
     }
 }
 
-/// When something was.
+/// An age as text.
 pub fn ago(age: Duration) -> String {
     if age < Duration::from_secs(1) { "just now".to_owned() } else { format!("{} ago", coarsely(age)) }
 }
 
-/// A table's head.
+/// The head of a table.
 pub fn head(html: &mut Html, columns: &[&str]) {
     html.element("thead", &[], |html| {
         html.element("tr", &[], |html| {
@@ -174,9 +175,9 @@ pub fn head(html: &mut Html, columns: &[&str]) {
     });
 }
 
-/// Reference time so long ago; the node's own time would be as wrong as its clock.
+/// The reference time at this age. Node time would be as wrong as the clock.
 fn clock_time(html: &mut Html, context: &PageContext, age: Duration) {
-    let Some(reference) = context.snapshot.reference else { return html.text("not known") };
+    let Some(reference) = context.snapshot.reference else { return html.text("unknown") };
     let stamp = reference.plus(Offset::from_nanos(-nanos(age))).rfc3339(0);
     html.leaf("time", &[("datetime", &stamp)], stamp.get(11..19).unwrap_or(&stamp));
 }

@@ -1,11 +1,11 @@
-//! Writes HTML that is XML at the same time: every element is closed, every text and every attribute escaped.
+//! Writes HTML that is also well-formed XML. It closes every element and escapes every text and attribute.
 
 use std::fmt::Write;
 
-/// Attributes: names are ours, values may come from anywhere.
+/// Attributes. Names are constants; values may come from other hosts.
 type Attributes<'a> = &'a [(&'static str, &'a str)];
 
-/// A document that is being written.
+/// The document so far.
 #[derive(Debug)]
 pub struct Html(String);
 
@@ -15,7 +15,7 @@ impl Html {
         Self(String::from("<!DOCTYPE html>\n"))
     }
 
-    /// An element and what is inside.
+    /// An element with its content.
     pub fn element(&mut self, name: &'static str, attributes: Attributes, inside: impl FnOnce(&mut Self)) {
         self.open(name, attributes);
         self.0.push('>');
@@ -23,23 +23,23 @@ impl Html {
         let _ = write!(self.0, "</{name}>");
     }
 
-    /// An element with a text and nothing else.
+    /// An element that contains only text.
     pub fn leaf(&mut self, name: &'static str, attributes: Attributes, text: &str) {
         self.element(name, attributes, |html| html.text(text));
     }
 
-    /// An element that holds nothing.
+    /// An element without content.
     pub fn empty(&mut self, name: &'static str, attributes: Attributes) {
         self.open(name, attributes);
         self.0.push_str("/>");
     }
 
-    /// A text.
+    /// Text, escaped.
     pub fn text(&mut self, text: &str) {
         escape(&mut self.0, text);
     }
 
-    /// The style sheet: browsers read no entities there, so it may hold no `<` and no `&`.
+    /// The style sheet. Browsers do not decode entities there, so it must not contain `<` or `&`.
     pub fn style(&mut self, css: &'static str) {
         self.0.push_str("<style>");
         self.0.push_str(css);
@@ -62,7 +62,7 @@ impl Html {
     }
 }
 
-/// What XML cannot hold at all becomes U+FFFD, as in browsers.
+/// Escapes text. Characters that XML does not allow become U+FFFD, as in browsers.
 fn escape(out: &mut String, text: &str) {
     for letter in text.chars() {
         match letter {
@@ -73,7 +73,7 @@ fn escape(out: &mut String, text: &str) {
             '\'' => out.push_str("&#39;"),
             '\n' | '\t' => out.push(letter),
             '\0'..=' ' if letter != ' ' => out.push('\u{fffd}'),
-            // The last two ranges turn the reading direction of what comes after them.
+            // The last two ranges change the reading direction of the text after them.
             '\u{7f}'..='\u{9f}'
             | '\u{fffe}'
             | '\u{ffff}'
@@ -90,7 +90,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_comes_from_outside_stays_text() {
+    fn markup_and_control_characters_are_escaped() {
         let mut html = Html::new();
         html.element("p", &[("title", "\"><script>'")], |html| {
             html.text("</p><script>alert(1)</script> & \0\u{1b}\u{202e}");
@@ -105,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_back_by_a_strict_reader(text in any::<String>()) {
+        fn a_strict_xml_parser_reads_any_text_back(text in any::<String>()) {
             let mut html = Html::new();
             html.leaf("p", &[("title", &text)], &text);
             let html = html.finish();

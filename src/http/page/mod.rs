@@ -1,7 +1,8 @@
-//! `/`: all that is known of this node's clock, on one page for people.
+//! `/`: the status page of this node's clock.
 //!
-//! It is made anew for each request, needs no script and loads nothing: one file that can be saved beside an incident's notes. Programs
-//! and terminals, which do not ask for HTML, get a few lines of text.
+//! It is generated for each request, without scripts and without anything to load, so that an operator can
+//! save it as one file with the notes of an incident. Clients that do not accept HTML get a few lines of
+//! text.
 
 mod history;
 mod html;
@@ -20,27 +21,28 @@ use drift_core::report::snapshot::Snapshot;
 use drift_core::time::Reading;
 use drift_core::verdict::State;
 
-/// Nothing may be loaded or run; the one style sheet is known by its hash, which a test computes.
+/// Forbids scripts and everything that would be loaded. The style sheet is allowed by its hash, which a test
+/// computes.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'sha256-1pwAx+MbOoo3Qncf9jQ6phJD9u9QtTnjzf0Jqrkdbvs='; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const STYLE: &str = include_str!("style.css");
-const SCALE: &str = "The band is the bound: the true offset is inside it. Behind is up. The scale is even near zero and \
+const SCALE: &str = "The band is the bound: the true offset is inside it. Behind is up. The scale is linear near zero and \
      logarithmic from a tenth of the threshold on.";
-/// The page loads itself anew this often, unless it is asked to stand still.
-const REFRESH: Duration = Duration::from_secs(30);
+/// How often the page refreshes, unless the query is `still`.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What the page shows, at one instant.
 #[derive(Clone, Copy, Debug)]
 pub struct PageContext<'a> {
-    /// What is known.
+    /// The state of the agent.
     pub snapshot: &'a Snapshot,
-    /// What is remembered.
+    /// The last two hours.
     pub history: &'a History,
-    /// The clocks.
+    /// The clock readings of the snapshot.
     pub now: Reading,
     /// The settings in force.
     pub settings: &'a Settings,
-    /// What the kernel says of itself.
+    /// The kernel's clock state; `None` where it cannot be read.
     pub kernel: Option<KernelClock>,
 }
 
@@ -50,9 +52,9 @@ impl PageContext<'_> {
     }
 }
 
-/// The page. `query` is the request's: `still` keeps it from loading itself anew.
+/// The page. `query` is the request's; `still` turns refreshing off.
 pub fn render(context: &PageContext, query: Option<&str>) -> String {
-    let refresh = (query != Some("still")).then_some(REFRESH);
+    let refresh = (query != Some("still")).then_some(REFRESH_INTERVAL);
     let mut html = Html::new();
     html.element("html", &[("lang", "en")], |html| {
         html.element("head", &[], |html| {
@@ -82,7 +84,7 @@ fn body(html: &mut Html, context: &PageContext, refresh: Option<Duration>) {
             html.leaf("h2", &[], "The last two hours");
             html.element("figure", &[], |html| {
                 plot::plot(html, context, &spans, &summary);
-                plot::key(html, context, &spans);
+                plot::legend(html, context, &spans);
                 html.element("figcaption", &[], |html| {
                     html.leaf("p", &[], &summary);
                     html.leaf("p", &[], SCALE);
@@ -94,7 +96,7 @@ fn body(html: &mut Html, context: &PageContext, refresh: Option<Duration>) {
         sections::last_resort(html, context);
         html.element("div", &[("class", "columns")], |html| {
             sections::signals(html, context);
-            sections::keeper(html, context);
+            sections::time_daemon(html, context);
             sections::steps(html, context);
             sections::settings(html, context);
         });
@@ -102,10 +104,10 @@ fn body(html: &mut Html, context: &PageContext, refresh: Option<Duration>) {
     sections::footer(html, context, refresh);
 }
 
-/// The same for those who asked for no page: the verdict, the leeway, and where there is more.
+/// The same as text: the verdict, the leeway, and the other paths.
 pub fn in_text(snapshot: &Snapshot) -> String {
     format!(
-        "{}: {}\n\nleeway for verifiers of tokens: {} s ({})\n\nmore: /metrics, /v1/clock, /healthz, /readyz; in a browser, this is a page\n",
+        "{}: {}\n\nrecommended leeway for token verifiers: {} s ({})\n\nsee also: /metrics, /v1/clock, /healthz, /readyz; browsers get a status page here\n",
         snapshot.state.label(),
         snapshot.message(),
         snapshot.leeway.seconds,
@@ -113,7 +115,7 @@ pub fn in_text(snapshot: &Snapshot) -> String {
     )
 }
 
-/// Is it a browser? They name HTML; curl, wget, kubectl and probes do not.
+/// Whether the client accepts HTML by name, as browsers do; curl, wget, kubectl and probes do not.
 pub fn wants_html(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|range| {
@@ -126,7 +128,7 @@ pub fn wants_html(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The verdict, for people.
+/// The verdict as a heading.
 fn state_in_words(state: State) -> &'static str {
     match state {
         State::Unknown => "Unknown",

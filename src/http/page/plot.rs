@@ -1,7 +1,8 @@
-//! The offset with its bound over the last two hours, as SVG: a second is a unit across, a pixel a unit down.
+//! The offset with its bound over the last two hours, as SVG. The horizontal unit is a second, the vertical
+//! unit a pixel.
 //!
-//! Lines and areas stretch with the page. Words and marks are placed by percentages outside of what stretches, so that they stay
-//! as they are, however narrow the page is.
+//! Lines and areas stretch with the page. Labels and marks are placed by percentages outside of the stretched
+//! part, so that they keep their shape at any width of the page.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -14,53 +15,55 @@ use drift_core::resume::Class;
 use drift_core::time::Measurement;
 use drift_core::verdict::State;
 
-/// Width of what stretches: seconds.
+/// Width of the stretched part, seconds.
 const WIDTH: f64 = 7_200.0;
-/// Where the plot begins, in pixels from the top; marks have their heads above.
+/// Top of the plot, pixels; the heads of the marks are above it.
 const TOP: f64 = 14.0;
-/// Height of the plot.
+/// Height of the plot, pixels.
 const HEIGHT: f64 = 240.0;
-/// Height of the strip of verdicts below it.
+/// Height of the strip of verdicts below the plot, pixels.
 const STRIP: f64 = 14.0;
-/// Words closer than this, in pixels, would touch.
-const LEGIBLE: f64 = 18.0;
-/// So much of the plot is taken by the threshold at least.
-const HEADROOM: f64 = 1.6;
-/// A measurement without a neighbour is drawn as wide as this, in seconds.
-const ALONE: f64 = 24.0;
+/// Smallest distance between two labels, pixels.
+const LABEL_DISTANCE_MIN: f64 = 18.0;
+/// The scale reaches to at least this multiple of the threshold.
+const SCALE_MIN: f64 = 1.6;
+/// Width of a measurement without a neighbour, seconds.
+const SINGLE_WIDTH: f64 = 24.0;
 
-/// The axis of offsets: even up to a tenth of the threshold, and logarithmic from there. Behind is up, as in the metrics.
+/// The axis of offsets: linear up to a tenth of the threshold, logarithmic from there. Behind (positive) is
+/// up.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     /// The threshold, in seconds.
     threshold: f64,
-    /// What still fits, in seconds.
+    /// The largest offset on the axis, in seconds.
     most: f64,
 }
 
 impl Scale {
-    /// For a threshold and whatever is to be shown.
+    /// The axis for a threshold and the measurements in the plot.
     pub fn new(threshold: Duration, shown: impl Iterator<Item = Measurement>) -> Self {
         let threshold = threshold.as_secs_f64().max(1e-6);
         let far = shown.map(|Measurement { offset, bound }| offset.as_secs_f64().abs() + bound.as_secs_f64());
-        Self { threshold, most: far.fold(threshold * HEADROOM, f64::max) }
+        Self { threshold, most: far.fold(threshold * SCALE_MIN, f64::max) }
     }
 
-    /// Where an offset in seconds is, in pixels from the top of the plot.
+    /// The position of an offset in seconds, in pixels from the top of the plot.
     pub fn y(self, seconds: f64) -> f64 {
         let stretch = |s: f64| (s / self.threshold * 10.0).ln_1p();
         let share = stretch(seconds.abs().min(self.most)) / stretch(self.most);
         HEIGHT / 2.0 * (1.0 - share.copysign(seconds))
     }
 
-    /// Offsets worth a word, in seconds: none, the threshold, then its multiples by ten, and a tenth of it, as far as they can
-    /// be read.
+    /// The labelled offsets, in seconds: 0, the threshold, its multiples by ten, and a tenth of it, as far as
+    /// their labels do not overlap.
     fn ticks(self) -> Vec<f64> {
         let decades = (1..20).map(|n| self.threshold * 10_f64.powi(n)).take_while(|s| *s <= self.most);
         let mut ticks: Vec<f64> = Vec::new();
         for tick in [0.0, self.threshold].into_iter().chain(decades).chain([self.threshold / 10.0]) {
-            let is_clear = ticks.iter().all(|other| (self.y(*other) - self.y(tick)).abs() >= LEGIBLE);
-            if is_clear && self.y(tick) >= LEGIBLE {
+            let is_clear =
+                ticks.iter().all(|other| (self.y(*other) - self.y(tick)).abs() >= LABEL_DISTANCE_MIN);
+            if is_clear && self.y(tick) >= LABEL_DISTANCE_MIN {
                 ticks.push(tick);
             }
         }
@@ -68,7 +71,7 @@ impl Scale {
     }
 }
 
-/// Where an age is, in seconds from the left.
+/// The position of an age, in seconds from the left.
 fn x(age: Duration) -> f64 {
     (WIDTH - age.as_secs_f64()).clamp(0.0, WIDTH)
 }
@@ -94,14 +97,14 @@ pub fn plot(html: &mut Html, context: &PageContext, spans: &[Span], summary: &st
         }
         grid(html, scale);
         curve(html, &points, scale);
-        words(html, scale);
+        labels(html, scale);
         for (age, mark) in context.history.marks(context.now) {
             draw_mark(html, age, mark);
         }
     });
 }
 
-/// A pattern for each verdict: colour is never all that tells them apart.
+/// A pattern for each verdict, so that colour is never the only difference.
 fn patterns(html: &mut Html) {
     for state in State::ALL.map(Some).into_iter().chain([None]) {
         let (id, path) = match state {
@@ -132,10 +135,10 @@ fn fill(state: Option<State>) -> String {
     format!("url(#pattern-{})", state.map_or("no-record", State::label))
 }
 
-/// One verdict: in the strip below, and over the plot unless all is well.
+/// One verdict: in the strip, and over the plot unless it is in-sync.
 fn shade(html: &mut Html, span: Span) {
     let (begin, width) = (x(span.from), x(span.to) - x(span.from));
-    // What lasted a moment is still to be seen.
+    // A short verdict gets a visible width.
     let (left, width) =
         (format!("{:.3}%", begin / WIDTH * 100.0), format!("{:.3}%", (width / WIDTH * 100.0).max(0.15)));
     let fill = fill(span.state);
@@ -170,7 +173,7 @@ fn grid(html: &mut Html, scale: Scale) {
     }
 }
 
-/// The band and the line in it, in pieces: what was not known is not drawn.
+/// The band of the bound and the line of the offset, with a gap where the offset was unknown.
 fn curve(html: &mut Html, points: &[(Duration, Option<Measurement>)], scale: Scale) {
     let (mut band, mut line) = (String::new(), String::new());
     for piece in points.split(|(_, measured)| measured.is_none()) {
@@ -182,7 +185,10 @@ fn curve(html: &mut Html, points: &[(Duration, Option<Measurement>)], scale: Sca
             })
             .collect();
         if let [(x, offset, bound)] = piece[..] {
-            piece = vec![((x - ALONE / 2.0).max(0.0), offset, bound), (x + ALONE / 2.0, offset, bound)];
+            piece = vec![
+                ((x - SINGLE_WIDTH / 2.0).max(0.0), offset, bound),
+                (x + SINGLE_WIDTH / 2.0, offset, bound),
+            ];
         }
         let draw = |path: &mut String, index: usize, x: f64, seconds: f64| {
             let _ = write!(path, "{}{x:.0} {:.1}", if index == 0 { 'M' } else { 'L' }, scale.y(seconds));
@@ -212,21 +218,21 @@ fn curve(html: &mut Html, points: &[(Duration, Option<Measurement>)], scale: Sca
     });
 }
 
-fn words(html: &mut Html, scale: Scale) {
+fn labels(html: &mut Html, scale: Scale) {
     for tick in scale.ticks() {
         let is_threshold = tick.to_bits() == scale.threshold.to_bits();
         let class = if is_threshold { "limit" } else { "tick" };
         let span = in_words(tick);
         let name = if is_threshold { "threshold, " } else { "" };
-        let mut word = |seconds: f64, text: &str| {
+        let mut label = |seconds: f64, text: &str| {
             let y = format!("{:.1}", TOP + scale.y(seconds) - 4.0);
             html.leaf("text", &[("class", class), ("x", "6"), ("y", &y)], text);
         };
         if tick > 0.0 {
-            word(tick, &format!("{name}{span} behind"));
-            word(-tick, &format!("{name}{span} ahead"));
+            label(tick, &format!("{name}{span} behind"));
+            label(-tick, &format!("{name}{span} ahead"));
         } else {
-            word(0.0, "on time");
+            label(0.0, "on time");
         }
     }
     let y = (TOP + HEIGHT + STRIP + 22.0).to_string();
@@ -241,7 +247,7 @@ fn words(html: &mut Html, scale: Scale) {
     }
 }
 
-/// A round number of seconds.
+/// A number of seconds with its unit.
 fn in_words(seconds: f64) -> String {
     let (number, unit) = match seconds {
         s if s < 1e-3 => (s * 1e6, "µs"),
@@ -251,7 +257,7 @@ fn in_words(seconds: f64) -> String {
     format!("{} {unit}", (number * 1e3).round() / 1e3)
 }
 
-/// The head of a mark, around its place: a resume is a triangle, a step a diamond, all else a bar.
+/// The head of a mark: a triangle for a resume, a diamond for a step, a bar for all else.
 pub fn mark_shape(mark: &Mark) -> &'static str {
     match mark {
         Mark::Step { .. } => "M0 0 6 6.5 0 13 -6 6.5Z",
@@ -268,15 +274,15 @@ fn draw_mark(html: &mut Html, age: Duration, mark: &Mark) {
     html.element("svg", &[("class", "mark"), ("x", &x), ("overflow", "visible")], |html| {
         html.leaf("title", &[], &format!("{kind}, {}: {text}", ago(age)));
         html.empty("line", &[("y1", "6"), ("y2", &bottom)]);
-        // A step follows on the heels of a resume: its head is at the foot, so that both are seen.
+        // A step soon follows a resume. Its head is at the bottom, so that both are visible.
         let y = if let Mark::Step { .. } = mark { TOP + HEIGHT - 13.0 } else { 0.0 };
         let place = format!("translate(0 {y})");
         html.empty("path", &[("transform", &place), ("d", mark_shape(mark))]);
     });
 }
 
-/// What the patterns and the marks mean: as far as the plot has them.
-pub fn key(html: &mut Html, context: &PageContext, spans: &[Span]) {
+/// The legend of the patterns and marks in the plot.
+pub fn legend(html: &mut Html, context: &PageContext, spans: &[Span]) {
     let mut states: Vec<Option<State>> = Vec::new();
     for span in spans {
         if !states.contains(&span.state) {
@@ -327,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_is_up_the_middle_is_on_time_and_the_most_is_at_the_edge() {
+    fn zero_is_in_the_middle_and_the_largest_offsets_are_at_the_edges() {
         for most in [0, 130, 20_000] {
             let scale = scale(-most);
             let most = scale.most;
@@ -339,27 +345,27 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_has_room_too() {
+    fn the_scale_includes_the_bound() {
         let shown = [Measurement::new(Offset::from_nanos(-200_000_000), Bound::from_nanos(300_000_000))];
         assert!((Scale::new(THRESHOLD, shown.into_iter()).most - 0.5).abs() < 1e-9);
     }
 
     #[test]
-    fn words_are_at_round_offsets_and_do_not_touch() {
+    fn labels_are_at_round_offsets_and_do_not_overlap() {
         assert_eq!(scale(0).ticks(), [0.0, 0.1, 0.01]);
-        assert_eq!(scale(25_000).ticks(), [0.0, 0.1, 1.0], "10 s would touch the edge");
+        assert_eq!(scale(25_000).ticks(), [0.0, 0.1, 1.0], "10 s would overlap the edge");
         assert_eq!(scale(90_000).ticks(), [0.0, 0.1, 1.0, 10.0]);
         assert_eq!([2.5, 0.25, 1e-4, 1e3].map(in_words), ["2.5 s", "250 ms", "100 µs", "1000 s"]);
     }
 
     #[test]
-    fn two_hours_ago_is_left_and_now_is_right() {
+    fn time_runs_from_two_hours_ago_on_the_left_to_now_on_the_right() {
         let at = |secs| percent(Duration::from_secs(secs));
         assert_eq!([at(7_200), at(5_400), at(0), at(9_000)], ["0.000%", "25.000%", "100.000%", "0.000%"]);
     }
 
     #[test]
-    fn what_was_not_known_is_not_drawn() {
+    fn unknown_offsets_leave_a_gap() {
         let (known, seconds) = (Some(Measurement::exact(Offset::ZERO)), Duration::from_secs);
         let points = [
             (seconds(7_200), known),
@@ -372,7 +378,7 @@ mod tests {
         let html = html.finish();
         assert!(
             html.contains("d=\"M0 120.0L30 120.0M78 120.0L102 120.0\""),
-            "the last one stands alone: {html}"
+            "the last measurement has no neighbour: {html}"
         );
         assert!(
             html.contains("d=\"M0 120.0L30 120.0L30 120.0L0 120.0ZM78 120.0L102 120.0L102 120.0L78 120.0Z\""),
@@ -382,7 +388,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_leaves_the_plot(offset: i64, bound: i64, threshold: u64, shown: i64) {
+        fn every_offset_is_drawn_inside_the_plot(offset: i64, bound: i64, threshold: u64, shown: i64) {
             let measured = Measurement::new(Offset::from_nanos(offset), Bound::from_nanos(bound));
             let scale = Scale::new(Duration::from_nanos(threshold), [measured].into_iter());
             let y = scale.y(Offset::from_nanos(shown).as_secs_f64());

@@ -1,4 +1,5 @@
-//! What is known now: the verdict, each pool and server, the signals of a resume, who keeps this clock, steps, settings.
+//! The sections of the page: the verdict, the pools and servers, the disruption signals, the time daemon,
+//! steps, settings.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use drift_core::step::stepper::Method;
 use drift_core::step::time_daemon::Daemon;
 use drift_core::time::{Measurement, Offset, Ppb, Span};
 
-const UNKNOWN: &str = "not known";
+const UNKNOWN: &str = "unknown";
 
 /// The verdict, first and large.
 pub fn verdict(html: &mut Html, context: &PageContext) {
@@ -29,7 +30,7 @@ pub fn verdict(html: &mut Html, context: &PageContext) {
     });
 }
 
-/// The figures that matter, at a glance.
+/// The most important figures.
 pub fn facts(html: &mut Html, context: &PageContext) {
     let snapshot = context.snapshot;
     let fact = |html: &mut Html, name: &str, value: &str, more: &str| {
@@ -55,10 +56,10 @@ pub fn facts(html: &mut Html, context: &PageContext) {
     let frequency = snapshot.frequency.map_or_else(|| UNKNOWN.to_owned(), oscillator);
     let agreeing = format!("{} of {}", snapshot.pools_agreeing, snapshot.pools.len());
     let apart = snapshot.disagreement().map_or_else(String::new, |d| format!("{} apart", Span(d)));
-    html.element("section", &[("aria-label", "At a glance")], |html| {
+    html.element("section", &[("aria-label", "Overview")], |html| {
         html.element("dl", &[("class", "facts")], |html| {
             fact(html, "Offset", &offset, &bound);
-            fact(html, "Pools that agree", &agreeing, &apart);
+            fact(html, "Agreeing pools", &agreeing, &apart);
             let leeway = format!("{} s", snapshot.leeway.seconds);
             fact(html, "Leeway for tokens", &leeway, &snapshot.leeway.reason);
             fact(html, "Undisciplined oscillator", &frequency, "against reference time");
@@ -73,7 +74,7 @@ fn oscillator(frequency: Ppb) -> String {
     format!("{:.1} ppm {direction}", ppm.abs())
 }
 
-/// Each pool, each server, and why a sample was refused last.
+/// Each pool and server, and the last reason for a rejection.
 pub fn pools(html: &mut Html, context: &PageContext) {
     html.element("section", &[], |html| {
         html.leaf("h2", &[], "Pools and servers");
@@ -83,7 +84,7 @@ pub fn pools(html: &mut Html, context: &PageContext) {
             html.leaf("p", &[("class", "muted")], &(pool_in_words(pool) + &exchanges(context, index)));
             html.element("div", &[("class", "scroll")], |html| {
                 html.element("table", &[("class", "servers"), ("aria-labelledby", &id)], |html| {
-                    head(html, &["Server", "Standing", "Offset", "Last exchange", "Refused last"]);
+                    head(html, &["Server", "State", "Offset", "Last exchange", "Last rejection"]);
                     html.element("tbody", &[], |html| {
                         for server in &pool.servers {
                             row(html, server);
@@ -95,25 +96,25 @@ pub fn pools(html: &mut Html, context: &PageContext) {
     });
 }
 
-/// The sources of last resort, while they are all there is.
+/// The HTTP `Date` headers, while the agent uses them.
 pub fn last_resort(html: &mut Html, context: &PageContext) {
-    let said = &context.snapshot.coarse.0;
-    if said.is_empty() {
+    let readings = &context.snapshot.coarse.0;
+    if readings.is_empty() {
         return;
     }
     html.element("section", &[], |html| {
-        html.leaf("h2", &[("id", "last-resort")], "The last resort: HTTP Date headers, coarse");
+        html.leaf("h2", &[("id", "last-resort")], "Last resort: HTTP Date headers (coarse)");
         html.element("div", &[("class", "scroll")], |html| {
             html.element("table", &[("aria-labelledby", "last-resort")], |html| {
                 head(html, &["URL", "Offset", "Last request"]);
                 html.element("tbody", &[], |html| {
-                    for said in said {
+                    for reading in readings {
                         html.element("tr", &[], |html| {
-                            html.leaf("th", &[("scope", "row")], &said.source.url);
-                            html.leaf("td", &[], &offset_in_words(said.measured));
-                            let last = match &said.rejected {
+                            html.leaf("th", &[("scope", "row")], &reading.source.url);
+                            html.leaf("td", &[], &offset_in_words(reading.measured));
+                            let last = match &reading.rejected {
                                 Some(rejected) => rejected.to_string(),
-                                None if said.answers == 0 => "none yet".to_owned(),
+                                None if reading.answers == 0 => "none yet".to_owned(),
                                 None => "answered".to_owned(),
                             };
                             html.leaf("td", &[], &last);
@@ -125,14 +126,14 @@ pub fn last_resort(html: &mut Html, context: &PageContext) {
     });
 }
 
-/// What the pool says by itself, or why it says nothing.
+/// What the pool's own servers report, or why there is no measurement.
 fn pool_in_words(pool: &PoolSnapshot) -> String {
-    let is_being_asked = pool.servers.iter().any(|s| s.state == ServerState::Starting);
+    let is_starting = pool.servers.iter().any(|s| s.state == ServerState::Starting);
     let mut text = match (pool.measured, pool.trouble()) {
-        (Some(measured), _) => format!("Says {}", offset_in_words(Some(measured))),
-        (None, _) if pool.live_servers() > 0 => "Contradicts itself".to_owned(),
-        (None, Some(trouble)) if !is_being_asked => format!("Is silent: {trouble}"),
-        (None, _) => "Is being asked".to_owned(),
+        (Some(measured), _) => format!("Reports {}", offset_in_words(Some(measured))),
+        (None, _) if pool.live_servers() > 0 => "Its servers contradict each other".to_owned(),
+        (None, Some(trouble)) if !is_starting => format!("Unreachable: {trouble}"),
+        (None, _) => "No answer yet".to_owned(),
     };
     let figures = [
         pool.sample_age.map(|age| format!("newest sample {}", ago(age))),
@@ -151,7 +152,7 @@ fn pool_in_words(pool: &PoolSnapshot) -> String {
     text + "."
 }
 
-/// What came of the exchanges with a pool since the start.
+/// The results of all exchanges with a pool since the agent started.
 fn exchanges(context: &PageContext, pool: usize) -> String {
     let counts = context.snapshot.counts.samples.get(pool).into_iter().flatten();
     let words: Vec<String> = counts
@@ -164,7 +165,7 @@ fn exchanges(context: &PageContext, pool: usize) -> String {
 fn row(html: &mut Html, server: &ServerSnapshot) {
     html.element("tr", &[], |html| {
         html.leaf("th", &[("scope", "row")], &server.address.to_string());
-        let state = standing_in_words(server);
+        let state = server_state(server);
         let is_bad = server.is_falseticker || server.state == ServerState::Unreachable;
         html.leaf("td", if is_bad { &[("class", "bad")] } else { &[] }, state);
         html.leaf("td", &[], &offset_in_words(server.measured));
@@ -174,24 +175,24 @@ fn row(html: &mut Html, server: &ServerSnapshot) {
             match server.last {
                 None => "none yet",
                 Some(Ok(())) => "accepted",
-                Some(Err(refusal)) => refusal.in_words(),
+                Some(Err(reason)) => reason.in_words(),
             },
         );
         let rejected = server.rejected.map_or_else(
             || "never".to_owned(),
-            |(age, refusal)| format!("{}: {}", ago(age), refusal.in_words()),
+            |(age, reason)| format!("{}: {}", ago(age), reason.in_words()),
         );
         html.leaf("td", &[], &rejected);
     });
 }
 
-fn standing_in_words(server: &ServerSnapshot) -> &'static str {
+fn server_state(server: &ServerSnapshot) -> &'static str {
     match server.state {
-        ServerState::Reachable if server.is_falseticker => "outvoted",
-        ServerState::Reachable => "answers",
-        ServerState::Starting => "not heard yet",
-        ServerState::Unreachable => "silent",
-        ServerState::BackedOff => "asked to be left alone",
+        ServerState::Reachable if server.is_falseticker => "falseticker",
+        ServerState::Reachable => "reachable",
+        ServerState::Starting => "starting",
+        ServerState::Unreachable => "unreachable",
+        ServerState::BackedOff => "backed off (kiss-o'-death)",
     }
 }
 
@@ -202,15 +203,15 @@ fn offset_in_words(measured: Option<Measurement>) -> String {
     )
 }
 
-/// Signals of a resume, present or missing.
+/// The signals of a disruption, present or missing on this machine.
 pub fn signals(html: &mut Html, context: &PageContext) {
     html.element("section", &[], |html| {
-        html.leaf("h2", &[], "Signals of a resume");
+        html.leaf("h2", &[], "Disruption signals");
         let Some(signals) = context.snapshot.signals else {
-            return html.leaf("p", &[], "Nobody looks for them here.");
+            return html.leaf("p", &[], "The agent does not watch for disruptions here.");
         };
         html.element("table", &[], |html| {
-            head(html, &["Signal", "Shows", "Here"]);
+            head(html, &["Signal", "Detects", "On this machine"]);
             html.element("tbody", &[], |html| {
                 for (signal, has) in signals {
                     html.element("tr", &[], |html| {
@@ -225,7 +226,7 @@ pub fn signals(html: &mut Html, context: &PageContext) {
             html.leaf(
                 "p",
                 &[],
-                "A pause that the kernel does not notice shows only when the pools are asked.",
+                "Without an RTC or a vmclock, only NTP shows a pause that the kernel does not report.",
             );
         }
     });
@@ -233,57 +234,57 @@ pub fn signals(html: &mut Html, context: &PageContext) {
 
 fn signal_in_words(signal: Signal) -> &'static str {
     match signal {
-        Signal::Suspend => "sleep that the kernel counts",
-        Signal::Vmclock => "the hypervisor's word that time was disrupted",
-        Signal::Rtc => "a hardware clock that ran on",
-        Signal::ClockSet => "the kernel's notice that the clock was set",
-        Signal::Wall => "a clock that jumped",
-        Signal::LateTick => "an agent that was held up",
-        Signal::Pools => "time that is missing by two pools",
+        Signal::Suspend => "suspends that the kernel reports",
+        Signal::Vmclock => "disruptions that the hypervisor reports",
+        Signal::Rtc => "pauses, by the hardware clock, which keeps running",
+        Signal::ClockSet => "changes of the clock that the kernel reports",
+        Signal::Wall => "jumps of the wall clock",
+        Signal::LateTick => "stalls of the agent, by its own timer",
+        Signal::Pools => "pauses, by NTP",
     }
 }
 
-/// The time daemon, and what the kernel says of itself.
-pub fn keeper(html: &mut Html, context: &PageContext) {
+/// What the time daemon and the kernel report.
+pub fn time_daemon(html: &mut Html, context: &PageContext) {
     html.element("section", &[], |html| {
-        html.leaf("h2", &[], "Who keeps this clock");
+        html.leaf("h2", &[], "Time daemon");
         html.element("dl", &[("class", "list")], |html| {
             let report = context.snapshot.daemon.as_ref();
             entry(
                 html,
-                "Time daemon",
+                "Process",
                 match report.map(|r| r.daemon) {
                     Some(Daemon::Chrony) => "chrony",
-                    Some(Daemon::Unknown) => "one that cannot be seen from here",
+                    Some(Daemon::Unknown) => "unknown: the kernel reports that one disciplines the clock",
                     Some(Daemon::None) => "none",
-                    None => "not looked at",
+                    None => "not inspected yet",
                 },
             );
             let believes = report.and_then(|r| r.believes);
             entry(
                 html,
-                "It takes the clock for",
+                "Reported offset",
                 &believes.map_or_else(|| UNKNOWN.to_owned(), Offset::in_words),
             );
             let Some(kernel) = context.kernel else {
-                return entry(html, "Kernel", "its state cannot be read");
+                return entry(html, "Kernel status", "cannot be read");
             };
-            let disciplined = if kernel.synchronized { "disciplined by somebody" } else { "not disciplined" };
-            entry(html, "Kernel", disciplined);
-            entry(html, "Kernel's own bound", &Span(kernel.max_error).to_string());
+            let disciplined = if kernel.synchronized { "clock disciplined by a process" } else { "clock not disciplined" };
+            entry(html, "Kernel status", disciplined);
+            entry(html, "Kernel maximum error", &Span(kernel.max_error).to_string());
             let ppm = kernel.frequency.as_ratio() * 1e6;
             let direction = if ppm < 0.0 { "slower" } else { "faster" };
-            entry(html, "Kernel makes it run", &format!("{:.2} ppm {direction}", ppm.abs()));
+            entry(html, "Kernel frequency correction", &format!("{:.2} ppm {direction}", ppm.abs()));
         });
         html.leaf(
             "p",
             &[("class", "muted")],
-            "What the kernel and the daemon say of themselves tells nothing of the offset above.",
+            "The daemon and the kernel may report a small error while the clock is wrong. The measured offset is at the top of the page.",
         );
     });
 }
 
-/// Whether and how the clock may be stepped, and what became of it.
+/// Whether and how the clock may be stepped, and the results.
 pub fn steps(html: &mut Html, context: &PageContext) {
     let step = &context.snapshot.step;
     html.element("section", &[], |html| {
@@ -294,14 +295,14 @@ pub fn steps(html: &mut Html, context: &PageContext) {
                 html,
                 "step.mode",
                 &match step.mode {
-                    Mode::Off => "off: the clock is never stepped".to_owned(),
+                    Mode::Off => "off: the agent never steps the clock by itself".to_owned(),
                     mode => format!("{}{dry}", mode.label()),
                 },
             );
             let ready = context.snapshot.daemon.as_ref().map(|d| d.ready.as_ref());
             match ready.filter(|_| step.mode != Mode::Off) {
-                Some(Ok(())) => entry(html, "It could be stepped", "yes"),
-                Some(Err(missing)) => entry(html, "It could be stepped", &format!("no: {missing}")),
+                Some(Ok(())) => entry(html, "Step possible", "yes"),
+                Some(Err(missing)) => entry(html, "Step possible", &format!("no: {missing}")),
                 None => {}
             }
             entry(html, "Last step", &last_step(context));
@@ -312,9 +313,9 @@ pub fn steps(html: &mut Html, context: &PageContext) {
                 });
             let counts: Vec<String> = counts.collect();
             let since = if counts.is_empty() { "none".to_owned() } else { counts.join(", ") };
-            entry(html, "Reasons to step since the start", &since);
+            entry(html, "Step triggers since start", &since);
             if let Some(answer) = &step.answer {
-                entry(html, "Answer to the last request", answer);
+                entry(html, "Result of the last request", answer);
             }
         });
     });
@@ -323,16 +324,19 @@ pub fn steps(html: &mut Html, context: &PageContext) {
 fn last_step(context: &PageContext) -> String {
     let step = &context.snapshot.step;
     let Some(last) = &step.last else {
-        return step.last_text.clone().unwrap_or_else(|| "none that is known".to_owned());
+        return step.last_text.clone().unwrap_or_else(|| "none known".to_owned());
     };
     let ago = step.last_age.map_or_else(String::new, |age| format!("{}, ", ago(age)));
     let after = last.after.map_or_else(
-        || "what it was afterwards is not known".to_owned(),
+        || "offset afterwards unknown".to_owned(),
         |after| format!("{} afterwards", after.in_words()),
     );
-    let useless =
-        if last.is_latched { "; it did not help: a person has to ask for the next one" } else { "" };
-    format!("{ago}by {} ({}): {} before, {after}{useless}", last.method, last.trigger, last.before.in_words())
+    let latched = if last.is_latched {
+        "; it did not help, so automatic steps are off until an operator requests one"
+    } else {
+        ""
+    };
+    format!("{ago}by {} ({}): {} before, {after}{latched}", last.method, last.trigger, last.before.in_words())
 }
 
 /// The settings in force, as `check-config` prints them.
@@ -344,7 +348,7 @@ pub fn settings(html: &mut Html, context: &PageContext) {
     });
 }
 
-/// Where to go from here, and when this was.
+/// Links, and the time of the page.
 pub fn footer(html: &mut Html, context: &PageContext, refresh: Option<Duration>) {
     html.element("footer", &[], |html| {
         html.element("p", &[], |html| {
@@ -354,20 +358,20 @@ pub fn footer(html: &mut Html, context: &PageContext, refresh: Option<Duration>)
             html.leaf("a", &[("href", "v1/clock")], "clock as JSON");
             html.text(". ");
             if let Some(every) = refresh {
-                html.text(&format!("This page loads itself anew every {} s; ", every.as_secs()));
-                html.leaf("a", &[("href", "?still")], "let it stand still");
+                html.text(&format!("This page refreshes every {} s; ", every.as_secs()));
+                html.leaf("a", &[("href", "?still")], "stop refreshing");
             } else {
-                html.text("This page stands still; ");
-                html.leaf("a", &[("href", "./")], "let it load itself anew");
+                html.text("This page does not refresh; ");
+                html.leaf("a", &[("href", "./")], "start refreshing");
             }
             html.text(".");
         });
         html.element("p", &[], |html| {
             let (name, time) = match context.snapshot.reference {
                 Some(reference) => ("reference time", reference),
-                None => ("the node's own time", context.snapshot.node_time),
+                None => ("node time", context.snapshot.node_time),
             };
-            html.text("Made at ");
+            html.text("Generated at ");
             html.leaf("time", &[], &time.rfc3339(0));
             html.text(&format!(" ({name}) by drift-agent {VERSION} ({REVISION})."));
         });

@@ -1,4 +1,4 @@
-//! The page as a whole: what it says, that nothing breaks out of it, that everybody can read it.
+//! The whole page: its content, its escaping, and its accessibility.
 
 use std::collections::BTreeSet;
 
@@ -23,8 +23,8 @@ use drift_core::time::{Bound, Measurement, Mono, NANOS_PER_SEC, Offset, Ppb, Wal
 
 const MS: i64 = 1_000_000;
 
-/// All that a page is made of, to be changed.
-struct Scene {
+/// What a page is made of, for tests to change.
+struct Fixture {
     snapshot: Snapshot,
     history: History,
     now: Reading,
@@ -32,7 +32,7 @@ struct Scene {
     kernel: Option<KernelClock>,
 }
 
-impl Scene {
+impl Fixture {
     /// Two pools of one server each, in sync, half an hour after the start.
     fn new() -> Self {
         let path = Path {
@@ -88,14 +88,14 @@ fn text(node: Node) -> String {
     pieces.join(" ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What the section under this heading says.
+/// The text of the section with this heading.
 fn section(page: &str, heading: &str) -> String {
     let document = parse(page);
     let found = elements(&document, "h2").find(|h2| text(*h2) == heading);
     text(found.and_then(|h2| h2.parent()).unwrap_or_else(|| panic!("no section {heading:?}")))
 }
 
-fn assert_says(page: &str, heading: &str, words: &[&str]) {
+fn assert_contains(page: &str, heading: &str, words: &[&str]) {
     let section = section(page, heading);
     for words in words {
         assert!(section.contains(words), "{words:?} is missing in {section:?}");
@@ -103,15 +103,15 @@ fn assert_says(page: &str, heading: &str, words: &[&str]) {
 }
 
 #[test]
-fn the_style_sheet_is_the_one_that_the_policy_allows() {
+fn the_content_security_policy_has_the_hash_of_the_style_sheet() {
     let digest = ring::digest::digest(&ring::digest::SHA256, STYLE.as_bytes());
     let hash = base64::engine::general_purpose::STANDARD.encode(digest);
     assert!(CONTENT_SECURITY_POLICY.contains(&format!("style-src 'sha256-{hash}';")), "now it is {hash}");
-    assert!(!STYLE.contains(['<', '&']), "it is written as it is");
+    assert!(!STYLE.contains(['<', '&']), "browsers do not decode entities there");
 }
 
 #[test]
-fn the_verdict_comes_first_in_words_whatever_it_is() {
+fn every_verdict_is_the_first_heading_and_the_title() {
     for (state, title, words) in [
         (State::InSync, "In sync", "within the threshold of 100 ms"),
         (State::Drifting, "Drifting", "over the threshold of 100 ms"),
@@ -119,10 +119,10 @@ fn the_verdict_comes_first_in_words_whatever_it_is() {
         (State::Unknown, "Unknown", "Not settled yet"),
         (State::Disrupted, "Disrupted", "did not run all the time"),
     ] {
-        let mut scene = Scene::new();
-        scene.snapshot.state = state;
-        scene.settings.node_name = Some("n7".to_owned());
-        let page = scene.page();
+        let mut fixture = Fixture::new();
+        fixture.snapshot.state = state;
+        fixture.settings.node_name = Some("n7".to_owned());
+        let page = fixture.page();
         let document = parse(&page);
         let header = elements(&document, "header").next().unwrap();
         assert_eq!(text(elements(&document, "h1").next().unwrap()), title);
@@ -133,41 +133,41 @@ fn the_verdict_comes_first_in_words_whatever_it_is() {
 }
 
 #[test]
-fn what_an_operator_has_to_mend_is_said_at_the_top() {
-    let mut scene = Scene::new();
+fn the_header_reports_why_the_clock_cannot_be_stepped() {
+    let mut fixture = Fixture::new();
     let ready = Err("chrony does not answer on /run/chrony/chronyd.sock".to_owned());
-    scene.snapshot.daemon = Some(DaemonReport { daemon: Daemon::Unknown, believes: None, ready });
-    scene.snapshot.step.mode = Mode::Chrony;
-    let page = scene.page();
+    fixture.snapshot.daemon = Some(DaemonReport { daemon: Daemon::Unknown, believes: None, ready });
+    fixture.snapshot.step.mode = Mode::Chrony;
+    let page = fixture.page();
     let document = parse(&page);
     let header = text(elements(&document, "header").next().unwrap());
     assert!(header.contains("cannot be stepped: chrony does not answer"), "{header}");
-    assert_says(&page, "Steps", &["step.mode chrony", "It could be stepped no: chrony does not answer"]);
+    assert_contains(&page, "Steps", &["step.mode chrony", "Step possible no: chrony does not answer"]);
 }
 
 #[test]
-fn the_figures_of_the_moment_are_there_and_what_is_not_known_is_said_to_be_so() {
-    let mut scene = Scene::new();
-    scene.snapshot.measured =
+fn the_overview_shows_offset_leeway_and_frequency_or_unknown() {
+    let mut fixture = Fixture::new();
+    fixture.snapshot.measured =
         Some(Measurement::new(Offset::from_nanos(-132 * MS), Bound::from_nanos(2 * MS)));
-    scene.snapshot.frequency = Some(Ppb(-12_340));
-    scene.snapshot.leeway.seconds = 7;
-    let page = scene.page();
+    fixture.snapshot.frequency = Some(Ppb(-12_340));
+    fixture.snapshot.leeway.seconds = 7;
+    let page = fixture.page();
     let document = parse(&page);
     let facts = text(elements(&document, "section").next().unwrap());
     for words in ["132 ms ahead", "±2 ms, measured", "2 of 2", "7 s", "12.3 ppm fast"] {
         assert!(facts.contains(words), "{words:?} is missing in {facts:?}");
     }
-    (scene.snapshot.measured, scene.snapshot.frequency) = (None, None);
-    let page = scene.page();
+    (fixture.snapshot.measured, fixture.snapshot.frequency) = (None, None);
+    let page = fixture.page();
     let document = parse(&page);
     let facts = text(elements(&document, "section").next().unwrap());
-    assert_eq!(facts.matches("not known").count(), 2, "{facts}");
+    assert_eq!(facts.matches("unknown").count(), 2, "{facts}");
 }
 
 #[test]
-fn every_server_is_there_with_why_it_was_refused_last() {
-    let mut scene = Scene::new();
+fn every_server_is_listed_with_its_last_rejection() {
+    let mut fixture = Fixture::new();
     let server = |state, is_falseticker, last, rejected| ServerSnapshot {
         address: "[2001:db8::1]:123".parse().unwrap(),
         state,
@@ -177,7 +177,7 @@ fn every_server_is_there_with_why_it_was_refused_last() {
         rejected,
     };
     let minutes = |n: u64| Duration::from_secs(60 * n);
-    scene.snapshot.pools[0].servers = vec![
+    fixture.snapshot.pools[0].servers = vec![
         server(ServerState::Reachable, true, Some(Ok(())), Some((minutes(3), RejectReason::SlowRoundTrip))),
         server(
             ServerState::Unreachable,
@@ -187,29 +187,33 @@ fn every_server_is_there_with_why_it_was_refused_last() {
         ),
         server(ServerState::BackedOff, false, Some(Err(RejectReason::Kiss(Kiss::Deny))), None),
     ];
-    scene.snapshot.pools[1].servers.clear();
-    scene.snapshot.pools[1].measured = None;
-    scene.snapshot.pools[1].resolve_error = Some("no such name".to_owned());
-    scene.snapshot.counts.samples[0].insert("timeout", 41);
-    assert_says(
-        &scene.page(),
+    fixture.snapshot.pools[1].servers.clear();
+    fixture.snapshot.pools[1].measured = None;
+    fixture.snapshot.pools[1].resolve_error = Some("no such name".to_owned());
+    fixture.snapshot.counts.samples[0].insert("timeout", 41);
+    assert_contains(
+        &fixture.page(),
         "Pools and servers",
         &[
-            "[2001:db8::1]:123 outvoted - accepted 3 min ago: round trip over the limit",
-            "[2001:db8::1]:123 silent - no answer 1 min ago: no answer",
-            "[2001:db8::1]:123 asked to be left alone - denies service (kiss-o'-death) never",
+            "[2001:db8::1]:123 falseticker - accepted 3 min ago: round trip over the limit",
+            "[2001:db8::1]:123 unreachable - no answer 60 s ago: no answer",
+            "[2001:db8::1]:123 backed off (kiss-o'-death) - denies service (kiss-o'-death) never",
             "41 timeout",
-            "pool-1.invalid Is silent: the name does not resolve: no such name",
+            "pool-1.invalid Unreachable: the name does not resolve: no such name",
         ],
     );
 }
 
 #[test]
-fn signals_are_present_or_missing_and_blindness_is_said() {
-    let mut scene = Scene::new();
-    let blind = "A pause that the kernel does not notice shows only when the pools are asked.";
-    assert_says(&scene.page(), "Signals of a resume", &["rtc a hardware clock that ran on present"]);
-    assert!(!section(&scene.page(), "Signals of a resume").contains(blind));
+fn missing_signals_are_listed_and_a_note_explains_missing_pause_signals() {
+    let mut fixture = Fixture::new();
+    let note = "Without an RTC or a vmclock, only NTP shows a pause that the kernel does not report.";
+    assert_contains(
+        &fixture.page(),
+        "Disruption signals",
+        &["rtc pauses, by the hardware clock, which keeps running present"],
+    );
+    assert!(!section(&fixture.page(), "Disruption signals").contains(note));
     let signals = [
         (Signal::Suspend, true),
         (Signal::Vmclock, false),
@@ -218,40 +222,51 @@ fn signals_are_present_or_missing_and_blindness_is_said() {
         (Signal::Wall, true),
         (Signal::LateTick, true),
     ];
-    scene.snapshot.signals = Some(signals);
-    let words =
-        ["suspend sleep that the kernel counts present", "rtc a hardware clock that ran on missing", blind];
-    assert_says(&scene.page(), "Signals of a resume", &words);
-    scene.snapshot.signals = None;
-    assert_says(&scene.page(), "Signals of a resume", &["Nobody looks for them here."]);
-}
-
-#[test]
-fn the_daemon_and_the_kernel_speak_for_themselves() {
-    let mut scene = Scene::new();
-    let believes = Some(Offset::from_nanos(21_000));
-    scene.snapshot.daemon = Some(DaemonReport { daemon: Daemon::Chrony, believes, ready: Ok(()) });
+    fixture.snapshot.signals = Some(signals);
     let words = [
-        "Time daemon chrony",
-        "It takes the clock for 21 µs behind",
-        "Kernel not disciplined",
-        "Kernel's own bound 16 s",
-        "Kernel makes it run 12.34 ppm slower",
+        "suspend suspends that the kernel reports present",
+        "hardware clock, which keeps running missing",
+        note,
     ];
-    assert_says(&scene.page(), "Who keeps this clock", &words);
-    (scene.kernel, scene.snapshot.daemon) = (None, None);
-    let words = ["Time daemon not looked at", "Kernel its state cannot be read"];
-    assert_says(&scene.page(), "Who keeps this clock", &words);
+    assert_contains(&fixture.page(), "Disruption signals", &words);
+    fixture.snapshot.signals = None;
+    assert_contains(
+        &fixture.page(),
+        "Disruption signals",
+        &["The agent does not watch for disruptions here."],
+    );
 }
 
 #[test]
-fn the_last_step_is_told_with_what_became_of_it() {
-    let mut scene = Scene::new();
-    assert_says(&scene.page(), "Steps", &["off: the clock is never stepped", "Last step none that is known"]);
-    assert!(!section(&scene.page(), "Steps").contains("It could be stepped"), "nobody wants it to be");
-    scene.snapshot.step.mode = Mode::Auto;
-    scene.settings.core.step.dry_run = true;
-    scene.snapshot.step.last = Some(LastStep {
+fn the_time_daemon_section_shows_what_daemon_and_kernel_report() {
+    let mut fixture = Fixture::new();
+    let believes = Some(Offset::from_nanos(21_000));
+    fixture.snapshot.daemon = Some(DaemonReport { daemon: Daemon::Chrony, believes, ready: Ok(()) });
+    let words = [
+        "Process chrony",
+        "Reported offset 21 µs behind",
+        "Kernel status clock not disciplined",
+        "Kernel maximum error 16.0 s",
+        "Kernel frequency correction 12.34 ppm slower",
+    ];
+    assert_contains(&fixture.page(), "Time daemon", &words);
+    (fixture.kernel, fixture.snapshot.daemon) = (None, None);
+    let words = ["Process not inspected yet", "Kernel status cannot be read"];
+    assert_contains(&fixture.page(), "Time daemon", &words);
+}
+
+#[test]
+fn the_last_step_is_shown_with_its_offsets_and_result() {
+    let mut fixture = Fixture::new();
+    assert_contains(
+        &fixture.page(),
+        "Steps",
+        &["off: the agent never steps the clock by itself", "Last step none known"],
+    );
+    assert!(!section(&fixture.page(), "Steps").contains("Step possible"), "step.mode is off");
+    fixture.snapshot.step.mode = Mode::Auto;
+    fixture.settings.core.step.dry_run = true;
+    fixture.snapshot.step.last = Some(LastStep {
         at: Wall::from_secs(0),
         before: Offset::from_nanos(20_000 * MS),
         after: Some(Offset::from_nanos(-MS)),
@@ -261,37 +276,37 @@ fn the_last_step_is_told_with_what_became_of_it() {
         total: Duration::ZERO,
         is_latched: true,
     });
-    scene.snapshot.step.last_age = Some(Duration::from_secs(300));
-    scene.snapshot.step.answer = Some("id-1: The clock is not stepped.".to_owned());
-    scene.snapshot.step.counts.insert((Some(Method::Kernel), StepResult::Stepped), 2);
+    fixture.snapshot.step.last_age = Some(Duration::from_secs(300));
+    fixture.snapshot.step.answer = Some("id-1: The clock is not stepped.".to_owned());
+    fixture.snapshot.step.counts.insert((Some(Method::Kernel), StepResult::Stepped), 2);
     let words = [
         "step.mode auto, dry run",
-        "It could be stepped yes",
-        "5 min ago, by kernel (pause): 20 s behind before, 1 ms ahead afterwards; it did not help",
+        "Step possible yes",
+        "5 min ago, by kernel (pause): 20.0 s behind before, 1.0 ms ahead afterwards; it did not help",
         "2 stepped by kernel",
         "id-1: The clock is not stepped.",
     ];
-    assert_says(&scene.page(), "Steps", &words);
+    assert_contains(&fixture.page(), "Steps", &words);
 }
 
 #[test]
-fn the_settings_are_those_that_check_config_prints() {
-    let scene = Scene::new();
-    let page = scene.page();
+fn the_settings_are_printed_as_by_check_config() {
+    let fixture = Fixture::new();
+    let page = fixture.page();
     let document = parse(&page);
-    assert_eq!(elements(&document, "pre").next().unwrap().text(), Some(scene.settings.in_yaml().as_str()));
+    assert_eq!(elements(&document, "pre").next().unwrap().text(), Some(fixture.settings.in_yaml().as_str()));
 }
 
 #[test]
-fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
-    let mut scene = Scene::new();
+fn the_timeline_lists_events_newest_first_and_the_plot_marks_them() {
+    let mut fixture = Fixture::new();
     let lost = Offset::from_nanos(20 * NANOS_PER_SEC);
     let amount = Some(Measurement::new(lost, Bound::default()));
-    scene
+    fixture
         .history
-        .resumed(Detection { class: Class::Pause, by: Signal::Rtc, amount, replaces: None }, scene.now);
-    let later = |secs| Reading { raw: scene.now.raw.plus(Duration::from_secs(secs)), ..scene.now };
-    scene.history.note(later(0), State::Disrupted, None, None);
+        .resumed(Detection { class: Class::Pause, by: Signal::Rtc, amount, replaces: None }, fixture.now);
+    let later = |secs| Reading { raw: fixture.now.raw.plus(Duration::from_secs(secs)), ..fixture.now };
+    fixture.history.note(later(0), State::Disrupted, None, None);
     let outcome = Outcome {
         result: StepResult::Refused,
         method: None,
@@ -300,10 +315,10 @@ fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
         after: None,
         reason: "two words".to_owned(),
     };
-    scene.history.stepped(&outcome, later(1));
-    scene.history.note(later(2), State::Drifting, Some(Measurement::new(lost, Bound::default())), None);
-    scene.now = later(600);
-    let page = scene.page();
+    fixture.history.stepped(&outcome, later(1));
+    fixture.history.note(later(2), State::Drifting, Some(Measurement::new(lost, Bound::default())), None);
+    fixture.now = later(600);
+    let page = fixture.page();
     let words = section(&page, "The last two hours");
     let order = [
         "Verdict: Drifting",
@@ -311,9 +326,9 @@ fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
         "Verdict: Disrupted for 2 s",
         "Resume: the machine was paused: by its hardware clock it lost 20 s",
         "Verdict: In sync",
-        "where the record begins",
+        "(start of the record)",
     ];
-    let table = &words[words.find("What happened").unwrap()..];
+    let table = &words[words.find("Timeline").unwrap()..];
     let places: Vec<Option<usize>> = order.iter().map(|words| table.find(words)).collect();
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} in {table}");
     let document = parse(&page);
@@ -329,37 +344,37 @@ fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
 }
 
 #[test]
-fn a_long_list_is_cut_and_counted() {
-    let mut scene = Scene::new();
+fn the_timeline_has_30_rows_and_counts_the_older_ones() {
+    let mut fixture = Fixture::new();
     for _ in 0..40 {
-        scene.history.resumed(
+        fixture.history.resumed(
             Detection { class: Class::Stall, by: Signal::LateTick, amount: None, replaces: None },
-            scene.now,
+            fixture.now,
         );
     }
-    let words = section(&scene.page(), "The last two hours");
+    let words = section(&fixture.page(), "The last two hours");
     assert_eq!(words.matches("Stall: the agent did not run for a while").count(), 30);
-    assert!(words.contains("And 12 more before that."), "{words}");
+    assert!(words.contains("12 older rows are not shown."), "{words}");
 }
 
 #[test]
-fn it_loads_itself_anew_unless_it_is_asked_to_stand_still() {
-    let scene = Scene::new();
+fn the_page_refreshes_every_30_s_unless_the_query_is_still() {
+    let fixture = Fixture::new();
     let context = PageContext {
-        snapshot: &scene.snapshot,
-        history: &scene.history,
-        now: scene.now,
-        settings: &scene.settings,
+        snapshot: &fixture.snapshot,
+        history: &fixture.history,
+        now: fixture.now,
+        settings: &fixture.settings,
         kernel: None,
     };
     let refresh = "http-equiv=\"refresh\" content=\"30\"";
     assert!(render(&context, None).contains(refresh) && render(&context, Some("x")).contains(refresh));
-    assert!(!render(&context, Some("still")).contains("refresh"));
+    assert!(!render(&context, Some("still")).contains("http-equiv"));
 }
 
 #[test]
-fn nothing_is_run_and_nothing_is_loaded() {
-    let page = Scene::new().page();
+fn the_page_has_no_scripts_and_loads_nothing() {
+    let page = Fixture::new().page();
     let document = parse(&page);
     let all = || document.descendants().filter(Node::is_element);
     let names: BTreeSet<&str> = all().map(|e| e.tag_name().name()).collect();
@@ -375,13 +390,13 @@ fn nothing_is_run_and_nothing_is_loaded() {
 }
 
 #[test]
-fn headings_tables_and_the_plot_can_be_read_without_eyes() {
-    let page = Scene::new().page();
+fn screen_readers_get_headings_table_heads_and_a_plot_description() {
+    let page = Fixture::new().page();
     let document = parse(&page);
     let levels: Vec<u32> =
         document.descendants().filter_map(|e| e.tag_name().name().strip_prefix('h')?.parse().ok()).collect();
     assert_eq!((levels[0], levels.iter().filter(|level| **level == 1).count()), (1, 1), "{levels:?}");
-    assert!(levels.windows(2).all(|w| w[1] <= w[0] + 1), "no level is left out: {levels:?}");
+    assert!(levels.windows(2).all(|w| w[1] <= w[0] + 1), "a level was skipped: {levels:?}");
     for table in elements(&document, "table") {
         let heads = table.descendants().filter(|e| e.has_tag_name("th")).collect::<Vec<_>>();
         assert!(heads.len() > 2 && heads.iter().all(|th| th.has_attribute("scope")), "{}", text(table));
@@ -397,7 +412,7 @@ fn headings_tables_and_the_plot_can_be_read_without_eyes() {
 }
 
 #[test]
-fn only_who_asks_for_html_gets_it() {
+fn only_clients_that_accept_html_by_name_get_it() {
     let wants = |values: &[&'static str]| {
         let mut headers = HeaderMap::new();
         for value in values {
@@ -415,10 +430,10 @@ fn only_who_asks_for_html_gets_it() {
 }
 
 #[test]
-fn the_text_is_the_verdict_the_leeway_and_where_there_is_more() {
-    let text = in_text(&Scene::new().snapshot);
+fn the_text_has_the_verdict_the_leeway_and_the_other_paths() {
+    let text = in_text(&Fixture::new().snapshot);
     assert!(
-        text.starts_with("in-sync: The clock is ") && text.contains("leeway for verifiers of tokens: 5 s"),
+        text.starts_with("in-sync: The clock is ") && text.contains("leeway for token verifiers: 5 s"),
         "{text}"
     );
     assert!(text.contains("/metrics, /v1/clock, /healthz, /readyz") && !text.contains('<'), "{text}");
@@ -434,7 +449,7 @@ fn luminance(colour: &str) -> f64 {
 }
 
 #[test]
-fn every_text_has_the_contrast_of_aa_in_both_schemes() {
+fn text_colours_have_wcag_aa_contrast_in_both_schemes() {
     let schemes: Vec<&str> = STYLE.split(":root {").skip(1).map(|s| s.split('}').next().unwrap()).collect();
     assert_eq!(schemes.len(), 2);
     for scheme in schemes {
@@ -452,11 +467,11 @@ fn every_text_has_the_contrast_of_aa_in_both_schemes() {
                 assert!(contrast(text, ground) >= 4.5, "{text} on {ground}: {:.2}", contrast(text, ground));
             }
         }
-        assert!(contrast("offset", "panel") >= 3.0, "what is drawn, not written");
+        assert!(contrast("offset", "panel") >= 3.0, "a line, not text");
     }
 }
 
-/// Anything that might come from outside, and what would break out if it could.
+/// Any text from outside, with markup that escaping must neutralise.
 fn anything() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
@@ -470,10 +485,10 @@ fn measured() -> impl Strategy<Value = Option<Measurement>> {
         .prop_map(|m| m.map(|(o, b)| Measurement::new(Offset::from_nanos(o), Bound::from_nanos(b))))
 }
 
-/// A random walk of clocks, verdicts and marks.
+/// Random seconds, verdicts, measurements and marks.
 type Walk = Vec<(u32, usize, Option<Measurement>, usize, String)>;
 
-fn arbitrary_scene() -> impl Strategy<Value = Scene> {
+fn arbitrary_fixture() -> impl Strategy<Value = Fixture> {
     let texts = prop::collection::vec(anything(), 9);
     let walk = prop::collection::vec((any::<u32>(), 0..5_usize, measured(), 0..9_usize, anything()), 0..60);
     let numbers = (any::<[u64; 6]>(), any::<[i64; 4]>(), 0..5_usize, 0..4_usize, any::<[bool; 4]>());
@@ -481,16 +496,16 @@ fn arbitrary_scene() -> impl Strategy<Value = Scene> {
         .prop_map(|(texts, walk, numbers, measured)| build(&texts, walk, numbers, measured))
 }
 
-#[expect(clippy::many_single_char_names, reason = "six numbers without a meaning")]
+#[expect(clippy::many_single_char_names, reason = "six arbitrary durations")]
 fn build(
     texts: &[String],
     walk: Walk,
     (spans, offsets, state, index, yes): ([u64; 6], [i64; 4], usize, usize, [bool; 4]),
     measured: Option<Measurement>,
-) -> Scene {
-    let mut scene = Scene::new();
+) -> Fixture {
+    let mut fixture = Fixture::new();
     let [a, b, c, d, e, f] = spans.map(Duration::from_nanos);
-    let Scene { snapshot, history, now, settings, kernel } = &mut scene;
+    let Fixture { snapshot, history, now, settings, kernel } = &mut fixture;
     for (seconds, state, measured, class, text) in walk {
         now.raw = now.raw.plus(Duration::from_millis(u64::from(seconds) / 1_000));
         match (Class::ALL.get(class), class) {
@@ -554,14 +569,14 @@ fn build(
         frequency,
         ..KernelClock::default()
     });
-    scene
+    fixture
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn whatever_is_shown_the_markup_holds(scene in arbitrary_scene()) {
-        let page = scene.page();
+    fn the_page_is_well_formed_for_any_content(fixture in arbitrary_fixture()) {
+        let page = fixture.page();
         let document = parse(&page);
         let root: Vec<&str> = document.root_element().children().map(|c| c.tag_name().name()).collect();
         prop_assert_eq!(root, ["head", "body"]);
@@ -569,12 +584,12 @@ proptest! {
         for path in elements(&document, "path").filter_map(|path| path.attribute("d")) {
             prop_assert!(!path.contains("NaN") && !path.contains("inf"), "{}", path);
         }
-        // However much is remembered, the page stays small: 1,000 points of three numbers, and the rest.
+        // The history is limited: 1,000 points of three numbers, and the rest.
         prop_assert!(page.len() < 200_000, "{} bytes", page.len());
     }
 }
 
-impl std::fmt::Debug for Scene {
+impl std::fmt::Debug for Fixture {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?} {:?} {:?}", self.now, self.snapshot, self.history)
     }

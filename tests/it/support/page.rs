@@ -1,4 +1,4 @@
-//! What the status page shows of nodes to which something happened: simulated ones, since a real one takes two hours.
+//! Status pages of simulated nodes in each state. The page covers two hours, too long for real nodes.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use drift_core::verdict::State;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Two pools of four servers; the clock is right, but for what a time daemon leaves.
+/// Two pools of four servers. The clock is correct, except for what a time daemon leaves.
 fn node() -> World {
     let host = |millis: u64, behaviour| Host {
         model: ServerModel::new(behaviour),
@@ -25,13 +25,13 @@ fn node() -> World {
             loss: 0.02,
         },
     };
-    let liar = Behaviour::Offset(Offset::from_nanos(1_400_000_000));
+    let falseticker = Behaviour::Offset(Offset::from_nanos(1_400_000_000));
     let pools = vec![
         [2, 3, 5, 8].map(|millis| host(millis, Behaviour::Honest)).to_vec(),
         vec![
             host(4, Behaviour::Honest),
             host(6, Behaviour::Honest),
-            host(6, liar),
+            host(6, falseticker),
             host(9, Behaviour::Silent),
         ],
     ];
@@ -50,12 +50,13 @@ fn node() -> World {
     })
 }
 
-/// Lives on, with a time daemon that keeps the clock within a few milliseconds.
-fn live(world: &mut World, span: Duration) {
+/// Runs for `span`, with a time daemon that keeps the clock within a few milliseconds.
+fn run_with_daemon(world: &mut World, span: Duration) {
     let end = world.elapsed() + span;
     while world.elapsed() < end {
         let error = world.truth().as_nanos();
-        // Half of the offset in a minute, and against the oscillator's 12 ppm; at most 500 ppm, as daemons do.
+        // Half of the offset in a minute, and against the oscillator's 12 ppm; at most 500 ppm, as daemons
+        // do.
         world.slew_wall(Ppb((error / 120 - 12_000).clamp(-500_000, 500_000)));
         let next = (world.elapsed() + MINUTE).min(end);
         world.run_until(next, |_| Ok(())).unwrap();
@@ -68,36 +69,36 @@ fn behave(world: &mut World, pool: usize, behaviour: Behaviour) {
     }
 }
 
-/// A node that is in this state now, two hours after its agent started.
+/// A node in this state, about two hours after its agent started.
 pub fn world(state: State) -> World {
     let mut world = node();
-    live(&mut world, MINUTE * 50);
+    run_with_daemon(&mut world, MINUTE * 50);
     match state {
         State::InSync => {
-            live(&mut world, MINUTE * 15);
+            run_with_daemon(&mut world, MINUTE * 15);
             world.pause(Duration::from_secs(25));
-            live(&mut world, MINUTE * 65);
+            run_with_daemon(&mut world, MINUTE * 65);
         }
         State::Drifting => {
-            live(&mut world, MINUTE * 45);
+            run_with_daemon(&mut world, MINUTE * 45);
             world.slew_wall(Ppb::from_ppm(-140));
             let end = world.elapsed() + MINUTE * 24;
             world.run_until(end, |_| Ok(())).unwrap();
         }
         State::Disagree => {
-            live(&mut world, MINUTE * 60);
+            run_with_daemon(&mut world, MINUTE * 60);
             behave(&mut world, 1, Behaviour::Offset(Offset::from_nanos(-620_000_000)));
-            live(&mut world, MINUTE * 9);
+            run_with_daemon(&mut world, MINUTE * 9);
         }
         State::Unknown => {
-            live(&mut world, MINUTE * 45);
+            run_with_daemon(&mut world, MINUTE * 45);
             for pool in [0, 1] {
                 behave(&mut world, pool, Behaviour::Silent);
             }
-            live(&mut world, MINUTE * 17);
+            run_with_daemon(&mut world, MINUTE * 17);
         }
         State::Disrupted => {
-            live(&mut world, MINUTE * 52);
+            run_with_daemon(&mut world, MINUTE * 52);
             world.sleep(MINUTE * 14, Duration::from_secs(30));
             let end = world.elapsed() + Duration::from_millis(20);
             world.run_until(end, |_| Ok(())).unwrap();
@@ -122,12 +123,12 @@ pub fn page(world: &World) -> String {
         frequency: Ppb(-12_043),
         ..KernelClock::default()
     };
-    let picture = PageContext {
+    let context = PageContext {
         snapshot: &snapshot,
         history: world.machine.history(),
         now: world.reading(),
         settings: &settings,
         kernel: Some(kernel),
     };
-    render(&picture, None)
+    render(&context, None)
 }

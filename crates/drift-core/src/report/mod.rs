@@ -2,6 +2,7 @@
 //!
 //! This room never changes the state that it reports, and never talks to the API server.
 
+pub mod diagnosis;
 pub mod history;
 pub mod leeway;
 pub mod names;

@@ -9,26 +9,37 @@ use crate::time::{Measurement, Offset};
 pub enum Daemon {
     /// chrony: it answers on its command socket.
     Chrony,
-    /// Somebody: the kernel's `STA_UNSYNC` is clear. Who, cannot be seen from here.
+    /// A process that the agent cannot identify: the kernel's `STA_UNSYNC` is clear.
     Unknown,
-    /// Nobody.
+    /// No process, as the kernel reports.
     None,
 }
 
-/// One look at it.
+/// The time daemon at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaemonReport {
     /// Who it is.
     pub daemon: Daemon,
-    /// What it takes the clock's offset for; positive: the node is behind.
+    /// The offset that the daemon itself reports; positive: the node is behind. It may be wrong.
     pub believes: Option<Offset>,
-    /// Could the clock be stepped as the settings have it? If not, what is missing.
+    /// Whether the clock could be stepped with the settings in force; if not, what is missing.
     pub ready: Result<(), String>,
 }
 
 impl Daemon {
     /// Every label.
     pub const ALL: [Self; 3] = [Self::Chrony, Self::Unknown, Self::None];
+
+    /// Who disciplines the clock: chrony where chronyd answers, and else whatever the kernel reports. chronyd
+    /// counts even while it is not synchronised, because it may step or slew the clock as soon as it is.
+    /// `kernel_is_disciplined` is false where the kernel's state cannot be read.
+    pub const fn identify(chrony_answers: bool, kernel_is_disciplined: bool) -> Self {
+        match (chrony_answers, kernel_is_disciplined) {
+            (true, _) => Self::Chrony,
+            (false, true) => Self::Unknown,
+            (false, false) => Self::None,
+        }
+    }
 
     /// The label.
     pub const fn label(self) -> &'static str {
@@ -40,7 +51,7 @@ impl Daemon {
     }
 }
 
-/// Does a daemon believe that the clock is within the threshold, while what was measured certainly says otherwise?
+/// Whether a daemon reports an offset within the threshold while the measured offset is certainly outside.
 pub fn is_deceived(believes: Offset, measured: Measurement, threshold: Duration) -> bool {
     believes.magnitude() <= threshold && measured.certainly_exceeds(threshold)
 }
@@ -51,7 +62,19 @@ mod tests {
     use crate::time::Bound;
 
     #[test]
-    fn a_daemon_is_deceived_only_when_it_feels_well_and_certainly_is_not() {
+    fn chrony_that_answers_disciplines_the_clock_whatever_the_kernel_reports() {
+        assert_eq!(Daemon::identify(true, false), Daemon::Chrony);
+        assert_eq!(Daemon::identify(true, true), Daemon::Chrony);
+    }
+
+    #[test]
+    fn without_chrony_the_kernel_shows_whether_a_process_disciplines_the_clock() {
+        assert_eq!(Daemon::identify(false, true), Daemon::Unknown);
+        assert_eq!(Daemon::identify(false, false), Daemon::None);
+    }
+
+    #[test]
+    fn a_daemon_is_deceived_only_when_it_reports_a_small_offset_and_the_clock_is_certainly_off() {
         let of = |believes: i64, offset: i64, bound: i64| {
             let [believes, offset] = [believes, offset].map(|millis| Offset::from_nanos(millis * 1_000_000));
             is_deceived(
@@ -61,7 +84,7 @@ mod tests {
             )
         };
         assert!(of(0, 20_000, 5) && of(-100, -20_000, 5));
-        assert!(!of(19_999, 20_000, 5), "it knows");
-        assert!(!of(0, 103, 5), "it may be right");
+        assert!(!of(19_999, 20_000, 5), "the daemon reports the offset");
+        assert!(!of(0, 103, 5), "the daemon may be correct");
     }
 }
