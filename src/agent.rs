@@ -24,6 +24,7 @@ use crate::sources::ntp::Ntp;
 use crate::step::ClockStepper;
 use drift_core::io::{Effect, Input};
 use drift_core::machine::Machine;
+use drift_core::ntp::pool::Client;
 use drift_core::report::node::Prior;
 use drift_core::report::snapshot::Snapshot;
 use drift_core::step::stepper::{Done, Outcome};
@@ -228,11 +229,15 @@ impl<R: Resolve> Agent<R> {
                 let resolver = self.resolver.clone();
                 self.spawn(async move { Input::Resolved { pool, answer: resolver.resolve(name).await } });
             }
-            Effect::Query { server, address, ask } => {
-                let ntp = self.ntp.clone();
-                self.spawn(async move { Input::Answered { server, answer: ntp.ask(address, ask).await } });
-            }
-            Effect::AskDate { source, request, aim } => {
+            Effect::Query { pool: _, server, address, client, ask } => match client {
+                Client::Ntp => {
+                    let ntp = self.ntp.clone();
+                    self.spawn(
+                        async move { Input::Answered { server, answer: ntp.ask(address, ask).await } },
+                    );
+                }
+            },
+            Effect::FetchHttpDate { source, request, aim } => {
                 let Some(url) = self.last_resort.get(source).cloned() else { return };
                 let dates = self.dates.clone();
                 self.spawn(async move {
@@ -252,9 +257,9 @@ impl<R: Resolve> Agent<R> {
                     Input::EventSent(api.send_event(&event).await)
                 });
             }
-            Effect::LookAtDaemon => {
+            Effect::InspectDaemon => {
                 let Some(clock_stepper) = self.clock_stepper.clone() else { return };
-                self.spawn(async move { Input::Daemon(clock_stepper.look().await) });
+                self.spawn(async move { Input::DaemonInspected(clock_stepper.look().await) });
             }
             Effect::Step(order) => {
                 let clock_stepper = self.clock_stepper.clone();

@@ -9,6 +9,7 @@
 //! | module         | what it is                                                                             |
 //! |----------------|----------------------------------------------------------------------------------------|
 //! | [`agent`]      | the loop that carries inputs and effects between the core and the world; decides nothing |
+//! | `log`          | what the core reports, as structured log events                                        |
 //! | [`sources`]    | NTP through rsntp, names through hickory-resolver, HTTP `Date` headers through hyper    |
 //! | [`os`]         | clocks, kernel state, resume signals, chronyd's protocol; the only `unsafe`             |
 //! | [`kubernetes`] | the Node's annotations and condition, events, step requests                             |
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod http;
 pub mod kubernetes;
+mod log;
 pub mod os;
 pub mod sim;
 pub mod sources;

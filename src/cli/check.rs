@@ -18,7 +18,7 @@ use crate::sources::dns::Dns;
 use crate::sources::http_date::HttpDate;
 use clock_drift::terminal::{Style, stderr_is_terminal};
 use drift_core::http_date::coarse::{CoarseReadings, HttpReading};
-use drift_core::io::Effect;
+use drift_core::io::{Effect, LogEvent};
 use drift_core::report::snapshot::Snapshot;
 use drift_core::verdict::State;
 
@@ -122,7 +122,7 @@ impl Progress {
                 let text = format!("measuring, exchange {}", self.asked);
                 self.write(&text);
             }
-            Effect::Log(note) => self.write(&note.to_string()),
+            Effect::Log(event) => progress_in_words(event).iter().for_each(|text| self.write(text)),
             _ => {}
         }
     }
@@ -139,5 +139,27 @@ impl Progress {
         if self.shown {
             eprint!("\r\x1b[2K");
         }
+    }
+}
+
+/// What an operator who waits wants to see of the log.
+fn progress_in_words(event: &LogEvent) -> Option<String> {
+    match event {
+        LogEvent::ServerRejected { pool, server, reason } => {
+            Some(format!("{pool}: {server}: {}", reason.in_words()))
+        }
+        _ => resolution_in_words(event),
+    }
+}
+
+/// `pool.example: asking 3 servers`, or why the name does not resolve; `None` for every other event.
+pub(super) fn resolution_in_words(event: &LogEvent) -> Option<String> {
+    match event {
+        LogEvent::PoolResolved { pool, servers: 1 } => Some(format!("{pool}: asking 1 server")),
+        LogEvent::PoolResolved { pool, servers } => Some(format!("{pool}: asking {servers} servers")),
+        LogEvent::PoolUnresolved { pool, reason } => {
+            Some(format!("{pool}: the name does not resolve: {reason}"))
+        }
+        _ => None,
     }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use super::check::resolution_in_words;
 use super::{CommandError, Exit, block_on, print};
 use crate::agent::{Agent, AgentHandle};
 use crate::config::pool::PoolName;
@@ -254,12 +255,10 @@ impl Teller<'_> {
 
     fn show(self, effect: &Effect) {
         match effect {
-            Effect::Log(LogEvent::Verdict { state, sentence }) => {
-                self.say(&format!("{}: {sentence}", self.style.state(*state, state.label())));
+            Effect::Log(LogEvent::StateChanged { state, detail, .. }) => {
+                self.say(&format!("{}: {detail}", self.style.state(*state, state.label())));
             }
-            Effect::Log(note @ (LogEvent::Resolved { .. } | LogEvent::Unresolved { .. })) => {
-                self.say(&note.to_string());
-            }
+            Effect::Log(event) => resolution_in_words(event).iter().for_each(|text| self.say(text)),
             Effect::WriteNode(report) if report.state == State::Drifting => {
                 self.say("to the API server: PATCH /api/v1/nodes/NAME/status");
                 let patch = serde_json::to_string_pretty(&node::patch("NAME", report)).unwrap_or_default();

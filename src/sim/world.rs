@@ -11,7 +11,7 @@ use super::behaviour::ServerModel;
 use super::client;
 use drift_core::http_date::DateSample;
 use drift_core::http_date::coarse::HttpDateError;
-use drift_core::io::{Effect, Input};
+use drift_core::io::{Effect, Input, LogEvent};
 use drift_core::machine::{Machine, Settings};
 use drift_core::ntp::packet::{NtpTimestamp, read_answer, request};
 use drift_core::ntp::pool::Resolution;
@@ -391,8 +391,8 @@ impl World {
                 let answer = Ok(Resolution { addresses, ttl: Some(Duration::from_secs(300)) });
                 self.after(Duration::from_millis(12), Pending::Ready(Input::Resolved { pool, answer }));
             }
-            Effect::Query { server, address, ask } => self.send(server, address, ask),
-            Effect::AskDate { source, request, aim } => {
+            Effect::Query { server, address, ask, .. } => self.send(server, address, ask),
+            Effect::FetchHttpDate { source, request, aim } => {
                 let wait = aim.map_or(Duration::ZERO, |aim| aim.wait(self.reading().raw));
                 self.after(wait, Pending::AskDate { source, request });
             }
@@ -409,9 +409,9 @@ impl World {
                 self.after(Duration::from_millis(15), Pending::Ready(Input::EventSent(Ok(()))));
                 self.effects.push((self.elapsed, effect));
             }
-            Effect::LookAtDaemon => {
+            Effect::InspectDaemon => {
                 let report = DaemonReport { daemon: Daemon::None, believes: None, ready: Ok(()) };
-                self.after(Duration::from_millis(1), Pending::Ready(Input::Daemon(report)));
+                self.after(Duration::from_millis(1), Pending::Ready(Input::DaemonInspected(report)));
             }
             Effect::Step(ref order) => {
                 if self.plan.steps_work {
@@ -421,6 +421,12 @@ impl World {
                 self.after(Duration::from_millis(1), Pending::Ready(done));
                 self.effects.push((self.elapsed, effect));
             }
+            // One for each exchange would only take room.
+            Effect::Log(
+                LogEvent::SampleAccepted { .. }
+                | LogEvent::SampleRejected { .. }
+                | LogEvent::HeaderRead { .. },
+            ) => {}
             Effect::LogStep(_) | Effect::Log(_) => self.effects.push((self.elapsed, effect)),
         }
     }

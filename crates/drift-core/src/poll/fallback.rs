@@ -92,7 +92,11 @@ impl Fallback {
                 source.due = now.plus(self.every.mul_f64(1.0 + self.rng.f64() / 4.0));
                 self.next_id = self.next_id.wrapping_add(1);
                 source.pending = Some((self.next_id, now.plus(PATIENCE)));
-                out.push(Effect::AskDate { source: index, request: self.next_id, aim: source.search.aim() });
+                out.push(Effect::FetchHttpDate {
+                    source: index,
+                    request: self.next_id,
+                    aim: source.search.aim(),
+                });
             }
         }
     }
@@ -162,9 +166,10 @@ impl Source {
     /// Remembers what came of a request, and tells when it is something new.
     fn turned(&mut self, result: Result<(), HttpDateError>, out: &mut Vec<Effect>) {
         if self.last.as_ref() != Some(&result) {
-            out.push(Effect::Log(LogEvent::HttpDate {
-                host: self.site.host.clone(),
-                result: result.clone(),
+            let host = self.site.host.clone();
+            out.push(Effect::Log(match result.clone() {
+                Ok(()) => LogEvent::HttpDateAccepted { host },
+                Err(reason) => LogEvent::HttpDateRejected { host, reason },
             }));
         }
         self.last = Some(result);
@@ -207,7 +212,7 @@ mod tests {
         let mut out = Vec::new();
         sources.tick(is_wanted, at(secs), &mut out);
         let request = |effect: Effect| match effect {
-            Effect::AskDate { source, request, .. } => Some((source, request)),
+            Effect::FetchHttpDate { source, request, .. } => Some((source, request)),
             _ => None,
         };
         out.into_iter().filter_map(request).collect()
@@ -269,8 +274,10 @@ mod tests {
         let mut results = Vec::new();
         let mut note = |out: &mut Vec<Effect>| {
             for effect in out.drain(..) {
-                if let Effect::Log(LogEvent::HttpDate { result, .. }) = effect {
-                    results.push(result);
+                match effect {
+                    Effect::Log(LogEvent::HttpDateAccepted { .. }) => results.push(Ok(())),
+                    Effect::Log(LogEvent::HttpDateRejected { reason, .. }) => results.push(Err(reason)),
+                    _ => {}
                 }
             }
         };
@@ -278,7 +285,7 @@ mod tests {
         for secs in 0..600 {
             sources.tick(true, at(secs), &mut out);
             let request = out.iter().find_map(|effect| match effect {
-                Effect::AskDate { request, .. } => Some(*request),
+                Effect::FetchHttpDate { request, .. } => Some(*request),
                 _ => None,
             });
             // The first three are good, then nobody answers.
