@@ -40,7 +40,7 @@ pub(super) async fn look(socket: &Path) -> Node {
 }
 
 async fn ask_chrony(socket: &Path, udp: SocketAddr) -> Result<(Tracking, String), String> {
-    let ask = async |client: Client| client.with_patience(PATIENCE).tracking().await;
+    let ask = async |client: Client| client.with_timeout(PATIENCE).tracking().await;
     // Only its own user and root get to the socket; everybody on the machine may ask by UDP.
     let error = match ask(Client::unix(socket)).await {
         Ok(tracking) => return Ok((tracking, socket.display().to_string())),
