@@ -1,7 +1,8 @@
 //! The log: the only module that turns what the core reports into `tracing` events.
 //!
-//! A message is constant, lower-case text. Values are fields, which `logFormat: json` carries as JSON: numbers are
-//! numbers, and every duration and offset is in seconds. `docs/reference/log.md` lists messages and fields.
+//! A message is constant, lower-case text. Values are fields, which `logFormat: json` carries as JSON:
+//! numbers are numbers, and every duration and offset is in seconds. `docs/reference/log.md` lists messages
+//! and fields.
 
 use tracing::{debug, info, trace, warn};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -20,7 +21,8 @@ use drift_core::step::stepper::{Method, Outcome, StepResult};
 use drift_core::time::{Bound, Measurement, Offset};
 use drift_core::verdict::State;
 
-/// Starts the log on standard error. Other crates log warnings only: their details would hide the agent's own.
+/// Starts the log on standard error. Other crates log warnings only: their details would hide the agent's
+/// own.
 pub fn init(settings: &Settings) {
     let ours = LevelFilter::from_level(settings.log_level);
     let filter = Targets::new()
@@ -227,7 +229,8 @@ fn log_disruption(disruption: &Detection) {
     );
 }
 
-/// What a trigger led to, for those who have to account for it: target `audit`, whatever the level of the rest.
+/// What a trigger led to, for those who have to account for it: target `audit`, whatever the level of the
+/// rest.
 fn log_step(outcome: &Outcome) {
     let seconds = |offset: Option<Offset>| offset.map(Offset::as_secs_f64);
     info!(

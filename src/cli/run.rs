@@ -70,8 +70,8 @@ fn terminated() -> Result<impl Future<Output = ()>, CommandError> {
     })
 }
 
-/// Where an API server is configured: by name, or by the pod that the agent runs in. A kubeconfig in the home directory is
-/// an operator's own, and is not used.
+/// Where an API server is configured: by name, or by the pod that the agent runs in. A kubeconfig in the home
+/// directory is an operator's own, and is not used.
 #[expect(clippy::disallowed_methods, reason = "the two variables that every Kubernetes client reads")]
 fn access() -> Option<Access> {
     match std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {

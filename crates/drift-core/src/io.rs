@@ -1,22 +1,23 @@
-//! What goes into the machine, and what comes out: [`Machine`](crate::machine::Machine) takes an [`Input`] and returns
-//! [`Effect`]s. Whoever drives it carries each effect out, without making the machine wait, and hands the result back as
-//! the input that answers it:
+//! What goes into the machine, and what comes out: [`Machine`](crate::machine::Machine) takes an [`Input`]
+//! and returns [`Effect`]s. Whoever drives it carries each effect out, without making the machine wait, and
+//! hands the result back as the input that answers it:
 //!
-//! | effect                       | carried out by        | answered by                                            |
-//! |------------------------------|-----------------------|--------------------------------------------------------|
-//! | [`Effect::Resolve`]          | `sources::dns`        | [`Input::Resolved`]                                    |
-//! | [`Effect::Query`]            | `sources::ntp`        | [`Input::Answered`]                                    |
-//! | [`Effect::FetchHttpDate`]    | `sources::http_date`  | [`Input::HttpDateFetched`]                             |
-//! | [`Effect::ReadNode`]         | `kubernetes::api`     | [`Input::NodeRead`]                                    |
-//! | [`Effect::WriteNode`]        | `kubernetes::api`     | [`Input::NodeWritten`] or [`Input::NodeWriteSkipped`]  |
-//! | [`Effect::SendEvent`]        | `kubernetes::api`     | [`Input::EventSent`] or [`Input::EventSkipped`]        |
-//! | [`Effect::InspectDaemon`]    | `step::ClockStepper`  | [`Input::DaemonInspected`]                             |
-//! | [`Effect::Step`]             | `step::ClockStepper`  | [`Input::Stepped`]                                     |
-//! | [`Effect::LogStep`]          | `log`                 | none                                                   |
-//! | [`Effect::Log`]              | `log`                 | none                                                   |
+//! | effect                    | carried out by       | answered by                                         |
+//! |---------------------------|----------------------|-----------------------------------------------------|
+//! | [`Effect::Resolve`]       | `sources::dns`       | [`Input::Resolved`]                                 |
+//! | [`Effect::Query`]         | `sources::ntp`       | [`Input::Answered`]                                 |
+//! | [`Effect::FetchHttpDate`] | `sources::http_date` | [`Input::HttpDateFetched`]                          |
+//! | [`Effect::ReadNode`]      | `kubernetes::api`    | [`Input::NodeRead`]                                 |
+//! | [`Effect::WriteNode`]     | `kubernetes::api`    | [`Input::NodeWritten`], [`Input::NodeWriteSkipped`] |
+//! | [`Effect::SendEvent`]     | `kubernetes::api`    | [`Input::EventSent`], [`Input::EventSkipped`]       |
+//! | [`Effect::InspectDaemon`] | `step::ClockStepper` | [`Input::DaemonInspected`]                          |
+//! | [`Effect::Step`]          | `step::ClockStepper` | [`Input::Stepped`]                                  |
+//! | [`Effect::LogStep`]       | `log`                | none                                                |
+//! | [`Effect::Log`]           | `log`                | none                                                |
 //!
-//! The other inputs answer no effect. [`Input::Tick`] or [`Input::Observed`] is due once a second at least, and sooner
-//! where the machine says so. Inputs may come in any order; the raw clock of their readings must not run backwards.
+//! The other inputs answer no effect. [`Input::Tick`] or [`Input::Observed`] is due once a second at least,
+//! and sooner where the machine says so. Inputs may come in any order; the raw clock of their readings must
+//! not run backwards.
 
 use std::net::SocketAddr;
 use std::time::Duration;
