@@ -116,12 +116,8 @@ impl EffectLog {
                 };
                 trace!(pool = name(&self.pools, *pool), server = %address, request, "sending NTP request");
             }
-            Effect::FetchHttpDate { source, request, aim: _ } => {
-                debug!(
-                    host = name(&self.http_sources, *source),
-                    attempt = request,
-                    "fetching HTTP Date header"
-                );
+            Effect::FetchHttpDate { source, request: _, aim: _ } => {
+                debug!(host = name(&self.http_sources, *source), "fetching HTTP Date header");
             }
             Effect::Step(order) => {
                 debug!(
@@ -284,6 +280,9 @@ mod tests {
     use drift_core::resume::Signal;
     use drift_core::step::policy::Trigger;
 
+    const DOCUMENT: &str = include_str!("../docs/reference/log.md");
+    const STANDARD_FIELDS: [&str; 4] = ["timestamp", "level", "message", "target"];
+
     #[derive(Clone, Default)]
     struct Buffer(Arc<Mutex<Vec<u8>>>);
 
@@ -391,11 +390,16 @@ mod tests {
     }
 
     #[test]
-    fn log_events_have_the_level_and_message_of_their_kind() {
+    fn log_events_have_the_level_message_and_fields_of_the_document() {
         for (event, level, message) in every_event() {
             let lines = logged(|| log_event(&event));
             assert_eq!(lines.len(), 1, "{event:?}");
             assert_eq!((&lines[0]["level"], &lines[0]["message"]), (&level.into(), &message.into()));
+            assert!(DOCUMENT.contains(&format!("`{message}`")), "docs/reference/log.md lacks {message:?}");
+            let fields = lines[0].keys().filter(|key| !STANDARD_FIELDS.contains(&key.as_str()));
+            for field in fields {
+                assert!(DOCUMENT.contains(&format!("`{field}`")), "docs/reference/log.md lacks {field:?}");
+            }
         }
     }
 
