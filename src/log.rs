@@ -57,7 +57,7 @@ pub fn started(settings: &Settings, node: &str, url: &str, writes_node: bool) {
 }
 
 /// Logs that `drift-agent run` ends because it was asked to.
-pub fn ending(writes_node: bool) {
+pub fn shutting_down(writes_node: bool) {
     if writes_node {
         info!("shutting down; Node annotations are kept");
     } else {
@@ -94,7 +94,7 @@ impl EffectLog {
     }
 
     /// Logs one effect.
-    pub fn effect(&self, effect: &Effect) {
+    pub fn log(&self, effect: &Effect) {
         match effect {
             Effect::Log(event) => log_event(event),
             Effect::LogStep(outcome) => log_step(outcome),
@@ -457,7 +457,7 @@ mod tests {
         });
         let lines = |node_output| {
             let log = EffectLog { pools: Vec::new(), http_sources: Vec::new(), node_output };
-            logged(|| log.effect(&event))
+            logged(|| log.log(&event))
         };
         assert_eq!(lines(NodeOutput::Log("n0".to_owned()))[0]["reason"], "ClockDriftExceeded");
         assert!(lines(NodeOutput::ApiServer).is_empty() && lines(NodeOutput::Nowhere).is_empty());

@@ -41,7 +41,7 @@ async fn agent(settings: Settings) -> Result<Exit, CommandError> {
     let writes_node = api.is_some();
     log::started(&settings, &node, &server::local_url(&listener), writes_node);
     let node_output = if writes_node { NodeOutput::ApiServer } else { NodeOutput::Log(node) };
-    let effects = EffectLog::new(&settings, node_output);
+    let effect_log = EffectLog::new(&settings, node_output);
     let watched = api.clone().filter(|_| settings.core.step.on_request);
     let clock = Arc::new(LinuxClock);
     let clock_stepper = ClockStepper::new(&settings, clock.clone(), Arc::new(Kernel));
@@ -51,10 +51,10 @@ async fn agent(settings: Settings) -> Result<Exit, CommandError> {
         .with_signals(Box::new(signals));
     let requests = watched.map(|api| tokio::spawn(requests::watch(api, agent.inputs())));
     let http = tokio::spawn(server::serve(listener, agent.shared()));
-    agent.run(terminated()?, |effect| effects.effect(effect)).await;
+    agent.run(terminated()?, |effect| effect_log.log(effect)).await;
     http.abort();
     requests.inspect(JoinHandle::abort);
-    log::ending(writes_node);
+    log::shutting_down(writes_node);
     Ok(Exit::Ok)
 }
 

@@ -45,8 +45,8 @@ async fn ask(settings: Settings) -> Result<Exit, CommandError> {
     let clock = Arc::new(LinuxClock);
     let clock_stepper = ClockStepper::new(&settings, clock.clone(), Arc::new(Kernel));
     let mut agent = Agent::new(&settings, clock, Dns::default(), None).with_stepper(clock_stepper);
-    let effects = EffectLog::new(&settings, NodeOutput::Nowhere);
-    let outcome = timeout(DEADLINE, agent.step_once(|effect| effects.effect(effect))).await;
+    let effect_log = EffectLog::new(&settings, NodeOutput::Nowhere);
+    let outcome = timeout(DEADLINE, agent.step_once(|effect| effect_log.log(effect))).await;
     let Ok(outcome) = outcome else {
         let sentence = agent.shared().snapshot().sentence();
         return Err(CommandError(Exit::Unknown, format!("no step: {sentence}")));
