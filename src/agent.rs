@@ -87,7 +87,7 @@ struct SignalWatch {
 
 /// The agent, without its HTTP server.
 pub struct Agent<R> {
-    shared: Arc<AgentHandle>,
+    handle: Arc<AgentHandle>,
     ntp: Ntp,
     dates: HttpDate<R>,
     resolver: R,
@@ -106,7 +106,7 @@ impl<R: Resolve> Agent<R> {
         let now = clock.read();
         let machine = Machine::new(settings.core.clone(), random::bits(), now);
         Self {
-            shared: Arc::new(AgentHandle {
+            handle: Arc::new(AgentHandle {
                 settings: settings.clone(),
                 machine: Mutex::new(machine),
                 clock: Arc::clone(&clock),
@@ -143,15 +143,15 @@ impl<R: Resolve> Agent<R> {
         self.inputs.0.clone()
     }
 
-    /// For the HTTP server, and for whoever else reads the agent's state.
-    pub fn shared(&self) -> Arc<AgentHandle> {
-        Arc::clone(&self.shared)
+    /// Reads the agent's state while it runs, for the HTTP server and others.
+    pub fn handle(&self) -> Arc<AgentHandle> {
+        Arc::clone(&self.handle)
     }
 
     /// Runs until `end` completes. `observe` is called with every effect before it is carried out.
     pub async fn run(&mut self, end: impl Future<Output = ()>, mut observe: impl FnMut(&Effect)) {
         let mut end = pin!(end);
-        let now = self.shared.clock.read().raw;
+        let now = self.handle.clock.read().raw;
         let first = self.observe_signals(now);
         self.feed(first, &mut observe);
         loop {
@@ -168,7 +168,7 @@ impl<R: Resolve> Agent<R> {
     pub async fn measure_once(&mut self, deadline: Duration, mut observe: impl FnMut(&Effect)) {
         self.feed(Input::Tick, &mut observe);
         let settled = async {
-            while !self.shared.has_settled() {
+            while !self.handle.has_settled() {
                 self.turn(&mut observe).await;
             }
         };
@@ -198,8 +198,8 @@ impl<R: Resolve> Agent<R> {
 
     /// Waits for one input and feeds it to the machine. May be dropped while it waits.
     async fn turn(&mut self, observe: &mut impl FnMut(&Effect)) {
-        let now = self.shared.clock.read().raw;
-        let idle = self.shared.machine().next(now).min(TICK);
+        let now = self.handle.clock.read().raw;
+        let idle = self.handle.machine().next(now).min(TICK);
         let due = now.plus(idle);
         let input = tokio::select! {
             biased;
@@ -220,9 +220,9 @@ impl<R: Resolve> Agent<R> {
     }
 
     fn feed(&mut self, input: Input, observe: &mut impl FnMut(&Effect)) {
-        let now = self.shared.clock.read();
-        self.shared.last_tick.store(now.raw.as_nanos(), Ordering::Relaxed);
-        let effects = self.shared.machine().on(input, now);
+        let now = self.handle.clock.read();
+        self.handle.last_tick.store(now.raw.as_nanos(), Ordering::Relaxed);
+        let effects = self.handle.machine().on(input, now);
         for effect in effects {
             observe(&effect);
             self.carry_out(effect);

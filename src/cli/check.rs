@@ -99,7 +99,7 @@ async fn burst(settings: &Settings) -> Snapshot {
     let mut progress = Progress::start();
     agent.measure_once(DEADLINE, |effect| progress.show(effect)).await;
     progress.clear();
-    agent.shared().snapshot()
+    agent.handle().snapshot()
 }
 
 /// A line that says what is going on, on terminals only.

@@ -103,7 +103,7 @@ async fn play(stage: Stage, serve: bool) -> Result<(), CommandError> {
     let url = server::local_url(&listener);
 
     let mut agent = Agent::new(&settings, Arc::new(LinuxClock), stage.names(), None);
-    let shared = agent.shared();
+    let shared = agent.handle();
     let http = tokio::spawn(server::serve(listener, Arc::clone(&shared)));
     let unread = Notify::new();
     let teller = Teller { style: Style::for_stdout(), started: now(), unread: &unread };

@@ -50,7 +50,7 @@ async fn agent(settings: Settings) -> Result<Exit, CommandError> {
         .with_stepper(clock_stepper)
         .with_signals(Box::new(signals));
     let requests = watched.map(|api| tokio::spawn(requests::watch(api, agent.inputs())));
-    let http = tokio::spawn(server::serve(listener, agent.shared()));
+    let http = tokio::spawn(server::serve(listener, agent.handle()));
     agent.run(terminated()?, |effect| effect_log.log(effect)).await;
     http.abort();
     requests.inspect(JoinHandle::abort);

@@ -48,7 +48,7 @@ async fn ask(settings: Settings) -> Result<Exit, CommandError> {
     let effect_log = EffectLog::new(&settings, NodeOutput::Nowhere);
     let outcome = timeout(DEADLINE, agent.step_once(|effect| effect_log.log(effect))).await;
     let Ok(outcome) = outcome else {
-        let sentence = agent.shared().snapshot().sentence();
+        let sentence = agent.handle().snapshot().sentence();
         return Err(CommandError(Exit::Unknown, format!("no step: {sentence}")));
     };
     print(&format!("{}\n", outcome.sentence()))?;
