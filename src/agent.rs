@@ -1,4 +1,7 @@
-//! The loop: it carries inputs to the machine and effects to the world, and decides nothing.
+//! The loop: it feeds inputs to the machine and carries out the effects. It decides nothing.
+//!
+//! Each effect runs in a task of its own, which sends the input that answers it ([`drift_core::io`] has the
+//! table). So the loop never waits for a server, the API server or chronyd.
 
 use std::cell::RefCell;
 use std::future::{Future, pending};
@@ -24,17 +27,18 @@ use crate::sources::ntp::Ntp;
 use crate::step::ClockStepper;
 use drift_core::io::{Effect, Input};
 use drift_core::machine::Machine;
+use drift_core::ntp::pool::Client;
 use drift_core::report::node::Prior;
 use drift_core::report::snapshot::Snapshot;
 use drift_core::step::stepper::{Done, Outcome};
 use drift_core::time::{Mono, Reading};
 
-/// The machine is looked at this often at least, so that a step of the wall clock shows.
+/// The longest wait between two inputs. A step of the wall clock is noticed within it.
 const TICK: Duration = Duration::from_secs(1);
-/// Answers that may wait for the loop; a sender that finds it full waits.
-const QUEUE: usize = 64;
+/// Inputs that may wait for the loop. A sender that finds the queue full waits.
+const QUEUE_LENGTH: usize = 64;
 
-/// What the loop shares with those who only look.
+/// Reads the agent's state while its loop runs: what the HTTP server and the demo have of it.
 pub struct AgentHandle {
     settings: Settings,
     machine: Mutex<Machine>,
@@ -43,16 +47,16 @@ pub struct AgentHandle {
 }
 
 impl AgentHandle {
-    /// What is known at this instant.
+    /// What is known now.
     pub fn snapshot(&self) -> Snapshot {
-        self.look(Machine::snapshot)
+        self.with_machine(Machine::snapshot)
     }
 
-    /// Looks at the machine at this instant.
-    pub fn look<T>(&self, look: impl FnOnce(&Machine, Reading) -> T) -> T {
-        // The lock first: the clocks must be read when nothing can change any more.
+    /// Calls `read` with the machine and the clocks' reading now.
+    pub fn with_machine<T>(&self, read: impl FnOnce(&Machine, Reading) -> T) -> T {
+        // Lock first: a reading from before the lock could be older than what the machine has seen.
         let machine = self.machine();
-        look(&machine, self.clock.read())
+        read(&machine, self.clock.read())
     }
 
     /// The settings in force.
@@ -60,7 +64,7 @@ impl AgentHandle {
         &self.settings
     }
 
-    /// How long the loop has not turned.
+    /// The time since the loop last took an input.
     pub fn since_last_tick(&self) -> Duration {
         self.clock.read().raw.since(Mono::from_nanos(self.last_tick.load(Ordering::Relaxed)))
     }
@@ -75,15 +79,15 @@ impl AgentHandle {
     }
 }
 
-/// The signals of a resume, and what says that it is time to look at them.
+/// The signals of a disruption, and what wakes the loop when one of them has changed.
 struct SignalWatch {
     signals: Box<dyn Signals>,
-    waker: SignalWakeup,
+    wakeup: SignalWakeup,
 }
 
 /// The agent, without its HTTP server.
 pub struct Agent<R> {
-    shared: Arc<AgentHandle>,
+    handle: Arc<AgentHandle>,
     ntp: Ntp,
     dates: HttpDate<R>,
     resolver: R,
@@ -96,12 +100,13 @@ pub struct Agent<R> {
 }
 
 impl<R: Resolve> Agent<R> {
-    /// Nothing is asked before it runs. Without an API the Node is not written, and everything else is the same.
+    /// An agent that is not running yet: it sends nothing before one of the methods that run it. Without
+    /// `api` the Node is neither read nor written; everything else is the same.
     pub fn new(settings: &Settings, clock: Arc<dyn Clock>, resolver: R, api: Option<NodeApi>) -> Self {
         let now = clock.read();
         let machine = Machine::new(settings.core.clone(), random::bits(), now);
         Self {
-            shared: Arc::new(AgentHandle {
+            handle: Arc::new(AgentHandle {
                 settings: settings.clone(),
                 machine: Mutex::new(machine),
                 clock: Arc::clone(&clock),
@@ -115,38 +120,39 @@ impl<R: Resolve> Agent<R> {
             api,
             clock_stepper: None,
             signals: None,
-            inputs: mpsc::channel(QUEUE),
+            inputs: mpsc::channel(QUEUE_LENGTH),
         }
     }
 
-    /// Looks at the time daemon too, and steps the clock when the settings and the policy allow it.
+    /// With this the agent also inspects the time daemon, and steps the clock when the settings and the
+    /// policy allow it.
     #[must_use]
     pub fn with_stepper(self, clock_stepper: ClockStepper) -> Self {
         Self { clock_stepper: Some(clock_stepper), ..self }
     }
 
-    /// Looks at the signals of a resume too. To be called inside the runtime.
+    /// With this the agent also reads the signals of a disruption. Must be called inside the tokio runtime.
     #[must_use]
     pub fn with_signals(self, signals: Box<dyn Signals>) -> Self {
-        let waker = SignalWakeup::new(signals.as_ref());
-        Self { signals: Some(SignalWatch { signals, waker }), ..self }
+        let wakeup = SignalWakeup::new(signals.as_ref());
+        Self { signals: Some(SignalWatch { signals, wakeup }), ..self }
     }
 
-    /// Where inputs of others go: requests, signals.
+    /// Where other tasks send inputs: the watch for step requests.
     pub fn inputs(&self) -> mpsc::Sender<Input> {
         self.inputs.0.clone()
     }
 
-    /// For those who only look.
-    pub fn shared(&self) -> Arc<AgentHandle> {
-        Arc::clone(&self.shared)
+    /// Reads the agent's state while it runs, for the HTTP server and others.
+    pub fn handle(&self) -> Arc<AgentHandle> {
+        Arc::clone(&self.handle)
     }
 
-    /// Runs until `end`; `observe` sees every effect before it is carried out.
+    /// Runs until `end` completes. `observe` is called with every effect before it is carried out.
     pub async fn run(&mut self, end: impl Future<Output = ()>, mut observe: impl FnMut(&Effect)) {
         let mut end = pin!(end);
-        let now = self.shared.clock.read().raw;
-        let first = self.look_around(now);
+        let now = self.handle.clock.read().raw;
+        let first = self.observe_signals(now);
         self.feed(first, &mut observe);
         loop {
             tokio::select! {
@@ -157,11 +163,12 @@ impl<R: Resolve> Agent<R> {
         }
     }
 
-    /// Runs until the first burst is over and judged, or `deadline` has passed.
+    /// Runs until the first burst is over and judged, or `deadline` has passed. What is known by then is
+    /// judged.
     pub async fn measure_once(&mut self, deadline: Duration, mut observe: impl FnMut(&Effect)) {
         self.feed(Input::Tick, &mut observe);
         let settled = async {
-            while !self.shared.has_settled() {
+            while !self.handle.has_settled() {
                 self.turn(&mut observe).await;
             }
         };
@@ -170,28 +177,29 @@ impl<R: Resolve> Agent<R> {
         }
     }
 
-    /// A person asks for a step: measures, decides, steps if it is right, measures again; what came of it. May be dropped.
+    /// Requests a step for an operator: measures, decides, steps where the policy allows it, and measures
+    /// again. Returns what that led to. It has no deadline of its own, and may be dropped.
     pub async fn step_once(&mut self, mut observe: impl FnMut(&Effect)) -> Outcome {
         let outcome = RefCell::new(None);
         let mut watch = |effect: &Effect| {
-            if let Effect::LogStep(told) = effect {
-                outcome.replace(Some(told.clone()));
+            if let Effect::LogStep(logged) = effect {
+                outcome.replace(Some(logged.clone()));
             }
             observe(effect);
         };
         self.feed(Input::Asked, &mut watch);
         loop {
             self.turn(&mut watch).await;
-            if let Some(told) = outcome.take() {
-                return told;
+            if let Some(outcome) = outcome.take() {
+                return outcome;
             }
         }
     }
 
-    /// Waits for one input and feeds it. May be dropped while it waits.
+    /// Waits for one input and feeds it to the machine. May be dropped while it waits.
     async fn turn(&mut self, observe: &mut impl FnMut(&Effect)) {
-        let now = self.shared.clock.read().raw;
-        let idle = self.shared.machine().next(now).min(TICK);
+        let now = self.handle.clock.read().raw;
+        let idle = self.handle.machine().next(now).min(TICK);
         let due = now.plus(idle);
         let input = tokio::select! {
             biased;
@@ -199,22 +207,22 @@ impl<R: Resolve> Agent<R> {
             () = sleep(idle) => None,
             () = woken(self.signals.as_ref()) => None,
         };
-        let input = input.unwrap_or_else(|| self.look_around(due));
+        let input = input.unwrap_or_else(|| self.observe_signals(due));
         self.feed(input, observe);
     }
 
-    /// Time has passed; what do the signals show? `due`: when they were to be looked at.
-    fn look_around(&mut self, due: Mono) -> Input {
+    /// The input for time that has passed, with what the signals show. `due`: when this read was planned for.
+    fn observe_signals(&mut self, due: Mono) -> Input {
         match &mut self.signals {
-            Some(watched) => Input::Observed(watched.signals.observe(due)),
+            Some(watch) => Input::Observed(watch.signals.observe(due)),
             None => Input::Tick,
         }
     }
 
     fn feed(&mut self, input: Input, observe: &mut impl FnMut(&Effect)) {
-        let now = self.shared.clock.read();
-        self.shared.last_tick.store(now.raw.as_nanos(), Ordering::Relaxed);
-        let effects = self.shared.machine().on(input, now);
+        let now = self.handle.clock.read();
+        self.handle.last_tick.store(now.raw.as_nanos(), Ordering::Relaxed);
+        let effects = self.handle.machine().on(input, now);
         for effect in effects {
             observe(&effect);
             self.carry_out(effect);
@@ -228,73 +236,78 @@ impl<R: Resolve> Agent<R> {
                 let resolver = self.resolver.clone();
                 self.spawn(async move { Input::Resolved { pool, answer: resolver.resolve(name).await } });
             }
-            Effect::Query { server, address, ask } => {
-                let ntp = self.ntp.clone();
-                self.spawn(async move { Input::Answered { server, answer: ntp.ask(address, ask).await } });
-            }
-            Effect::AskDate { source, request, phase } => {
+            Effect::Query { pool: _, server, address, client, ask } => match client {
+                Client::Ntp => {
+                    let ntp = self.ntp.clone();
+                    self.spawn(
+                        async move { Input::Answered { server, answer: ntp.ask(address, ask).await } },
+                    );
+                }
+            },
+            Effect::FetchHttpDate { source, request, phase } => {
                 let Some(url) = self.last_resort.get(source).cloned() else { return };
                 let dates = self.dates.clone();
                 self.spawn(async move {
                     Input::HttpDateFetched { source, request, answer: dates.ask(&url, phase).await }
                 });
             }
-            Effect::ReadNode => self.write(Input::NodeRead(Ok(Prior::default())), |api| async move {
+            Effect::ReadNode => self.call_api(Input::NodeRead(Ok(Prior::default())), |api| async move {
                 Input::NodeRead(api.read().await)
             }),
             Effect::WriteNode(report) => {
-                self.write(Input::NodeWriteSkipped, |api| async move {
+                self.call_api(Input::NodeWriteSkipped, |api| async move {
                     Input::NodeWritten(api.write(&report).await)
                 });
             }
             Effect::SendEvent(event) => {
-                self.write(Input::EventSkipped, |api| async move {
+                self.call_api(Input::EventSkipped, |api| async move {
                     Input::EventSent(api.send_event(&event).await)
                 });
             }
-            Effect::LookAtDaemon => {
+            Effect::InspectDaemon => {
                 let Some(clock_stepper) = self.clock_stepper.clone() else { return };
-                self.spawn(async move { Input::Daemon(clock_stepper.look().await) });
+                self.spawn(async move { Input::DaemonInspected(clock_stepper.inspect().await) });
             }
             Effect::Step(order) => {
                 let clock_stepper = self.clock_stepper.clone();
                 self.spawn(async move {
                     Input::Stepped(match clock_stepper {
                         Some(clock_stepper) => clock_stepper.step(order).await,
-                        None => Done::Failed("there is nothing to step it with".to_owned()),
+                        None => Done::Failed("this agent was started without the means to step".to_owned()),
                     })
                 });
             }
+            // `observe` has seen them: they are for the log.
             Effect::LogStep(_) | Effect::Log(_) => {}
         }
     }
 
-    /// Writes to the API server; without one the input is `otherwise`.
-    fn write<F: Future<Output = Input> + Send + 'static>(
+    /// Runs a request to the API server. Where there is none, the input is `otherwise`.
+    fn call_api<F: Future<Output = Input> + Send + 'static>(
         &self,
         otherwise: Input,
-        write: impl FnOnce(NodeApi) -> F,
+        request: impl FnOnce(NodeApi) -> F,
     ) {
         match self.api.clone() {
-            Some(api) => self.spawn(write(api)),
+            Some(api) => self.spawn(request(api)),
             None => self.spawn(async { otherwise }),
         }
     }
 
-    /// The loop never waits for the world: each effect runs by itself and comes back as an input.
+    /// Runs this in a task of its own and sends the input that it ends with.
     fn spawn(&self, work: impl Future<Output = Input> + Send + 'static) {
         let inputs = self.inputs.0.clone();
         tokio::spawn(async move {
-            // The loop is gone only when the agent ends.
+            // This fails only when the agent has ended.
             let _ = inputs.send(work.await).await;
         });
     }
 }
 
-/// Waits for a reason to look at the signals before the time; for ever, where nobody looks at them.
-async fn woken(watched: Option<&SignalWatch>) {
-    match watched {
-        Some(watched) => watched.waker.woken().await,
+/// Completes when a signal must be read before its time; never, where no signals are read.
+async fn woken(watch: Option<&SignalWatch>) {
+    match watch {
+        Some(watch) => watch.wakeup.woken().await,
         None => pending().await,
     }
 }

@@ -78,8 +78,7 @@ fn pauses_are_put_right_by_the_kernel(spec: Spec, behind: f64, pauses: impl Fn(f
         scenario.wait_for("the step to be confirmed", |now| (now.steps("stepped") == nth).then_some(()));
         scenario.wait_for("a verdict", |now| now.is_state("in-sync").then_some(()));
         assert_eq!(scenario.metrics().unwrap().signals("pause"), nth);
-        let is_by_pools =
-            |(_, line): &(Instant, String)| line.contains("by its hardware clock and by its pools it lost");
+        let is_by_pools = |(_, line): &(Instant, String)| line.contains("class=\"pause\" signal=\"pools\"");
         let by_pools = scenario.guest.console.since(since).iter().any(is_by_pools);
         assert!(by_pools || by == By::Any, "it was to look like a write");
         scenario.rtc_is_known();
@@ -147,7 +146,7 @@ fn the_vmclock_signal_reports_a_restore_before_the_rtc() {
     let since = scenario.guest.save_and_restore(8 * SECOND);
     let seen = scenario.stepped(since);
     println!("saved for 8 s, restored, with a vmclock: {seen}");
-    scenario.guest.console.wait_for(since, &["pause: the hypervisor says", "measuring again"]);
+    scenario.guest.console.wait_for(since, &["disruption detected", "class=\"pause\" signal=\"vmclock\""]);
     assert!(seen.before > 8.0 || seen.was_stepped_unseen(), "{seen}");
     assert!(is_about(seen.after, 0.0), "{seen}");
     scenario.wait_for("the step to be confirmed", |now| (now.steps("stepped") == 1).then_some(()));

@@ -18,7 +18,7 @@ use crate::sources::dns::Dns;
 use crate::sources::http_date::HttpDate;
 use clock_drift::terminal::{Style, stderr_is_terminal};
 use drift_core::http_date::coarse::{CoarseReadings, HttpReading};
-use drift_core::io::Effect;
+use drift_core::io::{Effect, LogEvent};
 use drift_core::report::diagnosis::Diagnosis;
 use drift_core::report::snapshot::Snapshot;
 use drift_core::verdict::State;
@@ -102,7 +102,7 @@ async fn burst(settings: &Settings) -> Snapshot {
     let mut progress = Progress::start();
     agent.measure_once(CHECK_TIMEOUT, |effect| progress.show(effect)).await;
     progress.clear();
-    agent.shared().snapshot()
+    agent.handle().snapshot()
 }
 
 /// A line that shows what the command is doing, on terminals only.
@@ -125,7 +125,7 @@ impl Progress {
                 let text = format!("measuring, exchange {}", self.exchanges);
                 self.write(&text);
             }
-            Effect::Log(note) => self.write(&note.to_string()),
+            Effect::Log(event) => progress_in_words(event).iter().for_each(|text| self.write(text)),
             _ => {}
         }
     }
@@ -142,5 +142,27 @@ impl Progress {
         if self.shown {
             eprint!("\r\x1b[2K");
         }
+    }
+}
+
+/// What an operator who waits wants to see of the log.
+fn progress_in_words(event: &LogEvent) -> Option<String> {
+    match event {
+        LogEvent::ServerRejected { pool, server, reason } => {
+            Some(format!("{pool}: {server}: {}", reason.in_words()))
+        }
+        _ => resolution_in_words(event),
+    }
+}
+
+/// `pool.example: asking 3 servers`, or why the name does not resolve; `None` for every other event.
+pub(super) fn resolution_in_words(event: &LogEvent) -> Option<String> {
+    match event {
+        LogEvent::PoolResolved { pool, servers: 1 } => Some(format!("{pool}: asking 1 server")),
+        LogEvent::PoolResolved { pool, servers } => Some(format!("{pool}: asking {servers} servers")),
+        LogEvent::PoolUnresolved { pool, reason } => {
+            Some(format!("{pool}: the name does not resolve: {reason}"))
+        }
+        _ => None,
     }
 }

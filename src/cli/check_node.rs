@@ -40,7 +40,7 @@ pub(super) async fn inspect(socket: &Path) -> NodeClock {
 }
 
 async fn ask_chrony(socket: &Path, udp: SocketAddr) -> Result<(Tracking, String), String> {
-    let ask = async |client: Client| client.with_patience(CHRONY_TIMEOUT).tracking().await;
+    let ask = async |client: Client| client.with_timeout(CHRONY_TIMEOUT).tracking().await;
     // Only chrony's user and root can open the socket. Any process of the machine may ask by UDP.
     let error = match ask(Client::unix(socket)).await {
         Ok(tracking) => return Ok((tracking, socket.display().to_string())),

@@ -9,6 +9,7 @@ use clap::Args;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use super::check::resolution_in_words;
 use super::{CommandError, Exit, block_on, print};
 use crate::agent::{Agent, AgentHandle};
 use crate::config::pool::PoolName;
@@ -103,7 +104,7 @@ async fn run_demo(servers: DemoServers, serve: bool) -> Result<(), CommandError>
     let url = server::local_url(&listener);
 
     let mut agent = Agent::new(&settings, Arc::new(LinuxClock), servers.names(), None);
-    let shared = agent.shared();
+    let shared = agent.handle();
     let http = tokio::spawn(server::serve(listener, Arc::clone(&shared)));
     let output_closed = Notify::new();
     let printer = Printer { style: Style::for_stdout(), started: now(), output_closed: &output_closed };
@@ -257,12 +258,10 @@ impl Printer<'_> {
 
     fn show(self, effect: &Effect) {
         match effect {
-            Effect::Log(LogEvent::Verdict { state, sentence }) => {
-                self.detail(&format!("{}: {sentence}", self.style.state(*state, state.label())));
+            Effect::Log(LogEvent::StateChanged { state, detail, .. }) => {
+                self.detail(&format!("{}: {detail}", self.style.state(*state, state.label())));
             }
-            Effect::Log(note @ (LogEvent::Resolved { .. } | LogEvent::Unresolved { .. })) => {
-                self.detail(&note.to_string());
-            }
+            Effect::Log(event) => resolution_in_words(event).iter().for_each(|text| self.detail(text)),
             Effect::WriteNode(report) if report.state == State::Drifting => {
                 self.detail("to the API server: PATCH /api/v1/nodes/NAME/status");
                 let patch = serde_json::to_string_pretty(&node::patch("NAME", report)).unwrap_or_default();

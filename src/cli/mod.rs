@@ -15,15 +15,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
 
 use clock_drift::cli::{CommandError, Exit, block_on, print};
-use clock_drift::{command as nodes, terminal};
+use clock_drift::command as nodes;
 
 use crate::config::raw::RawConfig;
-use crate::config::{ConfigError, LogFormat, Settings, read_file};
+use crate::config::{ConfigError, Settings, read_file};
 use crate::os::clock::{Clock as _, LinuxClock};
 
 /// Measures this machine's clock against two or more NTP pools. On Kubernetes, annotates the Node.
@@ -150,21 +147,6 @@ pub fn main() -> ExitCode {
 /// An error quotes invalid arguments. If one of them is a token, the quotation must not contain it.
 fn redact_tokens(message: String) -> String {
     jwt::without_tokens(message, std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()))
-}
-
-/// The log goes to standard error; other crates only warn, or the network's noise would drown ours.
-fn start_log(settings: &Settings) {
-    let ours = LevelFilter::from_level(settings.log_level);
-    let filter = Targets::new()
-        .with_target("drift_agent", ours)
-        .with_target("audit", LevelFilter::INFO)
-        .with_default(ours.min(LevelFilter::WARN));
-    let form = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let form = match settings.log_format {
-        LogFormat::Text => form.with_ansi(terminal::stderr_is_terminal()).boxed(),
-        LogFormat::Json => form.json().flatten_event(true).boxed(),
-    };
-    tracing_subscriber::registry().with(form.with_filter(filter)).init();
 }
 
 #[cfg(test)]

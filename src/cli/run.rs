@@ -5,28 +5,23 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
 
-use super::{CommandError, ConfigArgs, Exit, block_on, start_log};
+use super::{CommandError, ConfigArgs, Exit, block_on};
 use crate::agent::Agent;
-use crate::build_info::{REVISION, VERSION};
 use crate::config::{Kubernetes, Settings};
 use crate::http::server;
 use crate::kubernetes::api::{Access, NodeApi};
-use crate::kubernetes::{node, requests};
+use crate::kubernetes::requests;
+use crate::log::{self, EffectLog, NodeOutput};
 use crate::os::clock::LinuxClock;
 use crate::os::signals::{LinuxSignals, Paths};
 use crate::os::step_clock::Kernel;
 use crate::sources::dns::Dns;
 use crate::step::ClockStepper;
-use drift_core::io::Effect;
-use drift_core::step::policy::Mode;
-use drift_core::step::stepper::{Method, Outcome, StepResult};
-use drift_core::time::Offset;
 
 pub(super) fn run(args: ConfigArgs) -> Result<Exit, CommandError> {
     let settings = args.settings()?;
-    start_log(&settings);
+    log::init(&settings);
     block_on(agent(settings))
 }
 
@@ -36,24 +31,17 @@ async fn agent(settings: Settings) -> Result<Exit, CommandError> {
     let listener = server::bind(settings.listen).await.map_err(|error| {
         CommandError(
             Exit::Config,
-            format!("listen: \"{}\" cannot be had: {error}; name a free address and port", settings.listen),
+            format!(
+                "listen: cannot listen on \"{}\": {error}; name a free address and port",
+                settings.listen
+            ),
         )
     })?;
-    for warning in &settings.warnings {
-        warn!("{warning}");
-    }
-    let doing = if settings.core.step.mode == Mode::Off { "observes" } else { "observes and may step" };
-    info!(
-        version = VERSION,
-        revision = REVISION,
-        node = node.as_deref().unwrap_or("unknown"),
-        pools = settings.core.pools.join(" "),
-        url = server::local_url(&listener),
-        kubernetes = api.is_some(),
-        "drift-agent {doing} this clock"
-    );
     let node = node.unwrap_or_else(|| "unknown".to_owned());
-    let writes = api.is_some();
+    let writes_node = api.is_some();
+    log::started(&settings, &node, &server::local_url(&listener), writes_node);
+    let node_output = if writes_node { NodeOutput::ApiServer } else { NodeOutput::Log(node) };
+    let effect_log = EffectLog::new(&settings, node_output);
     let watched = api.clone().filter(|_| settings.core.step.on_request);
     let clock = Arc::new(LinuxClock);
     let clock_stepper = ClockStepper::new(&settings, clock.clone(), Arc::new(Kernel));
@@ -62,16 +50,16 @@ async fn agent(settings: Settings) -> Result<Exit, CommandError> {
         .with_stepper(clock_stepper)
         .with_signals(Box::new(signals));
     let requests = watched.map(|api| tokio::spawn(requests::watch(api, agent.inputs())));
-    let http = tokio::spawn(server::serve(listener, agent.shared()));
-    agent.run(ended()?, |effect| log(effect, &node, writes)).await;
+    let http = tokio::spawn(server::serve(listener, agent.handle()));
+    agent.run(terminated()?, |effect| effect_log.log(effect)).await;
     http.abort();
     requests.inspect(JoinHandle::abort);
-    info!("ended; what was written to the Node stays");
+    log::shutting_down(writes_node);
     Ok(Exit::Ok)
 }
 
 /// `SIGTERM` from the kubelet, `SIGINT` from a terminal.
-fn ended() -> Result<impl Future<Output = ()>, CommandError> {
+fn terminated() -> Result<impl Future<Output = ()>, CommandError> {
     let catch = |kind| signal(kind).map_err(|e| CommandError::failure("cannot wait for signals", e));
     let (mut term, mut int) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
     Ok(async move {
@@ -82,9 +70,9 @@ fn ended() -> Result<impl Future<Output = ()>, CommandError> {
     })
 }
 
-/// Where an API server is configured: by name, or by the pod we run in. A kubeconfig in the home directory is a person's, and
-/// not taken.
-#[expect(clippy::disallowed_methods, reason = "the two variables that Kubernetes' clients go by")]
+/// Where an API server is configured: by name, or by the pod that the agent runs in. A kubeconfig in the home
+/// directory is an operator's own, and is not used.
+#[expect(clippy::disallowed_methods, reason = "the two variables that every Kubernetes client reads")]
 fn access() -> Option<Access> {
     match std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()) {
         Some(path) => Some(Access::File(PathBuf::from(path))),
@@ -103,7 +91,7 @@ async fn connect(settings: &Settings, node: Option<&String>) -> Result<Option<No
     let access = match (settings.kubernetes, access()) {
         (Kubernetes::Off, _) | (Kubernetes::Auto, None) => return Ok(None),
         (Kubernetes::On, None) => {
-            let hint = "no API server is configured: run in a pod with a service account, set KUBECONFIG, or say off";
+            let hint = "no API server is configured: run in a pod with a service account, set KUBECONFIG, or set it to off";
             return Err(CommandError(Exit::Config, format!("kubernetes: \"on\", but {hint}")));
         }
         (Kubernetes::On | Kubernetes::Auto, Some(access)) => access,
@@ -112,56 +100,11 @@ async fn connect(settings: &Settings, node: Option<&String>) -> Result<Option<No
         let hint = "set NODE_NAME to the name of this Node (downward API: fieldPath spec.nodeName)";
         return Err(CommandError(
             Exit::Config,
-            format!("nodeName: not set, but the Node is to be annotated; {hint}"),
+            format!("nodeName: not set, but the agent is to annotate the Node; {hint}"),
         ));
     };
     let api = NodeApi::new(access, node.clone()).await;
     api.map(Some).map_err(|error| {
-        CommandError(
-            Exit::Config,
-            format!("kubernetes: the API server's configuration is not right: {error}"),
-        )
+        CommandError(Exit::Config, format!("kubernetes: cannot use the API server's configuration: {error}"))
     })
-}
-
-/// What goes to the log: what changed, and what would be written where there is no API server.
-fn log(effect: &Effect, node: &str, writes: bool) {
-    log_notes(effect);
-    match effect {
-        Effect::LogStep(outcome) => audit(outcome),
-        Effect::WriteNode(report) if !writes => {
-            info!(patch = %node::patch(node, report), "would apply to nodes/{node}/status");
-        }
-        Effect::SendEvent(event) if !writes => {
-            info!(reason = event.reason.label(), note = event.note, "would send an event");
-        }
-        _ => {}
-    }
-}
-
-/// What changed.
-pub(super) fn log_notes(effect: &Effect) {
-    match effect {
-        Effect::Log(what) if what.is_warning() => warn!("{what}"),
-        Effect::Log(what) => info!("{what}"),
-        _ => {}
-    }
-}
-
-/// What came of a trigger, for those who have to account for it: target `audit`, whatever the log level of the rest.
-pub(super) fn audit(outcome: &Outcome) {
-    let seconds = |offset: Option<Offset>| offset.map(Offset::as_secs_f64);
-    info!(
-        target: "audit",
-        audit = outcome.result.label(),
-        method = outcome.method.map(Method::label),
-        trigger = outcome.trigger.label(),
-        before_seconds = seconds(outcome.before),
-        after_seconds = seconds(outcome.after),
-        "{}",
-        outcome.sentence()
-    );
-    if outcome.result == StepResult::Failed {
-        warn!("{}", outcome.sentence());
-    }
 }

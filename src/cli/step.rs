@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::timeout;
 
-use super::run::{audit, log_notes};
-use super::{CommandError, ConfigArgs, Exit, block_on, print, start_log};
+use super::{CommandError, ConfigArgs, Exit, block_on, print};
 use crate::agent::Agent;
 use crate::config::Settings;
+use crate::log::{self, EffectLog, NodeOutput};
 use crate::os::clock::LinuxClock;
 use crate::os::step_clock::Kernel;
 use crate::sources::dns::Dns;
@@ -37,7 +37,7 @@ pub(super) fn run(args: StepArgs) -> Result<Exit, CommandError> {
     if step.mode == Mode::Off {
         step.mode = Mode::Auto;
     }
-    start_log(&settings);
+    log::init(&settings);
     block_on(request(settings))
 }
 
@@ -45,12 +45,12 @@ async fn request(settings: Settings) -> Result<Exit, CommandError> {
     let clock = Arc::new(LinuxClock);
     let clock_stepper = ClockStepper::new(&settings, clock.clone(), Arc::new(Kernel));
     let mut agent = Agent::new(&settings, clock, Dns::default(), None).with_stepper(clock_stepper);
-    let outcome = timeout(STEP_TIMEOUT, agent.step_once(log_notes)).await;
+    let effect_log = EffectLog::new(&settings, NodeOutput::Nowhere);
+    let outcome = timeout(STEP_TIMEOUT, agent.step_once(|effect| effect_log.log(effect))).await;
     let Ok(outcome) = outcome else {
-        let sentence = agent.shared().snapshot().sentence();
+        let sentence = agent.handle().snapshot().sentence();
         return Err(CommandError(Exit::Unknown, format!("no step: {sentence}")));
     };
-    audit(&outcome);
     print(&format!("{}\n", outcome.sentence()))?;
     Ok(match outcome.result {
         StepResult::Stepped | StepResult::DryRun | StepResult::NotNeeded => Exit::Ok,

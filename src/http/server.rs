@@ -150,7 +150,7 @@ fn respond(request: &Request<Incoming>, shared: &AgentHandle) -> Response<Full<B
 /// The page for browsers, a few lines of text for other clients.
 fn status_page(request: &Request<Incoming>, shared: &AgentHandle) -> Response<Full<Bytes>> {
     let mut response = if page::wants_html(request.headers()) {
-        let html = shared.look(|machine, now| {
+        let html = shared.with_machine(|machine, now| {
             let snapshot = machine.snapshot(now);
             let (history, settings) = (machine.history(), shared.settings());
             let context = PageContext { snapshot: &snapshot, history, now, settings, kernel: timex::read() };

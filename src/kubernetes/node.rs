@@ -1,4 +1,4 @@
-//! The Node's annotations and condition, as one server-side apply. Pure: what is sent, not how.
+//! The body of the server-side apply to the Node, and how an earlier run's is read back. Pure.
 
 use drift_core::time::Measurement;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
@@ -12,9 +12,10 @@ use drift_core::report::names::{
 use drift_core::report::node::{COARSE, ConditionStatus, NodeReport, Prior};
 use drift_core::time::Wall;
 
-/// Who owns the fields that we apply.
+/// The field manager that owns the applied fields.
 pub const FIELD_MANAGER: &str = "drift-agent";
-/// The body of the apply to `nodes/NAME/status`. What it leaves out is taken off the Node.
+
+/// The body of the apply to `nodes/NAME/status`. The API server removes owned fields that it leaves out.
 pub fn patch(node: &str, report: &NodeReport) -> Value {
     let mut annotations = Map::new();
     let mut put = |key: &str, value: Option<String>| {
@@ -52,8 +53,8 @@ pub fn patch(node: &str, report: &NodeReport) -> Value {
     })
 }
 
-/// `time.google.com=+0.1322 time.cloudflare.com=+0.1317`; a pool that says nothing is `unknown`. A source of last resort is
-/// `http-date:HOST=+12.3`: it is no better than that.
+/// Offsets in seconds: `time.google.com=+0.1322 time.cloudflare.com=+0.1317`; `unknown` for a pool without a
+/// measurement. A source of last resort is `http-date:HOST=+12.3`, with the digits that it is good for.
 fn pools(report: &NodeReport) -> String {
     let each = report.pools.iter().map(|(name, offset)| match offset {
         Some(offset) if name.starts_with(COARSE) => {
@@ -70,7 +71,7 @@ fn time(wall: Wall) -> Option<Time> {
     wall.rfc3339(0).parse().ok().map(Time)
 }
 
-/// What an earlier run left on the Node. What cannot be read counts as not there.
+/// What an earlier run left on the Node. What is malformed counts as absent.
 pub fn prior(node: &Node) -> Prior {
     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
     let condition = conditions.and_then(|all| all.iter().find(|c| c.type_ == CONDITION));
@@ -115,7 +116,7 @@ mod tests {
     #[test]
     fn annotations_that_the_agent_writes_are_read_back_by_the_plugin() {
         let at = Wall::parse_rfc3339("2026-11-22T10:00:00Z").unwrap();
-        let last = "2026-11-22T09:00:00Z before=+20.0013 after=+0.0002 method=kernel trigger=resume in-hour=1 total=20.0013";
+        let last = "2026-11-22T09:00:00Z before=+20.0013 after=+0.0002 method=kernel trigger=pause in-hour=1 total=20.0013";
         let report = NodeReport {
             state: State::Drifting,
             reason: Reason::of(State::Drifting),
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_patch_is_as_documented_word_for_word() {
+    fn patch_equals_the_documented_one() {
         assert_eq!(
             patch("n0", &drifting()),
             json!({
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_of_last_resort_is_named_as_one_and_is_no_better_than_a_tenth_of_a_second() {
+    fn http_date_sources_are_marked_and_rounded_to_a_tenth_of_a_second() {
         let of = |name: &str, nanos| (name.to_owned(), Some(Offset::from_nanos(nanos)));
         let all = vec![
             ("a.example".to_owned(), None),
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_left_out_and_so_taken_off_the_node() {
+    fn unknown_values_are_left_out_of_the_patch() {
         let report = NodeReport {
             measured: None,
             observed_at: None,
@@ -208,14 +209,11 @@ mod tests {
         let patch = patch("n0", &report);
         let keys: Vec<&String> = patch["metadata"]["annotations"].as_object().unwrap().keys().collect();
         assert_eq!(keys, ["drift-agent.io/clock-state", "drift-agent.io/pools"]);
-        assert_eq!(
-            patch["status"]["conditions"][0]["status"], "Unknown",
-            "nobody can say, so it is no drift"
-        );
+        assert_eq!(patch["status"]["conditions"][0]["status"], "Unknown", "unknown is not drifting");
     }
 
     #[test]
-    fn an_earlier_run_is_read_back() {
+    fn values_of_an_earlier_run_are_read_back() {
         let node: Node = serde_json::from_value(patch("n0", &drifting())).unwrap();
         let at = Wall::parse_rfc3339("2026-11-22T10:00:00Z").unwrap();
         let condition = Some((ConditionStatus::True, at));

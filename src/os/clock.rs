@@ -1,4 +1,4 @@
-//! The node's clocks, behind a trait so that a test can have others.
+//! The node's clocks, behind a trait so that a test can use others.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -9,10 +9,11 @@ use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Reading, Wall, nanos};
 
 /// Reads the node's clocks.
 pub trait Clock: Send + Sync {
-    /// All of them at one instant, as nearly as can be.
+    /// All of them, as close to one instant as possible.
     fn read(&self) -> Reading;
 
-    /// How far its wall time is ahead of the machine's, which the NTP library reads by itself; zero but in tests.
+    /// How far its wall time is ahead of the machine's, which the NTP library reads by itself. Not zero in
+    /// tests only.
     fn ahead_of_machine(&self) -> Offset {
         Offset::ZERO
     }
@@ -22,17 +23,17 @@ pub trait Clock: Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinuxClock;
 
-/// Readings closer than this were not interrupted.
-const UNDISTURBED: Duration = Duration::from_micros(5);
-/// How often to try for one.
-const TRIES: usize = 5;
+/// Two readings of the raw clock that are closer than this were not interrupted.
+const UNINTERRUPTED_MAX: Duration = Duration::from_micros(5);
+/// Attempts to read the clocks without an interruption.
+const READ_ATTEMPTS: usize = 5;
 
 impl Clock for LinuxClock {
     fn read(&self) -> Reading {
-        // Wall time is read between two readings of the raw clock. If the scheduler steps in between, the pair is apart by as
-        // much, and the next try is better.
+        // Wall time is read between two readings of the raw clock. If the scheduler interrupts, the two are
+        // apart by as much. The closest pair is used.
         let mut best: Option<(Duration, Reading)> = None;
-        for _ in 0..TRIES {
+        for _ in 0..READ_ATTEMPTS {
             let before = Mono::from_nanos(get(ClockId::MonotonicRaw));
             let wall = Wall::from_nanos(get(ClockId::Realtime));
             let after = Mono::from_nanos(get(ClockId::MonotonicRaw));
@@ -41,7 +42,7 @@ impl Clock for LinuxClock {
             if best.is_none_or(|(narrowest, _)| width < narrowest) {
                 best = Some((width, Reading { wall, raw, suspended: Duration::ZERO }));
             }
-            if width < UNDISTURBED {
+            if width < UNINTERRUPTED_MAX {
                 break;
             }
         }
@@ -53,7 +54,8 @@ impl Clock for LinuxClock {
     }
 }
 
-/// Time spent suspended: BOOTTIME - MONOTONIC. The two are read one after the other, so it errs on the low side.
+/// Time spent suspended: BOOTTIME - MONOTONIC. BOOTTIME is read first, so the result may be too low by the
+/// time between.
 fn suspended() -> Duration {
     let boot = get(ClockId::Boottime);
     Duration::from_nanos(u64::try_from(boot.saturating_sub(get(ClockId::Monotonic))).unwrap_or(0))
@@ -65,23 +67,23 @@ fn get(id: ClockId) -> i64 {
     tv_sec.saturating_mul(NANOS_PER_SEC).saturating_add(tv_nsec)
 }
 
-/// A clock whose wall time is off by a settable amount: for tests that may not set the machine's.
+/// A clock whose wall time is off by a settable amount, for tests: they must not set the machine's.
 #[derive(Debug, Default)]
 pub struct ShiftedClock {
     ahead: AtomicI64,
-    /// Does somebody discipline it?
+    /// Does a time daemon discipline it?
     pub disciplined: AtomicBool,
-    /// May nobody set it?
+    /// Is permission to set it missing?
     pub forbidden: AtomicBool,
 }
 
 impl ShiftedClock {
-    /// Sets the wall time `offset` ahead of the machine's.
+    /// Sets the wall time this far ahead of the machine's.
     pub fn set(&self, ahead: Duration) {
         self.ahead.store(nanos(ahead), Ordering::Relaxed);
     }
 
-    /// Moves the wall time by this from where it is; positive is forward.
+    /// Moves the wall time by this; positive is forward.
     pub fn shift(&self, by: Offset) {
         self.ahead.fetch_add(by.as_nanos(), Ordering::Relaxed);
     }
@@ -103,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_raw_clock_runs_forward_and_the_wall_clock_is_the_machines() {
+    fn linux_clock_reads_a_raw_clock_that_runs_forward_and_the_machines_wall_clock() {
         let first = LinuxClock.read();
         let second = LinuxClock.read();
         assert!(second.raw >= first.raw);
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shifted_clock_shifts_the_wall_and_nothing_else() {
+    fn shifted_clock_shifts_the_wall_clock_only() {
         let clock = ShiftedClock::default();
         clock.set(Duration::from_secs(3_600));
         let (shifted, real) = (clock.read(), LinuxClock.read());

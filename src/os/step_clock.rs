@@ -1,4 +1,4 @@
-//! Stepping the node's clock, behind a trait so that a test can step another.
+//! Steps the node's clock, behind a trait so that a test can step another.
 
 use std::sync::atomic::Ordering;
 
@@ -12,14 +12,25 @@ use drift_core::time::{NANOS_PER_SEC, Offset};
 
 /// Steps a clock.
 pub trait SetClock: Send + Sync {
-    /// What is missing to step it.
-    fn allowed(&self) -> Result<(), String>;
+    /// May this process step the clock?
+    fn check_permission(&self) -> Result<(), SetClockError>;
 
-    /// Does somebody discipline it, or did until a moment ago?
+    /// Does a time daemon discipline the clock, or did one until a moment ago?
     fn is_disciplined(&self) -> bool;
 
-    /// Moves it by this, at once; positive is forward.
-    fn step(&self, by: Offset) -> Result<(), String>;
+    /// Moves the clock by this, at once; positive is forward.
+    fn step(&self, by: Offset) -> Result<(), SetClockError>;
+}
+
+/// Why a clock cannot be stepped.
+#[derive(Debug, thiserror::Error)]
+pub enum SetClockError {
+    /// The process lacks `CAP_SYS_TIME`.
+    #[error("the capability SYS_TIME is missing")]
+    NotPermitted,
+    /// The kernel did not do it.
+    #[error("the kernel rejected the step: {0}")]
+    Rejected(clock_steering::unix::Error),
 }
 
 /// The kernel's wall clock: `clock_adjtime(2)` with `ADJ_SETOFFSET`, which needs `CAP_SYS_TIME`.
@@ -27,38 +38,34 @@ pub trait SetClock: Send + Sync {
 pub struct Kernel;
 
 impl SetClock for Kernel {
-    fn allowed(&self) -> Result<(), String> {
+    fn check_permission(&self) -> Result<(), SetClockError> {
         let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
-        if effective.contains(CapabilitySet::SYS_TIME) {
-            Ok(())
-        } else {
-            Err("the capability SYS_TIME is missing".to_owned())
-        }
+        if effective.contains(CapabilitySet::SYS_TIME) { Ok(()) } else { Err(SetClockError::NotPermitted) }
     }
 
     fn is_disciplined(&self) -> bool {
         timex::read().is_some_and(|kernel| kernel.synchronized)
     }
 
-    fn step(&self, by: Offset) -> Result<(), String> {
-        // The kernel wants whole seconds, rounded down, and what is left.
+    fn step(&self, by: Offset) -> Result<(), SetClockError> {
+        // The kernel takes whole seconds, rounded down, and the rest as 0 or more nanoseconds.
         let seconds = by.as_nanos().div_euclid(NANOS_PER_SEC);
         let nanos = u32::try_from(by.as_nanos().rem_euclid(NANOS_PER_SEC)).unwrap_or(0);
         let stepped = UnixClock::CLOCK_REALTIME.step_clock(TimeOffset { seconds, nanos });
-        stepped.map(drop).map_err(|error| format!("the kernel refuses: {error}"))
+        stepped.map(drop).map_err(SetClockError::Rejected)
     }
 }
 
 impl SetClock for ShiftedClock {
-    fn allowed(&self) -> Result<(), String> {
-        if self.forbidden.load(Ordering::Relaxed) { Err("not allowed".to_owned()) } else { Ok(()) }
+    fn check_permission(&self) -> Result<(), SetClockError> {
+        if self.forbidden.load(Ordering::Relaxed) { Err(SetClockError::NotPermitted) } else { Ok(()) }
     }
 
     fn is_disciplined(&self) -> bool {
         self.disciplined.load(Ordering::Relaxed)
     }
 
-    fn step(&self, by: Offset) -> Result<(), String> {
+    fn step(&self, by: Offset) -> Result<(), SetClockError> {
         self.shift(by);
         Ok(())
     }

@@ -1,37 +1,39 @@
-//! What the kernel's clock discipline says of itself (`adjtimex(2)`, `include/uapi/linux/timex.h`); reading needs no privilege.
+//! The state of the kernel's clock discipline (`adjtimex(2)`, `include/uapi/linux/timex.h`). Reading it needs
+//! no privilege.
 
 use std::time::Duration;
 
 use drift_core::ntp::packet::Leap;
 use drift_core::time::Ppb;
 
-/// What `timedatectl` (systemd's `ntp_synced`) takes for a clock that nobody keeps.
+/// `maxerror` from which `timedatectl` (systemd's `ntp_synced`) reports a clock as not synchronized.
 const TIMEDATECTL_LIMIT: Duration = Duration::from_secs(16);
 
 /// The kernel's clock state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct KernelClock {
-    /// `STA_UNSYNC` is clear: somebody disciplines the clock, or did. It says nothing of the offset.
+    /// `STA_UNSYNC` is clear: a time daemon disciplines the clock, or did until a moment ago. It is no
+    /// evidence of the offset.
     pub synchronized: bool,
-    /// `maxerror`: what the daemon, or the kernel ageing its word, says is the largest error.
+    /// `maxerror`: the largest error as the daemon set it; the kernel adds 500 ppm of the time since.
     pub max_error: Duration,
-    /// `esterror`: what it takes for the likely error.
+    /// `esterror`: the likely error as the daemon set it.
     pub estimated_error: Duration,
-    /// `STA_INS`, `STA_DEL`: what the kernel will do at the end of the day.
+    /// `STA_INS`, `STA_DEL`: the leap second that the kernel will insert or delete at the end of the day.
     pub leap: Leap,
-    /// `freq`: the correction in force. Positive: the clock is made to run faster.
+    /// `freq`: the correction in force. Positive: the kernel makes the clock run faster.
     pub frequency: Ppb,
 }
 
 impl KernelClock {
-    /// What `timedatectl` prints as "System clock synchronized": it goes by the largest error alone.
+    /// What `timedatectl` prints as "System clock synchronized". It depends on `maxerror` alone.
     pub fn timedatectl_says_synchronized(&self) -> bool {
         self.max_error < TIMEDATECTL_LIMIT
     }
 }
 
-/// Reads the kernel's state; `None` where that is forbidden.
-#[expect(unsafe_code, reason = "adjtimex has no safe wrapper in the crates at hand")]
+/// Reads the kernel's state; `None` where a sandbox forbids it.
+#[expect(unsafe_code, reason = "no crate in use has a safe wrapper of adjtimex")]
 pub fn read() -> Option<KernelClock> {
     // SAFETY: all-zero is a valid `timex`: plain integers, and `modes` 0 means "change nothing, only report".
     let mut timex: libc::timex = unsafe { std::mem::zeroed() };
@@ -46,7 +48,7 @@ pub fn read() -> Option<KernelClock> {
     })
 }
 
-/// The kernel's errors are in microseconds and never negative.
+/// `maxerror` and `esterror` are in microseconds and never negative.
 fn micros(count: libc::c_long) -> Duration {
     Duration::from_micros(u64::try_from(count).unwrap_or(0))
 }
@@ -61,7 +63,7 @@ fn leap(status: libc::c_int) -> Leap {
     }
 }
 
-/// The kernel counts in 2^-16 ppm.
+/// `freq` is in 2^-16 ppm.
 fn from_scaled_ppm(scaled: libc::c_long) -> Ppb {
     Ppb(scaled.saturating_mul(1_000) >> 16)
 }
@@ -71,20 +73,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_unit_is_two_to_the_minus_sixteen_ppm() {
+    fn frequencies_are_read_in_units_of_2_to_the_minus_16_ppm() {
         assert_eq!(from_scaled_ppm(65_536 * 12), Ppb::from_ppm(12));
         assert_eq!(from_scaled_ppm(-65_536 / 2), Ppb(-500));
     }
 
     #[test]
-    fn a_leap_second_is_read_from_the_status_and_nothing_else_is_one() {
+    fn leap_seconds_are_read_from_the_status_bits() {
         assert_eq!(leap(libc::STA_INS | libc::STA_UNSYNC), Leap::Insert);
         assert_eq!(leap(libc::STA_DEL | libc::STA_PLL), Leap::Delete);
         assert_eq!(leap(libc::STA_PLL | libc::STA_UNSYNC), Leap::None);
     }
 
     #[test]
-    fn timedatectl_goes_by_the_largest_error_alone() {
+    fn timedatectl_reports_synchronized_below_16_s_of_maxerror() {
         let with = |max_error| KernelClock { max_error, ..KernelClock::default() };
         assert!(with(Duration::from_micros(15_999_999)).timedatectl_says_synchronized());
         assert!(!with(Duration::from_secs(16)).timedatectl_says_synchronized());

@@ -12,7 +12,7 @@ use super::client;
 use crate::config::{self, raw::RawConfig};
 use drift_core::http_date::DateSample;
 use drift_core::http_date::coarse::HttpDateError;
-use drift_core::io::{Effect, Input};
+use drift_core::io::{Effect, Input, LogEvent};
 use drift_core::machine::{Machine, Settings};
 use drift_core::ntp::packet::{NtpTimestamp, read_answer, request};
 use drift_core::ntp::pool::Resolution;
@@ -380,8 +380,8 @@ impl World {
                 let answer = Ok(Resolution { addresses, ttl: Some(Duration::from_secs(300)) });
                 self.after(Duration::from_millis(12), Pending::Ready(Input::Resolved { pool, answer }));
             }
-            Effect::Query { server, address, ask } => self.send(server, address, ask),
-            Effect::AskDate { source, request, phase } => {
+            Effect::Query { server, address, ask, .. } => self.send(server, address, ask),
+            Effect::FetchHttpDate { source, request, phase } => {
                 let wait = phase.map_or(Duration::ZERO, |phase| phase.wait(self.reading().raw));
                 self.after(wait, Pending::AskDate { source, request });
             }
@@ -398,9 +398,9 @@ impl World {
                 self.after(Duration::from_millis(15), Pending::Ready(Input::EventSent(Ok(()))));
                 self.effects.push((self.elapsed, effect));
             }
-            Effect::LookAtDaemon => {
+            Effect::InspectDaemon => {
                 let report = DaemonReport { daemon: Daemon::None, believes: None, ready: Ok(()) };
-                self.after(Duration::from_millis(1), Pending::Ready(Input::Daemon(report)));
+                self.after(Duration::from_millis(1), Pending::Ready(Input::DaemonInspected(report)));
             }
             Effect::Step(ref order) => {
                 if self.plan.steps_work {
@@ -410,6 +410,12 @@ impl World {
                 self.after(Duration::from_millis(1), Pending::Ready(done));
                 self.effects.push((self.elapsed, effect));
             }
+            // One for each exchange would only take room.
+            Effect::Log(
+                LogEvent::SampleAccepted { .. }
+                | LogEvent::SampleRejected { .. }
+                | LogEvent::HeaderRead { .. },
+            ) => {}
             Effect::LogStep(_) | Effect::Log(_) => self.effects.push((self.elapsed, effect)),
         }
     }

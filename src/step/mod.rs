@@ -1,4 +1,5 @@
-//! Looking at the time daemon, and stepping the clock by it or by the kernel. Nothing else on the node is touched.
+//! Finds out what disciplines the clock, and steps it: by chrony or by the kernel. Changes nothing else on
+//! the node.
 
 pub mod chrony;
 
@@ -15,12 +16,12 @@ use drift_core::step::policy::Mode;
 use drift_core::step::stepper::{Done, Method, Order};
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
 
-/// If the wall clock has moved by more since the step was decided, somebody else has set it.
-const MOVED: Duration = Duration::from_millis(10);
-/// chrony measures for six seconds; five times that is long enough.
-const CHRONY_TAKES: Duration = Duration::from_secs(30);
+/// If the wall clock has moved by more since the step was decided, another process has set it.
+const CLOCK_MOVED_MIN: Duration = Duration::from_millis(10);
+/// chrony measures for six seconds before it steps; this is five times as long.
+const CHRONY_STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a step is carried out with.
+/// Steps the clock of the node, and reports who disciplines it.
 #[derive(Clone)]
 pub struct ClockStepper {
     clock: Arc<dyn Clock>,
@@ -31,7 +32,7 @@ pub struct ClockStepper {
 }
 
 impl ClockStepper {
-    /// Touches nothing yet.
+    /// Connects nowhere and changes nothing yet.
     pub fn new(settings: &Settings, clock: Arc<dyn Clock>, kernel: Arc<dyn SetClock>) -> Self {
         Self {
             clock,
@@ -42,8 +43,9 @@ impl ClockStepper {
         }
     }
 
-    /// Who disciplines the clock, what does it believe, and could the clock be stepped?
-    pub async fn look(&self) -> DaemonReport {
+    /// Which time daemon disciplines the clock, what it takes for the offset, and whether the clock could be
+    /// stepped.
+    pub async fn inspect(&self) -> DaemonReport {
         let tracking = self.chrony.tracking().await;
         let daemon = self.daemon(&tracking);
         let believes = tracking.as_ref().ok().filter(|t| t.is_synchronised()).map(|t| t.offset);
@@ -54,25 +56,29 @@ impl ClockStepper {
         Daemon::identify(tracking.is_ok(), self.kernel.is_disciplined())
     }
 
+    /// How a step would be carried out, or why it cannot be.
     fn method(&self, daemon: Daemon, tracking: &Result<Tracking, ChronyError>) -> Result<Method, String> {
         match (self.mode, daemon, tracking) {
             (Mode::Off, ..) => Err("step.mode is off".to_owned()),
-            // Chrony measures for seconds before it steps. Where the kernel may be told as well, the clock is right at once, and
-            // chrony is told to measure anew.
-            (Mode::Auto, _, Ok(_)) if self.kernel.allowed().is_ok() => Ok(Method::Kernel),
+            // Chrony measures for seconds before it steps. Where the kernel may be used as well, the clock is
+            // right at once, and chrony has to measure again.
+            (Mode::Auto, _, Ok(_)) if self.kernel.check_permission().is_ok() => Ok(Method::Kernel),
             (Mode::Chrony | Mode::Auto, _, Ok(_)) => Ok(Method::Chrony),
             (Mode::Chrony, _, Err(error)) => Err(format!("step.mode is chrony, but {error}")),
-            (Mode::Kernel | Mode::Auto, Daemon::None, _) => self.kernel.allowed().map(|()| Method::Kernel),
+            (Mode::Kernel | Mode::Auto, Daemon::None, _) => {
+                self.kernel.check_permission().map(|()| Method::Kernel).map_err(|error| error.to_string())
+            }
             (Mode::Kernel, ..) => Err(
-                "step.mode is kernel, but a time daemon disciplines this clock and would be fought; use chrony, or auto".to_owned(),
+                "step.mode is kernel, but a time daemon disciplines this clock and would take the step back; use chrony, or auto"
+                    .to_owned(),
             ),
             (Mode::Auto, _, Err(error)) => {
-                Err(format!("a time daemon disciplines this clock, and if it is chrony, it cannot be told: {error}"))
+                Err(format!("a time daemon disciplines this clock, and it cannot be reached as chrony: {error}"))
             }
         }
     }
 
-    /// Carries an order out, unless somebody else was faster.
+    /// Carries an order out, unless another process has set the clock since it was given.
     pub async fn step(&self, order: Order) -> Done {
         let tracking = self.chrony.tracking().await;
         let method = match self.method(self.daemon(&tracking), &tracking) {
@@ -80,33 +86,34 @@ impl ClockStepper {
             Err(missing) => return Done::Failed(missing),
         };
         let moved = self.clock.read().origin().minus(order.origin).magnitude();
-        if moved > MOVED {
-            return Done::Failed("somebody else set the clock in the meantime".to_owned());
+        if moved > CLOCK_MOVED_MIN {
+            return Done::Failed("another process set the clock in the meantime".to_owned());
         }
         match method {
-            Method::Chrony => self.by_chrony(order.dry_run).await,
+            Method::Chrony => self.step_by_chrony(order.dry_run).await,
             Method::Kernel if order.dry_run => Done::DryRun(Method::Kernel),
             Method::Kernel => match self.kernel.step(order.offset) {
-                Ok(()) if tracking.is_ok() => self.tell_chrony().await,
+                Ok(()) if tracking.is_ok() => self.resync_chrony().await,
                 Ok(()) => Done::Stepped(Method::Kernel),
-                Err(error) => Done::Failed(error),
+                Err(error) => Done::Failed(error.to_string()),
             },
         }
     }
 
-    /// The clock was stepped under chrony: what it measured before is void, or it would take the step back.
-    async fn tell_chrony(&self) -> Done {
-        match chrony::measure_anew(&self.chrony).await {
+    /// Makes chrony discard what it measured before the kernel stepped the clock. Otherwise it would take the
+    /// step back.
+    async fn resync_chrony(&self) -> Done {
+        match chrony::measure_again(&self.chrony).await {
             Ok(()) => Done::Stepped(Method::Kernel),
             Err(failure) => Done::Broken(Method::Kernel, failure.to_string()),
         }
     }
 
-    async fn by_chrony(&self, dry_run: bool) -> Done {
-        let plan = chrony::Plan { makestep: self.makestep, deadline: CHRONY_TAKES, dry_run };
+    async fn step_by_chrony(&self, dry_run: bool) -> Done {
+        let plan = chrony::Plan { makestep: self.makestep, deadline: CHRONY_STEP_TIMEOUT, dry_run };
         let report = chrony::step(&self.chrony, &plan).await;
-        if let Some(error) = report.not_put_back {
-            warn!("chrony's own makestep rule could not be put back: {error}");
+        if let Some(error) = report.restore_error {
+            warn!(reason = %error, "cannot restore chrony's makestep rule");
         }
         match report.failure {
             None if dry_run => Done::DryRun(Method::Chrony),
@@ -126,7 +133,7 @@ mod tests {
     use crate::os::clock::ShiftedClock;
     use drift_core::time::Offset;
 
-    /// No chronyd is there.
+    /// Without a chronyd.
     fn clock_stepper(mode: &str) -> (ClockStepper, Arc<ShiftedClock>) {
         let clock = Arc::new(ShiftedClock::default());
         let text = |value: &str| Some(ConfigText(value.to_owned()));
@@ -143,7 +150,7 @@ mod tests {
     }
 
     fn ready(clock_stepper: &ClockStepper) -> Result<(), String> {
-        block_on(clock_stepper.look()).ready
+        block_on(clock_stepper.inspect()).ready
     }
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -152,21 +159,23 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_steps_only_where_nobody_disciplines_the_clock_and_it_may() {
-        for (mode, word) in [("kernel", "would be fought"), ("auto", "cannot be told: no socket")] {
+    fn kernel_steps_need_permission_and_a_clock_without_a_time_daemon() {
+        for (mode, word) in
+            [("kernel", "would take the step back"), ("auto", "cannot be reached as chrony: no socket")]
+        {
             let (clock_stepper, clock) = clock_stepper(mode);
             assert_eq!(ready(&clock_stepper), Ok(()), "{mode}");
             clock.disciplined.store(true, Ordering::Relaxed);
             assert!(ready(&clock_stepper).unwrap_err().contains(word), "{:?}", ready(&clock_stepper));
-            assert_eq!(block_on(clock_stepper.look()).daemon, Daemon::Unknown);
+            assert_eq!(block_on(clock_stepper.inspect()).daemon, Daemon::Unknown);
             clock.disciplined.store(false, Ordering::Relaxed);
             clock.forbidden.store(true, Ordering::Relaxed);
-            assert_eq!(ready(&clock_stepper).unwrap_err(), "not allowed");
+            assert_eq!(ready(&clock_stepper).unwrap_err(), "the capability SYS_TIME is missing");
         }
     }
 
     #[test]
-    fn without_its_socket_chrony_is_not_replaced_by_the_kernel() {
+    fn mode_chrony_without_a_socket_does_not_step_by_the_kernel() {
         let (clock_stepper, clock) = clock_stepper("chrony");
         let missing = ready(&clock_stepper).unwrap_err();
         assert!(missing.contains("no socket at /nonexistent/chronyd.sock"), "{missing}");
@@ -176,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_moves_the_clock_by_what_was_ordered_unless_somebody_was_faster_or_it_is_a_dry_run() {
+    fn steps_move_the_clock_unless_dry_or_after_another_process_has_set_it() {
         let (clock_stepper, clock) = clock_stepper("auto");
         let dry = order(&clock, true);
         assert_eq!(block_on(clock_stepper.step(dry)), Done::DryRun(Method::Kernel));
@@ -184,7 +193,7 @@ mod tests {
         let late = order(&clock, false);
         clock.shift(Offset::from_nanos(-20_000_000_000));
         let done = block_on(clock_stepper.step(late));
-        assert_eq!(done, Done::Failed("somebody else set the clock in the meantime".to_owned()));
+        assert_eq!(done, Done::Failed("another process set the clock in the meantime".to_owned()));
         assert_eq!(clock.ahead_of_machine(), Offset::from_nanos(-20_000_000_000), "and not by twice as much");
         let now = order(&clock, false);
         assert_eq!(block_on(clock_stepper.step(now)), Done::Stepped(Method::Kernel));

@@ -52,7 +52,7 @@ fn requests_equal_those_of_chronyc_byte_for_byte_and_chronyd_accepts_them() {
         assert_eq!(theirs.code, 0, "{theirs:?}");
         let command = command_of(&request.encode(0));
         let theirs = relay.take(command);
-        background.runtime().block_on(client.tell(request)).unwrap_or_else(|e| panic!("{typed}: {e}"));
+        background.runtime().block_on(client.command(request)).unwrap_or_else(|e| panic!("{typed}: {e}"));
         assert_eq!(relay.take(command), theirs, "{typed}");
     }
     assert_eq!(background.runtime().block_on(client.sources()).unwrap(), 1);
@@ -60,7 +60,7 @@ fn requests_equal_those_of_chronyc_byte_for_byte_and_chronyd_accepts_them() {
     let theirs = chronyc(&relay.socket, &["makestep"]);
     assert!(theirs.stdout.contains("500 Failure"), "{theirs:?}");
     let theirs = relay.take(43);
-    let refused = background.runtime().block_on(client.tell(Request::MakeStep)).unwrap_err();
+    let refused = background.runtime().block_on(client.command(Request::MakeStep)).unwrap_err();
     assert!(matches!(refused, ChronyError::Refused(ChronyStatus::Failed)), "{refused}");
     assert_eq!(relay.take(43), theirs);
 }
@@ -140,7 +140,7 @@ fn udp_requests_can_read_everything_and_change_nothing() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-udp"));
     let chronyd = Chronyd::start(&background, &folder, &["local stratum 10"]);
     let udp = Client::udp(([127, 0, 0, 1], chronyd.udp_port).into());
-    let run = |request| background.runtime().block_on(udp.tell(request));
+    let run = |request| background.runtime().block_on(udp.command(request));
     let tracking = background.runtime().block_on(udp.tracking()).unwrap();
     assert_eq!((tracking.stratum, tracking.reference_id), (10, [127, 127, 1, 1]));
     assert!(!tracking.is_synchronised() && tracking.never_updated(), "{tracking:?}");
@@ -155,7 +155,7 @@ fn udp_requests_can_read_everything_and_change_nothing() {
     let error = background.runtime().block_on(nobody.tracking()).unwrap_err();
     assert!(matches!(error, ChronyError::NotListening(_)), "{error}");
     // A burst without NTP sources is rejected by name, also by the socket.
-    let refused = background.runtime().block_on(chronyd.client().tell(burst)).unwrap_err();
+    let refused = background.runtime().block_on(chronyd.client().command(burst)).unwrap_err();
     assert!(matches!(refused, ChronyError::Refused(ChronyStatus::NoSuchSource)), "{refused}");
 }
 
@@ -175,7 +175,7 @@ fn queries_as_another_user_leave_no_files_in_chronyds_folder() {
 fn ask(name: &str, answer: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> Result<u32, ChronyError> {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new(name));
     let peer = Peer::start(folder.path().join("chronyd.sock"), answer);
-    let result = background.runtime().block_on(Client::unix(&peer.socket).with_patience(SHORT).sources());
+    let result = background.runtime().block_on(Client::unix(&peer.socket).with_timeout(SHORT).sources());
     assert_eq!(names(folder.path()), ["chronyd.sock"]);
     result
 }
@@ -230,7 +230,7 @@ fn silent_or_late_peers_time_out_and_late_replies_do_no_harm() {
         vec![right(request)]
     });
     let client = Client::unix(&peer.socket);
-    let late = background.runtime().block_on(client.clone().with_patience(SHORT).sources()).unwrap_err();
+    let late = background.runtime().block_on(client.clone().with_timeout(SHORT).sources()).unwrap_err();
     assert!(matches!(late, ChronyError::TimedOut { strays: false, .. }), "{late}");
     drop(release);
     assert_eq!(background.runtime().block_on(client.sources()).unwrap(), 5);
@@ -246,7 +246,7 @@ fn peers_with_a_full_queue_time_out() {
     flood.set_nonblocking(true).unwrap();
     wait_for("its queue to be full", || flood.send_to(&[0], &path).is_err().then_some(()));
     let error =
-        background.runtime().block_on(Client::unix(&path).with_patience(SHORT).tracking()).unwrap_err();
+        background.runtime().block_on(Client::unix(&path).with_timeout(SHORT).tracking()).unwrap_err();
     assert!(matches!(error, ChronyError::TimedOut { .. }), "{error}");
     assert_eq!(names(folder.path()), ["chronyd.sock"]);
 }

@@ -1,5 +1,5 @@
-//! The step by way of chronyd, with a real one that may not touch the clock: so the reference moves instead, which to chronyd
-//! is the same. What steps a clock for good is proved in a guest.
+//! The step by chronyd, with a real chronyd that may not set the clock. The reference moves instead, which chronyd cannot
+//! distinguish. Real steps are tested in a guest.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ struct Node {
 }
 
 impl Node {
-    /// Behind the server by so much; chronyd asks it every second.
+    /// A node this far behind the server, which chronyd polls every second.
     fn new(name: &str, behind_ms: i64, behaviour: Behaviour, directives: &[&str]) -> Self {
         let (background, folder) = (BackgroundRuntime::new(), Folder::new(name));
         let time = TimeScale::new(millis(behind_ms));
@@ -37,7 +37,7 @@ impl Node {
         Self { chronyd, relay, time, server, background, _folder: folder }
     }
 
-    /// One that chronyd has measured.
+    /// A node whose chronyd has measured twice.
     fn measured(name: &str, behind_ms: i64) -> Self {
         let node = Self::new(name, behind_ms, Behaviour::Honest, &[]);
         node.chronyd.wait_for(&node.background, "two updates", |t| !t.update_interval.is_zero());
@@ -76,10 +76,10 @@ fn done(report: &Report) -> Vec<String> {
 fn chronyd_discards_its_samples_measures_again_and_reports_the_correction() {
     let node = Node::measured("chrony-step", 250);
     let idle = names(&node.chronyd.run);
-    // The server jumps as a clock does that is stepped: for chronyd the node is right now, and it believes the old.
+    // To chronyd this looks like a step of the node's clock: its samples are from before.
     node.time.set(Offset::ZERO);
     let report = node.step(Some("1 3"), 30, false);
-    assert!(report.failure.is_none() && report.not_put_back.is_none(), "{report:?}");
+    assert!(report.failure.is_none() && report.restore_error.is_none(), "{report:?}");
     let (before, after) = (report.before.unwrap(), report.after.unwrap());
     assert!(before.offset > millis(200), "{before:?}");
     assert!(after.is_synchronised() && after.offset.magnitude() < Duration::from_millis(5), "{after:?}");
@@ -113,7 +113,7 @@ fn the_temporary_makestep_rule_makes_chronyd_step() {
     let node = Node::measured("chrony-permission", 0);
     node.time.set(millis(250));
     node.step(None, 10, false);
-    // It may not; and it reports a correction all the same, so its report alone is no evidence.
+    // It may not set the clock, and reports a correction all the same: its report is no evidence.
     node.chronyd.process.wait_for_output("Could not step system clock");
 }
 
@@ -166,21 +166,21 @@ fn steps_without_sources_permission_or_chronyd_change_nothing() {
     let failure = report.failure.unwrap();
     assert_eq!(
         failure.to_string(),
-        "chrony does not take \"reset sources\": chronyd does not take this command over UDP: use its Unix socket"
+        "chrony command \"reset sources\" failed: chronyd does not take this command over UDP: use its Unix socket"
     );
     assert!(
         matches!(
             failure,
-            ChronyStepError::NotTaken {
+            ChronyStepError::CommandFailed {
                 request: Request::ResetSources,
                 error: ChronyError::Refused(ChronyStatus::Unauthorized)
             }
         ) && report.done.is_empty()
-            && report.not_put_back.is_none()
+            && report.restore_error.is_none()
     );
     let report = run(&Client::unix(&folder.path().join("nowhere/chronyd.sock")));
     assert!(
-        matches!(report.failure, Some(ChronyStepError::Unreadable(ChronyError::NoSocket(_)))),
+        matches!(report.failure, Some(ChronyStepError::QueryFailed(ChronyError::NoSocket(_)))),
         "{report:?}"
     );
 }
@@ -201,14 +201,14 @@ fn the_makestep_rule_is_restored_after_a_failure_and_a_failed_restore_is_reporte
         let report = node.step(Some("1 -1"), 30, false);
         let failed = ChronyError::Refused(ChronyStatus::Failed).to_string();
         if fails == 1 {
-            let expected = format!("chrony does not take \"makestep 0.1 1\": {failed}");
+            let expected = format!("chrony command \"makestep 0.1 1\" failed: {failed}");
             assert_eq!(report.failure.as_ref().map(ChronyStepError::to_string), Some(expected));
             assert_eq!(done(&report), ["reset sources", "makestep 1 -1"]);
-            assert!(report.not_put_back.is_none(), "{report:?}");
+            assert!(report.restore_error.is_none(), "{report:?}");
         } else {
             assert!(report.failure.is_none(), "{report:?}");
             assert_eq!(done(&report), ["reset sources", "makestep 0.1 1", "burst 4/4"]);
-            assert_eq!(report.not_put_back.map(|e| e.to_string()), Some(failed));
+            assert_eq!(report.restore_error.map(|e| e.to_string()), Some(failed));
         }
     }
 }
@@ -223,6 +223,6 @@ fn reference_clocks_without_servers_need_no_burst() {
     assert_eq!(done(&report), ["reset sources", "makestep 0.1 1", "makestep 0 0"]);
     assert!(
         matches!(report.failure, Some(ChronyStepError::NotCorrected(_))),
-        "this one tells no time: {report:?}"
+        "no reference clock writes to the socket: {report:?}"
     );
 }

@@ -349,7 +349,7 @@ fn run_exits_with_0_on_sigterm_and_sigint() {
         let code = wait_for("its end", || agent.process.exit_code());
         assert_eq!((code, get(agent.port, "/healthz")), (0, None), "SIG{signal}");
         assert!(
-            agent.process.output().lines().last().unwrap().contains("INFO ended"),
+            agent.process.output().lines().last().unwrap().contains("INFO shutting down"),
             "{}",
             agent.process.output()
         );

@@ -23,6 +23,7 @@ mod kubernetes;
 mod kubernetes_faults;
 mod kubernetes_versions;
 mod last_resort;
+mod log;
 mod measure;
 mod monitoring;
 mod nodes;

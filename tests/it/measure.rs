@@ -236,7 +236,7 @@ fn step_of_the_wall_clock() -> Option<()> {
     let listen = Listen { host: Some(Ipv4Addr::LOCALHOST.into()), port: 0 };
     let listener = background.runtime().block_on(server::bind(listen)).unwrap();
     let port = listener.local_addr().unwrap().port();
-    background.runtime().spawn(server::serve(listener, agent.shared()));
+    background.runtime().spawn(server::serve(listener, agent.handle()));
     background.runtime().spawn(async move { agent.run(std::future::pending(), |_| {}).await });
     let scrape = || get(port, "/metrics").map(|(_, text)| Exposition(text));
     let served = || servers.iter().map(Server::served).sum::<u64>();

@@ -83,7 +83,7 @@ fn estimates_are_discarded_after_a_suspend_until_the_next_measurement() {
         world
             .effects
             .iter()
-            .any(|(_, e)| matches!(e, Effect::Log(LogEvent::Resume(d)) if d.class == Class::Suspend))
+            .any(|(_, e)| matches!(e, Effect::Log(LogEvent::Disrupted(d)) if d.class == Class::Suspend))
     );
 }
 

@@ -1,12 +1,31 @@
-//! What goes into the machine, and what comes out.
+//! What goes into the machine, and what comes out: [`Machine`](crate::machine::Machine) takes an [`Input`]
+//! and returns [`Effect`]s. Whoever drives it carries each effect out, without making the machine wait, and
+//! hands the result back as the input that answers it:
+//!
+//! | effect                    | carried out by       | answered by                                         |
+//! |---------------------------|----------------------|-----------------------------------------------------|
+//! | [`Effect::Resolve`]       | `sources::dns`       | [`Input::Resolved`]                                 |
+//! | [`Effect::Query`]         | `sources::ntp`       | [`Input::Answered`]                                 |
+//! | [`Effect::FetchHttpDate`] | `sources::http_date` | [`Input::HttpDateFetched`]                          |
+//! | [`Effect::ReadNode`]      | `kubernetes::api`    | [`Input::NodeRead`]                                 |
+//! | [`Effect::WriteNode`]     | `kubernetes::api`    | [`Input::NodeWritten`], [`Input::NodeWriteSkipped`] |
+//! | [`Effect::SendEvent`]     | `kubernetes::api`    | [`Input::EventSent`], [`Input::EventSkipped`]       |
+//! | [`Effect::InspectDaemon`] | `step::ClockStepper` | [`Input::DaemonInspected`]                          |
+//! | [`Effect::Step`]          | `step::ClockStepper` | [`Input::Stepped`]                                  |
+//! | [`Effect::LogStep`]       | `log`                | none                                                |
+//! | [`Effect::Log`]           | `log`                | none                                                |
+//!
+//! The other inputs answer no effect. [`Input::Tick`] or [`Input::Observed`] is due once a second at least,
+//! and sooner where the machine says so. Inputs may come in any order; the raw clock of their readings must
+//! not run backwards.
 
-use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::http_date::DateSample;
 use crate::http_date::coarse::HttpDateError;
 use crate::http_date::search::SendPhase;
-use crate::ntp::pool::Resolution;
+use crate::ntp::pool::{Client, Resolution};
 use crate::ntp::reject::RejectReason;
 use crate::ntp::server::{Answer, Ask, ServerId};
 use crate::report::node::{NodeEvent, NodeReport, Prior};
@@ -14,221 +33,214 @@ use crate::report::publish::ApiError;
 use crate::resume::{Detection, Observation};
 use crate::step::stepper::{Done, Order, Outcome};
 use crate::step::time_daemon::DaemonReport;
+use crate::time::Measurement;
 use crate::verdict::State;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// Time has passed. Once a second at least.
+    /// Time has passed. Only the clocks were read.
     Tick,
-    /// A name was looked up.
+    /// Time has passed. The signals of a disruption were read as well as the clocks.
+    Observed(Observation),
+    /// The look-up of a name has ended.
     Resolved {
         /// Index of the pool in the settings.
         pool: usize,
-        /// Its addresses, or why there are none.
+        /// The name's addresses, or why there are none.
         answer: Result<Resolution, String>,
     },
-    /// A server was asked.
+    /// An exchange with a server has ended, also when it timed out.
     Answered {
-        /// Which one.
+        /// The server that was asked.
         server: ServerId,
-        /// What came of it.
+        /// What it answered.
         answer: Answer,
     },
-    /// A source of last resort was asked after [`Effect::AskDate`].
+    /// A request to a source of last resort has ended.
     HttpDateFetched {
-        /// Index in the settings.
+        /// Index of the source in the settings.
         source: usize,
-        /// Which request.
+        /// The number in [`Effect::FetchHttpDate`]; an answer with an older one is ignored.
         request: u32,
-        /// What came of it.
+        /// The date, or why there is none.
         answer: Result<DateSample, HttpDateError>,
     },
-    /// The Node was read back after [`Effect::ReadNode`].
+    /// What an earlier run left on the Node; without an API server, nothing.
     NodeRead(Result<Prior, ApiError>),
-    /// The Node was written after [`Effect::WriteNode`].
+    /// The write to the Node has ended.
     NodeWritten(Result<(), ApiError>),
-    /// There is no API server to write the Node to: as good as written, but not counted.
+    /// There is no API server to write the Node to. As good as written, but not counted.
     NodeWriteSkipped,
-    /// An event was sent after [`Effect::SendEvent`].
+    /// The request that creates an event has ended.
     EventSent(Result<(), ApiError>),
     /// There is no API server to send the event to.
     EventSkipped,
-    /// Time has passed, and this is what the signals say.
-    Observed(Observation),
-    /// The time daemon was looked at after [`Effect::LookAtDaemon`].
-    Daemon(DaemonReport),
-    /// A step was carried out, or not, after [`Effect::Step`].
+    /// What disciplines the clock, and whether it could be stepped.
+    DaemonInspected(DaemonReport),
+    /// A step was carried out, or was not.
     Stepped(Done),
-    /// A person asks for a step: the ID in the Node's annotation `step-request`.
+    /// An operator requests a step: the ID in the Node's annotation `step-request`.
     Requested(String),
-    /// A person at the node asks for a step.
+    /// An operator requests a step on the command line.
     Asked,
-    /// There is no time left: judge by what is there.
+    /// There is no time left: judge by what is known.
     Finish,
 }
 
 /// What to do about it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Look a pool's name up; answer with [`Input::Resolved`].
+    /// Look up a pool's name.
     Resolve {
         /// Index of the pool in the settings.
         pool: usize,
     },
-    /// Ask a server; answer with [`Input::Answered`].
+    /// Ask a server.
     Query {
-        /// Whose answer it is.
+        /// Index in the settings of the pool that the server belongs to.
+        pool: usize,
+        /// The server's name in [`Input::Answered`].
         server: ServerId,
-        /// Where it is.
+        /// The server's address.
         address: SocketAddr,
-        /// What to ask.
+        /// How this pool's servers are asked.
+        client: Client,
+        /// What to ask for.
         ask: Ask,
     },
-    /// Ask a source of last resort for its date; answer with [`Input::HttpDateFetched`].
-    AskDate {
-        /// Index in the settings.
+    /// Ask a source of last resort for its HTTP `Date` header.
+    FetchHttpDate {
+        /// Index of the source in the settings.
         source: usize,
-        /// Which request.
+        /// The number of this request.
         request: u32,
-        /// When to send it.
+        /// At which fraction of a second to send it; `None`: at once.
         phase: Option<SendPhase>,
     },
-    /// Read what an earlier run left on the Node; answer with [`Input::NodeRead`].
+    /// Read what an earlier run left on the Node.
     ReadNode,
-    /// Write the Node's annotations and condition; answer with [`Input::NodeWritten`].
+    /// Write the Node's annotations and condition.
     WriteNode(NodeReport),
-    /// Send an event about the Node; answer with [`Input::EventSent`].
+    /// Create an event about the Node.
     SendEvent(NodeEvent),
-    /// Look at the time daemon; answer with [`Input::Daemon`].
-    LookAtDaemon,
-    /// Step the clock; answer with [`Input::Stepped`].
+    /// Find out what disciplines the clock, and whether it could be stepped.
+    InspectDaemon,
+    /// Step the clock.
     Step(Order),
-    /// Put on record what came of a trigger.
+    /// Log for audit what a trigger led to.
     LogStep(Outcome),
-    /// Tell the people who read the log.
+    /// Log this.
     Log(LogEvent),
 }
 
-/// Something worth telling, once per change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What goes to the log, as values: the edge decides about words and levels.
+///
+/// Each is logged when it changes, but for the three about single exchanges, which are for debugging.
+#[derive(Clone, Debug, PartialEq)]
 pub enum LogEvent {
-    /// The verdict has changed.
-    Verdict {
+    /// The state changed, or the first verdict is there.
+    StateChanged {
         /// The new one.
         state: State,
-        /// What it means, in a sentence.
-        sentence: String,
+        /// The offset, where there is one.
+        measured: Option<Measurement>,
+        /// How many pools support it.
+        pools_agreeing: usize,
+        /// The verdict in a sentence.
+        detail: String,
     },
-    /// A name resolved, after it had not, or for the first time.
-    Resolved {
+    /// A name resolves, for the first time or again.
+    PoolResolved {
         /// The pool's name.
         pool: String,
-        /// Servers in use.
+        /// How many of its servers are used.
         servers: usize,
     },
-    /// A name did not resolve.
-    Unresolved {
+    /// A name does not resolve, or not for the same reason as before.
+    PoolUnresolved {
         /// The pool's name.
         pool: String,
         /// Why.
-        error: String,
+        reason: String,
     },
-    /// A server gives another result than the last time.
-    Server {
+    /// A server's exchanges give samples, for the first time or again.
+    ServerAccepted {
         /// The pool's name.
         pool: String,
         /// The server's address.
-        address: SocketAddr,
-        /// What it gives now.
-        result: Result<(), RejectReason>,
+        server: SocketAddr,
     },
-    /// A source of last resort gives another result than the last time.
-    HttpDate {
-        /// Its name.
+    /// A server's exchanges give no sample, or not for the same reason as before.
+    ServerRejected {
+        /// The pool's name.
+        pool: String,
+        /// The server's address.
+        server: SocketAddr,
+        /// Why.
+        reason: RejectReason,
+    },
+    /// One exchange gave a sample.
+    SampleAccepted {
+        /// The pool's name.
+        pool: String,
+        /// The server's address.
+        server: SocketAddr,
+        /// The node's offset by this sample alone.
+        measured: Measurement,
+        /// Its round trip, without the server's own time.
+        round_trip: Duration,
+    },
+    /// One exchange gave no sample.
+    SampleRejected {
+        /// The pool's name.
+        pool: String,
+        /// The server's address.
+        server: SocketAddr,
+        /// Why.
+        reason: RejectReason,
+    },
+    /// One exchange read a server's header.
+    HeaderRead {
+        /// The pool's name.
+        pool: String,
+        /// The server's address.
+        server: SocketAddr,
+        /// How far the server itself may be off.
+        root_distance: Duration,
+    },
+    /// A source of last resort gives a usable date, for the first time or again.
+    HttpDateAccepted {
+        /// Its host.
         host: String,
-        /// What it gives now.
-        result: Result<(), HttpDateError>,
     },
-    /// The machine did not run all the time, or somebody set a clock.
-    Resume(Detection),
-    /// Signals of a resume that this machine does not have, and what that means.
-    NoPauseSignal,
-    /// The clock could not be stepped if it had to be: what is missing.
-    StepUnavailable(String),
-    /// It could be, by now.
+    /// A source of last resort gives no usable date, or not for the same reason as before.
+    HttpDateRejected {
+        /// Its host.
+        host: String,
+        /// Why.
+        reason: HttpDateError,
+    },
+    /// The machine did not run all the time, or one of its clocks was set.
+    Disrupted(Detection),
+    /// This machine has no signal that shows a pause.
+    NoPauseSignal {
+        /// The servers are polled this often instead.
+        poll: Duration,
+    },
+    /// The clock could be stepped if it had to be, for the first time or again.
     StepAvailable,
-    /// The API server does not take what we write.
+    /// The clock could not be stepped if it had to be.
+    StepUnavailable {
+        /// What is missing.
+        reason: String,
+    },
+    /// Writes to the Node fail, or not for the same reason as before.
     NodeWriteFailed(ApiError),
-    /// It does again.
+    /// Writes to the Node succeed again.
     NodeWriteRecovered,
-    /// The API server does not take events.
+    /// Events cannot be sent, or not for the same reason as before.
     EventFailed(ApiError),
-    /// It does again.
+    /// Events are sent again.
     EventRecovered,
-}
-
-impl LogEvent {
-    /// Does somebody have to do something about it?
-    pub fn is_warning(&self) -> bool {
-        match self {
-            Self::Verdict { state, .. } => *state != State::InSync,
-            Self::Server { result, .. } => result.is_err(),
-            Self::HttpDate { result, .. } => result.is_err(),
-            Self::Unresolved { .. }
-            | Self::NodeWriteFailed(_)
-            | Self::EventFailed(_)
-            | Self::Resume(_)
-            | Self::NoPauseSignal
-            | Self::StepUnavailable(_) => true,
-            Self::Resolved { .. } | Self::NodeWriteRecovered | Self::EventRecovered | Self::StepAvailable => {
-                false
-            }
-        }
-    }
-}
-
-impl fmt::Display for LogEvent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Verdict { state, sentence } => write!(f, "{}: {sentence}", state.label()),
-            Self::Resolved { pool, servers: 1 } => write!(f, "{pool}: asking 1 server"),
-            Self::Resolved { pool, servers } => write!(f, "{pool}: asking {servers} servers"),
-            Self::Unresolved { pool, error } => write!(f, "{pool}: the name does not resolve: {error}"),
-            Self::Server { pool, address, result: Ok(()) } => write!(f, "{pool}: {address} answers"),
-            Self::Server { pool, address, result: Err(refusal) } => {
-                write!(f, "{pool}: {address}: {}", refusal.in_words())
-            }
-            Self::HttpDate { host, result: Ok(()) } => {
-                write!(f, "{host}: no NTP server answers, and its HTTP Date header is of use, coarse")
-            }
-            Self::HttpDate { host, result: Err(refused) } => {
-                write!(f, "{host}: its HTTP Date header is of no use: {refused}")
-            }
-            Self::Resume(detection) => write!(f, "{}: {detection}; measuring again", detection.class.label()),
-            Self::NoPauseSignal => f.write_str(
-                "this machine has neither a real-time clock nor a vmclock to see a pause by: the pools are asked every 16 s at least",
-            ),
-            Self::StepUnavailable(missing) => write!(f, "the clock cannot be stepped: {missing}; observing goes on"),
-            Self::StepAvailable => f.write_str("the clock can be stepped"),
-            Self::NodeWriteFailed(error) => {
-                write!(f, "the Node is not written: {}; measuring goes on", advice(*error))
-            }
-            Self::EventFailed(error) => write!(f, "events are not sent: {}", advice(*error)),
-            Self::EventRecovered => f.write_str("events are sent again"),
-            Self::NodeWriteRecovered => f.write_str("the Node is written again"),
-        }
-    }
-}
-
-/// What a refusal means, and where to look.
-fn advice(error: ApiError) -> &'static str {
-    match error {
-        ApiError::Forbidden => "not allowed: check the service account's token and its roles",
-        ApiError::NotFound => "no such Node: check NODE_NAME",
-        ApiError::Rejected => "the API server refuses this write",
-        ApiError::TooManyRequests(_) => "the API server asks for patience",
-        ApiError::Server(_) => "the API server has an error",
-        ApiError::Unreachable => "the API server does not answer",
-    }
 }

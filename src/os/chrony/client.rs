@@ -1,4 +1,4 @@
-//! Asks a running chronyd.
+//! Sends requests to a running chronyd.
 
 use std::fmt;
 use std::io::{Error, ErrorKind};
@@ -15,17 +15,17 @@ use super::status::ChronyStatus;
 use super::tracking::Tracking;
 use crate::os::random;
 
-/// How long one request may take, unless told otherwise. chronyd answers within a millisecond.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one request may take by default. chronyd answers within a millisecond.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than any reply of the protocol.
 const LONGEST_REPLY: usize = 1024;
 
-/// Where a chronyd listens. Every request has a socket of its own: nothing is held open, and a chronyd that was started anew is
-/// found again.
+/// Where a chronyd listens. Every request has a socket of its own, so that none is left over when chronyd
+/// restarts.
 #[derive(Clone, Debug)]
 pub struct Client {
     peer: Peer,
-    patience: Duration,
+    timeout: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -34,17 +34,17 @@ enum Peer {
     Udp(SocketAddr),
 }
 
-/// Why there is no answer; each says what to do about it.
+/// Why there is no answer. Each text names what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum ChronyError {
-    /// No file, or no folder, where the socket should be.
+    /// The socket's file or folder does not exist.
     #[error(
         "no socket at {}: is chronyd running, and is its folder mounted at the same path as on the host? A folder that its service \
-         made anew shows up when the pod is restarted", .0.display()
+         created again is visible after the pod is restarted", .0.display()
     )]
     NoSocket(PathBuf),
-    /// A file, or a port, without a process behind it.
-    #[error("nobody listens at {0}: chronyd has ended")]
+    /// The socket exists, or the port was asked, but no process listens.
+    #[error("no process listens at {0}: chronyd has ended")]
     NotListening(String),
     /// The agent's own socket cannot be made.
     #[error(
@@ -57,69 +57,72 @@ pub enum ChronyError {
         /// Why.
         error: Error,
     },
-    /// chronyd's socket is not for us.
+    /// The agent may not write to chronyd's socket.
     #[error("not allowed to write to {}: be chronyd's user, or root with CAP_DAC_OVERRIDE", .0.display())]
     Forbidden(PathBuf),
-    /// No answer in time. Whether chronyd did what it was asked is not known.
+    /// No answer in time. chronyd may or may not have executed the request.
     #[error(
         "no answer from {peer} within {after:?}{}. chronyd answers to a socket only if its folder has the same path here as on the host",
         if *.strays { ", only to other requests" } else { "" }
     )]
     TimedOut {
-        /// Who was asked.
+        /// Where the request went.
         peer: String,
-        /// That long.
+        /// The timeout.
         after: Duration,
         /// Answers to other requests came instead.
         strays: bool,
     },
-    /// chronyd understood, and did not do it.
+    /// chronyd rejected the request.
     #[error("{0}")]
     Refused(ChronyStatus),
-    /// What came back is no reply.
+    /// The answer is no reply of the protocol.
     #[error("the answer is not one of chronyd's: {0}")]
     Garbage(ReplyError),
     /// Anything else.
-    #[error("cannot speak to {peer}: {error}")]
+    #[error("cannot reach {peer}: {error}")]
     Io {
-        /// Who was asked.
+        /// Where the request went.
         peer: String,
-        /// What the kernel says.
+        /// The kernel's error.
         error: Error,
     },
 }
 
 impl Client {
-    /// By the Unix socket, which takes every command; chrony's default is `/run/chrony/chronyd.sock`.
+    /// By the Unix socket, over which chronyd takes every command; chrony's default is
+    /// `/run/chrony/chronyd.sock`.
     ///
-    /// The path must be absolute, and the same for chronyd as for us: chronyd sends its answer to a path in the same folder.
+    /// The path must be absolute, and the same for chronyd as for the agent: chronyd sends its answer to a
+    /// path in the same folder.
     pub fn unix(path: &Path) -> Self {
-        Self { peer: Peer::Unix(path.to_owned()), patience: PATIENCE }
+        Self { peer: Peer::Unix(path.to_owned()), timeout: REQUEST_TIMEOUT }
     }
 
-    /// By UDP, which answers but changes nothing; chrony's default is port 323 of the loopback addresses.
+    /// By UDP, over which chronyd answers queries only; chrony's default is port 323 of the loopback
+    /// addresses.
     pub fn udp(address: SocketAddr) -> Self {
-        Self { peer: Peer::Udp(address), patience: PATIENCE }
+        Self { peer: Peer::Udp(address), timeout: REQUEST_TIMEOUT }
     }
 
-    /// Waits so long for each answer, instead of 2 s.
+    /// Waits this long for each answer, instead of 2 s.
     #[must_use]
-    pub fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
-    /// What chronyd believes about the clock.
+    /// chronyd's state of the clock.
     pub async fn tracking(&self) -> Result<Tracking, ChronyError> {
         self.ask(Request::Tracking, Tracking::read).await
     }
 
-    /// How many sources it has.
+    /// How many sources chronyd has.
     pub async fn sources(&self) -> Result<u32, ChronyError> {
         self.ask(Request::Sources, read_sources).await
     }
 
-    /// Tells chronyd to do something: every request but the two above.
-    pub async fn tell(&self, request: Request) -> Result<(), ChronyError> {
+    /// Sends a command: every request but the two above.
+    pub async fn command(&self, request: Request) -> Result<(), ChronyError> {
         self.ask(request, |_| Ok(())).await
     }
 
@@ -129,10 +132,10 @@ impl Client {
         read: fn(&mut Fields<'_>) -> Result<T, ReplyError>,
     ) -> Result<T, ChronyError> {
         let mut strays = false;
-        let answer = timeout(self.patience, self.exchange(request, read, &mut strays)).await;
+        let answer = timeout(self.timeout, self.exchange(request, read, &mut strays)).await;
         answer.unwrap_or(Err(ChronyError::TimedOut {
             peer: self.peer.to_string(),
-            after: self.patience,
+            after: self.timeout,
             strays,
         }))
     }
@@ -143,7 +146,7 @@ impl Client {
         read: fn(&mut Fields<'_>) -> Result<T, ReplyError>,
         strays: &mut bool,
     ) -> Result<T, ChronyError> {
-        #[expect(clippy::cast_possible_truncation, reason = "32 of its bits are as random")]
+        #[expect(clippy::cast_possible_truncation, reason = "any 32 bits of it are random")]
         let sequence = random::bits() as u32;
         let connection = self.peer.connect().await?;
         connection.send(&request.encode(sequence)).await.map_err(|e| self.peer.io_error(e))?;
@@ -153,7 +156,7 @@ impl Client {
             let bytes = buffer.get(..length).unwrap_or_default();
             match read_reply(bytes, request, sequence).and_then(|mut data| read(&mut data)) {
                 Ok(value) => return Ok(value),
-                // The right one may still come.
+                // An answer to an earlier request. The answer to this one may still come.
                 Err(ReplyError::OtherSequence) => *strays = true,
                 Err(ReplyError::Refused(status)) => return Err(ChronyError::Refused(status)),
                 Err(error) => return Err(ChronyError::Garbage(error)),

@@ -1,4 +1,4 @@
-//! Requests to bytes, bytes to replies. Whatever comes in, it ends in a value or a named error.
+//! Encodes requests and decodes replies. Any bytes decode to a value or a named error.
 
 use std::fmt;
 
@@ -12,17 +12,18 @@ const TYPE_REQUEST: u8 = 1;
 const TYPE_REPLY: u8 = 2;
 const REQUEST_HEADER: usize = 20;
 const REPLY_HEADER: usize = 28;
-/// Where a request names the address to burst, and the mask: an unspecified one stands for every source.
+/// The address to burst and the mask in a request. Unspecified addresses stand for every source.
 const TWO_ADDRESSES: [u8; 40] = [0; 40];
 
-/// What chronyd is asked. Its `Display` is what a person would type after `chronyc`.
+/// A request to chronyd. Its `Display` is what an operator would type after `chronyc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// What chronyd believes about the clock. Anybody may ask.
+    /// chronyd's state of the clock. Every process on the machine may ask, also over UDP.
     Tracking,
-    /// How many sources it has, reference clocks too. Anybody may ask.
+    /// How many sources chronyd has, with reference clocks. Every process on the machine may ask, also over
+    /// UDP.
     Sources,
-    /// Drop all measurements, and take the clock for unsynchronised. chrony 4.0 and later.
+    /// Discard all measurements, and treat the clock as unsynchronised. chrony 4.0 and later.
     ResetSources,
     /// Measure every NTP source now, until so many measurements were good.
     Burst {
@@ -31,9 +32,10 @@ pub enum Request {
         /// Measurements tried at most.
         total: u32,
     },
-    /// Step by what is left of the correction that chronyd knows of. Nothing is measured, so that after a resume it does nothing.
+    /// Step by the rest of the correction that chronyd knows of. It measures nothing, so it has no effect
+    /// after a resume.
     MakeStep,
-    /// Change when it may step by itself, until it is started again.
+    /// Change when chronyd may step by itself, until it restarts.
     ModifyMakeStep(Makestep),
 }
 
@@ -51,13 +53,13 @@ impl Request {
         }
     }
 
-    /// The datagram. chronyd answers only what is at least as long as the answer, so that nobody can use it to
-    /// amplify traffic: zeros fill it up.
+    /// The datagram. chronyd answers only a request that is at least as long as the answer, so that it cannot
+    /// be used to amplify traffic: the request is padded with zeros.
     pub fn encode(self, sequence: u32) -> Vec<u8> {
         let (command, _, reply_data) = self.numbers();
         let mut bytes = vec![VERSION, TYPE_REQUEST, 0, 0];
         bytes.extend(command.to_be_bytes());
-        bytes.extend([0; 2]); // the number of the attempt: every attempt of ours has a sequence number of its own
+        bytes.extend([0; 2]); // the number of the attempt: each of the agent's has a sequence number of its own
         bytes.extend(sequence.to_be_bytes());
         bytes.resize(REQUEST_HEADER, 0);
         match self {
@@ -91,36 +93,37 @@ impl fmt::Display for Request {
     }
 }
 
-/// Why a datagram is not the reply wanted.
+/// Why a datagram is not the reply to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
-    /// It answers another request; the right one may still come.
+    /// It answers another request. The reply to this one may still come.
     #[error("it answers another request")]
     OtherSequence,
-    /// It has another command than the request had.
+    /// It has another command than the request.
     #[error("it answers command {0}, which was not sent")]
     OtherCommand(u16),
-    /// It is of a kind that does not answer this command.
+    /// Its kind does not belong to this command.
     #[error("it is a reply of kind {0}, which does not belong to the command")]
     OtherReply(u16),
-    /// Shorter than it must be.
+    /// It is too short.
     #[error("it ends after {0} bytes")]
     Truncated(usize),
-    /// Another protocol, or none.
+    /// It has another version of the protocol.
     #[error("it is version {0} of the protocol, and only {VERSION} is known")]
     Version(u8),
-    /// Not a reply at all.
+    /// It is not a reply.
     #[error("it is not a reply (type {0})")]
     NotAReply(u8),
-    /// A number that is no time.
-    #[error("its {0} is out of all range")]
+    /// A field is outside the range of times and offsets.
+    #[error("its {0} is out of range")]
     OutOfRange(&'static str),
-    /// chronyd understood, and did not do it.
+    /// chronyd rejected the request.
     #[error("{0}")]
     Refused(ChronyStatus),
 }
 
-/// Reads a datagram as the reply to `request`, sent with this sequence number, up to its data. Bytes past its end are ignored.
+/// Reads a datagram as the reply to `request`, which had this sequence number. Returns its data; bytes past
+/// that are ignored.
 pub fn read_reply(bytes: &[u8], request: Request, sequence: u32) -> Result<Fields<'_>, ReplyError> {
     let (command, kind, _) = request.numbers();
     let mut fields = Fields { bytes, left: bytes };
@@ -141,7 +144,7 @@ pub fn read_reply(bytes: &[u8], request: Request, sequence: u32) -> Result<Field
     if command_seen != command {
         return Err(ReplyError::OtherCommand(command_seen));
     }
-    // Before the kind: a refusal is a reply without data, whatever was asked.
+    // Before the kind: a rejection is a reply without data, whatever the command.
     if let Some(status) = ChronyStatus::from_code(status) {
         return Err(ReplyError::Refused(status));
     }
@@ -151,7 +154,7 @@ pub fn read_reply(bytes: &[u8], request: Request, sequence: u32) -> Result<Field
     Ok(fields)
 }
 
-/// Reads the data of a reply to [`Request::Sources`]: how many there are.
+/// Reads the data of a reply to [`Request::Sources`]: the number of sources.
 pub fn read_sources(data: &mut Fields<'_>) -> Result<u32, ReplyError> {
     data.u32()
 }
@@ -216,7 +219,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn requests_are_named_as_a_person_would_type_them() {
+    fn requests_are_named_as_in_chronyc() {
         let rule = Makestep { threshold: std::time::Duration::from_millis(100), limit: 1 };
         let names = [
             Request::Tracking,
@@ -234,7 +237,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_right_reply_is_read_and_each_flaw_has_its_name() {
+    fn replies_are_read_and_each_fault_has_an_error() {
         let good = reply(Request::Sources, SEQUENCE, 0, &5_u32.to_be_bytes());
         let read = |bytes: &[u8]| {
             read_reply(bytes, Request::Sources, SEQUENCE).and_then(|mut data| read_sources(&mut data))
@@ -259,9 +262,9 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_refusal_is_known_by_its_status_whatever_its_kind() {
+    fn rejections_are_recognised_by_their_status_whatever_their_kind() {
         let mut bytes = reply(Request::Tracking, SEQUENCE, 2, &[]);
-        bytes[7] = 1; // chronyd refuses with a reply without data
+        bytes[7] = 1; // chronyd rejects with a reply without data
         let refused = |status| Err(ReplyError::Refused(status));
         assert_eq!(
             read_reply(&bytes, Request::Tracking, SEQUENCE).map(|_| ()),
@@ -280,14 +283,14 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), request in any_request(), sequence: u32) {
+        fn decoding_never_panics_for_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200), request in any_request(), sequence: u32) {
             if let Ok(mut data) = read_reply(&bytes, request, sequence) {
                 let _ = super::super::tracking::Tracking::read(&mut data);
             }
         }
 
         #[test]
-        fn a_request_is_at_least_as_long_as_its_reply_and_carries_its_sequence(request in any_request(), sequence: u32) {
+        fn requests_are_as_long_as_their_replies_and_carry_their_sequence(request in any_request(), sequence: u32) {
             let bytes = request.encode(sequence);
             prop_assert!(bytes.len() >= REPLY_HEADER + request.numbers().2, "{request}: {}", bytes.len());
             prop_assert_eq!(&bytes[8..12], sequence.to_be_bytes());

@@ -1,12 +1,12 @@
-//! The protocol's floating-point number: 7 bits of exponent and 25 bits of coefficient, both two's complement, for
-//! coefficient × 2^(exponent - 25). About seven digits; no infinity and no "not a number".
+//! The protocol's floating-point number: 7 bits of exponent and 25 bits of coefficient, both two's
+//! complement, for coefficient × 2^(exponent - 25). About seven digits; no infinity and no "not a number".
 
 const COEFFICIENT_BITS: i32 = 25;
 const EXPONENTS: std::ops::RangeInclusive<i32> = -64..=63;
 /// The largest coefficient, 2^24 - 1.
 const LARGEST: f64 = 16_777_215.0;
 
-/// The number in these 32 bits; exact, since a double is wider in both parts.
+/// The number in these 32 bits. Exact, since a double is wider in both parts.
 pub fn decode(raw: u32) -> f64 {
     let raw = raw.cast_signed();
     // Shifted down as signed numbers, so that the sign fills the place.
@@ -14,7 +14,7 @@ pub fn decode(raw: u32) -> f64 {
     f64::from(coefficient) * f64::from(exponent - COEFFICIENT_BITS).exp2()
 }
 
-/// The nearest that 32 bits can say. Too large becomes the largest, too small becomes 0, and so does what is no number.
+/// The nearest number of this format. Saturates at the largest; too small a number, and NaN, become 0.
 pub fn encode(number: f64) -> u32 {
     if number.is_nan() {
         return 0;
@@ -52,7 +52,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn these_numbers_are_on_the_wire_as_chronyc_sends_them() {
+    fn numbers_are_encoded_as_by_chronyc() {
         // `chronyc makestep 1 3`, `makestep 0.1 1`, `makestep 1000 0`, as captured.
         for (number, wire) in [(1.0, 0x0480_0000), (0.1, 0xfccc_cccd), (1000.0, 0x16fa_0000)] {
             assert_eq!(encode(number), wire, "{number}: {:#x}", encode(number));
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_cut_and_never_wraps() {
+    fn encoding_saturates_and_never_wraps() {
         let largest = LARGEST * 38_f64.exp2();
         for huge in [f64::MAX, f64::INFINITY, 1e30] {
             assert!((decode(encode(huge)) - largest).abs() < 1.0, "{huge}");
@@ -75,17 +75,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_number_survives_within_24_bits(size in 1e-12..1e12_f64, negative: bool) {
+        fn numbers_survive_a_round_trip_within_24_bits(size in 1e-12..1e12_f64, negative: bool) {
             let number = if negative { -size } else { size };
             let back = decode(encode(number));
             prop_assert!((back - number).abs() <= size * f64::from(-24).exp2(), "{number} became {back}");
         }
 
         #[test]
-        fn all_bits_are_a_number_that_means_itself(raw: u32) {
+        fn decoding_any_bits_gives_a_number_that_encodes_to_itself(raw: u32) {
             let number = decode(raw);
             prop_assert!(number.is_finite());
-            // Several patterns say the same number, since a small coefficient may have any exponent.
+            // Several patterns are the same number, since a small coefficient may have any exponent.
             if number.abs() >= f64::from(-64).exp2() {
                 prop_assert!((decode(encode(number)) - number).abs() <= number.abs() * f64::from(-24).exp2());
             }

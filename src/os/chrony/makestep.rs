@@ -1,34 +1,35 @@
-//! When chrony may step the clock by itself.
+//! chrony's rule for stepping the clock by itself.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::tracking::Tracking;
 
-/// chrony's `makestep` directive: a clock update that finds the clock off by more than `threshold` steps it instead of slewing,
-/// as long as `limit` lasts.
+/// chrony's `makestep` directive: a clock update that finds the clock off by more than `threshold` steps it
+/// instead of slewing, as long as `limit` lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Makestep {
-    /// Step when the clock is off by more than this.
+    /// The offset above which chrony steps.
     pub threshold: Duration,
-    /// For how many clock updates to come. Every update counts one down, whether it stepped or not; 0 is never, and below 0
-    /// is for ever.
+    /// The number of clock updates for which it holds. Every update counts one down, whether it steps or not;
+    /// 0 is never, and below 0 is without end.
     pub limit: i32,
 }
 
 impl Makestep {
-    /// chrony never steps by itself: what holds without the directive.
+    /// chrony never steps by itself: the rule without the directive.
     pub const NEVER: Self = Self { threshold: Duration::ZERO, limit: 0 };
 
-    /// What is in force in a chronyd that was started with this directive, and what to put back after a change.
+    /// The rule in force in a chronyd that was started with this directive: what to restore after a change.
     ///
-    /// chronyd tells nobody its limits, so they are worked out from chrony.conf. A change of the agent's leaves a count of 0
-    /// behind, which is:
-    /// - for Debian's `1 3` what was there, once chronyd has updated the clock three times (minutes after its start): it steps no
-    ///   more. Sending `1 3` again would not restore that, but allow three steps more. So a limit above 0 becomes 0,
-    ///   except in a chronyd that never updated the clock: there the count has not begun, and it needs it for its start. One that has
-    ///   made one or two updates loses the rest; its first would have stepped already.
-    /// - for `1 -1` a loss: that chronyd was to step by itself for ever. It is sent again as it is.
+    /// chronyd has no command that reports its rule, so it is derived from chrony.conf and `tracking`. A
+    /// change by the agent leaves a count of 0 behind:
+    /// - With `1 3` (Debian) that is right once chronyd has updated the clock three times, which takes
+    ///   minutes after its start: it steps no more. Sending `1 3` again would allow three further steps. So a
+    ///   limit above 0 becomes 0, except in a chronyd that has never updated the clock, whose count has not
+    ///   begun. A chronyd that has made one or two updates loses the rest; it would have stepped at the
+    ///   first.
+    /// - With `1 -1` chronyd may step without end. That is sent again.
     #[must_use]
     pub fn in_force(self, tracking: &Tracking) -> Self {
         let limit = if tracking.never_updated() { self.limit } else { self.limit.min(0) };
@@ -36,16 +37,17 @@ impl Makestep {
     }
 }
 
-/// As chronyc and chrony.conf write it: `0.1 1`.
+/// As in chronyc and chrony.conf: `0.1 1`.
 impl fmt::Display for Makestep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.threshold.as_secs_f64(), self.limit)
     }
 }
 
-/// Reads what chrony.conf has after `makestep`: seconds and a count, `1 3`. The error says what would be right.
+/// Reads the arguments of `makestep` in chrony.conf: seconds and a count, `1 3`. The error is what was
+/// expected instead.
 pub fn parse_makestep(text: &str) -> Result<Makestep, String> {
-    let wanted = || "two numbers as after \"makestep\" in chrony.conf: seconds, and for how many updates (-1: for ever), like \"1 3\"";
+    let wanted = || "two numbers as after \"makestep\" in chrony.conf: seconds, and the number of updates (-1: without end), like \"1 3\"";
     let mut words = text.split_whitespace();
     let (Some(threshold), Some(limit), None) = (words.next(), words.next(), words.next()) else {
         return Err(wanted().to_owned());
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_read_as_chrony_conf_has_it() {
+    fn makestep_is_parsed_as_in_chrony_conf() {
         let second = Duration::from_secs(1);
         assert_eq!(parse_makestep("1 3"), Ok(Makestep { threshold: second, limit: 3 }));
         assert_eq!(parse_makestep(" 1.0\t-1 "), Ok(Makestep { threshold: second, limit: -1 }));
@@ -85,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_used_up_count_is_not_given_again_and_for_ever_stays_for_ever() {
+    fn restored_limits_allow_no_further_step_unless_unlimited_or_never_used() {
         let running = Tracking { update_interval: Duration::from_secs(64), ..Tracking::NEVER };
         let limit = |text, tracking| parse_makestep(text).unwrap().in_force(tracking).limit;
         assert_eq!((limit("1 3", &running), limit("1 3", &Tracking::NEVER)), (0, 3));

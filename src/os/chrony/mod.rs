@@ -1,18 +1,18 @@
-//! chronyd's command protocol, version 6: what `chronyc` speaks, as far as the agent needs it.
+//! chronyd's command protocol, version 6: the part of what `chronyc` uses that the agent needs.
 //!
-//! The protocol has no specification. The layout here is what goes between chronyc and chronyd 4.3, and
-//! `tests/it/chrony_commands.rs` holds our bytes against theirs. All numbers are big-endian.
+//! The protocol has no specification. The layout here is what chronyc and chronyd 4.3 exchange, and
+//! `tests/it/chrony_commands.rs` compares these bytes with theirs. All numbers are big-endian.
 //!
 //! | module       | what it is                                                       |
 //! |--------------|------------------------------------------------------------------|
-//! | [`codec`]    | requests to bytes, bytes to replies; no socket, no clock         |
-//! | [`tracking`] | what chronyd believes about the clock                            |
-//! | [`status`]   | why chronyd refuses                                              |
+//! | [`codec`]    | encodes requests, decodes replies; no socket, no clock           |
+//! | [`tracking`] | chronyd's state of the clock                                     |
+//! | [`status`]   | why chronyd rejects a request                                    |
 //! | [`float`]    | the protocol's own 32-bit floating-point number                  |
-//! | [`makestep`] | when chrony may step by itself, as chrony.conf says it           |
-//! | [`client`]   | asks a running chronyd, over its Unix socket or (to read) by UDP |
+//! | [`makestep`] | chrony's rule for stepping by itself, as in chrony.conf          |
+//! | [`client`]   | sends requests, over the Unix socket or (queries only) by UDP    |
 //!
-//! Whoever can write to the Unix socket can do to chronyd whatever root can.
+//! A process that can write to the Unix socket can send chronyd every command that root can.
 
 pub mod client;
 pub mod codec;

@@ -1,4 +1,4 @@
-//! The socket that chronyd answers to, beside its own.
+//! The socket that chronyd sends its answers to, in the folder of chronyd's own.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{Error, ErrorKind, Result};
@@ -10,7 +10,7 @@ use tokio::net::UnixDatagram;
 
 use crate::os::random;
 
-/// A bound datagram socket, and its file, which goes with it.
+/// A bound datagram socket. Its file is removed when it is dropped.
 pub struct OwnSocket {
     pub socket: UnixDatagram,
     path: PathBuf,
@@ -19,7 +19,8 @@ pub struct OwnSocket {
 impl OwnSocket {
     /// Binds one in this folder.
     ///
-    /// The name is random, not the process's number: agents in two containers are both process 1, and an old and a new one may overlap.
+    /// The name is random instead of the process ID: agents in two containers are both process 1, and an old
+    /// and a new one may run at the same time.
     pub fn bind(folder: &Path) -> Result<Self> {
         let path = folder.join(format!("drift-agent.{:016x}.sock", random::bits()));
         UnixDatagram::bind(&path).map(|socket| Self { socket, path })
@@ -27,13 +28,17 @@ impl OwnSocket {
 
     /// Lets every user write to it, since chronyd answers as a user of its own (Debian: `_chrony`).
     ///
-    /// To be called once it is connected: from then on the kernel takes datagrams from its peer only. The folder is chronyd's, who
-    /// could put a link in the file's place, and we may be root: so the mode is changed through a handle that follows no link.
+    /// To be called once it is connected: from then on the kernel takes datagrams from its peer only.
+    /// chronyd's user owns the folder and could replace the file by a link, and the agent may be root. So the
+    /// mode is changed through a handle that follows no link.
     pub fn open_to_peer(&self) -> Result<()> {
         let file =
             OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(&self.path)?;
         if !file.metadata()?.file_type().is_socket() {
-            return Err(Error::new(ErrorKind::PermissionDenied, "somebody replaced the agent's socket"));
+            return Err(Error::new(
+                ErrorKind::PermissionDenied,
+                "another process replaced the agent's socket",
+            ));
         }
         std::fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), Permissions::from_mode(0o666))
     }
@@ -41,7 +46,7 @@ impl OwnSocket {
 
 impl Drop for OwnSocket {
     fn drop(&mut self) {
-        // If it is gone already, somebody tidied up before us.
+        // An error means that another process has removed the file.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -71,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_socket_has_a_name_of_its_own_and_leaves_nothing() {
+    async fn sockets_have_distinct_names_and_remove_their_files() {
         let folder = Folder::new("own-socket");
         let sockets = [(); 3].map(|()| OwnSocket::bind(&folder.0).unwrap());
         for own in &sockets {
@@ -83,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_put_in_its_place_keeps_its_mode() {
+    async fn links_in_the_place_of_a_socket_keep_their_mode() {
         let folder = Folder::new("own-socket-link");
         let secret = folder.0.join("secret");
         for replace in [

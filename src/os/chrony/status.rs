@@ -1,10 +1,10 @@
-//! Why chronyd refuses.
+//! Why chronyd rejects a request.
 
-/// Why chronyd did not do what it was asked: the protocol's status codes.
+/// The protocol's status codes other than success: why chronyd rejected a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the words are the documentation")]
+#[expect(missing_docs, reason = "the error texts are the documentation")]
 pub enum ChronyStatus {
-    #[error("chronyd tried and failed; its log says why")]
+    #[error("chronyd failed to execute it; its log has the reason")]
     Failed,
     #[error("chronyd does not take this command over UDP: use its Unix socket")]
     Unauthorized,
@@ -22,13 +22,13 @@ pub enum ChronyStatus {
     AccessAllowed,
     #[error("chronyd denies access")]
     AccessDenied,
-    #[error("chronyd lets no hosts in")]
+    #[error("chronyd allows no hosts")]
     NoHostAccess,
     #[error("chronyd has this source already")]
     SourceAlreadyKnown,
     #[error("chronyd has too many sources")]
     TooManySources,
-    #[error("chronyd does not keep the real-time clock")]
+    #[error("chronyd does not track the real-time clock")]
     NoRtc,
     #[error("chronyd cannot use its file on the real-time clock")]
     BadRtcFile,
@@ -36,13 +36,13 @@ pub enum ChronyStatus {
     Inactive,
     #[error("chronyd finds the sample wrong")]
     BadSample,
-    #[error("chronyd does not speak this address family")]
+    #[error("chronyd does not use this address family")]
     InvalidAddressFamily,
-    #[error("chronyd speaks another version of the protocol")]
+    #[error("chronyd uses another version of the protocol")]
     BadPacketVersion,
     #[error("chronyd expects a request of another length")]
     BadPacketLength,
-    #[error("chronyd refuses with status {0}, whose meaning is not known")]
+    #[error("chronyd rejected it with the unknown status {0}")]
     Other(u16),
 }
 

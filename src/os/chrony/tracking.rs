@@ -1,4 +1,4 @@
-//! What chronyd says of the clock.
+//! chronyd's state of the clock, as `chronyc tracking` reports it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -7,12 +7,13 @@ use super::codec::{Fields, ReplyError};
 use drift_core::ntp::packet::Leap;
 use drift_core::time::{NANOS_PER_SEC, Offset, Ppb, Wall};
 
-/// A timestamp whose upper half of seconds is not used.
+/// The upper half of a timestamp's seconds when it is not used.
 const NO_HIGH_SECONDS: u32 = 0x7fff_ffff;
 
-/// What chronyd believes about the clock. It may be wrong for minutes after a resume and not know.
+/// chronyd's state of the clock. For minutes after a resume it may be wrong without any sign of it.
 ///
-/// All signs are ours, whatever the protocol's: positive is a node that is **behind**, or falling behind.
+/// All signs are the agent's, whatever the protocol's: positive is a node that is **behind**, or falling
+/// behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracking {
     /// Its present source: the IPv4 address, a hash of the IPv6 address, or a reference clock's name.
@@ -23,23 +24,25 @@ pub struct Tracking {
     pub stratum: u16,
     /// Whether a leap second is due; [`Leap::Alarm`]: not synchronised.
     pub leap: Leap,
-    /// When the clock was updated last, by chronyd's own time; 1970 when not synchronised.
+    /// The time of the last update of the clock, by chronyd; 1970 when not synchronised.
     pub reference_time: Wall,
-    /// chronyd's idea of true time minus the node's clock: what it still has to slew ("System time" in `chronyc`).
+    /// chronyd's estimate of true time minus the node's clock: what it has not slewed yet ("System time" in
+    /// `chronyc`).
     pub offset: Offset,
-    /// What the last update found, against what chronyd took for true time (`chronyc` shows the opposite sign).
+    /// The offset that the last update found, against chronyd's estimate until then (`chronyc` shows the
+    /// opposite sign).
     pub last_offset: Offset,
-    /// A long-term average of the size of that.
+    /// A long-term average of the magnitude of `last_offset`.
     pub rms_offset: Duration,
-    /// How slow the clock would be if chronyd left it alone (the protocol says how fast).
+    /// How slow the clock would be without chronyd's correction (the protocol has how fast).
     pub frequency: Ppb,
-    /// How far that frequency may be off.
+    /// The possible error of `frequency`.
     pub skew: Ppb,
     /// Round trip to the primary source.
     pub root_delay: Duration,
     /// Error against the primary source.
     pub root_dispersion: Duration,
-    /// Between the last two updates; 0 when there were not two since the start or the last reset.
+    /// The time between the last two updates; 0 when there were not two since the start or the last reset.
     pub update_interval: Duration,
 }
 
@@ -47,7 +50,7 @@ impl Tracking {
     /// The reference of a chronyd that has no source and serves its own time (`local` in chrony.conf).
     const LOCAL: [u8; 4] = [127, 127, 1, 1];
 
-    /// Whom it follows, for people: an address, or the name of a reference clock.
+    /// Its source, for a text: an address, the name of a reference clock, or "its own clock".
     pub fn reference_in_words(&self) -> String {
         if let Some(source) = self.source {
             return source.to_string();
@@ -60,13 +63,13 @@ impl Tracking {
         }
     }
 
-    /// Is the clock held to a source, as far as chronyd knows?
+    /// Is the clock synchronised to a source, as far as chronyd knows?
     pub fn is_synchronised(&self) -> bool {
         self.leap != Leap::Alarm && self.reference_id != Self::LOCAL
     }
 
-    /// Has chronyd not updated the clock since it was started? False once its sources were reset, unless they were reset
-    /// twice with one update between.
+    /// Has chronyd not updated the clock since it was started? False once its sources were reset, unless they
+    /// were reset twice with one update between.
     pub fn never_updated(&self) -> bool {
         self.update_interval.is_zero() && !self.is_synchronised()
     }
@@ -123,12 +126,12 @@ impl Fields<'_> {
         Offset::from_secs_f64(self.float()?).ok_or(ReplyError::OutOfRange(name))
     }
 
-    /// Below 0 is 0: what rounding may leave of a delay.
+    /// Below 0 is 0: rounding may turn a delay of 0 negative.
     fn span(&mut self, name: &'static str) -> Result<Duration, ReplyError> {
         Duration::try_from_secs_f64(self.float()?.max(0.0)).map_err(|_| ReplyError::OutOfRange(name))
     }
 
-    /// From parts per million; what is too large is cut.
+    /// From parts per million; saturates.
     #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
     fn frequency(&mut self) -> Result<Ppb, ReplyError> {
         Ok(Ppb((self.float()? * 1e3).round() as i64))
@@ -145,7 +148,7 @@ impl Fields<'_> {
 
 #[cfg(test)]
 impl Tracking {
-    /// As of a chronyd that has just been started.
+    /// The state of a chronyd that has just started.
     pub const NEVER: Self = Self {
         reference_id: [0; 4],
         source: None,
@@ -191,7 +194,7 @@ mod tests {
     const FLOATS: [f64; 9] = [0.25, 0.5, 0.125, 12.5, 99.0, 0.75, 0.0625, 0.03125, 64.0];
 
     #[test]
-    fn every_field_lands_in_its_place_with_our_unit_and_sign() {
+    fn tracking_fields_have_the_agents_units_and_signs() {
         let tracking = read(&data(1, [NO_HIGH_SECONDS, 1_795_341_600, 250_000_001], FLOATS)).unwrap();
         let micros = Duration::from_micros;
         assert_eq!(
@@ -215,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused_and_a_rounding_below_zero_is_zero() {
+    fn fields_out_of_range_are_errors_and_delays_below_zero_are_zero() {
         let with = |at: usize, value: f64| {
             let mut floats = FLOATS;
             floats[at] = value;
@@ -228,19 +231,19 @@ mod tests {
     }
 
     #[test]
-    fn whom_it_follows_is_said_by_address_or_by_name() {
+    fn references_are_named_by_address_or_by_printable_name() {
         let of =
             |source, reference_id| Tracking { reference_id, source, ..Tracking::NEVER }.reference_in_words();
         assert_eq!(of(Some([192, 0, 2, 7].into()), [192, 0, 2, 7]), "192.0.2.7");
         assert_eq!(of("2001:db8::7".parse().ok(), *b"\x1b\x02ab"), "2001:db8::7");
         assert_eq!(of(None, *b"PPS\0"), "PPS");
-        assert_eq!(of(None, *b"\x1b[2J"), "1B5B324A", "nothing that a terminal would heed");
+        assert_eq!(of(None, *b"\x1b[2J"), "1B5B324A", "no control characters for a terminal");
         assert_eq!(of(None, Tracking::LOCAL), "its own clock");
         assert_eq!(of(None, [0; 4]), "00000000");
     }
 
     #[test]
-    fn an_ipv6_source_is_read_whole() {
+    fn ipv6_sources_are_read_in_full() {
         let mut bytes = data(0, [0, 0, 0], FLOATS);
         bytes[4..20].copy_from_slice(&"2001:db8::7".parse::<Ipv6Addr>().unwrap().octets());
         bytes[21] = 2;
@@ -250,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chronyd_on_its_own_time_is_not_synchronised() {
+    fn chronyd_on_its_own_time_is_not_synchronised() {
         let synchronised = Tracking { leap: Leap::None, reference_id: [192, 0, 2, 7], ..Tracking::NEVER };
         assert!(synchronised.is_synchronised() && !synchronised.never_updated());
         let local = Tracking { reference_id: Tracking::LOCAL, ..synchronised };
@@ -261,7 +264,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_data_makes_it_panic(data in proptest::collection::vec(any::<u8>(), 0..120)) {
+        fn reading_never_panics_for_any_data(data in proptest::collection::vec(any::<u8>(), 0..120)) {
             let read = read(&data);
             prop_assert_eq!(matches!(read, Err(ReplyError::Truncated(_))), data.len() < 76 && !matches!(read, Err(ReplyError::OutOfRange(_))));
         }

@@ -42,7 +42,9 @@ impl Machine {
             let detection = self.detector.on(observation);
             if is_first && !self.detector.sees_pauses() {
                 self.rounds.limit_interval(BLIND_INTERVAL);
-                out.push(Effect::Log(LogEvent::NoPauseSignal));
+                out.push(Effect::Log(LogEvent::NoPauseSignal {
+                    poll: self.settings.interval.min(BLIND_INTERVAL),
+                }));
             }
             detection
         } else {
@@ -79,7 +81,7 @@ impl Machine {
         if let Some(count) = self.counts.resumes.get_mut(class.index()) {
             *count += 1;
         }
-        out.push(Effect::Log(LogEvent::Resume(detection)));
+        out.push(Effect::Log(LogEvent::Disrupted(detection)));
         self.history.resumed(detection, now);
         match (class, detection.amount) {
             (Class::RtcWrite, Some(by)) => self.lost_time.suspect(by, now.raw),

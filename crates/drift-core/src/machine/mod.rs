@@ -178,7 +178,7 @@ impl Machine {
     pub fn on(&mut self, input: Input, now: Reading) -> Vec<Effect> {
         let mut out = Vec::new();
         if !std::mem::replace(&mut self.begun, true) {
-            out.push(Effect::LookAtDaemon);
+            out.push(Effect::InspectDaemon);
         }
         self.notice(&input, now, &mut out);
         match input {
@@ -206,7 +206,7 @@ impl Machine {
             Input::NodeWriteSkipped => self.publisher.done(Ok(()), now.raw, self.rng.f64()),
             Input::EventSent(result) => self.sent(result, now, &mut out),
             Input::EventSkipped => self.sending = None,
-            Input::Daemon(report) => self.looked_at_daemon(report, &mut out),
+            Input::DaemonInspected(report) => self.looked_at_daemon(report, &mut out),
             Input::Stepped(done) => self.stepped(done, now, &mut out),
             Input::Requested(id) => {
                 if self.stepper.request(&id, self.restored, now.raw) {
@@ -240,8 +240,7 @@ impl Machine {
     }
 
     fn answered(&mut self, server: ServerId, answer: Answer, now: Reading, out: &mut Vec<Effect>) {
-        let (pool, over) =
-            self.rounds.handle_answer(server, answer, now.raw, self.oscillator.frequency(), out);
+        let (pool, over) = self.rounds.handle_answer(server, answer, now, self.oscillator.frequency(), out);
         let label = match answer {
             Answer::Header(_) => None,
             Answer::Sample(_) => Some(ACCEPTED),
@@ -291,7 +290,7 @@ impl Machine {
         self.bear_out(now, out);
         self.judge(now, Occasion::Round, out);
         self.consider_step(now, out);
-        out.push(Effect::LookAtDaemon);
+        out.push(Effect::InspectDaemon);
     }
 
     /// The offset now, if there is a line young enough.
@@ -343,7 +342,12 @@ impl Machine {
 
     fn changed(&mut self, state: State, now: Reading, out: &mut Vec<Effect>) {
         let snapshot = self.snapshot(now);
-        out.push(Effect::Log(LogEvent::Verdict { state, sentence: snapshot.sentence() }));
+        out.push(Effect::Log(LogEvent::StateChanged {
+            state,
+            measured: snapshot.measured,
+            pools_agreeing: snapshot.pools_agreeing,
+            detail: snapshot.sentence(),
+        }));
         match state {
             State::Drifting if self.exceeded_since.is_none() => {
                 self.exceeded_since = Some(snapshot.best_time());

@@ -96,7 +96,7 @@ impl Machine {
             let before = self.daemon.as_ref().map(|d| d.ready.clone());
             let note = match (&before, &report.ready) {
                 (Some(before), now) if before == now => None,
-                (_, Err(missing)) => Some(LogEvent::StepUnavailable(missing.clone())),
+                (_, Err(missing)) => Some(LogEvent::StepUnavailable { reason: missing.clone() }),
                 (_, Ok(())) => Some(LogEvent::StepAvailable),
             };
             out.extend(note.map(Effect::Log));

@@ -22,11 +22,20 @@ pub struct Resolution {
     pub ttl: Option<Duration>,
 }
 
+/// How a pool's servers are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// Plain NTP (RFC 5905).
+    Ntp,
+}
+
 /// A configured name and its servers.
 #[derive(Clone, Debug)]
 pub struct Pool {
     /// The name as configured: the label `pool`.
     pub name: String,
+    /// How its servers are asked.
+    pub client: Client,
     /// Addresses in use.
     pub servers: Vec<Server>,
     /// Why the last look-up failed; `None` after a success.
@@ -43,6 +52,7 @@ impl Pool {
     pub fn new(name: String, limit: usize, now: Mono) -> Self {
         Self {
             name,
+            client: Client::Ntp,
             servers: Vec::new(),
             resolve_error: None,
             limit,

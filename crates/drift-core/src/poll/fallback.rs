@@ -95,7 +95,7 @@ impl Fallback {
                 source.due = now.plus(self.interval.mul_f64(1.0 + self.rng.f64() / 4.0));
                 self.next_id = self.next_id.wrapping_add(1);
                 source.pending = Some((self.next_id, now.plus(REQUEST_TIMEOUT)));
-                out.push(Effect::AskDate {
+                out.push(Effect::FetchHttpDate {
                     source: index,
                     request: self.next_id,
                     phase: source.search.send_phase(),
@@ -170,9 +170,10 @@ impl SourceState {
     /// Keeps the result of a request, and logs a change.
     fn record(&mut self, result: Result<(), HttpDateError>, out: &mut Vec<Effect>) {
         if self.last_result.as_ref() != Some(&result) {
-            out.push(Effect::Log(LogEvent::HttpDate {
-                host: self.source.host.clone(),
-                result: result.clone(),
+            let host = self.source.host.clone();
+            out.push(Effect::Log(match result.clone() {
+                Ok(()) => LogEvent::HttpDateAccepted { host },
+                Err(reason) => LogEvent::HttpDateRejected { host, reason },
             }));
         }
         self.last_result = Some(result);
@@ -215,7 +216,7 @@ mod tests {
         let mut out = Vec::new();
         sources.tick(is_wanted, at(secs), &mut out);
         let request = |effect: Effect| match effect {
-            Effect::AskDate { source, request, .. } => Some((source, request)),
+            Effect::FetchHttpDate { source, request, .. } => Some((source, request)),
             _ => None,
         };
         out.into_iter().filter_map(request).collect()
@@ -281,8 +282,10 @@ mod tests {
         let mut results = Vec::new();
         let mut note = |out: &mut Vec<Effect>| {
             for effect in out.drain(..) {
-                if let Effect::Log(LogEvent::HttpDate { result, .. }) = effect {
-                    results.push(result);
+                match effect {
+                    Effect::Log(LogEvent::HttpDateAccepted { .. }) => results.push(Ok(())),
+                    Effect::Log(LogEvent::HttpDateRejected { reason, .. }) => results.push(Err(reason)),
+                    _ => {}
                 }
             }
         };
@@ -290,7 +293,7 @@ mod tests {
         for secs in 0..600 {
             sources.tick(true, at(secs), &mut out);
             let request = out.iter().find_map(|effect| match effect {
-                Effect::AskDate { request, .. } => Some(*request),
+                Effect::FetchHttpDate { request, .. } => Some(*request),
                 _ => None,
             });
             // The first three requests are answered, the later ones time out.

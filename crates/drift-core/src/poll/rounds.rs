@@ -2,14 +2,15 @@
 //! instant.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::estimate::Candidate;
 use crate::io::{Effect, LogEvent};
 use crate::ntp::pool::{Pool, Resolution, take_id};
 use crate::ntp::server::{Answer, BURST_SPACING, Server, ServerId};
-use crate::time::Mono;
 use crate::time::line::Frequency;
+use crate::time::{Measurement, Mono, Reading};
 
 /// How long after the time-out of its exchanges a round ends without the missing answers.
 const ROUND_GRACE: Duration = Duration::from_millis(500);
@@ -86,10 +87,14 @@ impl Rounds {
         let next = self.next_regular.unwrap_or_else(|| now.plus(self.interval.mul_f64(self.rng.f64())));
         self.next_regular = Some(if next <= now { self.next_on_grid(next, now) } else { next });
         self.started = Some(now);
-        for server in self.pools.iter_mut().flat_map(|p| &mut p.servers) {
-            if let Some(ask) = server.ask(now, regular.then_some(self.interval)) {
-                self.pending.insert(server.id);
-                out.push(Effect::Query { server: server.id, address: server.address, ask });
+        for (index, pool) in self.pools.iter_mut().enumerate() {
+            let client = pool.client;
+            for server in &mut pool.servers {
+                if let Some(ask) = server.ask(now, regular.then_some(self.interval)) {
+                    self.pending.insert(server.id);
+                    let (server, address) = (server.id, server.address);
+                    out.push(Effect::Query { pool: index, server, address, client, ask });
+                }
             }
         }
     }
@@ -154,10 +159,10 @@ impl Rounds {
         let name = pool.name.clone();
         match &pool.resolve_error {
             Some(error) if before.1.as_ref() != Some(error) => {
-                out.push(Effect::Log(LogEvent::Unresolved { pool: name, error: error.clone() }));
+                out.push(Effect::Log(LogEvent::PoolUnresolved { pool: name, reason: error.clone() }));
             }
             None if before.0 || before.1.is_some() => {
-                out.push(Effect::Log(LogEvent::Resolved { pool: name, servers: pool.servers.len() }));
+                out.push(Effect::Log(LogEvent::PoolResolved { pool: name, servers: pool.servers.len() }));
             }
             _ => {}
         }
@@ -191,22 +196,27 @@ impl Rounds {
         &mut self,
         id: ServerId,
         answer: Answer,
-        now: Mono,
+        now: Reading,
         frequency: Frequency,
         out: &mut Vec<Effect>,
     ) -> (Option<usize>, bool) {
         let spread = self.rng.u8(0..8);
         let owner = self.pools.iter_mut().enumerate().find_map(|(index, pool)| {
             let server = pool.servers.iter_mut().find(|s| s.id == id)?;
-            server.handle_answer(answer, now, frequency, spread);
-            out.extend(server.take_log_change(now).map(|result| {
-                Effect::Log(LogEvent::Server { pool: pool.name.clone(), address: server.address, result })
+            server.handle_answer(answer, now.raw, frequency, spread);
+            out.push(Effect::Log(exchange_event(pool.name.clone(), server.address, answer, now)));
+            out.extend(server.take_log_change(now.raw).map(|result| {
+                let (pool, server) = (pool.name.clone(), server.address);
+                Effect::Log(match result {
+                    Ok(()) => LogEvent::ServerAccepted { pool, server },
+                    Err(reason) => LogEvent::ServerRejected { pool, server, reason },
+                })
             }));
             Some(index)
         });
         let over = self.pending.remove(&id) && self.pending.is_empty();
         if over {
-            self.end_round(now);
+            self.end_round(now.raw);
         }
         (owner, over)
     }
@@ -268,5 +278,19 @@ impl Rounds {
         };
         let soon = self.pools.iter().filter_map(Pool::resolve_at).chain(round).min();
         soon.map_or(Duration::MAX, |at| at.since(now))
+    }
+}
+
+/// One exchange, for the log.
+fn exchange_event(pool: String, server: SocketAddr, answer: Answer, now: Reading) -> LogEvent {
+    match answer {
+        Answer::Sample(sample) => LogEvent::SampleAccepted {
+            pool,
+            server,
+            measured: Measurement::new(sample.origin.minus(now.origin()), sample.bound),
+            round_trip: sample.round_trip,
+        },
+        Answer::Header(root) => LogEvent::HeaderRead { pool, server, root_distance: root.distance },
+        Answer::Rejected(reason) => LogEvent::SampleRejected { pool, server, reason },
     }
 }

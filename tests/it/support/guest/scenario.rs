@@ -167,7 +167,7 @@ impl GuestScenario {
     fn wait_for_detection(&self, since: Instant) -> Instant {
         // A pause may be taken for a write of the hardware clock at the first look.
         let is_logged =
-            |line: &Line| line.1.contains("; measuring again") && !line.1.contains(" rtc-write: ");
+            |line: &Line| line.1.contains("disruption detected") && !line.1.contains("class=\"rtc-write\"");
         wait_for("a log line about the resume", || {
             self.guest.console.since(since).into_iter().find(is_logged)
         })
