@@ -78,8 +78,7 @@ fn pauses_are_put_right_by_the_kernel(spec: Spec, behind: f64, pauses: impl Fn(f
         scenario.wait_for("the step to be confirmed", |now| (now.steps("stepped") == nth).then_some(()));
         scenario.wait_for("a verdict", |now| now.is_state("in-sync").then_some(()));
         assert_eq!(scenario.metrics().unwrap().signals("pause"), nth);
-        let is_by_pools =
-            |(_, line): &(Instant, String)| line.contains("by its hardware clock and by its pools it lost");
+        let is_by_pools = |(_, line): &(Instant, String)| line.contains("by the RTC and NTP");
         let by_pools = scenario.guest.console.since(since).iter().any(is_by_pools);
         assert!(by_pools || by == By::Any, "it was to look like a write");
         scenario.rtc_is_known();

@@ -40,7 +40,7 @@ impl Second {
     /// A PC's with a processor by AMD.
     pub const GOES_ON: Self = Self { restarts: false, is_known: true };
 
-    fn on_set(self) -> RtcSetBehavior {
+    fn set_behavior(self) -> RtcSetBehavior {
         match self {
             Self { is_known: false, .. } => RtcSetBehavior::Unknown,
             Self { restarts: true, .. } => RtcSetBehavior::ResetsSubsecond,
@@ -190,7 +190,12 @@ impl Node {
         }
         let seconds = self.rtc().div_euclid(NANOS_PER_SEC);
         self.pass(second);
-        RtcRead { seconds, before, after: self.reading().raw, on_set: self.hardware.second.on_set() }
+        RtcRead {
+            seconds,
+            before,
+            after: self.reading().raw,
+            set_behavior: self.hardware.second.set_behavior(),
+        }
     }
 }
 

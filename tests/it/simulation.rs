@@ -342,7 +342,8 @@ fn dishonest_pool(rng: &mut fastrand::Rng, most: u64) -> Vec<Host> {
 }
 
 fn reported_resumes(world: &World) -> Vec<&(Duration, Effect)> {
-    let is_it = |e: &Effect| matches!(e, Effect::Log(LogEvent::Resume(d)) if d.class == Class::Pause);
+    let is_it =
+        |e: &Effect| matches!(e, Effect::Log(LogEvent::Resume(d)) if d.disruption.class() == Class::Pause);
     world.effects.iter().filter(|(_, e)| is_it(e)).collect()
 }
 

@@ -205,7 +205,9 @@ impl fmt::Display for LogEvent {
             Self::HttpDate { host, result: Err(refused) } => {
                 write!(f, "{host}: its HTTP Date header is of no use: {refused}")
             }
-            Self::Resume(detection) => write!(f, "{}: {detection}; measuring again", detection.class.label()),
+            Self::Resume(Detection { disruption, .. }) => {
+                write!(f, "{}: {disruption}; measuring again", disruption.class().label())
+            }
             Self::NoPauseSignal => f.write_str(
                 "this machine has neither a real-time clock nor a vmclock to see a pause by: the pools are asked every 16 s at least",
             ),

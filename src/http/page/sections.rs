@@ -212,16 +212,16 @@ pub fn signals(html: &mut Html, context: &PageContext) {
         html.element("table", &[], |html| {
             head(html, &["Signal", "Shows", "Here"]);
             html.element("tbody", &[], |html| {
-                for (signal, has) in signals {
+                for signal in Signal::LOCAL {
                     html.element("tr", &[], |html| {
                         html.leaf("th", &[("scope", "row")], signal.label());
                         html.leaf("td", &[], signal_in_words(signal));
-                        html.leaf("td", &[], if has { "present" } else { "missing" });
+                        html.leaf("td", &[], if signals.contains(signal) { "present" } else { "missing" });
                     });
                 }
             });
         });
-        if !signals.iter().any(|(s, has)| *has && matches!(s, Signal::Vmclock | Signal::Rtc)) {
+        if !signals.shows_pauses() {
             html.leaf(
                 "p",
                 &[],
@@ -233,13 +233,13 @@ pub fn signals(html: &mut Html, context: &PageContext) {
 
 fn signal_in_words(signal: Signal) -> &'static str {
     match signal {
-        Signal::Suspend => "sleep that the kernel counts",
-        Signal::Vmclock => "the hypervisor's word that time was disrupted",
-        Signal::Rtc => "a hardware clock that ran on",
-        Signal::ClockSet => "the kernel's notice that the clock was set",
-        Signal::Wall => "a clock that jumped",
-        Signal::LateTick => "an agent that was held up",
-        Signal::Pools => "time that is missing by two pools",
+        Signal::Suspend => "suspends that the kernel knows of",
+        Signal::Vmclock => "restores and migrations that the hypervisor reports",
+        Signal::Rtc => "pauses, by a hardware clock (RTC) that runs on",
+        Signal::ClockSet => "a clock set by another process, as the kernel reports",
+        Signal::Wall => "a clock set by another process, by a jump of it",
+        Signal::LateTick => "a stalled agent",
+        Signal::Pools => "a pause, by time that two pools show as lost",
     }
 }
 

@@ -14,7 +14,7 @@ use drift_core::ntp::packet::Kiss;
 use drift_core::ntp::sample::RejectReason;
 use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::ServerSnapshot;
-use drift_core::resume::{Class, Detection, Signal};
+use drift_core::resume::{Class, Detection, Disruption, PauseEvidence, Signal};
 use drift_core::step::last_step::LastStep;
 use drift_core::step::policy::{Mode, Trigger};
 use drift_core::step::stepper::{Method, Outcome, StepResult};
@@ -208,19 +208,19 @@ fn every_server_is_there_with_why_it_was_refused_last() {
 fn signals_are_present_or_missing_and_blindness_is_said() {
     let mut scene = Scene::new();
     let blind = "A pause that the kernel does not notice shows only when the pools are asked.";
-    assert_says(&scene.page(), "Signals of a resume", &["rtc a hardware clock that ran on present"]);
+    assert_says(
+        &scene.page(),
+        "Signals of a resume",
+        &["rtc pauses, by a hardware clock (RTC) that runs on present"],
+    );
     assert!(!section(&scene.page(), "Signals of a resume").contains(blind));
-    let signals = [
-        (Signal::Suspend, true),
-        (Signal::Vmclock, false),
-        (Signal::Rtc, false),
-        (Signal::ClockSet, false),
-        (Signal::Wall, true),
-        (Signal::LateTick, true),
+    let signals = [Signal::Suspend, Signal::Wall, Signal::LateTick];
+    scene.snapshot.signals = Some(signals.into_iter().collect());
+    let words = [
+        "suspend suspends that the kernel knows of present",
+        "rtc pauses, by a hardware clock (RTC) that runs on missing",
+        blind,
     ];
-    scene.snapshot.signals = Some(signals);
-    let words =
-        ["suspend sleep that the kernel counts present", "rtc a hardware clock that ran on missing", blind];
     assert_says(&scene.page(), "Signals of a resume", &words);
     scene.snapshot.signals = None;
     assert_says(&scene.page(), "Signals of a resume", &["Nobody looks for them here."]);
@@ -286,10 +286,8 @@ fn the_settings_are_those_that_check_config_prints() {
 fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
     let mut scene = Scene::new();
     let lost = Offset::from_nanos(20 * NANOS_PER_SEC);
-    let amount = Some(Measurement::new(lost, Bound::default()));
-    scene
-        .history
-        .resumed(Detection { class: Class::Pause, by: Signal::Rtc, amount, replaces: None }, scene.now);
+    let disruption = Disruption::Pause(PauseEvidence::Rtc { lost: Measurement::exact(lost) });
+    scene.history.resumed(Detection { disruption, reclassifies: None }, scene.now);
     let later = |secs| Reading { raw: scene.now.raw.plus(Duration::from_secs(secs)), ..scene.now };
     scene.history.note(later(0), State::Disrupted, None, None);
     let outcome = Outcome {
@@ -309,7 +307,7 @@ fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
         "Verdict: Drifting",
         "Step: The clock is not stepped (pause): two words.",
         "Verdict: Disrupted for 2 s",
-        "Resume: the machine was paused: by its hardware clock it lost 20.0 s",
+        "Resume: paused for 20.0 s (by the RTC)",
         "Verdict: In sync",
         "where the record begins",
     ];
@@ -319,7 +317,7 @@ fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
     let document = parse(&page);
     let titles: Vec<&str> = elements(&document, "title").filter_map(|title| title.text()).collect();
     for title in [
-        "Resume, 10 min ago: the machine was paused",
+        "Resume, 10 min ago: paused for 20.0 s",
         "Step, 9 min ago: The clock",
         "Drifting for 9 min, until now",
     ] {
@@ -332,13 +330,11 @@ fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
 fn a_long_list_is_cut_and_counted() {
     let mut scene = Scene::new();
     for _ in 0..40 {
-        scene.history.resumed(
-            Detection { class: Class::Stall, by: Signal::LateTick, amount: None, replaces: None },
-            scene.now,
-        );
+        let disruption = Disruption::Stall { late: Duration::from_secs(2) };
+        scene.history.resumed(Detection { disruption, reclassifies: None }, scene.now);
     }
     let words = section(&scene.page(), "The last two hours");
-    assert_eq!(words.matches("Stall: the agent did not run for a while").count(), 30);
+    assert_eq!(words.matches("Stall: agent stalled for 2.00 s").count(), 30);
     assert!(words.contains("And 12 more before that."), "{words}");
 }
 
@@ -481,6 +477,19 @@ fn arbitrary_scene() -> impl Strategy<Value = Scene> {
         .prop_map(|(texts, walk, numbers, measured)| build(&texts, walk, numbers, measured))
 }
 
+/// One of `class`, of the measured size where it has one.
+fn disruption(class: Class, measured: Option<Measurement>) -> Disruption {
+    let by = measured.unwrap_or(Measurement::exact(Offset::ZERO));
+    let span = by.offset.magnitude();
+    match class {
+        Class::Suspend => Disruption::Suspend { slept: span },
+        Class::Pause => Disruption::Pause(PauseEvidence::Rtc { lost: by }),
+        Class::RtcWrite => Disruption::RtcWrite { by },
+        Class::ClockSet => Disruption::ClockSet { by, is_notified: false },
+        Class::Stall => Disruption::Stall { late: span },
+    }
+}
+
 #[expect(clippy::many_single_char_names, reason = "six numbers without a meaning")]
 fn build(
     texts: &[String],
@@ -495,10 +504,8 @@ fn build(
         now.raw = now.raw.plus(Duration::from_millis(u64::from(seconds) / 1_000));
         match (Class::ALL.get(class), class) {
             (Some(class), _) => {
-                history.resumed(
-                    Detection { class: *class, by: Signal::Rtc, amount: measured, replaces: None },
-                    *now,
-                );
+                let disruption = disruption(*class, measured);
+                history.resumed(Detection { disruption, reclassifies: None }, *now);
             }
             (None, 5) => history.stepped(
                 &Outcome {

@@ -22,7 +22,7 @@ const LONGEST: usize = 21;
 #[derive(Debug)]
 pub struct Rtc {
     since_epoch: File,
-    on_set: RtcSetBehavior,
+    set_behavior: RtcSetBehavior,
 }
 
 impl Rtc {
@@ -36,8 +36,8 @@ impl Rtc {
         let rtc = system.unwrap_or_else(|| folder.join("rtc0"));
         let since_epoch = File::open(rtc.join("since_epoch")).ok()?;
         let is_cmos = fs::read_to_string(rtc.join("name")).is_ok_and(|name| name.starts_with(CMOS));
-        let on_set = if is_cmos { cmos_on_set(proc) } else { RtcSetBehavior::Unknown };
-        Some(Self { since_epoch, on_set })
+        let set_behavior = if is_cmos { cmos_set_behavior(proc) } else { RtcSetBehavior::Unknown };
+        Some(Self { since_epoch, set_behavior })
     }
 
     /// Reads it between two readings of the raw clock. It may take milliseconds: a CMOS clock that is just ticking over is waited for.
@@ -47,11 +47,11 @@ impl Rtc {
         let length = self.since_epoch.read_at(&mut text, 0).ok()?;
         let after = clock.read().raw;
         let seconds = std::str::from_utf8(text.get(..length)?).ok()?.trim_ascii_end().parse().ok()?;
-        Some(RtcRead { seconds, before, after, on_set: self.on_set })
+        Some(RtcRead { seconds, before, after, set_behavior: self.set_behavior })
     }
 }
 
-fn cmos_on_set(proc: &Path) -> RtcSetBehavior {
+fn cmos_set_behavior(proc: &Path) -> RtcSetBehavior {
     // It lists the processors one after the other: of a big machine it is long, and the first line of this name says it.
     let lines = File::open(proc.join("cpuinfo"))
         .map(BufReader::new)
@@ -137,7 +137,7 @@ mod tests {
             );
         let rtc = sysfs.open().unwrap();
         let first = rtc.read(&LinuxClock).unwrap();
-        assert_eq!((first.seconds, first.on_set), (1_795_341_600, RtcSetBehavior::ResetsSubsecond));
+        assert_eq!((first.seconds, first.set_behavior), (1_795_341_600, RtcSetBehavior::ResetsSubsecond));
         assert!(first.before <= first.after);
         fs::write(sysfs.0.join("rtc1/since_epoch"), "1795341601\n").unwrap();
         assert_eq!(rtc.read(&LinuxClock).map(|r| r.seconds), Some(1_795_341_601));
@@ -149,19 +149,19 @@ mod tests {
             .clock("rtc0", &[("since_epoch", "-5\n"), ("name", "rtc-pl031 9010000.pl031\n")])
             .clock("rtc1", &[("since_epoch", "7\n"), ("hctosys", "0\n")]);
         let read = sysfs.open().unwrap().read(&LinuxClock).unwrap();
-        assert_eq!((read.seconds, read.on_set), (-5, RtcSetBehavior::Unknown));
+        assert_eq!((read.seconds, read.set_behavior), (-5, RtcSetBehavior::Unknown));
     }
 
     #[test]
     fn what_setting_a_cmos_clock_does_to_its_second_depends_on_the_processor() {
-        let on_set = |vendor: &str, driver: &str| {
+        let set_behavior = |vendor: &str, driver: &str| {
             let sysfs = Sysfs::new("vendor").clock("rtc0", &[("since_epoch", "7\n"), ("name", driver)]);
-            sysfs.of(vendor).open().unwrap().on_set
+            sysfs.of(vendor).open().unwrap().set_behavior
         };
-        assert_eq!(on_set("GenuineIntel", "rtc_cmos 00:04\n"), RtcSetBehavior::ResetsSubsecond);
-        assert_eq!(on_set("AuthenticAMD", "rtc_cmos 00:04\n"), RtcSetBehavior::KeepsSubsecond);
-        assert_eq!(on_set("HygonGenuine", "rtc_cmos rtc_cmos\n"), RtcSetBehavior::KeepsSubsecond);
-        assert_eq!(on_set("AuthenticAMD", "rtc-ds1307 1-0068\n"), RtcSetBehavior::Unknown);
+        assert_eq!(set_behavior("GenuineIntel", "rtc_cmos 00:04\n"), RtcSetBehavior::ResetsSubsecond);
+        assert_eq!(set_behavior("AuthenticAMD", "rtc_cmos 00:04\n"), RtcSetBehavior::KeepsSubsecond);
+        assert_eq!(set_behavior("HygonGenuine", "rtc_cmos rtc_cmos\n"), RtcSetBehavior::KeepsSubsecond);
+        assert_eq!(set_behavior("AuthenticAMD", "rtc-ds1307 1-0068\n"), RtcSetBehavior::Unknown);
         for (release, wanted) in [
             ("5.18.0", RtcSetBehavior::KeepsSubsecond),
             ("7.3.4+deb13-cloud-amd64", RtcSetBehavior::KeepsSubsecond),
@@ -172,11 +172,11 @@ mod tests {
         ] {
             let sysfs =
                 Sysfs::new("release").clock("rtc0", &[("since_epoch", "7\n"), ("name", "rtc_cmos\n")]);
-            let found = sysfs.of("AuthenticAMD").under(release).open().unwrap().on_set;
+            let found = sysfs.of("AuthenticAMD").under(release).open().unwrap().set_behavior;
             assert_eq!(found, wanted, "{release:?}");
         }
         let no_vendor = Sysfs::new("arm").clock("rtc0", &[("since_epoch", "7\n"), ("name", "rtc_cmos\n")]);
-        assert_eq!(no_vendor.open().unwrap().on_set, RtcSetBehavior::Unknown);
+        assert_eq!(no_vendor.open().unwrap().set_behavior, RtcSetBehavior::Unknown);
     }
 
     #[test]

@@ -5,11 +5,13 @@
 pub mod backoff;
 pub mod line;
 mod measurement;
+mod offset_range;
 
 use std::fmt;
 use std::time::Duration;
 
 pub use self::measurement::Measurement;
+pub use self::offset_range::OffsetRange;
 
 /// Nanoseconds in one second.
 pub const NANOS_PER_SEC: i64 = 1_000_000_000;
