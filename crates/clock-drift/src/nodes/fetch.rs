@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::now::{Now, Source};
 use super::row::{Item, Metadata, Row, escape_for_terminal};
-use drift_core::http_date::{self, Interval};
+use drift_core::http_date;
 use drift_core::time::{Measurement, Mono, Offset, Reading, Wall};
 
 /// Nodes a page: the API server's own default for kubectl.
@@ -136,7 +136,7 @@ impl ApiClock {
     /// From the headers of an answer.
     fn new(headers: &HeaderMap, sent: Reading, received: Reading, read_clocks: ReadClocks) -> Self {
         let date = headers.get(header::DATE).and_then(|d| http_date::parse(d.to_str().ok()?));
-        let machine = date.map(|date| Interval::of(date, sent.wall, received.wall).measured());
+        let machine = date.map(|date| http_date::offset_range(date, sent.wall, received.wall).measurement());
         match machine {
             Some(Measurement { offset, .. }) => Self {
                 at: received.wall.plus(offset),

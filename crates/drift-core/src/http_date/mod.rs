@@ -4,14 +4,7 @@
 pub mod coarse;
 pub mod search;
 
-use crate::time::{Bound, Measurement, Mono, NANOS_PER_SEC, Offset, Wall};
-
-/// Everything that the offset can be: it lies between the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interval {
-    low: Offset,
-    high: Offset,
-}
+use crate::time::{Mono, NANOS_PER_SEC, Offset, OffsetRange, Wall};
 
 /// One answer: what it says, and the raw clock before and after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,29 +27,19 @@ pub fn parse(text: &str) -> Option<Wall> {
     i64::try_from(stamp.as_nanosecond()).ok().map(Wall::from_nanos)
 }
 
-impl Interval {
-    /// From one exchange: the server wrote `date` somewhen between `sent` and `received`, by our clock, and its own clock read
-    /// less than a second more than that.
-    pub fn of(date: Wall, sent: Wall, received: Wall) -> Self {
-        let end = date.plus(Offset::from_nanos(NANOS_PER_SEC));
-        Self { low: date.minus(received), high: end.minus(sent) }
-    }
-
-    /// The middle, and how far the truth may be from it.
-    pub fn measured(self) -> Measurement {
-        let (low, high) = (i128::from(self.low.as_nanos()), i128::from(self.high.as_nanos()));
-        let nanos = |wide: i128| i64::try_from(wide).unwrap_or(if wide < 0 { i64::MIN } else { i64::MAX });
-        // Rounded up: a bound must not shrink.
-        Measurement::new(
-            Offset::from_nanos(nanos(low.midpoint(high))),
-            Bound::from_nanos(nanos((high - low) / 2 + 1)),
-        )
-    }
+/// Every offset that one exchange allows: the server wrote `date` at some time between `sent` and `received`, by the node's
+/// clock, while its own clock read less than a second more than that.
+pub fn offset_range(date: Wall, sent: Wall, received: Wall) -> OffsetRange {
+    let end = date.plus(Offset::from_nanos(NANOS_PER_SEC));
+    let range = OffsetRange { low: date.minus(received).as_nanos(), high: end.minus(sent).as_nanos() };
+    // One nanosecond more, for what rounding cuts off the readings.
+    range.widened(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Measurement;
     use proptest::prelude::*;
 
     #[test]
@@ -79,7 +62,7 @@ mod tests {
     #[test]
     fn one_answer_is_half_a_second_wide_and_half_the_round_trip() {
         let at = |nanos: i64| Wall::from_nanos(1_795_341_600_000_000_000 + nanos);
-        let Measurement { offset, bound } = Interval::of(at(0), at(0), at(100_000_000)).measured();
+        let Measurement { offset, bound } = offset_range(at(0), at(0), at(100_000_000)).measurement();
         assert_eq!(offset.as_nanos(), 450_000_000, "the server's clock read 0 to 1 s, ours 0 to 0.1 s");
         assert_eq!(bound.as_nanos(), 550_000_001);
     }
@@ -90,7 +73,7 @@ mod tests {
             let reference = sent + there + truth;
             let date = Wall::from_secs(reference.div_euclid(NANOS_PER_SEC));
             let (sent, received) = (Wall::from_nanos(sent), Wall::from_nanos(sent + there + back));
-            let Measurement { offset, bound } = Interval::of(date, sent, received).measured();
+            let Measurement { offset, bound } = offset_range(date, sent, received).measurement();
             prop_assert!(bound.as_nanos() >= NANOS_PER_SEC / 2);
             prop_assert!((offset.as_nanos() - truth).abs() <= bound.as_nanos());
         }
@@ -98,7 +81,7 @@ mod tests {
         #[test]
         fn no_clock_is_a_panic(date: i64, sent: i64, received: i64) {
             let [date, sent, received] = [date, sent, received].map(Wall::from_nanos);
-            let _ = Interval::of(date, sent, received).measured();
+            let _ = offset_range(date, sent, received).measurement();
         }
     }
 }
