@@ -84,8 +84,8 @@ impl Detector {
         self.confirmation.record_round(servers, now);
     }
 
-    /// When the RTC showed a jump that may be a write or a pause (raw clock). Samples from then on can confirm
-    /// a pause. `None` without such a jump, and once it is decided.
+    /// When the RTC showed a jump that may be a write or a pause (raw clock). Samples from then on can
+    /// confirm a pause. `None` without such a jump, and once it is decided.
     pub fn pause_unconfirmed_since(&self) -> Option<Mono> {
         self.confirmation.waiting_since()
     }
@@ -94,8 +94,8 @@ impl Detector {
     /// confirms it.
     ///
     /// `measured`: what each server reported, by samples since [`Self::pause_unconfirmed_since`].
-    /// `is_complete`: every pool is measured, and the burst is over; if that confirms no pause, the jump was a
-    /// write. `max_wait`: no pause is confirmed later than this after the jump.
+    /// `is_complete`: every pool is measured, and the burst is over; if that confirms no pause, the jump was
+    /// a write. `max_wait`: no pause is confirmed later than this after the jump.
     pub fn confirm_pause(
         &mut self,
         measured: &[Candidate],

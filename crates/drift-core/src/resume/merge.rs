@@ -45,8 +45,8 @@ impl EventMerger {
     /// Takes evidence of `class` by `signals`: merges it into the last event, or starts another one.
     pub fn merge_or_start_event(&mut self, class: Class, signals: SignalSet, at: Mono) -> Merge {
         match &mut self.event {
-            // A suspend shows whole in the second reading at the latest; the first may have been held up
-            // between its clocks.
+            // The first reading after a suspend may show only a part of it, if the reader was held up between
+            // its two clocks. The second one shows the rest.
             Some(event)
                 if at <= event.until && event.reported == Class::Suspend && class == Class::Suspend =>
             {
@@ -91,5 +91,83 @@ impl EventMerger {
     fn class_of_rtc_write(&self) -> Class {
         let of_rtc = self.event.filter(|event| event.signals.contains(Signal::Rtc));
         of_rtc.map_or(Class::RtcWrite, |event| event.reported)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: i64) -> Mono {
+        Mono::from_nanos(millis * 1_000_000)
+    }
+
+    fn set(signals: &[Signal]) -> SignalSet {
+        signals.iter().copied().collect()
+    }
+
+    /// What to do about each piece of evidence: its class, one signal, and when it came in, in ms.
+    fn merges(evidence: &[(Class, Signal, i64)]) -> Vec<Merge> {
+        let mut merger = EventMerger::default();
+        let merge = |(class, signal, millis)| merger.merge_or_start_event(class, set(&[signal]), at(millis));
+        evidence.iter().copied().map(merge).collect()
+    }
+
+    #[test]
+    fn other_signals_within_1100_ms_belong_to_the_same_event() {
+        let (vmclock, notified) =
+            ((Class::Pause, Signal::Vmclock, 0), |millis| (Class::ClockSet, Signal::ClockSet, millis));
+        assert_eq!(merges(&[vmclock, notified(1_100)]), [Merge::NewEvent, Merge::AlreadyReported]);
+        assert_eq!(merges(&[vmclock, notified(1_101)]), [Merge::NewEvent, Merge::NewEvent]);
+    }
+
+    #[test]
+    fn same_signal_again_is_another_event_except_for_a_suspend() {
+        let marker = |millis| (Class::Pause, Signal::Vmclock, millis);
+        assert_eq!(merges(&[marker(0), marker(100)]), [Merge::NewEvent, Merge::NewEvent]);
+        let suspend = |millis| (Class::Suspend, Signal::Suspend, millis);
+        assert_eq!(merges(&[suspend(0), suspend(100)]), [Merge::NewEvent, Merge::AlreadyReported]);
+    }
+
+    #[test]
+    fn stronger_evidence_of_the_same_event_reclassifies_it_step_by_step() {
+        let merges = merges(&[
+            (Class::ClockSet, Signal::ClockSet, 0),
+            (Class::RtcWrite, Signal::Rtc, 400),
+            (Class::Pause, Signal::Vmclock, 800),
+            (Class::Stall, Signal::LateTick, 900),
+        ]);
+        assert_eq!(
+            merges,
+            [
+                Merge::NewEvent,
+                Merge::Reclassifies(Class::ClockSet),
+                Merge::Reclassifies(Class::RtcWrite),
+                Merge::AlreadyReported,
+            ]
+        );
+    }
+
+    #[test]
+    fn refuted_rtc_writes_are_reclassified_however_old_they_are() {
+        let mut merger = EventMerger::default();
+        merger.merge_or_start_event(Class::RtcWrite, set(&[Signal::Rtc]), at(0));
+        let refuted = merger.reclassify_rtc_write(Class::Pause, set(&[Signal::Rtc]), at(4_000));
+        assert_eq!(refuted, Merge::Reclassifies(Class::RtcWrite));
+        let later = merger.merge_or_start_event(Class::ClockSet, set(&[Signal::Wall]), at(4_500));
+        assert_eq!(later, Merge::AlreadyReported, "the pause is the last event");
+    }
+
+    #[test]
+    fn confirmed_pauses_make_a_pause_of_the_reported_rtc_write_only() {
+        let mut merger = EventMerger::default();
+        merger.merge_or_start_event(Class::RtcWrite, set(&[Signal::Rtc]), at(0));
+        assert_eq!(merger.confirm_pause(), Class::RtcWrite);
+        let marker = merger.merge_or_start_event(Class::Pause, set(&[Signal::Vmclock]), at(500));
+        assert_eq!(marker, Merge::AlreadyReported);
+        merger.merge_or_start_event(Class::ClockSet, set(&[Signal::Wall]), at(5_000));
+        assert_eq!(merger.confirm_pause(), Class::RtcWrite);
+        let marker = merger.merge_or_start_event(Class::Pause, set(&[Signal::Vmclock]), at(5_500));
+        assert_eq!(marker, Merge::Reclassifies(Class::ClockSet), "the set clock is another event");
     }
 }

@@ -14,11 +14,11 @@
 //! ```
 //!
 //! **One event, several signals.** An event shows in several signals over about a second, and is reported
-//! once, or again where a later signal shows a stronger class: see [`merge`].
+//! once, or again where a later signal shows a stronger class: see `merge.rs`.
 //!
 //! **A write or a pause?** A jump of the RTC that a write may have made is reported as one. It becomes a
-//! pause if the RTC, known better some seconds later, shows that no write can have made it (see [`rtc`]), or
-//! if NTP confirms that the machine lost that much time (see [`pause_confirmation`]).
+//! pause if the RTC, known better some seconds later, shows that no write can have made it (see `rtc.rs`), or
+//! if NTP confirms that the machine lost that much time (see `pause_confirmation.rs`).
 //!
 //! The base clock, against which the RTC and the wall clock are followed, is
 //! [`Reading::base`](crate::time::Reading::base): the raw clock and the time for which the kernel knows that

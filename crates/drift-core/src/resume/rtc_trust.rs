@@ -46,3 +46,32 @@ impl RtcTrust {
         self.weight <= MAX_JUMP_WEIGHT
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After so many jumps, one a second from 0 on.
+    fn after(jumps: u32, is_forward: bool) -> RtcTrust {
+        let mut trust = RtcTrust::default();
+        for second in 0..i64::from(jumps) {
+            trust.count_jump(Mono::from_nanos(second * 1_000_000_000), is_forward);
+        }
+        trust
+    }
+
+    #[test]
+    fn thirty_jumps_forward_or_five_back_are_trusted_and_no_more() {
+        assert!(after(30, true).is_trusted() && !after(31, true).is_trusted());
+        assert!(after(5, false).is_trusted() && !after(6, false).is_trusted());
+    }
+
+    #[test]
+    fn jump_counts_last_ten_minutes_from_the_first_jump() {
+        let (before, after_end) = (Mono::from_nanos(599_999_999_999), Mono::from_nanos(600_000_000_000));
+        let mut trust = after(31, true);
+        assert!(!trust.is_period_over(before) && trust.is_period_over(after_end));
+        trust.reset();
+        assert!(trust.is_trusted() && !trust.is_period_over(after_end));
+    }
+}

@@ -130,3 +130,67 @@ impl WallRange {
 fn origin(now: Reading) -> Wall {
     Wall::from_nanos(now.wall.as_nanos().saturating_sub(now.base().as_nanos()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTIFICATION_DELAY: Duration = Duration::from_secs(1);
+
+    fn at(millis: i64) -> Mono {
+        Mono::from_nanos(millis * 1_000_000)
+    }
+
+    /// At `millis` of the base clock, with a wall clock that is `ahead` ms ahead of where it was at first.
+    fn reading(millis: i64, ahead: i64) -> Reading {
+        let wall = Wall::from_nanos(1_795_341_600_000_000_000 + (millis + ahead) * 1_000_000);
+        Reading { wall, raw: at(millis), suspended: Duration::ZERO }
+    }
+
+    /// What one second with a movement by `millis` shows, with a step of our own by `own` ms announced.
+    fn step(millis: i64, is_notified: bool, own: Option<i64>) -> Option<(bool, bool)> {
+        let mut monitor = WallMonitor::default();
+        assert_eq!(monitor.handle_reading(reading(0, 0), false, NOTIFICATION_DELAY), None);
+        if let Some(own) = own {
+            monitor.own_step(Offset::from_nanos(own * 1_000_000), at(10_000));
+        }
+        let step = monitor.handle_reading(reading(1_000, millis), is_notified, NOTIFICATION_DELAY)?;
+        assert_eq!(step.by.offset, Offset::from_nanos(millis * 1_000_000));
+        Some((step.is_visible, step.is_notified))
+    }
+
+    #[test]
+    fn movements_beyond_the_fastest_slew_and_20_ms_are_visible() {
+        for sign in [-1, 1] {
+            assert_eq!(step(sign * 119, false, None), None);
+            assert_eq!(step(sign * 121, false, None), Some((true, false)));
+        }
+    }
+
+    #[test]
+    fn notifications_show_steps_of_any_size() {
+        assert_eq!(step(0, true, None), Some((false, true)));
+        assert_eq!(step(3_000, true, None), Some((true, true)));
+    }
+
+    #[test]
+    fn announced_steps_are_hidden_with_their_notification_if_they_agree_to_a_quarter() {
+        assert_eq!(step(3_000, true, Some(3_000)), None);
+        assert_eq!(step(3_700, true, Some(3_000)), None);
+        assert_eq!(step(4_000, true, Some(3_000)), Some((true, false)), "by too much");
+        assert_eq!(step(-3_000, true, Some(3_000)), Some((true, false)), "in the other direction");
+    }
+
+    #[test]
+    fn wall_range_goes_back_to_the_check_before_the_last() {
+        let mut range = WallRange::default();
+        assert_eq!(range.all(), None);
+        range.add(reading(0, -5));
+        range.rtc_checked();
+        range.add(reading(1_000, 0));
+        let first = range.all().map(OffsetRange::width);
+        range.rtc_checked();
+        range.add(reading(2_000, 3));
+        assert_eq!((first, range.all().map(OffsetRange::width)), (Some(5_000_000), Some(3_000_000)));
+    }
+}
