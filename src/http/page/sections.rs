@@ -234,12 +234,12 @@ pub fn signals(html: &mut Html, context: &PageContext) {
 fn signal_in_words(signal: Signal) -> &'static str {
     match signal {
         Signal::Suspend => "suspends that the kernel knows of",
-        Signal::Vmclock => "restores and migrations that the hypervisor reports",
+        Signal::Vmclock => "restores and migrations, as the hypervisor reports",
         Signal::Rtc => "pauses, by a hardware clock (RTC) that runs on",
-        Signal::ClockSet => "a clock set by another process, as the kernel reports",
-        Signal::Wall => "a clock set by another process, by a jump of it",
-        Signal::LateTick => "a stalled agent",
-        Signal::Pools => "a pause, by time that two pools show as lost",
+        Signal::ClockSet => "another process that sets the clock, as the kernel reports",
+        Signal::Wall => "another process that sets the clock, by a jump of the clock",
+        Signal::LateTick => "stalls of the agent",
+        Signal::Pools => "pauses, by the time that two pools show as lost",
     }
 }
 

@@ -177,7 +177,7 @@ impl Detector {
 }
 
 impl LocalSignals {
-    /// From an observation to what is to be reported of it.
+    /// From an observation to evidence, its strongest disruption, and what to report of that.
     fn detect(&mut self, observation: &Observation) -> Option<Detection> {
         let evidence = self.gather(observation);
         let disruption = evidence.disruption()?;
@@ -222,7 +222,7 @@ impl LocalSignals {
         Evidence { slept, is_marker_changed, rtc, wall_step, late }
     }
 
-    /// Has the hypervisor's disruption marker changed? Keeps the new one.
+    /// Takes the hypervisor's disruption marker. Returns `true` when it differs from the last one.
     fn handle_marker(&mut self, marker: Option<u64>) -> bool {
         let Some(marker) = marker else { return false };
         self.marker.replace(marker).is_some_and(|before| before != marker)
