@@ -16,7 +16,7 @@ use clock_drift::terminal;
 use drift_core::io::{Effect, LogEvent};
 use drift_core::ntp::server::Ask;
 use drift_core::report::publish::ApiError;
-use drift_core::resume::{Class, Detection};
+use drift_core::resume::{Class, Detection, Disruption, PauseEvidence};
 use drift_core::step::stepper::{Method, Outcome, StepResult};
 use drift_core::time::{Bound, Measurement, Offset};
 use drift_core::verdict::State;
@@ -208,18 +208,29 @@ fn log_event(event: &LogEvent) {
 }
 
 /// The size of a disruption has another name for each class, since it is something else each time.
-fn log_disruption(disruption: &Detection) {
-    let size = |class: Class| disruption.amount.filter(|_| disruption.class == class);
+fn log_disruption(Detection { disruption, reclassifies }: &Detection) {
+    let (mut slept, mut lost, mut rtc_set_by, mut clock_set_by, mut late) = (None, None, None, None, None);
+    match *disruption {
+        Disruption::Suspend { slept: span } => slept = Some(span),
+        Disruption::Pause(PauseEvidence::Hypervisor) => {}
+        Disruption::Pause(PauseEvidence::Rtc { lost: by } | PauseEvidence::RtcAndNtp { lost: by }) => {
+            lost = Some(by);
+        }
+        Disruption::RtcWrite { by } => rtc_set_by = Some(by),
+        Disruption::ClockSet { by, .. } => clock_set_by = Some(by),
+        Disruption::Stall { late: span } => late = Some(span),
+    }
+    let bound = lost.or(rtc_set_by).or(clock_set_by).filter(|by| by.bound != Bound::ZERO);
     warn!(
-        class = disruption.class.label(),
-        signal = disruption.by.label(),
-        slept_seconds = offset_seconds(size(Class::Suspend)),
-        lost_seconds = offset_seconds(size(Class::Pause)),
-        rtc_set_by_seconds = offset_seconds(size(Class::RtcWrite)),
-        clock_set_by_seconds = offset_seconds(size(Class::ClockSet)),
-        late_seconds = offset_seconds(size(Class::Stall)),
-        bound_seconds = bound_seconds(disruption.amount.filter(|amount| amount.bound != Bound::default())),
-        replaces = disruption.replaces.map(Class::label),
+        class = disruption.class().label(),
+        signal = disruption.signal().label(),
+        slept_seconds = slept.map(|span| span.as_secs_f64()),
+        lost_seconds = offset_seconds(lost),
+        rtc_set_by_seconds = offset_seconds(rtc_set_by),
+        clock_set_by_seconds = offset_seconds(clock_set_by),
+        late_seconds = late.map(|span| span.as_secs_f64()),
+        bound_seconds = bound_seconds(bound),
+        replaces = reclassifies.map(Class::label),
         detail = %disruption,
         "disruption detected"
     );
@@ -277,7 +288,6 @@ mod tests {
     use super::*;
     use drift_core::http_date::coarse::HttpDateError;
     use drift_core::ntp::reject::RejectReason;
-    use drift_core::resume::Signal;
     use drift_core::step::policy::Trigger;
 
     const DOCUMENT: &str = include_str!("../docs/reference/log.md");
@@ -326,10 +336,8 @@ mod tests {
             detail: "The clock is 250 ms behind.".to_owned(),
         };
         let pause = Detection {
-            class: Class::Pause,
-            by: Signal::Rtc,
-            amount: Some(measured(20_000)),
-            replaces: Some(Class::RtcWrite),
+            disruption: Disruption::Pause(PauseEvidence::Rtc { lost: measured(20_000) }),
+            reclassifies: Some(Class::RtcWrite),
         };
         let reason = RejectReason::Timeout;
         let wait = Some(Duration::from_secs(7));

@@ -11,7 +11,7 @@ use crate::build_info::{REVISION, VERSION};
 use crate::os::timex::KernelClock;
 use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::{PoolSnapshot, Snapshot, StepSnapshot};
-use drift_core::resume::{Class, Signal};
+use drift_core::resume::{Class, Signal, SignalSet};
 use drift_core::step::stepper::Method;
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
 use drift_core::time::{Offset, Ppb};
@@ -219,8 +219,8 @@ fn counts(out: &mut Exposition, snapshot: &Snapshot) {
     out.counter("resume_signals_total", "Clock disruptions detected, by class.", &["class"], resumes);
 }
 
-fn signals(out: &mut Exposition, signals: Option<[(Signal, bool); 6]>) {
-    let each = signals.into_iter().flatten();
+fn signals(out: &mut Exposition, signals: Option<SignalSet>) {
+    let each = signals.into_iter().flat_map(|has| Signal::LOCAL.map(|signal| (signal, has.contains(signal))));
     out.gauge(
         "resume_signal_available",
         "1 for each signal of a disruption that this machine has, else 0.",

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-use drift_core::resume::{Class, Detection, Detector, Observation, RtcRead, RtcSetBehavior, Signal};
-use drift_core::time::{Mono, Offset, Ppb, Reading, Wall};
+use drift_core::estimate::Candidate;
+use drift_core::ntp::server::ServerId;
+use drift_core::resume::{
+    Class, Detection, Detector, Observation, RtcRead, RtcSetBehavior, Signal, SignalSet,
+};
+use drift_core::time::line::Interval;
+use drift_core::time::{Bound, Mono, Offset, Ppb, Reading, Wall};
 use proptest::prelude::*;
 
 use super::node::{Hardware, Node, Second};
@@ -11,17 +16,20 @@ use crate::os::signals::Signals;
 
 const MS: Duration = Duration::from_millis(1);
 const SEC: Duration = Duration::from_secs(1);
+/// The longest wait for a confirmation by NTP.
+const MAX_WAIT: Duration = Duration::from_secs(128);
 
 /// A node and its detector, driven by hand.
-struct Desk {
+struct DetectorHarness {
     node: Node,
     detector: Detector,
-    told: Vec<(Class, Signal)>,
-    /// Of each, is it a better word for the one before?
-    replaces: Vec<Option<Class>>,
+    reported: Vec<(Class, Signal)>,
+    /// For each report, the class that it reclassifies.
+    reclassified: Vec<Option<Class>>,
 }
 
-impl Desk {
+impl DetectorHarness {
+    /// The RTC is known to milliseconds.
     fn new() -> Self {
         let hardware = Hardware {
             raw: Ppb::default(),
@@ -31,324 +39,362 @@ impl Desk {
             latency: MS,
             vmclock: true,
         };
-        let mut desk = Self {
+        let mut harness = Self {
             node: Node::new(hardware, 1),
             detector: Detector::new(),
-            told: Vec::new(),
-            replaces: Vec::new(),
+            reported: Vec::new(),
+            reclassified: Vec::new(),
         };
-        desk.run(SEC * 12);
-        desk
+        harness.run(SEC * 12);
+        harness
     }
 
-    fn look(&mut self) -> Observation {
+    fn observation(&mut self) -> Observation {
         let now = self.node.reading().raw;
         Observation { late: Duration::ZERO, ..self.node.observe(now) }
     }
 
-    fn tell(&mut self, seen: &Observation) {
-        let told = self.detector.on(seen);
-        self.told.extend(told.map(|d| (d.class, d.by)));
-        self.replaces.extend(told.map(|d| d.replaces));
+    fn handle(&mut self, observation: &Observation) {
+        let detection = self.detector.handle_observation(observation);
+        self.reported.extend(detection.map(class_and_signal));
+        self.reclassified.extend(detection.map(|d| d.reclassifies));
     }
 
     fn run(&mut self, span: Duration) {
         let end = self.node.elapsed() + span;
         while self.node.elapsed() < end {
-            let idle = self.detector.next(self.node.reading().raw);
+            let idle = self.detector.poll_timeout(self.node.reading().raw);
             self.node.pass(idle.min(end.saturating_sub(self.node.elapsed())));
-            let seen = self.look();
-            self.tell(&seen);
+            let observation = self.observation();
+            self.handle(&observation);
         }
     }
 
     fn take(&mut self) -> Vec<(Class, Signal)> {
-        std::mem::take(&mut self.told)
+        std::mem::take(&mut self.reported)
     }
 
     fn step(&mut self, millis: i64) {
         self.node.step(Offset::from_nanos(millis * 1_000_000));
     }
+
+    /// A round ends in which both pools show a loss of so many milliseconds.
+    fn confirm(&mut self, lost: i64, is_complete: bool) -> Option<Detection> {
+        self.detector.confirm_pause(&servers(lost), is_complete, MAX_WAIT, self.node.reading().raw)
+    }
+}
+
+fn class_and_signal(detection: Detection) -> (Class, Signal) {
+    (detection.disruption.class(), detection.disruption.signal())
+}
+
+/// Two pools of one server, whose time is so many milliseconds later than it was at first.
+fn servers(later: i64) -> Vec<Candidate> {
+    let origin = Wall::from_nanos(1_795_341_600_000_000_000 + later * 1_000_000);
+    let interval = Interval::around(origin, Bound::from(MS));
+    [0, 1].map(|pool| Candidate { pool: pool as usize, server: ServerId(pool), interval }).to_vec()
 }
 
 #[test]
-fn the_weaker_word_first_and_the_stronger_after_it() {
-    let mut desk = Desk::new();
-    desk.step(3_000);
-    desk.run(MS * 300);
-    desk.node.suspend(SEC * 11, SEC);
-    desk.run(SEC * 5);
-    assert_eq!(desk.take(), [(Class::ClockSet, Signal::ClockSet), (Class::Suspend, Signal::Suspend)]);
+fn stronger_classes_reclassify_a_weaker_report() {
+    let mut harness = DetectorHarness::new();
+    harness.step(3_000);
+    harness.run(MS * 300);
+    harness.node.suspend(SEC * 11, SEC);
+    harness.run(SEC * 5);
+    assert_eq!(harness.take(), [(Class::ClockSet, Signal::ClockSet), (Class::Suspend, Signal::Suspend)]);
 
-    desk.run(SEC * 10);
-    desk.step(3_000);
-    desk.run(MS * 100);
-    desk.node.disrupt();
-    desk.run(SEC * 5);
-    assert_eq!(desk.take(), [(Class::ClockSet, Signal::ClockSet), (Class::Pause, Signal::Vmclock)]);
+    harness.run(SEC * 10);
+    harness.step(3_000);
+    harness.run(MS * 100);
+    harness.node.disrupt();
+    harness.run(SEC * 5);
+    assert_eq!(harness.take(), [(Class::ClockSet, Signal::ClockSet), (Class::Pause, Signal::Vmclock)]);
     assert_eq!(
-        desk.replaces,
+        harness.reclassified,
         [None, None, None, Some(Class::ClockSet)],
-        "the notice that came twice tells of two events"
+        "a second notification is a second event"
     );
 }
 
 #[test]
-fn what_follows_of_the_same_event_is_silent_and_of_another_is_not() {
-    let mut desk = Desk::new();
-    // The guest's tools set the clock right after the pause, before anybody asked.
-    desk.node.disrupt();
-    desk.run(MS * 200);
-    desk.step(20_000);
-    desk.run(SEC * 5);
-    assert_eq!(desk.take(), [(Class::Pause, Signal::Vmclock)]);
-    // Much later it is not theirs.
-    desk.node.disrupt();
-    desk.run(MS * 1_500);
-    desk.step(20_000);
-    desk.run(SEC * 5);
-    assert_eq!(desk.take(), [(Class::Pause, Signal::Vmclock), (Class::ClockSet, Signal::ClockSet)]);
+fn later_signals_of_the_same_event_are_not_reported_and_of_another_event_are() {
+    let mut harness = DetectorHarness::new();
+    // The guest's tools set the clock right after the pause, before the next observation.
+    harness.node.disrupt();
+    harness.run(MS * 200);
+    harness.step(20_000);
+    harness.run(SEC * 5);
+    assert_eq!(harness.take(), [(Class::Pause, Signal::Vmclock)]);
+    // Much later it is another event.
+    harness.node.disrupt();
+    harness.run(MS * 1_500);
+    harness.step(20_000);
+    harness.run(SEC * 5);
+    assert_eq!(harness.take(), [(Class::Pause, Signal::Vmclock), (Class::ClockSet, Signal::ClockSet)]);
     // The same signal again is another event, however soon.
-    desk.node.disrupt();
-    desk.run(MS * 500);
-    desk.node.disrupt();
-    desk.run(SEC * 5);
-    assert_eq!(desk.take(), [(Class::Pause, Signal::Vmclock); 2]);
-    assert!(desk.replaces.iter().all(Option::is_none), "they are all events of their own");
+    harness.node.disrupt();
+    harness.run(MS * 500);
+    harness.node.disrupt();
+    harness.run(SEC * 5);
+    assert_eq!(harness.take(), [(Class::Pause, Signal::Vmclock); 2]);
+    assert!(harness.reclassified.iter().all(Option::is_none), "each is an event of its own");
 }
 
-/// The RTC is written; what was told of it takes that of the steps before away.
-fn written() -> Desk {
-    let mut desk = Desk::new();
-    desk.step(-3_000);
-    desk.run(SEC * 5);
-    desk.take();
-    desk.node.write_rtc(Duration::ZERO);
-    while desk.told.is_empty() {
-        desk.run(MS * 10);
+/// Right after an RTC write was reported: forward by 3 s, by which the wall clock was stepped ten seconds
+/// before. Both pools were measured in between.
+fn after_rtc_write() -> DetectorHarness {
+    let mut harness = DetectorHarness::new();
+    harness.step(3_000);
+    harness.run(SEC * 2);
+    harness.detector.record_round(servers(0), harness.node.reading().raw);
+    harness.run(SEC * 8);
+    harness.take();
+    harness.node.write_rtc(Duration::ZERO);
+    while harness.reported.is_empty() {
+        harness.run(MS * 10);
     }
-    assert_eq!(desk.take(), [(Class::RtcWrite, Signal::Rtc)]);
-    desk
+    assert_eq!(harness.take(), [(Class::RtcWrite, Signal::Rtc)]);
+    harness
 }
 
 #[test]
-fn what_the_pools_bore_out_is_told_no_more_by_what_shows_later_of_it() {
-    for borne_out in [true, false] {
-        let mut desk = written();
-        if borne_out {
-            assert_eq!(desk.detector.was_borne_out(), Class::RtcWrite);
+fn confirmed_pauses_are_not_reported_again_by_later_signals() {
+    for is_confirmed in [true, false] {
+        let mut harness = after_rtc_write();
+        if is_confirmed {
+            let pause = harness.confirm(3_000, true).expect("two pools lost what the RTC shows");
+            assert_eq!(class_and_signal(pause), (Class::Pause, Signal::Pools));
+            assert_eq!(pause.reclassifies, Some(Class::RtcWrite));
         }
-        desk.run(MS * 500);
-        desk.node.disrupt();
-        desk.run(SEC * 5);
-        let later = (!borne_out).then_some((Class::Pause, Signal::Vmclock));
-        assert_eq!(desk.take(), later.as_slice());
+        harness.run(MS * 500);
+        harness.node.disrupt();
+        harness.run(SEC * 5);
+        let later = (!is_confirmed).then_some((Class::Pause, Signal::Vmclock));
+        assert_eq!(harness.take(), later.as_slice());
     }
 }
 
 #[test]
-fn what_the_pools_bore_out_hides_no_other_event() {
-    let mut desk = written();
-    desk.run(MS * 1_500);
-    let late = Observation { late: SEC * 2, ..desk.look() };
-    desk.tell(&late);
-    assert_eq!(desk.detector.was_borne_out(), Class::RtcWrite, "the stall is another event");
-    desk.node.pause(SEC * 3);
-    desk.run(SEC * 5);
-    assert_eq!(desk.take(), [(Class::Stall, Signal::LateTick), (Class::Pause, Signal::Rtc)]);
+fn confirmed_pauses_hide_no_other_event() {
+    let mut harness = after_rtc_write();
+    harness.run(MS * 1_500);
+    let late = Observation { late: SEC * 2, ..harness.observation() };
+    harness.handle(&late);
+    let pause = harness.confirm(3_000, true);
+    let reclassifies = pause.and_then(|d| d.reclassifies);
+    assert_eq!(reclassifies, Some(Class::RtcWrite), "the stall is another event");
+    harness.node.pause(SEC * 3);
+    harness.run(SEC * 5);
+    assert_eq!(harness.take(), [(Class::Stall, Signal::LateTick), (Class::Pause, Signal::Rtc)]);
 }
 
 #[test]
-fn what_the_pools_bore_out_replaces_the_better_word_that_there_was() {
-    let mut desk = written();
-    let late = Observation { late: SEC * 2, ..desk.look() };
-    desk.tell(&late);
-    assert_eq!(desk.take(), [(Class::Stall, Signal::LateTick)]);
-    assert_eq!(desk.detector.was_borne_out(), Class::Stall, "of the same event");
+fn confirmed_pauses_reclassify_the_class_that_was_reported_last() {
+    let mut harness = after_rtc_write();
+    let late = Observation { late: SEC * 2, ..harness.observation() };
+    harness.handle(&late);
+    assert_eq!(harness.take(), [(Class::Stall, Signal::LateTick)]);
+    let pause = harness.confirm(3_000, true);
+    assert_eq!(pause.and_then(|d| d.reclassifies), Some(Class::Stall), "of the same event");
 }
 
 #[test]
-fn that_somebody_set_the_clock_is_known_though_it_is_not_told() {
-    let mut desk = written();
-    let before = desk.node.reading().raw;
-    assert!(!desk.detector.was_set_since(before));
-    desk.step(500);
-    desk.run(SEC * 3);
-    assert_eq!(desk.take(), [], "it may be of the same event");
-    let after = desk.node.reading().raw;
-    assert!(desk.detector.was_set_since(before) && !desk.detector.was_set_since(after));
-}
-
-/// What is `Copy` owns nothing: neither looking nor judging can allocate in here.
-#[test]
-fn nothing_of_a_tick_is_on_the_heap() {
-    fn owns_nothing<T: Copy>() {}
-    owns_nothing::<Detector>();
-    owns_nothing::<Observation>();
-    owns_nothing::<Detection>();
+fn rtc_writes_await_a_confirmation_until_a_complete_round_shows_no_loss() {
+    let mut harness = after_rtc_write();
+    for is_complete in [false, true] {
+        assert!(harness.detector.pause_unconfirmed_since().is_some());
+        assert_eq!(harness.confirm(0, is_complete), None);
+    }
+    assert_eq!(harness.detector.pause_unconfirmed_since(), None);
+    assert_eq!(harness.confirm(3_000, true), None);
 }
 
 #[test]
-fn the_first_observation_is_only_a_beginning() {
-    let mut node = Desk::new().node;
+fn pauses_are_not_confirmed_after_the_longest_wait() {
+    for (waited, is_confirmed) in [(MAX_WAIT.mul_f64(0.99), true), (MAX_WAIT.mul_f64(1.01), false)] {
+        let mut harness = after_rtc_write();
+        harness.run(waited);
+        assert_eq!(harness.confirm(3_000, false).is_some(), is_confirmed, "{waited:?}");
+        assert_eq!(harness.detector.pause_unconfirmed_since(), None);
+    }
+}
+
+#[test]
+fn pauses_are_not_confirmed_once_another_process_has_set_the_clock() {
+    let mut harness = after_rtc_write();
+    harness.step(500);
+    harness.run(SEC * 3);
+    assert_eq!(harness.confirm(3_000, true), None);
+    assert_eq!(harness.detector.pause_unconfirmed_since(), None);
+}
+
+#[test]
+fn clocks_set_by_another_process_are_known_even_if_not_reported() {
+    let mut harness = after_rtc_write();
+    let before = harness.node.reading().raw;
+    assert!(!harness.detector.was_set_since(before));
+    harness.step(500);
+    harness.run(SEC * 3);
+    assert_eq!(harness.take(), [], "it may be of the same event");
+    let after = harness.node.reading().raw;
+    assert!(harness.detector.was_set_since(before) && !harness.detector.was_set_since(after));
+}
+
+#[test]
+fn first_observations_show_nothing() {
+    let mut node = DetectorHarness::new().node;
     node.suspend(SEC * 100, Duration::ZERO);
     node.disrupt();
     let _ = node.observe(Mono::from_nanos(0));
     let now = node.reading().raw;
-    assert_eq!(Detector::new().on(&node.observe(now)), None);
+    assert_eq!(Detector::new().handle_observation(&node.observe(now)), None);
 }
 
 #[test]
-fn a_step_shows_in_the_reading_from_20_ms_and_in_the_notice_at_any_size() {
-    for (millis, notice, wanted) in [
+fn steps_show_in_the_readings_from_20_ms_and_in_the_notification_at_any_size() {
+    for (millis, is_notified, wanted) in [
         (150, false, Some(Signal::Wall)),
         (-150, false, Some(Signal::Wall)),
         (15, false, None),
         (15, true, Some(Signal::ClockSet)),
         (3_000, true, Some(Signal::ClockSet)),
     ] {
-        let mut desk = Desk::new();
-        desk.step(millis);
-        let seen = Observation { clock_set: Some(notice), ..desk.look() };
-        desk.tell(&seen);
-        desk.run(SEC * 5);
+        let mut harness = DetectorHarness::new();
+        harness.step(millis);
+        let seen = Observation { clock_set: Some(is_notified), ..harness.observation() };
+        harness.handle(&seen);
+        harness.run(SEC * 5);
         assert_eq!(
-            desk.take(),
-            wanted.map(|by| (Class::ClockSet, by)).as_slice(),
-            "{millis} ms, notice {notice}"
+            harness.take(),
+            wanted.map(|signal| (Class::ClockSet, signal)).as_slice(),
+            "{millis} ms, notification {is_notified}"
         );
     }
 }
 
 #[test]
-fn the_fastest_slew_is_no_step() {
-    let mut desk = Desk::new();
+fn fastest_slews_are_no_steps() {
+    let mut harness = DetectorHarness::new();
     for ppm in [100_000, -100_000] {
-        desk.node.slew(Ppb::from_ppm(ppm));
-        desk.run(SEC * 30);
+        harness.node.slew(Ppb::from_ppm(ppm));
+        harness.run(SEC * 30);
     }
-    assert_eq!(desk.take(), []);
+    assert_eq!(harness.take(), []);
 }
 
 #[test]
-fn late_is_later_than_a_second_and_the_weakest_word() {
-    let mut desk = Desk::new();
+fn stalls_are_later_than_a_second_and_the_weakest_class() {
+    let mut harness = DetectorHarness::new();
     for (late, clock_set, wanted) in [
         (SEC, false, None),
         (SEC + MS, false, Some((Class::Stall, Signal::LateTick))),
         (SEC * 9, true, Some((Class::ClockSet, Signal::ClockSet))),
     ] {
-        desk.run(SEC * 2);
-        let seen = Observation { late, clock_set: Some(clock_set), ..desk.look() };
-        desk.tell(&seen);
-        assert_eq!(desk.take(), wanted.as_slice(), "{late:?}");
+        harness.run(SEC * 2);
+        let seen = Observation { late, clock_set: Some(clock_set), ..harness.observation() };
+        harness.handle(&seen);
+        assert_eq!(harness.take(), wanted.as_slice(), "{late:?}");
     }
 }
 
 #[test]
-fn a_garbled_read_alone_is_nothing() {
-    let mut desk = Desk::new();
+fn single_garbled_reads_are_ignored() {
+    let mut harness = DetectorHarness::new();
     for wrong in [-60, 60, 1, -1, i64::MAX] {
-        let mut seen = desk.look();
+        let mut seen = harness.observation();
         seen.rtc = seen.rtc.map(|read| RtcRead { seconds: read.seconds.saturating_add(wrong), ..read });
-        desk.tell(&seen);
-        desk.node.pass(MS);
-        desk.run(SEC * 3);
+        harness.handle(&seen);
+        harness.node.pass(MS);
+        harness.run(SEC * 3);
     }
-    assert_eq!(desk.take(), []);
+    assert_eq!(harness.take(), []);
 }
 
 #[test]
-fn an_rtc_that_stands_still_is_soon_no_clock() {
-    let mut desk = Desk::new();
-    let stuck = desk.look().rtc.map(|read| read.seconds).unwrap_or_default();
-    let rtc =
-        |d: &Detector| d.available().into_iter().flatten().any(|(signal, has)| signal == Signal::Rtc && has);
-    assert!(rtc(&desk.detector));
+fn stopped_rtcs_are_soon_unavailable_and_used_again_later() {
+    let mut harness = DetectorHarness::new();
+    let stuck = harness.observation().rtc.map(|read| read.seconds).unwrap_or_default();
+    let has_rtc = |d: &Detector| d.available().is_some_and(|signals| signals.contains(Signal::Rtc));
+    assert!(has_rtc(&harness.detector));
     for _ in 0..600 {
-        desk.node.pass(desk.detector.next(desk.node.reading().raw));
-        let mut seen = desk.look();
+        harness.node.pass(harness.detector.poll_timeout(harness.node.reading().raw));
+        let mut seen = harness.observation();
         seen.rtc = seen.rtc.map(|read| RtcRead { seconds: stuck, ..read });
-        desk.tell(&seen);
+        harness.handle(&seen);
     }
-    assert!(!rtc(&desk.detector));
-    // Six jumps back, each told as a write at first.
-    let told = desk.take().len();
-    assert!((1..=12).contains(&told), "{told}");
-    assert_eq!(desk.detector.next(desk.node.reading().raw), SEC);
-    // It is listened to again later, and begins anew.
-    desk.run(SEC * 600);
-    assert!(rtc(&desk.detector));
-    assert_eq!(desk.take(), []);
+    assert!(!has_rtc(&harness.detector));
+    // Six jumps back, each reported as a write at first.
+    let reports = harness.take().len();
+    assert!((1..=12).contains(&reports), "{reports}");
+    assert_eq!(harness.detector.poll_timeout(harness.node.reading().raw), SEC);
+    harness.run(SEC * 600);
+    assert!(has_rtc(&harness.detector));
+    assert_eq!(harness.take(), []);
 }
 
 #[test]
-fn the_rtc_is_known_to_a_second_at_first_and_soon_to_milliseconds() {
-    let mut desk = Desk::new();
-    desk.detector = Detector::new();
-    let known = |desk: &Desk| desk.detector.rtc_uncertainty(desk.node.reading());
-    assert_eq!(known(&desk), None);
-    let seen = desk.look();
-    desk.tell(&seen);
-    assert!(known(&desk) >= Some(SEC), "{:?}", known(&desk));
-    desk.run(SEC * 12);
-    assert!(known(&desk).is_some_and(|width| width < MS * 10), "{:?}", known(&desk));
+fn rtcs_are_known_to_a_second_at_first_and_soon_to_milliseconds() {
+    let mut harness = DetectorHarness::new();
+    harness.detector = Detector::new();
+    let known = |harness: &DetectorHarness| harness.detector.rtc_uncertainty(harness.node.reading());
+    assert_eq!(known(&harness), None);
+    let seen = harness.observation();
+    harness.handle(&seen);
+    assert!(known(&harness) >= Some(SEC), "{:?}", known(&harness));
+    harness.run(SEC * 12);
+    assert!(known(&harness).is_some_and(|width| width < MS * 10), "{:?}", known(&harness));
 }
 
 #[test]
-fn without_anything_there_is_a_tick_a_second_and_no_sight_of_pauses() {
-    let mut desk = Desk::new();
-    assert!(desk.detector.sees_pauses());
-    let seen = Observation { rtc: None, vmclock: None, clock_set: None, ..desk.look() };
-    desk.tell(&seen);
-    assert_eq!(desk.detector.next(seen.now.raw), SEC);
-    assert!(!desk.detector.sees_pauses());
-    let has: Vec<&str> = desk
-        .detector
-        .available()
-        .into_iter()
-        .flatten()
-        .filter(|(_, has)| *has)
-        .map(|(s, _)| s.label())
-        .collect();
-    assert_eq!(has, ["suspend", "wall", "late-tick"]);
+fn machines_without_rtc_and_vmclock_are_observed_every_second_and_see_no_pauses() {
+    let mut harness = DetectorHarness::new();
+    assert!(harness.detector.sees_pauses());
+    let seen = Observation { rtc: None, vmclock: None, clock_set: None, ..harness.observation() };
+    harness.handle(&seen);
+    assert_eq!(harness.detector.poll_timeout(seen.now.raw), SEC);
+    assert!(!harness.detector.sees_pauses());
+    let always = SignalSet::from_iter([Signal::Suspend, Signal::Wall, Signal::LateTick]);
+    assert_eq!(harness.detector.available(), Some(always));
 }
 
 #[test]
-fn our_own_step_is_ours_only_once_and_only_that_way() {
-    let mut desk = Desk::new();
+fn own_steps_are_expected_once_in_their_direction_and_in_time() {
+    let mut harness = DetectorHarness::new();
     let second = Offset::from_nanos(1_000_000_000);
-    let ours = |desk: &mut Desk| desk.detector.own_step(second, desk.node.reading().raw, SEC * 10);
-    ours(&mut desk);
-    desk.step(1_000);
-    desk.run(SEC * 3);
-    assert_eq!(desk.take(), []);
-    desk.step(1_000);
-    desk.run(SEC * 3);
-    assert_eq!(desk.take(), [(Class::ClockSet, Signal::ClockSet)], "once");
-    ours(&mut desk);
-    desk.step(-1_000);
-    desk.run(SEC * 3);
-    assert_eq!(desk.take(), [(Class::ClockSet, Signal::Wall)], "the other way");
-    desk.detector.own_step_failed();
-    desk.run(SEC * 3);
-    desk.step(1_000);
-    desk.run(SEC * 3);
-    assert_eq!(desk.take(), [(Class::ClockSet, Signal::ClockSet)], "not made");
-    ours(&mut desk);
-    desk.run(SEC * 11);
-    desk.step(1_000);
-    desk.run(SEC * 3);
-    assert_eq!(desk.take(), [(Class::ClockSet, Signal::ClockSet)], "too late");
+    let announce = |harness: &mut DetectorHarness| {
+        harness.detector.own_step(second, harness.node.reading().raw, SEC * 10);
+    };
+    announce(&mut harness);
+    harness.step(1_000);
+    harness.run(SEC * 3);
+    assert_eq!(harness.take(), []);
+    harness.step(1_000);
+    harness.run(SEC * 3);
+    assert_eq!(harness.take(), [(Class::ClockSet, Signal::ClockSet)], "once");
+    announce(&mut harness);
+    harness.step(-1_000);
+    harness.run(SEC * 3);
+    assert_eq!(harness.take(), [(Class::ClockSet, Signal::Wall)], "the other direction");
+    harness.detector.own_step_failed();
+    harness.run(SEC * 3);
+    harness.step(1_000);
+    harness.run(SEC * 3);
+    assert_eq!(harness.take(), [(Class::ClockSet, Signal::ClockSet)], "not made");
+    announce(&mut harness);
+    harness.run(SEC * 11);
+    harness.step(1_000);
+    harness.run(SEC * 3);
+    assert_eq!(harness.take(), [(Class::ClockSet, Signal::ClockSet)], "too late");
 }
 
-fn anything() -> impl Strategy<Value = Observation> {
-    let on_set = proptest::sample::select(vec![
+fn any_observation() -> impl Strategy<Value = Observation> {
+    let set_behavior = proptest::sample::select(vec![
         RtcSetBehavior::ResetsSubsecond,
         RtcSetBehavior::KeepsSubsecond,
         RtcSetBehavior::Unknown,
     ]);
-    let rtc = proptest::option::of((any::<i64>(), any::<i64>(), any::<i64>(), on_set));
+    let rtc = proptest::option::of((any::<i64>(), any::<i64>(), any::<i64>(), set_behavior));
     (any::<i64>(), any::<i64>(), any::<u64>(), rtc, any::<Option<bool>>(), any::<Option<u64>>(), any::<u64>())
         .prop_map(|(wall, raw, suspended, rtc, clock_set, vmclock, late)| Observation {
             now: Reading {
@@ -356,11 +402,11 @@ fn anything() -> impl Strategy<Value = Observation> {
                 raw: Mono::from_nanos(raw),
                 suspended: Duration::from_nanos(suspended),
             },
-            rtc: rtc.map(|(seconds, before, after, on_set)| RtcRead {
+            rtc: rtc.map(|(seconds, before, after, set_behavior)| RtcRead {
                 seconds,
                 before: Mono::from_nanos(before),
                 after: Mono::from_nanos(after),
-                on_set,
+                set_behavior,
             }),
             clock_set,
             vmclock,
@@ -370,12 +416,17 @@ fn anything() -> impl Strategy<Value = Observation> {
 
 proptest! {
     #[test]
-    fn nothing_that_clocks_may_show_makes_it_panic(seen in proptest::collection::vec(anything(), 1..20), step: i64) {
+    fn detector_never_panics_for_any_observation(
+        observations in proptest::collection::vec(any_observation(), 1..20), step: i64, lost: i64,
+    ) {
         let mut detector = Detector::new();
-        for seen in seen {
-            let told = detector.on(&seen).map(|d| d.to_string());
+        for seen in observations {
+            let detection = detector.handle_observation(&seen);
+            let texts = detection.map(|d| (d.disruption.to_string(), d.disruption.sentence()));
             detector.own_step(Offset::from_nanos(step), seen.now.raw, seen.late);
-            let _ = (told, detector.next(seen.now.raw), detector.available());
+            detector.record_round(servers(0), seen.now.raw);
+            let pause = detector.confirm_pause(&servers(lost % 1_000_000), false, seen.late, seen.now.raw);
+            let _ = (texts, pause, detector.poll_timeout(seen.now.raw), detector.available());
         }
     }
 }

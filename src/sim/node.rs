@@ -198,7 +198,7 @@ impl Node {
             seconds,
             before,
             after: self.reading().raw,
-            on_set: self.hardware.second.rtc_set_behavior(),
+            set_behavior: self.hardware.second.rtc_set_behavior(),
         }
     }
 }

@@ -314,7 +314,7 @@ impl World {
             seconds: self.rtc().as_nanos().div_euclid(NANOS_PER_SEC),
             before: now.raw,
             after: now.raw,
-            on_set: RtcSetBehavior::ResetsSubsecond,
+            set_behavior: RtcSetBehavior::ResetsSubsecond,
         };
         let clock_set = Some(std::mem::take(&mut self.clock_was_set));
         Observation { now, rtc: Some(rtc), clock_set, vmclock: None, late: Duration::ZERO }

@@ -1,24 +1,22 @@
-//! The detector on simulated nodes, from seeds: every pause is found, and nothing else is taken for one.
-//! A node that breaks a rule prints the command that replays it.
+//! The detector on simulated nodes, from seeds: every pause is detected, and no other event is classified as
+//! a pause. A node that breaks a rule prints the command that replays it.
 
-use drift_core::time::Measurement;
 use std::time::Duration;
 
 use drift_agent::os::signals::Signals;
 use drift_agent::sim::node::{Hardware, Node, Second};
-use drift_core::resume::{Class, Detection, Detector, Signal};
-use drift_core::time::{Offset, Ppb};
+use drift_core::resume::{Class, Detection, Detector, Disruption, PauseEvidence, Signal};
+use drift_core::time::{Measurement, Mono, Offset, Ppb};
 
 use crate::support::seeds::for_seeds;
 
 const MS: i64 = 1_000_000;
-/// The RTC is known to 4 ms by then.
-const SETTLED: Duration = Duration::from_secs(12);
-/// A pause is found by then: the RTC's second, and what timers and reads add.
-const FOUND: Duration = Duration::from_millis(1_100);
-
-/// A pause that looked like an RTC write at first is reported as a pause by then.
-const SETTLED_DOUBT: Duration = Duration::from_millis(5_500);
+/// By then the RTC is known to 4 ms.
+const RTC_SETTLES_WITHIN: Duration = Duration::from_secs(12);
+/// By then a pause is detected: the RTC's second, and what timers and reads add.
+const PAUSE_FOUND_WITHIN: Duration = Duration::from_millis(1_100);
+/// By then a pause that looked like an RTC write at first is reported as a pause.
+const WRITE_RECLASSIFIED_WITHIN: Duration = Duration::from_millis(5_500);
 
 /// The detections, and when they were made by true time.
 type Detections = Vec<(Duration, Detection)>;
@@ -28,7 +26,7 @@ struct DetectorHarness {
     node: Node,
     detector: Detector,
     rng: fastrand::Rng,
-    /// What timers are late by at most: 2 ms, or much more on a busy node.
+    /// The most by which timers are late: 2 ms, or much more on a busy node.
     late: Duration,
     reported: Detections,
     reads: u64,
@@ -48,7 +46,7 @@ impl DetectorHarness {
 
     fn settled(seed: u64, hardware: Hardware) -> Self {
         let mut harness = Self::new(seed, hardware);
-        harness.run(SETTLED);
+        harness.run(RTC_SETTLES_WITHIN);
         // Then at any instant of the second, and of the agent's own sleep.
         let some = micros(&mut harness.rng, 0..1_000_000);
         harness.run(some);
@@ -65,7 +63,7 @@ impl DetectorHarness {
         let mut happens = Some(happens);
         while happens.is_some() {
             let now = self.node.reading().raw;
-            let idle = self.detector.next(now);
+            let idle = self.detector.poll_timeout(now);
             let wake = self.node.elapsed() + idle + self.late.mul_f64(self.rng.f64());
             if wake >= end {
                 self.node.pass(end.saturating_sub(self.node.elapsed()));
@@ -77,14 +75,14 @@ impl DetectorHarness {
             } else {
                 self.node.pass(wake.saturating_sub(self.node.elapsed()));
             }
-            self.look(now.plus(idle));
+            self.observe(now.plus(idle));
         }
     }
 
-    fn look(&mut self, due: drift_core::time::Mono) {
-        let seen = self.node.observe(due);
+    fn observe(&mut self, due: Mono) {
+        let observation = self.node.observe(due);
         self.reads += 1;
-        if let Some(detection) = self.detector.on(&seen) {
+        if let Some(detection) = self.detector.handle_observation(&observation) {
             self.reported.push((self.node.elapsed(), detection));
         }
     }
@@ -115,8 +113,9 @@ fn hardware(rng: &mut fastrand::Rng, gap: std::ops::Range<i64>) -> Hardware {
     }
 }
 
-/// The RTC within half a second of the wall clock, as the kernel has written it.
-fn where_the_second_goes_on(seed: u64, rng: &mut fastrand::Rng) -> DetectorHarness {
+/// A node whose RTC keeps its subsecond, and is within half a second of the wall clock, as the kernel has
+/// written it.
+fn with_kept_subsecond(seed: u64, rng: &mut fastrand::Rng) -> DetectorHarness {
     DetectorHarness::settled(seed, Hardware { second: Second::GOES_ON, ..hardware(rng, -500..500) })
 }
 
@@ -125,7 +124,7 @@ fn any_second(rng: &mut fastrand::Rng) -> Second {
 }
 
 fn classes(reported: &[(Duration, Detection)]) -> Vec<Class> {
-    reported.iter().map(|(_, d)| d.class).collect()
+    reported.iter().map(|(_, d)| d.disruption.class()).collect()
 }
 
 fn expect(got: &[Class], wanted: &[Class], what: &str) -> Result<(), String> {
@@ -137,12 +136,13 @@ fn length(rng: &mut fastrand::Rng) -> Duration {
     Duration::from_secs_f64(0.02 * 1_000f64.powf(rng.f64()))
 }
 
-/// A pause is reported as `resume` once, in time and with the right size; in `doubt`, after a report as an RTC write.
+/// A pause is reported once, within `found` and with the right size. `may_be_write`: a report as an RTC write
+/// may come first.
 fn pause_is_found(
     harness: &mut DetectorHarness,
     length: Duration,
     found: Duration,
-    doubt: bool,
+    may_be_write: bool,
 ) -> Result<(), String> {
     harness.take();
     let mut from = Duration::ZERO;
@@ -152,11 +152,15 @@ fn pause_is_found(
     });
     harness.run(Duration::from_secs(6));
     let mut reported = harness.take();
-    if let ([_, (_, second)], true) = (reported.as_slice(), doubt) {
-        if second.replaces != Some(Class::RtcWrite) {
+    if let ([_, (_, second)], true) = (reported.as_slice(), may_be_write) {
+        if second.reclassifies != Some(Class::RtcWrite) {
             return Err(format!("two events in one pause of {length:?}: {reported:?}"));
         }
-        expect(&classes(&reported.drain(..1).collect::<Detections>()), &[Class::RtcWrite], "the first look")?;
+        expect(
+            &classes(&reported.drain(..1).collect::<Detections>()),
+            &[Class::RtcWrite],
+            "the first report",
+        )?;
     }
     expect(&classes(&reported), &[Class::Pause], &format!("a pause of {length:?}, {reported:?}"))?;
     for (at, detection) in reported {
@@ -164,13 +168,15 @@ fn pause_is_found(
         if after > found {
             return Err(format!("a pause of {length:?} was found after {after:?}"));
         }
-        let Some(Measurement { offset: lost, bound }) = detection.amount else {
+        let Disruption::Pause(PauseEvidence::Rtc { lost: Measurement { offset: lost, bound } }) =
+            detection.disruption
+        else {
             return Err("its length is not known".into());
         };
         // The drift of the two clocks over the pause is part of neither.
         let slack = Duration::from_millis(5) + length / 1_000;
         if lost < Offset::ZERO || lost.magnitude().abs_diff(length) > bound.as_duration() + slack {
-            return Err(format!("a pause of {length:?} was reported as {detection}"));
+            return Err(format!("a pause of {length:?} was reported as {}", detection.disruption));
         }
     }
     Ok(())
@@ -185,36 +191,41 @@ fn pauses_from_20_ms_are_detected_within_a_second() {
         expect(&classes(&harness.take()), &[], "before it")?;
         for _ in 0..4 {
             let length = length(&mut rng);
-            pause_is_found(&mut harness, length, FOUND, false)?;
+            pause_is_found(&mut harness, length, PAUSE_FOUND_WITHIN, false)?;
             // The RTC is ahead by what was lost, or another process has corrected the clock since.
             if rng.bool() {
                 let by = harness.node.gap();
                 harness.run_then(Duration::from_secs(2), |node| node.step(by));
             }
-            harness.run(SETTLED);
+            harness.run(RTC_SETTLES_WITHIN);
         }
         Ok(())
     });
 }
 
 #[test]
-fn pauses_are_detected_within_two_seconds_when_rtc_writes_keep_the_second() {
+fn pauses_are_detected_within_two_seconds_when_rtc_writes_keep_the_subsecond() {
     for_seeds(2_000, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut harness = where_the_second_goes_on(seed, &mut rng);
+        let mut harness = with_kept_subsecond(seed, &mut rng);
         // A pause of whole seconds may be a write.
         let length = length(&mut rng);
         let part = Duration::from_nanos(u64::from(length.subsec_nanos()).clamp(30_000_000, 970_000_000));
-        pause_is_found(&mut harness, Duration::from_secs(length.as_secs()) + part, FOUND * 2, true)
+        pause_is_found(
+            &mut harness,
+            Duration::from_secs(length.as_secs()) + part,
+            PAUSE_FOUND_WITHIN * 2,
+            true,
+        )
     });
 }
 
 /// A backup that freezes the machine twice; and another process has stepped the wall clock just before.
 #[test]
-fn consecutive_pauses_are_a_resume_when_rtc_writes_keep_the_second() {
+fn consecutive_pauses_are_detected_when_rtc_writes_keep_the_subsecond() {
     for_seeds(2_000, |seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut harness = where_the_second_goes_on(seed, &mut rng);
+        let mut harness = with_kept_subsecond(seed, &mut rng);
         if rng.bool() {
             harness.node.step(Offset::from_nanos(rng.i64(-450 * MS..450 * MS)));
             harness.run(Duration::from_millis(2_500));
@@ -231,7 +242,7 @@ fn consecutive_pauses_are_a_resume_when_rtc_writes_keep_the_second() {
         harness.run_then(between, |node| node.pause(next));
         harness.run(Duration::from_secs(8));
         let reported = harness.take();
-        if reported.iter().any(|(_, d)| d.class == Class::Pause) {
+        if reported.iter().any(|(_, d)| d.disruption.class() == Class::Pause) {
             Ok(())
         } else {
             Err(format!("pauses of {first:?} and, {between:?} later, of {next:?}: {reported:?}"))
@@ -255,14 +266,16 @@ fn pauses_are_detected_with_any_previous_rtc_offset() {
         });
         harness.run(Duration::from_secs(8));
         let reported = harness.take();
-        let is_late = |(at, d): &(Duration, Detection)| d.class == Class::Pause && *at > from + SETTLED_DOUBT;
+        let is_late = |(at, d): &(Duration, Detection)| {
+            d.disruption.class() == Class::Pause && *at > from + WRITE_RECLASSIFIED_WITHIN
+        };
         if reported.iter().any(is_late) {
             return Err(format!("a pause of {length:?} at {from:?}: {reported:?}"));
         }
         let reported = classes(&reported);
         let after = gap.as_nanos() + i64::try_from(length.as_nanos()).unwrap_or(0);
-        // What cannot be distinguished from a write: the RTC was behind by about as much as the pause was long, or
-        // its second goes on, and the pause was whole seconds long.
+        // These pauses cannot be distinguished from a write: the RTC was behind by about as much as the pause
+        // was long, or it keeps its subsecond, and the pause was whole seconds long.
         let whole = length.as_nanos() % 1_000_000_000;
         let is_whole =
             !(25_000_000..975_000_000).contains(&whole) && (-1_060 * MS..1_060 * MS).contains(&after);
@@ -278,7 +291,7 @@ fn pauses_are_detected_with_any_previous_rtc_offset() {
     });
 }
 
-/// Everything that is no pause, one after the other, for ten minutes; often on a busy node.
+/// Every event that is no pause, one after the other, for ten minutes; often on a busy node.
 #[test]
 fn steps_slews_rtc_writes_stalls_and_suspends_are_not_pauses() {
     for_seeds(1_000, |seed| {
@@ -292,7 +305,9 @@ fn steps_slews_rtc_writes_stalls_and_suspends_are_not_pauses() {
             let before = harness.reported.len();
             let what = happens(&mut harness, &mut rng, wait);
             history.push((what, harness.reported.get(before..).map(<[_]>::to_vec)));
-            if let Some((at, wrong)) = harness.reported.iter().find(|(_, d)| d.class == Class::Pause) {
+            if let Some((at, wrong)) =
+                harness.reported.iter().find(|(_, d)| d.disruption.class() == Class::Pause)
+            {
                 return Err(format!("{wrong:?} at {at:?} after {history:#?}"));
             }
         }
@@ -300,7 +315,7 @@ fn steps_slews_rtc_writes_stalls_and_suspends_are_not_pauses() {
     });
 }
 
-/// Something that is no pause.
+/// One event that is no pause.
 fn happens(harness: &mut DetectorHarness, rng: &mut fastrand::Rng, wait: Duration) -> &'static str {
     let far = Offset::from_nanos(rng.i64(-5_000 * MS..5_000 * MS));
     let rate = Ppb::from_ppm(rng.i64(-83_333..83_333));
@@ -309,8 +324,9 @@ fn happens(harness: &mut DetectorHarness, rng: &mut fastrand::Rng, wait: Duratio
     let write = |harness: &mut DetectorHarness| {
         let until = harness.node.until_write();
         harness.run_then(until, |node| {
-            // Forward by less than the RTC is known to on a busy node, it is noticed late, when the wall clock may have been slewed or
-            // set to elsewhere. It could be reported as `resume` then, which costs a burst.
+            // A write forward by less than the RTC is known to on a busy node is detected late. The wall
+            // clock may have been slewed or set by then, and the write could be reported as a pause, which
+            // costs a burst.
             let mut written = node.clone();
             written.write_rtc(held_up);
             let forward = written.gap().as_nanos() - node.gap().as_nanos();
@@ -345,7 +361,7 @@ fn happens(harness: &mut DetectorHarness, rng: &mut fastrand::Rng, wait: Duratio
         }
         4 => {
             harness.run_then(wait, |node| node.suspend(long, short.min(long)));
-            "slept"
+            "suspended"
         }
         _ => {
             harness.run(wait);
@@ -371,20 +387,21 @@ fn events_are_reported_once_with_their_class() {
             expect(&classes(&harness.reported), wanted, &format!("{what} {:?}", harness.reported))
         };
         let second = Duration::from_secs(1);
-        // The hypervisor signals at once, the RTC at its tick.
+        // The hypervisor reports at once, the RTC shows it at its tick.
         expect_classes(&mut harness, &[Class::Pause], "restored", &mut |node| {
             node.pause(second * 12);
             node.disrupt();
         })?;
-        if harness.reported.first().is_some_and(|(_, d)| d.by != Signal::Vmclock) {
+        if harness.reported.first().is_some_and(|(_, d)| d.disruption.signal() != Signal::Vmclock) {
             return Err(format!("the marker is there before the RTC ticks: {:?}", harness.reported));
         }
         expect_classes(&mut harness, &[Class::Pause], "a live migration", &mut |node| {
             node.pause(Duration::from_millis(15));
             node.disrupt();
         })?;
-        // The notice comes with the sleep, and the RTC is a second off what the kernel added.
-        expect_classes(&mut harness, &[Class::Suspend], "slept", &mut |node| {
+        // The notification comes with the suspend, and the RTC is a second off the time that the kernel
+        // added.
+        expect_classes(&mut harness, &[Class::Suspend], "suspended", &mut |node| {
             node.suspend(second * 12, second);
         })?;
         expect_classes(&mut harness, &[Class::ClockSet], "set", &mut |node| {
@@ -426,7 +443,7 @@ fn announced_steps_are_no_event_and_hide_no_other_event() {
         expect(&classes(&harness.take()), &[Class::RtcWrite], "the RTC written after it")?;
 
         // Announced again: another process's step of another size is reported, and so is a pause.
-        harness.run(SETTLED);
+        harness.run(RTC_SETTLES_WITHIN);
         harness.take();
         harness.detector.own_step(step, harness.node.reading().raw, within);
         harness.run_then(Duration::from_secs(1), |node| node.step(Offset::from_nanos(-size)));
@@ -438,7 +455,7 @@ fn announced_steps_are_no_event_and_hide_no_other_event() {
         harness.node.step(Offset::from_nanos(harness.node.gap().as_nanos() - 2 * MS));
         harness.run(Duration::from_secs(3));
         harness.take();
-        pause_is_found(&mut harness, length, FOUND, false)
+        pause_is_found(&mut harness, length, PAUSE_FOUND_WITHIN, false)
     });
 }
 

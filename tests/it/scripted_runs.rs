@@ -79,12 +79,9 @@ fn estimates_are_discarded_after_a_suspend_until_the_next_measurement() {
         world.effects.iter().map(|(_, effect)| effect).filter(is).count()
     };
     assert_eq!(raised(EventReason::VMResumeDetected), 1);
-    assert!(
-        world
-            .effects
-            .iter()
-            .any(|(_, e)| matches!(e, Effect::Log(LogEvent::Disrupted(d)) if d.class == Class::Suspend))
-    );
+    assert!(world.effects.iter().any(
+        |(_, e)| matches!(e, Effect::Log(LogEvent::Disrupted(d)) if d.disruption.class() == Class::Suspend)
+    ));
 }
 
 #[test]

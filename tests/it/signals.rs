@@ -1,5 +1,5 @@
-//! The signals of this machine under tokio, as the agent looks at them. What is to be measured is run by hand:
-//! `cargo test --release --test it signals:: -- --ignored --nocapture`
+//! The signals of this machine under tokio, as the agent observes them. A measurement of reads and CPU time
+//! is run by hand: `cargo test --release --test it signals:: -- --ignored --nocapture`
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use drift_core::resume::{Detector, Observation, RtcRead};
 use drift_core::time::{Mono, NANOS_PER_SEC};
 use tokio::time::{sleep, timeout};
 
-/// Where this machine has no RTC: one that shows the wall clock's second, for the price of a file that is read.
+/// The signals of this machine; where it has no RTC, with one that shows the wall clock's second, at the cost
+/// of reading a file.
 struct WithRtc {
     signals: LinuxSignals,
     replace: bool,
@@ -54,35 +55,36 @@ impl Signals for WithRtc {
     }
 }
 
-/// Looks for `span`, as the agent does, and prints the detections; returns how often it looked.
-async fn look_for(span: Duration) -> u32 {
+/// Observes for `span`, as the agent does, and prints the detections; returns the number of observations.
+async fn observe_for(span: Duration) -> u32 {
     let mut signals = WithRtc::open();
     let waker = SignalWakeup::new(&signals);
     let mut detector = Detector::new();
-    let mut looks = 0;
+    let mut observations = 0;
     let start = Instant::now();
     while start.elapsed() < span {
         let now = LinuxClock.read().raw;
-        let idle = detector.next(now);
+        let idle = detector.poll_timeout(now);
         tokio::select! {
             () = waker.woken() => {}
             () = sleep(idle) => {}
         }
-        if let Some(detection) = detector.on(&signals.observe(now.plus(idle))) {
+        if let Some(detection) = detector.handle_observation(&signals.observe(now.plus(idle))) {
+            let disruption = detection.disruption;
             println!(
-                "{:9.3} s {} by {}: {detection}",
+                "{:9.3} s {} by {}: {disruption}",
                 start.elapsed().as_secs_f64(),
-                detection.class.label(),
-                detection.by.label()
+                disruption.class().label(),
+                disruption.signal().label()
             );
         }
-        looks += 1;
+        observations += 1;
     }
-    looks
+    observations
 }
 
 #[tokio::test]
-async fn the_clock_set_notice_can_be_awaited_and_does_not_come_without_a_step() {
+async fn clock_set_notifications_can_be_awaited_and_do_not_come_without_a_step() {
     let signals = LinuxSignals::open(Arc::new(LinuxClock), &Paths::default());
     assert!(signals.waker().is_some());
     let waker = SignalWakeup::new(&signals);
@@ -96,10 +98,10 @@ fn detector_reads_and_cpu_time_of_a_minute_are_printed() {
     let span = Duration::from_secs(seconds);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let before = cpu();
-    let looks = runtime.block_on(look_for(span));
+    let observations = runtime.block_on(observe_for(span));
     let spent = cpu().saturating_sub(before);
     let share = spent.as_secs_f64() / span.as_secs_f64();
-    println!("{looks} looks in {span:?}, {spent:?} of CPU: {:.4} % of one core", share * 100.0);
+    println!("{observations} observations in {span:?}, {spent:?} of CPU: {:.4} % of one core", share * 100.0);
 }
 
 /// CPU time of this thread, by the scheduler's own count.

@@ -342,7 +342,8 @@ fn dishonest_pool(rng: &mut fastrand::Rng, most: u64) -> Vec<Host> {
 }
 
 fn reported_resumes(world: &World) -> Vec<&(Duration, Effect)> {
-    let is_pause = |e: &Effect| matches!(e, Effect::Log(LogEvent::Disrupted(d)) if d.class == Class::Pause);
+    let is_pause =
+        |e: &Effect| matches!(e, Effect::Log(LogEvent::Disrupted(d)) if d.disruption.class() == Class::Pause);
     world.effects.iter().filter(|(_, e)| is_pause(e)).collect()
 }
 

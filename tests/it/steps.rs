@@ -158,7 +158,8 @@ fn pauses_that_look_like_rtc_writes_are_stepped_once_the_pools_confirm_them() {
         let noticed = events(&world, EventReason::VMResumeDetected);
         let note = &noticed[0].note;
         assert!(
-            note.contains(&format!("by its hardware clock and by its pools it lost {lost} ms ±")),
+            note.contains(&format!("The machine was paused for {lost} ms (±"))
+                && note.contains("by the RTC and NTP)"),
             "{note}"
         );
         assert_eq!(

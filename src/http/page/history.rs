@@ -98,12 +98,12 @@ pub fn summary(context: &PageContext, spans: &[Span]) -> String {
 pub fn mark_in_words(mark: &Mark) -> (&'static str, String) {
     match mark {
         Mark::Resume(detection) => {
-            let kind = match detection.class {
+            let kind = match detection.disruption.class() {
                 Class::Suspend | Class::Pause => "Resume",
                 Class::RtcWrite | Class::ClockSet => "Clock set",
                 Class::Stall => "Stall",
             };
-            (kind, detection.to_string())
+            (kind, detection.disruption.to_string())
         }
         Mark::Step { text, .. } => ("Step", text.to_string()),
     }

@@ -261,7 +261,7 @@ fn in_words(seconds: f64) -> String {
 pub fn mark_shape(mark: &Mark) -> &'static str {
     match mark {
         Mark::Step { .. } => "M0 0 6 6.5 0 13 -6 6.5Z",
-        Mark::Resume(detection) if matches!(detection.class, Class::Suspend | Class::Pause) => {
+        Mark::Resume(detection) if matches!(detection.disruption.class(), Class::Suspend | Class::Pause) => {
             "M-7 0H7L0 13Z"
         }
         Mark::Resume(_) => "M-2.5 0H2.5V13H-2.5Z",

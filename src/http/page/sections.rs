@@ -213,16 +213,16 @@ pub fn signals(html: &mut Html, context: &PageContext) {
         html.element("table", &[], |html| {
             head(html, &["Signal", "Detects", "On this machine"]);
             html.element("tbody", &[], |html| {
-                for (signal, has) in signals {
+                for signal in Signal::LOCAL {
                     html.element("tr", &[], |html| {
                         html.leaf("th", &[("scope", "row")], signal.label());
                         html.leaf("td", &[], signal_in_words(signal));
-                        html.leaf("td", &[], if has { "present" } else { "missing" });
+                        html.leaf("td", &[], if signals.contains(signal) { "present" } else { "missing" });
                     });
                 }
             });
         });
-        if !signals.iter().any(|(s, has)| *has && matches!(s, Signal::Vmclock | Signal::Rtc)) {
+        if !signals.shows_pauses() {
             html.leaf(
                 "p",
                 &[],

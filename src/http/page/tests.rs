@@ -14,7 +14,7 @@ use drift_core::ntp::packet::Kiss;
 use drift_core::ntp::reject::RejectReason;
 use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::ServerSnapshot;
-use drift_core::resume::{Class, Detection, Signal};
+use drift_core::resume::{Class, Detection, Disruption, PauseEvidence, Signal};
 use drift_core::step::last_step::LastStep;
 use drift_core::step::policy::{Mode, Trigger};
 use drift_core::step::stepper::{Method, Outcome, StepResult};
@@ -214,15 +214,8 @@ fn missing_signals_are_listed_and_a_note_explains_missing_pause_signals() {
         &["rtc pauses, by the hardware clock, which keeps running present"],
     );
     assert!(!section(&fixture.page(), "Disruption signals").contains(note));
-    let signals = [
-        (Signal::Suspend, true),
-        (Signal::Vmclock, false),
-        (Signal::Rtc, false),
-        (Signal::ClockSet, false),
-        (Signal::Wall, true),
-        (Signal::LateTick, true),
-    ];
-    fixture.snapshot.signals = Some(signals);
+    let signals = [Signal::Suspend, Signal::Wall, Signal::LateTick];
+    fixture.snapshot.signals = Some(signals.into_iter().collect());
     let words = [
         "suspend suspends that the kernel reports present",
         "hardware clock, which keeps running missing",
@@ -301,10 +294,8 @@ fn the_settings_are_printed_as_by_check_config() {
 fn the_timeline_lists_events_newest_first_and_the_plot_marks_them() {
     let mut fixture = Fixture::new();
     let lost = Offset::from_nanos(20 * NANOS_PER_SEC);
-    let amount = Some(Measurement::new(lost, Bound::default()));
-    fixture
-        .history
-        .resumed(Detection { class: Class::Pause, by: Signal::Rtc, amount, replaces: None }, fixture.now);
+    let disruption = Disruption::Pause(PauseEvidence::Rtc { lost: Measurement::exact(lost) });
+    fixture.history.resumed(Detection { disruption, reclassifies: None }, fixture.now);
     let later = |secs| Reading { raw: fixture.now.raw.plus(Duration::from_secs(secs)), ..fixture.now };
     fixture.history.note(later(0), State::Disrupted, None, None);
     let outcome = Outcome {
@@ -324,7 +315,7 @@ fn the_timeline_lists_events_newest_first_and_the_plot_marks_them() {
         "Verdict: Drifting",
         "Step: The clock is not stepped (pause): two words.",
         "Verdict: Disrupted for 2 s",
-        "Resume: the machine was paused: by its hardware clock it lost 20 s",
+        "Resume: paused for 20 s (by the RTC)",
         "Verdict: In sync",
         "(start of the record)",
     ];
@@ -334,7 +325,7 @@ fn the_timeline_lists_events_newest_first_and_the_plot_marks_them() {
     let document = parse(&page);
     let titles: Vec<&str> = elements(&document, "title").filter_map(|title| title.text()).collect();
     for title in [
-        "Resume, 10 min ago: the machine was paused",
+        "Resume, 10 min ago: paused for 20.0 s",
         "Step, 9 min ago: The clock",
         "Drifting for 9 min, until now",
     ] {
@@ -347,13 +338,11 @@ fn the_timeline_lists_events_newest_first_and_the_plot_marks_them() {
 fn the_timeline_has_30_rows_and_counts_the_older_ones() {
     let mut fixture = Fixture::new();
     for _ in 0..40 {
-        fixture.history.resumed(
-            Detection { class: Class::Stall, by: Signal::LateTick, amount: None, replaces: None },
-            fixture.now,
-        );
+        let disruption = Disruption::Stall { late: Duration::from_secs(2) };
+        fixture.history.resumed(Detection { disruption, reclassifies: None }, fixture.now);
     }
     let words = section(&fixture.page(), "The last two hours");
-    assert_eq!(words.matches("Stall: the agent did not run for a while").count(), 30);
+    assert_eq!(words.matches("Stall: agent stalled for 2.00 s").count(), 30);
     assert!(words.contains("12 older rows are not shown."), "{words}");
 }
 
@@ -496,6 +485,19 @@ fn arbitrary_fixture() -> impl Strategy<Value = Fixture> {
         .prop_map(|(texts, walk, numbers, measured)| build(&texts, walk, numbers, measured))
 }
 
+/// One of `class`, of the measured size where it has one.
+fn disruption(class: Class, measured: Option<Measurement>) -> Disruption {
+    let by = measured.unwrap_or(Measurement::exact(Offset::ZERO));
+    let span = by.offset.magnitude();
+    match class {
+        Class::Suspend => Disruption::Suspend { slept: span },
+        Class::Pause => Disruption::Pause(PauseEvidence::Rtc { lost: by }),
+        Class::RtcWrite => Disruption::RtcWrite { by },
+        Class::ClockSet => Disruption::ClockSet { by, is_notified: false },
+        Class::Stall => Disruption::Stall { late: span },
+    }
+}
+
 #[expect(clippy::many_single_char_names, reason = "six arbitrary durations")]
 fn build(
     texts: &[String],
@@ -510,10 +512,8 @@ fn build(
         now.raw = now.raw.plus(Duration::from_millis(u64::from(seconds) / 1_000));
         match (Class::ALL.get(class), class) {
             (Some(class), _) => {
-                history.resumed(
-                    Detection { class: *class, by: Signal::Rtc, amount: measured, replaces: None },
-                    *now,
-                );
+                let disruption = disruption(*class, measured);
+                history.resumed(Detection { disruption, reclassifies: None }, *now);
             }
             (None, 5) => history.stepped(
                 &Outcome {

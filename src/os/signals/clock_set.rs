@@ -1,4 +1,5 @@
-//! The kernel's notice that the wall clock was set: `TFD_TIMER_CANCEL_ON_SET` (`timerfd_create(2)`). A slew gives none.
+//! The kernel's notification that a process set the wall clock: `TFD_TIMER_CANCEL_ON_SET`
+//! (`timerfd_create(2)`). A slew causes none.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -7,12 +8,13 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-/// A timer that never ends, but is cancelled when the wall clock is set. Its descriptor is readable then.
+/// A timer that never expires, and that the kernel cancels when the wall clock is set. Its descriptor becomes
+/// readable then.
 #[derive(Debug)]
 pub struct ClockSet(OwnedFd);
 
 impl ClockSet {
-    /// `None` where the kernel gives no such timer.
+    /// `None` where the kernel has no such timer.
     pub fn new() -> Option<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = Self(timerfd_create(TimerfdClockId::Realtime, flags).ok()?);
@@ -20,11 +22,12 @@ impl ClockSet {
         Some(timer)
     }
 
-    /// Was the clock set since this was last asked?
-    pub fn fired(&self) -> bool {
+    /// Was the clock set since the last call? Arms the timer again if so.
+    pub fn take_notification(&self) -> bool {
         let fired = matches!(rustix::io::read(&self.0, &mut [0; 8]), Ok(_) | Err(Errno::CANCELED));
         if fired {
-            // If it is set again in between, the kernel says so to this call, and the answer given here covers it.
+            // If the clock is set again in between, `arm` receives the notification, and this answer covers
+            // it.
             let _ = self.arm();
         }
         fired
@@ -59,11 +62,11 @@ impl AsRawFd for ClockSet {
 mod tests {
     use super::*;
 
-    // That it fires is proved in a guest: no test sets this machine's clock.
+    // A guest test shows that the timer is cancelled: no test sets this machine's clock.
     #[test]
-    fn it_is_armed_for_being_cancelled_and_silent_until_then() {
+    fn timer_is_armed_to_be_cancelled_on_set_and_does_not_fire_before() {
         let timer = ClockSet::new().unwrap();
-        assert!(!timer.fired() && !timer.fired());
+        assert!(!timer.take_notification() && !timer.take_notification());
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", timer.as_raw_fd())).unwrap();
         // CLOCK_REALTIME, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET
         assert!(info.contains("clockid: 0\n") && info.contains("settime flags: 03\n"), "{info}");

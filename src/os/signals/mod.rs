@@ -1,5 +1,7 @@
-//! The signals of a pause, a restore or a set clock, one file each. Each may be absent; none needs a privilege but the device file
-//! of vmclock, which a pod sees only when it is given it.
+//! The signals of a disruption, one file each. In: files and descriptors of the kernel. Out: an
+//! [`Observation`]. Nothing here decides what a signal means: see [`drift_core::resume`].
+//!
+//! Each signal may be absent. Only the device file of vmclock needs a privilege: a pod has to be given it.
 
 pub mod clock_set;
 pub mod rtc;
@@ -17,26 +19,28 @@ use crate::os::clock::Clock;
 use drift_core::resume::Observation;
 use drift_core::time::Mono;
 
-/// Looks at all signals at once.
+/// Reads all signals at once.
 pub trait Signals: Send + Sync {
-    /// What they show now. `due` is when it was asked for, by the raw clock: what is later is the observation's lateness.
+    /// Reads them now. `due`: when the observation was due, by the raw clock. It is as late as it is made
+    /// after that.
     fn observe(&mut self, due: Mono) -> Observation;
 
-    /// Becomes readable when there is reason to look before the time; [`Signals::observe`] makes it unreadable again. See
+    /// A descriptor that becomes readable when an observation should be made before it is due.
+    /// [`Signals::observe`] makes it unreadable again. `None` without such a signal. See
     /// [`waker::SignalWakeup`].
     fn waker(&self) -> Option<BorrowedFd<'_>>;
 }
 
-/// Where the signals are.
+/// The files of the signals.
 #[derive(Clone, Debug)]
 pub struct Paths {
     /// The folder of the hardware clocks.
     pub rtc: PathBuf,
-    /// Where the kernel says what it is, and what it runs on.
+    /// Where the kernel reports its version and the processor.
     pub proc: PathBuf,
-    /// The hypervisor's page, as a device.
+    /// The device of the hypervisor's vmclock.
     pub vmclock: PathBuf,
-    /// The shared memory of `ClockBound` 2, which passes the marker on to those who may not read the device.
+    /// The shared memory of `ClockBound` 2, which has the marker for processes that may not read the device.
     pub clockbound: PathBuf,
 }
 
@@ -60,7 +64,7 @@ impl Default for Paths {
 }
 
 impl LinuxSignals {
-    /// Opens what there is. Files stay open: an observation costs one `pread` each.
+    /// Opens the signals that exist. Files stay open: an observation costs one `pread` each.
     pub fn open(clock: Arc<dyn Clock>, paths: &Paths) -> Self {
         Self {
             clock,
@@ -73,10 +77,10 @@ impl LinuxSignals {
 
 impl Signals for LinuxSignals {
     fn observe(&mut self, due: Mono) -> Observation {
-        // The clocks come last, and the notice before them: what a signal shows, they show too.
+        // The clocks are read last, right after the notification: they show everything that a signal shows.
         let rtc = self.rtc.as_ref().and_then(|rtc| rtc.read(self.clock.as_ref()));
         let vmclock = self.vmclock.as_ref().and_then(Vmclock::marker);
-        let clock_set = self.clock_set.as_ref().map(ClockSet::fired);
+        let clock_set = self.clock_set.as_ref().map(ClockSet::take_notification);
         let now = self.clock.read();
         Observation { now, rtc, clock_set, vmclock, late: now.raw.since(due) }
     }
@@ -99,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_nothing_there_are_still_the_clocks() {
+    fn clocks_are_observed_on_a_machine_without_signals() {
         let clock = Arc::new(LinuxClock);
         let mut signals = LinuxSignals::open(clock.clone(), &nowhere());
         let due = clock.read().raw;

@@ -1,7 +1,8 @@
-//! The hypervisor's own word: vmclock's disruption marker, another number after each restore or migration.
+//! vmclock's disruption marker: a number that the hypervisor changes at each restore or migration.
 //!
-//! From the device (`include/uapi/linux/vmclock-abi.h`), or from the shared memory in which `ClockBound` 2 passes the marker on
-//! (`docs/PROTOCOL.md` there), which needs no privilege but to be mounted.
+//! It is read from the device (`include/uapi/linux/vmclock-abi.h`), or from the shared memory into which
+//! `ClockBound` 2 copies it (`docs/PROTOCOL.md` there). The shared memory needs no privilege, but has to be
+//! mounted into the pod.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,16 +10,17 @@ use std::path::Path;
 
 /// `VMCLOCK_MAGIC`: "VCLK", little-endian.
 const VMCLOCK_MAGIC: u32 = 0x4b4c_4356;
-/// `AMZNCB` 2 0, as `ClockBound` writes it: two numbers of the machine's own byte order.
+/// `AMZNCB` 2 0, as `ClockBound` writes it: two numbers in the machine's own byte order.
 const CLOCKBOUND_MAGIC: [u32; 2] = [0x414d_5a4e, 0x4342_0200];
-/// The version of either that we know.
+/// The supported version of each.
 const VMCLOCK_VERSION: u16 = 1;
 const CLOCKBOUND_VERSION: u16 = 2;
-/// Up to and with what is read below.
+/// The bytes that are read of each.
 const VMCLOCK_SIZE: usize = 32;
 const CLOCKBOUND_SIZE: usize = 80;
-/// An update takes less than a microsecond. One that never ends is a writer that died.
-const TRIES: usize = 8;
+/// Reads before the marker counts as unreadable. An update takes less than a microsecond; a longer one is by
+/// a writer that died.
+const READ_ATTEMPTS: usize = 8;
 
 /// The marker's source, kept open.
 #[derive(Debug)]
@@ -30,7 +32,7 @@ pub enum Vmclock {
 }
 
 impl Vmclock {
-    /// The device if it can be read, or else the shared memory.
+    /// The device if a marker can be read from it; else the shared memory. `None` without either.
     pub fn open(device: &Path, clockbound: &Path) -> Option<Self> {
         let readable = |source: &Self| source.marker().is_some();
         let device = || File::open(device).ok().map(Self::Device).filter(readable);
@@ -38,11 +40,11 @@ impl Vmclock {
         device().or_else(shared)
     }
 
-    /// The marker. Only that it changes means something.
+    /// The marker. Only its changes have a meaning.
     pub fn marker(&self) -> Option<u64> {
-        (0..TRIES).find_map(|_| match self {
-            Self::Device(file) => vmclock(&read(file)?),
-            Self::ClockBound(file) => clockbound(&read(file)?),
+        (0..READ_ATTEMPTS).find_map(|_| match self {
+            Self::Device(file) => parse_vmclock(&read(file)?),
+            Self::ClockBound(file) => parse_clockbound(&read(file)?),
         })
     }
 }
@@ -53,8 +55,8 @@ fn read<const N: usize>(file: &File) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// `struct vmclock_abi`: every number is little-endian. `None` while it is being written.
-fn vmclock(bytes: &[u8; VMCLOCK_SIZE]) -> Option<u64> {
+/// The marker in a `struct vmclock_abi`; every number is little-endian. `None` while it is being written.
+fn parse_vmclock(bytes: &[u8; VMCLOCK_SIZE]) -> Option<u64> {
     let u32_at = |at| Some(u32::from_le_bytes(field(bytes, at)?));
     let version = u16::from_le_bytes(field(bytes, 8)?);
     let is_known = u32_at(0)? == VMCLOCK_MAGIC && version == VMCLOCK_VERSION;
@@ -64,9 +66,9 @@ fn vmclock(bytes: &[u8; VMCLOCK_SIZE]) -> Option<u64> {
     (is_known && is_whole && is_steady).then_some(marker)
 }
 
-/// `ClockBound`'s segment: every number in the machine's own byte order. `None` while it is being written, and where `ClockBound` itself sees
-/// no marker.
-fn clockbound(bytes: &[u8; CLOCKBOUND_SIZE]) -> Option<u64> {
+/// The marker in `ClockBound`'s segment; every number is in the machine's own byte order. `None` while it is
+/// being written, and where `ClockBound` has no marker.
+fn parse_clockbound(bytes: &[u8; CLOCKBOUND_SIZE]) -> Option<u64> {
     let u32_at = |at| Some(u32::from_ne_bytes(field(bytes, at)?));
     let u16_at = |at| Some(u16::from_ne_bytes(field(bytes, at)?));
     let is_known = [u32_at(0)?, u32_at(4)?] == CLOCKBOUND_MAGIC && u16_at(12)? == CLOCKBOUND_VERSION;
@@ -91,8 +93,8 @@ mod tests {
 
     const MARKER: u64 = 0x0123_4567_89ab_cdef;
 
-    /// The fields of `struct vmclock_abi` up to `flags`, in their order, each with its size: magic, size, version, counter id, time type,
-    /// sequence, marker, flags.
+    /// The fields of `struct vmclock_abi` up to `flags`, in their order and with their sizes: magic, size,
+    /// version, counter id, time type, sequence, marker, flags.
     fn page() -> Vec<Vec<u8>> {
         vec![
             b"VCLK".to_vec(),
@@ -106,7 +108,8 @@ mod tests {
         ]
     }
 
-    /// `ClockBound`'s: magic (2), size, version, generation, as-of (2), void-after (2), bound, marker, drift, status, supported, padding.
+    /// The fields of `ClockBound`'s segment: magic (2), size, version, generation, as-of (2), void-after (2),
+    /// bound, marker, drift, status, supported, padding.
     fn segment() -> Vec<Vec<u8>> {
         vec![
             0x414d_5a4eu32.to_ne_bytes().to_vec(),
@@ -126,14 +129,14 @@ mod tests {
     }
 
     fn device(fields: &[Vec<u8>]) -> Option<u64> {
-        vmclock(fields.concat().as_slice().try_into().unwrap())
+        parse_vmclock(fields.concat().as_slice().try_into().unwrap())
     }
 
     fn shared(fields: &[Vec<u8>]) -> Option<u64> {
-        clockbound(fields.concat().as_slice().try_into().unwrap())
+        parse_clockbound(fields.concat().as_slice().try_into().unwrap())
     }
 
-    /// Changing field `n` to `bytes` must give `expected`.
+    /// With field `n` changed to `bytes`.
     fn with(mut fields: Vec<Vec<u8>>, n: usize, bytes: &[u8]) -> Vec<Vec<u8>> {
         assert_eq!(fields[n].len(), bytes.len(), "field {n}");
         fields[n] = bytes.to_vec();
@@ -141,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn each_field_of_the_device_is_where_the_kernel_has_it() {
+    fn device_fields_are_read_where_the_kernel_has_them() {
         assert_eq!(device(&page()), Some(MARKER));
         assert_eq!(device(&with(page(), 0, b"vclk")), None, "magic");
         assert_eq!(device(&with(page(), 1, &31u32.to_le_bytes())), None, "size");
@@ -150,12 +153,12 @@ mod tests {
         assert_eq!(device(&with(page(), 5, &7u32.to_le_bytes())), None, "being written");
         assert_eq!(device(&with(page(), 6, &9u64.to_le_bytes())), Some(9), "marker");
         for (n, other) in [(3, [0xff].as_slice()), (4, &[2]), (7, &[0; 8])] {
-            assert_eq!(device(&with(page(), n, other)), Some(MARKER), "field {n} says nothing about it");
+            assert_eq!(device(&with(page(), n, other)), Some(MARKER), "field {n} has no part in it");
         }
     }
 
     #[test]
-    fn each_field_of_clockbound_is_where_its_protocol_has_it() {
+    fn clockbound_fields_are_read_where_its_protocol_has_them() {
         assert_eq!(shared(&segment()), Some(MARKER));
         assert_eq!(shared(&with(segment(), 0, &[0; 4])), None, "magic");
         assert_eq!(shared(&with(segment(), 1, &[0; 4])), None, "magic");
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_device_comes_before_the_shared_memory_and_what_is_neither_is_none() {
+    fn device_is_preferred_to_shared_memory_and_other_files_are_rejected() {
         let folder = std::env::temp_dir().join(format!("drift-agent-vmclock-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let file = |name: &str, bytes: &[u8]| -> PathBuf {

@@ -1,4 +1,4 @@
-//! Waiting for a descriptor of the signals under tokio.
+//! Waits for a descriptor of the signals under tokio.
 
 use std::future::pending;
 use std::os::fd::OwnedFd;
@@ -8,27 +8,29 @@ use tokio::io::unix::AsyncFd;
 
 use super::Signals;
 
-/// Wakes when there is reason to look before the time.
+/// Wakes the agent when an observation should be made before it is due.
 #[derive(Debug)]
 pub struct SignalWakeup(Option<AsyncFd<OwnedFd>>);
 
 impl SignalWakeup {
-    /// For these signals, within a runtime. Where they have nothing to wait for, or it cannot be waited for, it never wakes.
-    #[expect(unsafe_code, reason = "tokio asks whoever registers a descriptor to vouch for it")]
+    /// For these signals; to be called inside a runtime. Never wakes where they have no descriptor, or tokio
+    /// cannot wait for it.
+    #[expect(unsafe_code, reason = "tokio requires the caller to guarantee that the descriptor stays open")]
     pub fn new(signals: &dyn Signals) -> Self {
         let descriptor = signals.waker().and_then(|fd| fd.try_clone_to_owned().ok());
-        // SAFETY: an `OwnedFd` is one and the same open descriptor until it is dropped, and `AsyncFd` gives no mutable access to it.
+        // SAFETY: an `OwnedFd` is the same open descriptor until it is dropped, and `AsyncFd` gives no
+        // mutable access to it.
         let register = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
         Self(descriptor.and_then(|fd| register(fd).ok()))
     }
 
-    /// Waits. Look then: only that makes it wait again. May be dropped while it waits.
+    /// Waits until an observation should be made. Only [`Signals::observe`] makes it wait again. Cancel-safe.
     pub async fn woken(&self) {
         match &self.0 {
             None => pending().await,
             Some(fd) => match fd.readable().await {
                 Ok(mut ready) => ready.clear_ready(),
-                // The runtime is going down.
+                // The runtime is shutting down.
                 Err(_) => pending().await,
             },
         }
@@ -52,7 +54,7 @@ mod tests {
 
     impl Signals for Pipe {
         fn observe(&mut self, _: Mono) -> Observation {
-            unreachable!("nobody looks")
+            unreachable!("no test observes")
         }
 
         fn waker(&self) -> Option<BorrowedFd<'_>> {
@@ -61,7 +63,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_wakes_when_there_is_something_and_then_waits_again() {
+    async fn readable_descriptors_wake_once_each_time() {
         let (reader, mut writer) = pipe().unwrap();
         let waker = SignalWakeup::new(&Pipe(Some(reader.into())));
         let wakes = async || timeout(Duration::from_millis(50), waker.woken()).await.is_ok();
@@ -74,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_there_is_nothing_it_never_wakes() {
+    async fn signals_without_a_descriptor_never_wake() {
         let waker = SignalWakeup::new(&Pipe(None));
         assert!(timeout(Duration::from_millis(50), waker.woken()).await.is_err());
     }

@@ -85,14 +85,8 @@ impl SimulatedAgent {
         // A simulated world has no daemon, and does not report which signals it has.
         let believes = Some(Offset::from_nanos(20_000));
         snapshot.daemon = Some(DaemonReport { daemon: Daemon::Chrony, believes, ready: Ok(()) });
-        snapshot.signals = Some([
-            (Signal::Suspend, true),
-            (Signal::Vmclock, false),
-            (Signal::Rtc, true),
-            (Signal::ClockSet, true),
-            (Signal::Wall, true),
-            (Signal::LateTick, true),
-        ]);
+        snapshot.signals =
+            Some(Signal::LOCAL.into_iter().filter(|signal| *signal != Signal::Vmclock).collect());
         let kernel = KernelClock {
             synchronized: true,
             max_error: Duration::from_millis(1),

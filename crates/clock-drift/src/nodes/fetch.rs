@@ -19,7 +19,7 @@ use super::error::{FetchError, last_cause, message};
 use super::kubeconfig::{Target, client_error, config};
 use super::now::{Now, Source};
 use super::row::{CELL_CHARS_MAX, Item, Metadata, Row, escape_for_terminal};
-use drift_core::http_date::{self, Interval};
+use drift_core::http_date;
 use drift_core::time::{Measurement, Mono, Offset, Reading, Wall};
 
 /// Nodes per page: kubectl's own chunk size.
@@ -101,7 +101,7 @@ impl ApiClock {
     /// From the headers of a response, and this machine's clocks before the request and after it.
     fn new(headers: &HeaderMap, sent: Reading, received: Reading, read_clocks: ReadClocks) -> Self {
         let date = headers.get(header::DATE).and_then(|d| http_date::parse(d.to_str().ok()?));
-        let machine = date.map(|date| Interval::of(date, sent.wall, received.wall).measured());
+        let machine = date.map(|date| http_date::offset_range(date, sent.wall, received.wall).measurement());
         match machine {
             Some(Measurement { offset, .. }) => Self {
                 at: received.wall.plus(offset),

@@ -7,14 +7,7 @@
 pub mod coarse;
 pub mod search;
 
-use crate::time::{Bound, Measurement, Mono, NANOS_PER_SEC, Offset, Wall};
-
-/// The offsets that one answer allows: from `low` to `high`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interval {
-    low: Offset,
-    high: Offset,
-}
+use crate::time::{Mono, NANOS_PER_SEC, Offset, OffsetRange, Wall};
 
 /// One answer: its date, and the raw clock before and after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,29 +30,19 @@ pub fn parse(text: &str) -> Option<Wall> {
     i64::try_from(stamp.as_nanosecond()).ok().map(Wall::from_nanos)
 }
 
-impl Interval {
-    /// From one exchange: the server wrote `date` between `sent` and `received` (node time), when its own
-    /// clock read less than one second more than `date`.
-    pub fn of(date: Wall, sent: Wall, received: Wall) -> Self {
-        let end = date.plus(Offset::from_nanos(NANOS_PER_SEC));
-        Self { low: date.minus(received), high: end.minus(sent) }
-    }
-
-    /// The middle, and half the width as the bound.
-    pub fn measured(self) -> Measurement {
-        let (low, high) = (i128::from(self.low.as_nanos()), i128::from(self.high.as_nanos()));
-        let nanos = |wide: i128| i64::try_from(wide).unwrap_or(if wide < 0 { i64::MIN } else { i64::MAX });
-        // Rounded up: a bound must not shrink.
-        Measurement::new(
-            Offset::from_nanos(nanos(low.midpoint(high))),
-            Bound::from_nanos(nanos((high - low) / 2 + 1)),
-        )
-    }
+/// Every offset that one exchange allows: the server wrote `date` at some time between `sent` and `received`, by the node's
+/// clock, while its own clock read less than a second more than that.
+pub fn offset_range(date: Wall, sent: Wall, received: Wall) -> OffsetRange {
+    let end = date.plus(Offset::from_nanos(NANOS_PER_SEC));
+    let range = OffsetRange { low: date.minus(received).as_nanos(), high: end.minus(sent).as_nanos() };
+    // One nanosecond more, for what rounding cuts off the readings.
+    range.widened(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Measurement;
     use proptest::prelude::*;
 
     #[test]
@@ -82,7 +65,7 @@ mod tests {
     #[test]
     fn one_answer_has_a_bound_of_half_a_second_and_half_the_round_trip() {
         let at = |nanos: i64| Wall::from_nanos(1_795_341_600_000_000_000 + nanos);
-        let Measurement { offset, bound } = Interval::of(at(0), at(0), at(100_000_000)).measured();
+        let Measurement { offset, bound } = offset_range(at(0), at(0), at(100_000_000)).measurement();
         assert_eq!(offset.as_nanos(), 450_000_000, "the server's clock read 0 to 1 s, ours 0 to 0.1 s");
         assert_eq!(bound.as_nanos(), 550_000_001);
     }
@@ -93,7 +76,7 @@ mod tests {
             let reference = sent + there + truth;
             let date = Wall::from_secs(reference.div_euclid(NANOS_PER_SEC));
             let (sent, received) = (Wall::from_nanos(sent), Wall::from_nanos(sent + there + back));
-            let Measurement { offset, bound } = Interval::of(date, sent, received).measured();
+            let Measurement { offset, bound } = offset_range(date, sent, received).measurement();
             prop_assert!(bound.as_nanos() >= NANOS_PER_SEC / 2);
             prop_assert!((offset.as_nanos() - truth).abs() <= bound.as_nanos());
         }
@@ -101,7 +84,7 @@ mod tests {
         #[test]
         fn never_panics_for_any_clock(date: i64, sent: i64, received: i64) {
             let [date, sent, received] = [date, sent, received].map(Wall::from_nanos);
-            let _ = Interval::of(date, sent, received).measured();
+            let _ = offset_range(date, sent, received).measurement();
         }
     }
 }

@@ -1,45 +1,47 @@
-//! What the machine does about signs that it did not run all the time.
+//! What the machine does about disruptions: it passes the detector its inputs, and discards, measures again
+//! and reports what a detection calls for.
 
 use std::time::Duration;
 
 use super::{Basis, Machine};
 use crate::io::{Effect, Input, LogEvent};
 use crate::report::node::EventReason;
-use crate::resume::{Class, Detection, Signal};
+use crate::resume::{Class, Detection};
 use crate::step::policy::Trigger;
 use crate::time::backoff::Bucket;
 use crate::time::{Mono, Reading};
 
-/// How often the pools are asked on a machine that nothing else would tell of a pause.
+/// The longest interval between two rounds on a machine without a signal that shows pauses.
 const BLIND_INTERVAL: Duration = Duration::from_secs(16);
 
-/// The bursts that signals may ask for: one that will not end must not make us ask fast for ever.
+/// The budget for bursts after disruptions. A signal that fires without end must not make the agent poll fast
+/// for ever.
 #[derive(Debug)]
 pub(crate) struct Bursts {
     bucket: Bucket,
-    /// The last one was granted.
-    granted: bool,
+    /// The last burst was granted.
+    is_granted: bool,
 }
 
 impl Bursts {
     pub(crate) fn new(now: Mono) -> Self {
-        Self { bucket: Bucket::new(now), granted: false }
+        Self { bucket: Bucket::new(now), is_granted: false }
     }
 
-    /// May it be sent? The better word for an event throws away what the burst for the first word has brought: that one is sent `again`,
-    /// and counts once.
-    fn take(&mut self, again: bool, now: Mono) -> bool {
-        self.granted = (again && self.granted) || self.bucket.take(now);
-        self.granted
+    /// Takes a burst from the budget, if there is one. A reclassified event discards the samples of its first
+    /// burst: its second burst counts as part of the first.
+    fn take(&mut self, is_reclassified: bool, now: Mono) -> bool {
+        self.is_granted = (is_reclassified && self.is_granted) || self.bucket.take(now);
+        self.is_granted
     }
 }
 
 impl Machine {
-    /// Every input brings a reading of the clocks, and with it a look at what they say.
-    pub(crate) fn notice(&mut self, input: &Input, now: Reading, out: &mut Vec<Effect>) {
+    /// Passes the reading that comes with every input, or the observation that it is, to the detector.
+    pub(crate) fn detect_disruption(&mut self, input: &Input, now: Reading, out: &mut Vec<Effect>) {
         let detection = if let Input::Observed(observation) = input {
             let is_first = self.detector.available().is_none();
-            let detection = self.detector.on(observation);
+            let detection = self.detector.handle_observation(observation);
             if is_first && !self.detector.sees_pauses() {
                 self.rounds.limit_interval(BLIND_INTERVAL);
                 out.push(Effect::Log(LogEvent::NoPauseSignal {
@@ -48,68 +50,46 @@ impl Machine {
             }
             detection
         } else {
-            self.detector.glance(now)
+            self.detector.observe_clocks(now)
         };
         if let Some(detection) = detection {
-            self.resumed(detection, now, out);
+            self.handle_disruption(detection, now, out);
         }
     }
 
-    /// A round has ended. If the RTC jumped to where a write would have put it: do the pools say that time was lost?
-    pub(crate) fn bear_out(&mut self, now: Reading, out: &mut Vec<Effect>) {
-        let Some((since, before)) = self.lost_time.wants().zip(self.lost_time.before()) else { return };
-        // A clock that somebody has set meanwhile is left to them, and a network that is not back by then is not waited for.
-        let is_over = self.lost_time.is_older(self.settings.interval * 2, now.raw);
-        if is_over || self.detector.was_set_since(before) {
-            self.lost_time.acquit();
-            return;
-        }
-        let heard = self.measured_since(since, now);
-        if let Some(lost) = self.lost_time.borne_out(&heard, now.raw) {
-            let (class, by, replaces) = (Class::Pause, Signal::Pools, Some(self.detector.was_borne_out()));
-            self.resumed(Detection { class, by, amount: Some(lost), replaces }, now, out);
-        } else if !self.rounds.in_burst(now.raw)
-            && (0..self.settings.pools.len()).all(|pool| heard.iter().any(|c| c.pool == pool))
-        {
-            // Heard out: it was a write.
-            self.lost_time.acquit();
+    /// A round has ended: does it confirm that a jump of the RTC was a pause?
+    pub(crate) fn confirm_pause(&mut self, now: Reading, out: &mut Vec<Effect>) {
+        let Some(since) = self.detector.pause_unconfirmed_since() else { return };
+        let measured = self.measured_since(since, now);
+        let is_complete = !self.rounds.in_burst(now.raw)
+            && (0..self.settings.pools.len()).all(|pool| measured.iter().any(|c| c.pool == pool));
+        let max_wait = self.settings.interval * 2;
+        if let Some(pause) = self.detector.confirm_pause(&measured, is_complete, max_wait, now.raw) {
+            self.handle_disruption(pause, now, out);
         }
     }
 
-    fn resumed(&mut self, detection: Detection, now: Reading, out: &mut Vec<Effect>) {
-        let class = detection.class;
+    fn handle_disruption(&mut self, detection: Detection, now: Reading, out: &mut Vec<Effect>) {
+        let class = detection.disruption.class();
         if let Some(count) = self.counts.resumes.get_mut(class.index()) {
             *count += 1;
         }
         out.push(Effect::Log(LogEvent::Disrupted(detection)));
         self.history.resumed(detection, now);
-        match (class, detection.amount) {
-            (Class::RtcWrite, Some(by)) => self.lost_time.suspect(by, now.raw),
-            (Class::Suspend | Class::Pause, _) => self.lost_time.forget(),
-            (Class::RtcWrite | Class::ClockSet | Class::Stall, _) => {}
-        }
         if matches!(class, Class::Suspend | Class::Pause) {
             self.basis = Basis::Disruption;
             (self.times, self.agreement, self.pools_agreeing) = (None, None, 0);
             self.oscillator.clear();
             self.rounds.discard_samples();
             self.fallback.reset();
-            self.raise(EventReason::VMResumeDetected, in_a_sentence(detection), now);
+            self.raise(EventReason::VMResumeDetected, detection.disruption.sentence(), now);
         }
         self.stepper.trigger(Trigger::Disruption(class), now.raw);
-        // Only the pools say how wrong the clock is. Without a burst the next round does.
-        if self.bursts.take(detection.replaces.is_some(), now.raw) {
+        // Only NTP measures how wrong the clock is. Without a burst the next round does.
+        if self.bursts.take(detection.reclassifies.is_some(), now.raw) {
             self.rounds.request_burst();
         }
     }
-}
-
-/// `The machine slept for 12 s.`
-fn in_a_sentence(detection: Detection) -> String {
-    let text = detection.to_string();
-    let mut letters = text.chars();
-    let first = letters.next().map(|c| c.to_ascii_uppercase());
-    first.into_iter().chain(letters).chain(['.']).collect()
 }
 
 #[cfg(test)]
@@ -117,15 +97,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_events_have_their_burst_at_once_in_however_many_words() {
+    fn three_events_get_a_burst_at_once_however_often_they_are_reclassified() {
         let now = Mono::from_nanos(1_000_000_000_000);
         let mut bursts = Bursts::new(now);
         for nth in 1..=3 {
             assert!(bursts.take(false, now), "{nth}");
-            assert!(bursts.take(true, now), "{nth}: a better word");
+            assert!(bursts.take(true, now), "{nth}, reclassified");
         }
-        assert!(!bursts.take(false, now) && !bursts.take(true, now), "the fourth, by either word");
+        assert!(!bursts.take(false, now) && !bursts.take(true, now), "the fourth, reclassified or not");
         let later = now.plus(Duration::from_secs(61));
-        assert!(bursts.take(true, later), "a minute gives another one");
+        assert!(bursts.take(true, later), "a minute later the budget has another burst");
     }
 }

@@ -21,7 +21,7 @@ use crate::report::leeway;
 use crate::report::node::{ConditionStatus, EventReason, NodeEvent, NodeReport, Prior};
 use crate::report::publish::{ApiError, Publisher};
 use crate::report::snapshot::Counts;
-use crate::resume::{Class, Detector, LostTime};
+use crate::resume::{Class, Detector};
 use crate::step::policy::{self, Trigger};
 use crate::step::stepper::Stepper;
 use crate::step::time_daemon::DaemonReport;
@@ -89,7 +89,6 @@ pub struct Machine {
     last_confirmation: Option<Mono>,
     begun: bool,
     detector: Detector,
-    lost_time: LostTime,
     bursts: Bursts,
     stepper: Stepper,
     daemon: Option<DaemonReport>,
@@ -147,7 +146,6 @@ impl Machine {
             last_confirmation: None,
             begun: false,
             detector: Detector::new(),
-            lost_time: LostTime::default(),
             bursts: Bursts::new(now.raw),
             daemon: None,
             leap_seen: None,
@@ -180,7 +178,7 @@ impl Machine {
         if !std::mem::replace(&mut self.begun, true) {
             out.push(Effect::InspectDaemon);
         }
-        self.notice(&input, now, &mut out);
+        self.detect_disruption(&input, now, &mut out);
         match input {
             Input::Tick | Input::Observed(_) => {
                 if self.rounds.tick(now.raw, &mut out) {
@@ -235,7 +233,11 @@ impl Machine {
 
     /// How long nothing happens of its own accord. A tick is due by then, and once a second anyhow.
     pub fn next(&self, now: Mono) -> Duration {
-        let ours = self.publisher.next(now).min(self.detector.next(now)).min(self.fallback.poll_timeout(now));
+        let ours = self
+            .publisher
+            .next(now)
+            .min(self.detector.poll_timeout(now))
+            .min(self.fallback.poll_timeout(now));
         self.rounds.poll_timeout(now).min(ours)
     }
 
@@ -259,7 +261,7 @@ impl Machine {
         let (candidates, newest) = self.rounds.candidates(now.raw, self.oscillator.frequency(), stale_after);
         // What is known of the oscillator is what the servers agreed on: one of them could have made it up.
         let (by_themselves, _) = self.rounds.candidates(now.raw, Frequency::UNKNOWN, stale_after);
-        self.lost_time.remember(by_themselves, now.raw);
+        self.detector.record_round(by_themselves, now.raw);
         match combine(&candidates) {
             // The first burst is under way, and a pool has not spoken yet: nobody is believed alone just for being faster.
             Combined::Agree { pools, .. }
@@ -287,7 +289,7 @@ impl Machine {
                 (self.agreement, self.pools_agreeing) = (None, 0);
             }
         }
-        self.bear_out(now, out);
+        self.confirm_pause(now, out);
         self.judge(now, Occasion::Round, out);
         self.consider_step(now, out);
         out.push(Effect::InspectDaemon);

@@ -96,15 +96,15 @@ impl History {
     /// Takes in a sign of a resume, before [`Self::note`] takes in what follows from it.
     pub fn resumed(&mut self, detection: Detection, now: Reading) {
         let at = self.at(now);
-        if matches!(detection.class, Class::Suspend | Class::Pause) {
+        if matches!(detection.disruption.class(), Class::Suspend | Class::Pause) {
             let seen = self.seen.unwrap_or(at);
             self.stop(seen);
             self.pause.get_or_insert(seen);
         }
-        let first = detection.replaces.and_then(|class| {
-            self.marks
-                .iter()
-                .rposition(|(_, mark)| matches!(mark, Mark::Resume(first) if first.class == class))
+        let first = detection.reclassifies.and_then(|class| {
+            self.marks.iter().rposition(
+                |(_, mark)| matches!(mark, Mark::Resume(first) if first.disruption.class() == class),
+            )
         });
         if let Some(first) = first {
             self.marks.remove(first);
@@ -187,7 +187,7 @@ fn forget<T>(entries: &mut VecDeque<(Mono, T)>, now: Mono, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resume::Signal;
+    use crate::resume::{Disruption, PauseEvidence};
     use crate::step::policy::Trigger;
     use proptest::prelude::*;
     use std::mem::size_of;
@@ -206,7 +206,15 @@ mod tests {
     }
 
     fn detection(class: Class) -> Detection {
-        Detection { class, by: Signal::Rtc, amount: None, replaces: None }
+        let by = Measurement::exact(crate::time::Offset::ZERO);
+        let disruption = match class {
+            Class::Suspend => Disruption::Suspend { slept: Duration::ZERO },
+            Class::Pause => Disruption::Pause(PauseEvidence::Hypervisor),
+            Class::RtcWrite => Disruption::RtcWrite { by },
+            Class::ClockSet => Disruption::ClockSet { by, is_notified: true },
+            Class::Stall => Disruption::Stall { late: Duration::ZERO },
+        };
+        Detection { disruption, reclassifies: None }
     }
 
     fn outcome(result: StepResult, reason: &str) -> Outcome {
@@ -249,7 +257,7 @@ mod tests {
     #[test]
     fn the_better_word_for_an_event_takes_the_place_of_the_first() {
         let mut history = History::default();
-        let better = Detection { replaces: Some(Class::RtcWrite), ..detection(Class::Pause) };
+        let better = Detection { reclassifies: Some(Class::RtcWrite), ..detection(Class::Pause) };
         let written = detection(Class::RtcWrite);
         for told in [written, written, detection(Class::Stall), better] {
             history.resumed(told, at(1));

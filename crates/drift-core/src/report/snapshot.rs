@@ -8,7 +8,7 @@ use crate::http_date::coarse::CoarseReadings;
 use crate::ntp::reject::RejectReason;
 use crate::ntp::server::ServerState;
 use crate::report::leeway::Leeway;
-use crate::resume::{Class, Signal};
+use crate::resume::{Class, SignalSet};
 use crate::step::last_step::LastStep;
 use crate::step::policy::Mode;
 use crate::step::stepper::{Method, StepResult};
@@ -48,7 +48,7 @@ pub struct Snapshot {
     /// The time daemon, once it was looked at.
     pub daemon: Option<DaemonReport>,
     /// Which signals of a resume this machine has; `None` where nobody looks for them.
-    pub signals: Option<[(Signal, bool); 6]>,
+    pub signals: Option<SignalSet>,
     /// How exactly the hardware clock is known; `None` where there is none.
     pub rtc_uncertainty: Option<Duration>,
     /// What was counted since the start.

@@ -6,12 +6,14 @@
 pub mod backoff;
 pub mod line;
 mod measurement;
+mod offset_range;
 mod span;
 
 use std::fmt;
 use std::time::Duration;
 
 pub use self::measurement::Measurement;
+pub use self::offset_range::OffsetRange;
 pub use self::span::{ExactSpan, SettingSpan, Span};
 
 /// Nanoseconds in one second.

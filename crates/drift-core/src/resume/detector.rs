@@ -1,0 +1,277 @@
+//! The detector: the state behind all signals, and the way from an observation to a detection.
+
+use std::time::Duration;
+
+use super::classify::{Class, Evidence, RtcFinding};
+use super::disruption::{Detection, Disruption, PauseEvidence};
+use super::merge::{EventMerger, Merge, SAME_EVENT_MAX};
+use super::pause_confirmation::PauseConfirmation;
+use super::rtc::RtcMonitor;
+use super::signal::{Signal, SignalSet};
+use super::suspend::{SuspendFinding, SuspendMonitor};
+use super::tracker::RtcRead;
+use super::wall::WallMonitor;
+use crate::estimate::Candidate;
+use crate::time::{Mono, Offset, Reading};
+
+/// An observation that is later than this shows a stall of the agent.
+const STALL_MIN: Duration = Duration::from_secs(1);
+/// The longest time between two observations, and the usual one without an RTC whose tick to aim at.
+const OBSERVATION_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// What all signals of the machine show at one instant. Copied, never allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// The clocks, read after everything else.
+    pub now: Reading,
+    /// A read of the RTC; `None` where there is none or the read failed.
+    pub rtc: Option<RtcRead>,
+    /// Has the kernel cancelled the agent's timer because the wall clock was set? `None` without a timer.
+    pub clock_set: Option<bool>,
+    /// The hypervisor's disruption marker; `None` where it cannot be read.
+    pub vmclock: Option<u64>,
+    /// How much later than planned the observation was made.
+    pub late: Duration,
+}
+
+/// Detects disruptions. Pure: it is given observations, and never makes one itself.
+///
+/// Calls: [`handle_observation`](Self::handle_observation) when [`poll_timeout`](Self::poll_timeout) has
+/// passed, or earlier when the kernel notifies the agent; [`observe_clocks`](Self::observe_clocks) with every
+/// other input; at the end of a round [`record_round`](Self::record_round) and then
+/// [`confirm_pause`](Self::confirm_pause). The raw clock of the readings must not go back.
+#[derive(Clone, Debug, Default)]
+pub struct Detector {
+    local: LocalSignals,
+    confirmation: PauseConfirmation,
+}
+
+/// The signals of the machine, followed over time. `Copy`: an observation without a detection allocates
+/// nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct LocalSignals {
+    suspend: SuspendMonitor,
+    wall: WallMonitor,
+    rtc: RtcMonitor,
+    /// The hypervisor's disruption marker.
+    marker: Option<u64>,
+    merger: EventMerger,
+    /// When another process set the wall clock last (raw clock), whether reported or not.
+    clock_set_at: Option<Mono>,
+    last_observation: Option<Observation>,
+}
+
+impl Detector {
+    /// A detector without any observation. The first one is only what the second one is compared with.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes an observation of all signals.
+    pub fn handle_observation(&mut self, observation: &Observation) -> Option<Detection> {
+        self.local.last_observation = Some(*observation);
+        self.detect(observation)
+    }
+
+    /// Takes a reading of the clocks alone, as it comes with every input between two observations.
+    pub fn observe_clocks(&mut self, now: Reading) -> Option<Detection> {
+        self.detect(&Observation { now, rtc: None, clock_set: None, vmclock: None, late: Duration::ZERO })
+    }
+
+    /// Takes what each server reported by the end of a round. Each interval must be carried to `now` at the
+    /// uncertainty of an unmeasured oscillator: one of the servers may have invented the measured frequency.
+    pub fn record_round(&mut self, servers: Vec<Candidate>, now: Mono) {
+        self.confirmation.record_round(servers, now);
+    }
+
+    /// When the RTC showed a jump that may be a write or a pause (raw clock). Samples from then on can
+    /// confirm a pause. `None` without such a jump, and once it is decided.
+    pub fn pause_unconfirmed_since(&self) -> Option<Mono> {
+        self.confirmation.waiting_since()
+    }
+
+    /// Takes what the servers reported since a jump of the RTC, at the end of a round. Reports a pause if NTP
+    /// confirms it.
+    ///
+    /// `measured`: what each server reported, by samples since [`Self::pause_unconfirmed_since`].
+    /// `is_complete`: every pool is measured, and the burst is over; if that confirms no pause, the jump was
+    /// a write. `max_wait`: no pause is confirmed later than this after the jump.
+    pub fn confirm_pause(
+        &mut self,
+        measured: &[Candidate],
+        is_complete: bool,
+        max_wait: Duration,
+        now: Mono,
+    ) -> Option<Detection> {
+        // A clock that another process has set since the jump is left to that process.
+        let since = self.confirmation.last_undisturbed()?;
+        if self.was_set_since(since) || self.confirmation.is_older_than(max_wait, now) {
+            self.confirmation.cancel();
+            return None;
+        }
+        let Some(lost) = self.confirmation.confirmed_by(measured, now) else {
+            if is_complete {
+                self.confirmation.cancel();
+            }
+            return None;
+        };
+        self.confirmation.reset();
+        Some(Detection {
+            disruption: Disruption::Pause(PauseEvidence::RtcAndNtp { lost }),
+            reclassifies: Some(self.local.confirm_pause()),
+        })
+    }
+
+    /// The longest time until the next observation is due.
+    pub fn poll_timeout(&self, now: Mono) -> Duration {
+        self.local.poll_timeout(now)
+    }
+
+    /// The agent is about to step the wall clock by `by` (positive: forward), or to have it stepped, within
+    /// `within` of `now`.
+    ///
+    /// To be called before the step. A step of about that size is not reported as `clock-set` then, nor is
+    /// the kernel's notification of it. Nothing else is hidden: steps change neither the RTC nor the marker,
+    /// and a movement of the wall clock by another amount is reported.
+    pub fn own_step(&mut self, by: Offset, now: Mono, within: Duration) {
+        self.local.wall.own_step(by, self.local.suspend.base(now).plus(within));
+    }
+
+    /// The announced step is not made.
+    pub fn own_step_failed(&mut self) {
+        self.local.wall.own_step_failed();
+    }
+
+    /// Has another process set the wall clock since `then` (raw clock), whether that was reported or not?
+    pub fn was_set_since(&self, then: Mono) -> bool {
+        self.local.clock_set_at.is_some_and(|at| at >= then)
+    }
+
+    /// The [local](Signal::LOCAL) signals that this machine has; `None` before the first observation.
+    pub fn available(&self) -> Option<SignalSet> {
+        self.local.available()
+    }
+
+    /// The width of the range in which the RTC is known at `now`: a shorter pause does not show there. `None`
+    /// without a read.
+    pub fn rtc_uncertainty(&self, now: Reading) -> Option<Duration> {
+        let width = self.local.rtc.range(now.base())?.width();
+        Some(Duration::from_nanos(u64::try_from(width).unwrap_or(0)))
+    }
+
+    /// Does a signal of this machine show a pause that the kernel does not notice? If not, only NTP does.
+    pub fn sees_pauses(&self) -> bool {
+        self.available().is_some_and(SignalSet::shows_pauses)
+    }
+
+    fn detect(&mut self, observation: &Observation) -> Option<Detection> {
+        let detection = self.local.detect(observation)?;
+        let now = observation.now.raw;
+        match detection.disruption {
+            Disruption::RtcWrite { by } => self.confirmation.rtc_jumped(by, now),
+            Disruption::Suspend { .. } | Disruption::Pause(_) => self.confirmation.reset(),
+            Disruption::ClockSet { .. } | Disruption::Stall { .. } => {}
+        }
+        Some(detection)
+    }
+}
+
+impl LocalSignals {
+    /// From an observation to evidence, its strongest disruption, and what to report of that.
+    fn detect(&mut self, observation: &Observation) -> Option<Detection> {
+        let evidence = self.gather(observation);
+        let disruption = evidence.disruption()?;
+        let (class, signals, at) =
+            (disruption.class(), evidence.signals(), self.suspend.base(observation.now.raw));
+        let merge = if matches!(evidence.rtc, RtcFinding::NotWritten { .. }) {
+            self.merger.reclassify_rtc_write(class, signals, at)
+        } else {
+            self.merger.merge_or_start_event(class, signals, at)
+        };
+        let reclassifies = match merge {
+            Merge::NewEvent => None,
+            Merge::Reclassifies(reported) => Some(reported),
+            Merge::AlreadyReported => return None,
+        };
+        if matches!(class, Class::Suspend | Class::Pause) {
+            self.rtc.drop_unconfirmed_write();
+        }
+        Some(Detection { disruption, reclassifies })
+    }
+
+    /// Gives every monitor its part of the observation.
+    fn gather(&mut self, observation: &Observation) -> Evidence {
+        let SuspendFinding { slept, is_base_moved, now } = self.suspend.handle_reading(observation.now);
+        let is_marker_changed = self.handle_marker(observation.vmclock);
+        if is_base_moved {
+            self.wall.reset();
+        }
+        let is_notified = observation.clock_set == Some(true);
+        let wall_step = self.wall.handle_reading(now, is_notified, SAME_EVENT_MAX);
+        if wall_step.is_some() {
+            self.clock_set_at = Some(now.raw);
+            // The process may have the RTC written, too: what the RTC shows from here on may be that write.
+            self.rtc.drop_unconfirmed_write();
+        }
+        // After a disruption that the hypervisor reports, the RTC would show the same event a second later,
+        // or later still.
+        let is_interrupted = is_base_moved || is_marker_changed;
+        let rtc =
+            self.rtc.handle_observation(observation.rtc.map(|read| self.lift(read)), is_interrupted, now);
+        let late = Some(observation.late).filter(|late| *late > STALL_MIN);
+        Evidence { slept, is_marker_changed, rtc, wall_step, late }
+    }
+
+    /// Takes the hypervisor's disruption marker. Returns `true` when it differs from the last one.
+    fn handle_marker(&mut self, marker: Option<u64>) -> bool {
+        let Some(marker) = marker else { return false };
+        self.marker.replace(marker).is_some_and(|before| before != marker)
+    }
+
+    /// A read of the RTC between two readings of the base clock instead of the raw clock.
+    fn lift(&self, read: RtcRead) -> RtcRead {
+        let base = |raw| self.suspend.base(raw);
+        RtcRead { before: base(read.before), after: base(read.after), ..read }
+    }
+
+    /// NTP has confirmed that a reported RTC write was a pause. Returns the class that was reported last.
+    fn confirm_pause(&mut self) -> Class {
+        self.rtc.drop_unconfirmed_write();
+        self.merger.confirm_pause()
+    }
+
+    fn poll_timeout(&self, now: Mono) -> Duration {
+        let has_rtc = self.last_observation.is_some_and(|last| last.rtc.is_some()) && self.rtc.is_trusted();
+        if !has_rtc {
+            return OBSERVATION_INTERVAL_MAX;
+        }
+        let now = self.suspend.base(now);
+        self.rtc.next_read(now).since(now).min(OBSERVATION_INTERVAL_MAX)
+    }
+
+    fn available(&self) -> Option<SignalSet> {
+        let last = self.last_observation.as_ref()?;
+        let has = |signal: &Signal| match signal {
+            Signal::Suspend | Signal::Wall | Signal::LateTick => true,
+            Signal::Vmclock => last.vmclock.is_some(),
+            Signal::Rtc => last.rtc.is_some() && self.rtc.is_trusted(),
+            Signal::ClockSet => last.clock_set.is_some(),
+            Signal::Pools => false,
+        };
+        Some(Signal::LOCAL.into_iter().filter(has).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A type that is `Copy` owns no memory on the heap.
+    #[test]
+    fn observations_and_detections_own_no_heap_memory() {
+        fn owns_no_heap_memory<T: Copy>() {}
+        owns_no_heap_memory::<LocalSignals>();
+        owns_no_heap_memory::<Observation>();
+        owns_no_heap_memory::<Detection>();
+    }
+}

@@ -1,0 +1,192 @@
+//! Can a write of the RTC have made a jump of it?
+//!
+//! A write takes the wall clock's time: afterwards the two agree. A pause takes them apart by its length,
+//! wherever they were. So they look alike only when the RTC was behind the wall clock by as much as the pause
+//! was long.
+
+use std::time::Duration;
+
+use super::tracker::{RTC_JUMP_MIN, RtcSetBehavior};
+use crate::time::{NANOS_PER_SEC, OffsetRange, nanos};
+
+/// A write happens late rather than early, by what the scheduler adds, and leaves the RTC that much behind
+/// the wall clock.
+const RTC_WRITE_MAX_LATE: Duration = Duration::from_millis(50);
+/// A write leaves the RTC ahead of the wall clock by no more: the kernel writes within five ticks of the
+/// right instant.
+const RTC_WRITE_MAX_EARLY: Duration = Duration::from_millis(20);
+/// The largest jump back that is always a write. A restore goes back further; so little is a late write, or
+/// the host's own correction of its clock.
+const SMALL_RTC_STEP_BACK: Duration = Duration::from_millis(100);
+
+/// Can a write have moved the RTC from `expected` to `found`, while the wall clock was at `wall`? All three
+/// minus the base clock.
+///
+/// Where a pause and a write look alike the answer is yes. A write taken for a pause could undo what an
+/// operator did to the clock; a pause taken for a write only delays a step.
+pub fn may_be_rtc_write(
+    expected: OffsetRange,
+    found: OffsetRange,
+    wall: OffsetRange,
+    set_behavior: RtcSetBehavior,
+) -> bool {
+    // The size of the jump is independent of the wall clock, which may have been slewed or set meanwhile.
+    let jump = found.minus(expected);
+    let is_forward = jump.low > 0;
+    let is_small_step_back = !is_forward && jump.min_magnitude() <= nanos(SMALL_RTC_STEP_BACK);
+
+    let (gap_before, gap_after) = (expected.minus(wall), found.minus(wall));
+    let before = gap_before.max_magnitude();
+    // A writer that was held up misses by more than usual, and a writer that ignores how the RTC starts its
+    // second misses by half a second: still they close most of a gap.
+    let tolerance = |min: Duration| (before / 4).clamp(nanos(min), NANOS_PER_SEC);
+    let agreement = OffsetRange { low: -tolerance(RTC_WRITE_MAX_LATE), high: tolerance(RTC_WRITE_MAX_EARLY) };
+    let agrees_after = gap_after.distance(agreement) == 0;
+    let is_closer = gap_after.min_magnitude() < before;
+    // Only a pause moves the RTC forward, away from the wall clock.
+    let is_exact_write = agrees_after && (is_closer || !is_forward);
+
+    is_small_step_back
+        || (set_behavior != RtcSetBehavior::KeepsSubsecond && is_exact_write)
+        || (set_behavior != RtcSetBehavior::ResetsSubsecond && moves_whole_seconds(jump, gap_after))
+}
+
+/// Can a write have made this jump of an RTC that keeps its subsecond? It moves such an RTC by whole seconds,
+/// to the second in which the wall clock is, or to the one before or after: which of them depends on the
+/// instant of the write.
+fn moves_whole_seconds(jump: OffsetRange, gap_after: OffsetRange) -> bool {
+    let max = NANOS_PER_SEC + nanos(RTC_WRITE_MAX_LATE);
+    let is_near = gap_after.distance(OffsetRange { low: -max, high: max }) == 0;
+    is_near && jump.widened(nanos(RTC_JUMP_MIN)).has_whole_seconds()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: i64 = 1_000_000;
+    const RESETS: RtcSetBehavior = RtcSetBehavior::ResetsSubsecond;
+    const KEEPS: RtcSetBehavior = RtcSetBehavior::KeepsSubsecond;
+
+    /// With a wall clock that stays where the base clock has its zero.
+    fn may_be_write(before: OffsetRange, after: OffsetRange, set_behavior: RtcSetBehavior) -> bool {
+        may_be_rtc_write(before, after, OffsetRange::exact(0), set_behavior)
+    }
+
+    /// A range of `width` ns that begins `below` ns below the truth, or less where the truth would be
+    /// outside.
+    fn known(truth: i64, below: i64, width: i64) -> OffsetRange {
+        let low = truth - below.min(width);
+        OffsetRange { low, high: low + width }
+    }
+
+    /// May a pause of `length` ms be a write, where the RTC was `ahead` ms ahead of the wall clock?
+    fn pause_may_be_write(ahead: i64, length: i64, set_behavior: RtcSetBehavior) -> bool {
+        may_be_write(
+            known(ahead * MS, 2 * MS, 4 * MS),
+            known((ahead + length) * MS, 2 * MS, 4 * MS),
+            set_behavior,
+        )
+    }
+
+    #[test]
+    fn wall_clocks_that_were_moved_hide_no_pause_of_a_part_of_a_second() {
+        let (expected, found) = (known(0, 2 * MS, 4 * MS), known(700 * MS, 2 * MS, 4 * MS));
+        for by in (-600..=600).step_by(20) {
+            let wall = OffsetRange { low: (by * MS).min(0), high: (by * MS).max(0) };
+            assert!(!may_be_rtc_write(expected, found, wall, KEEPS), "{by} ms");
+        }
+    }
+
+    #[test]
+    fn pauses_of_a_node_whose_clocks_agree_are_no_writes() {
+        for ahead in -8..=200 {
+            for length in (20..100).chain((100..25_000).step_by(70)) {
+                assert!(!pause_may_be_write(ahead, length, RESETS), "{length} ms, RTC {ahead} ms ahead");
+            }
+        }
+    }
+
+    #[test]
+    fn pauses_look_like_writes_only_where_the_rtc_was_behind_by_their_length() {
+        assert!(pause_may_be_write(-500, 500, RESETS) && pause_may_be_write(-3_000, 3_000, RESETS));
+        assert!(!pause_may_be_write(-500, 700, RESETS) && !pause_may_be_write(-500, 300, RESETS));
+    }
+
+    #[test]
+    fn rtcs_that_keep_the_subsecond_are_written_by_whole_seconds() {
+        for length in (30..970).step_by(10) {
+            assert!(
+                !pause_may_be_write(-1, length, KEEPS)
+                    && !pause_may_be_write(-1, length, RtcSetBehavior::Unknown),
+                "{length} ms"
+            );
+            assert!(
+                !pause_may_be_write(-length, length, KEEPS),
+                "{length} ms make the clocks agree, but no write does"
+            );
+            assert!(
+                pause_may_be_write(-length, length, RtcSetBehavior::Unknown),
+                "{length} ms make the clocks agree"
+            );
+        }
+        for may_keep in [KEEPS, RtcSetBehavior::Unknown] {
+            assert!(pause_may_be_write(-5, 1_000, may_keep), "the kernel writes 5 ms before the second");
+            assert!(!pause_may_be_write(-5, 2_000, may_keep), "a second too far");
+            // Seen in a guest on a busy host: half a second after the RTC's tick the kernel writes the second
+            // before.
+            assert!(pause_may_be_write(-763, 1_000, may_keep) && pause_may_be_write(-2_763, 2_000, may_keep));
+        }
+        assert!(!pause_may_be_write(-5, 1_000, RESETS), "a write would have made the clocks agree");
+    }
+
+    fn set_behavior() -> impl Strategy<Value = RtcSetBehavior> {
+        proptest::sample::select(vec![RESETS, KEEPS, RtcSetBehavior::Unknown])
+    }
+
+    proptest! {
+        /// Any gap closed by a write, in time or 40 ms late, however well it is known.
+        #[test]
+        fn writes_that_close_the_gap_are_never_pauses(
+            before in -20_000 * MS..20_000 * MS, late in 0..40 * MS, below in 0..1_000 * MS, width in 0..1_000 * MS,
+            set_behavior in set_behavior(),
+        ) {
+            prop_assume!(set_behavior != KEEPS);
+            let gap = known(before, below.min(4 * MS), width.min(4 * MS));
+            let after = -late;
+            prop_assume!(after - before < 0 || before.abs() > after.abs());
+            prop_assert!(may_be_write(gap, known(after, below, width), set_behavior));
+        }
+
+        /// A write that was held up for longer, after an operator's step, which the agent must not undo.
+        #[test]
+        fn writes_that_were_held_up_are_never_pauses(step in 400 * MS..4_000 * MS, late in 0i64..100) {
+            let after = -step * late / 400;
+            prop_assert!(may_be_write(known(-step, MS, 2 * MS), known(after, MS, 2 * MS), RESETS));
+        }
+
+        /// By a tool that writes on the second: a PC's clock ticks half a second later, and is that much
+        /// ahead.
+        #[test]
+        fn writes_half_a_second_off_are_never_pauses(gap in 2_000 * MS..30_000 * MS, forward: bool) {
+            let before = if forward { -gap } else { gap };
+            prop_assert!(may_be_write(known(before, MS, 2 * MS), known(498 * MS, MS, 2 * MS), RESETS));
+        }
+
+        /// An RTC that keeps its subsecond: the write makes it show a second, at an instant that is `early`
+        /// before that second of the wall clock: 5 ms, or minus half a second, or with a simple tool anything
+        /// up to minus one second.
+        #[test]
+        fn writes_of_whole_seconds_are_never_pauses(
+            before in -5_000 * MS..5_000 * MS, early in -1_000 * MS..5 * MS, below in 0..MS, width in 0..1_000 * MS,
+            set_behavior in set_behavior(),
+        ) {
+            prop_assume!(set_behavior != RESETS);
+            let second = NANOS_PER_SEC;
+            let after = early + (before - early).rem_euclid(second);
+            prop_assume!(after != before);
+            prop_assert!(may_be_write(known(before, below, 4 * MS), known(after, below, width), set_behavior));
+        }
+    }
+}
