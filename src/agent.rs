@@ -26,7 +26,9 @@ use drift_core::io::{Effect, Input};
 use drift_core::machine::Machine;
 use drift_core::report::node::Prior;
 use drift_core::report::snapshot::Snapshot;
-use drift_core::step::stepper::{Done, Outcome};
+use drift_core::step::outcome::Outcome;
+use drift_core::step::policy::RequestedBy;
+use drift_core::step::stepper::StepDone;
 use drift_core::time::{Mono, Reading};
 
 /// The machine is looked at this often at least, so that a step of the wall clock shows.
@@ -179,7 +181,7 @@ impl<R: Resolve> Agent<R> {
             }
             observe(effect);
         };
-        self.feed(Input::Asked, &mut watch);
+        self.feed(Input::StepRequested { by: RequestedBy::Cli }, &mut watch);
         loop {
             self.turn(&mut watch).await;
             if let Some(told) = outcome.take() {
@@ -191,7 +193,7 @@ impl<R: Resolve> Agent<R> {
     /// Waits for one input and feeds it. May be dropped while it waits.
     async fn turn(&mut self, observe: &mut impl FnMut(&Effect)) {
         let now = self.shared.clock.read().raw;
-        let idle = self.shared.machine().next(now).min(TICK);
+        let idle = self.shared.machine().poll_timeout(now).min(TICK);
         let due = now.plus(idle);
         let input = tokio::select! {
             biased;
@@ -214,7 +216,7 @@ impl<R: Resolve> Agent<R> {
     fn feed(&mut self, input: Input, observe: &mut impl FnMut(&Effect)) {
         let now = self.shared.clock.read();
         self.shared.last_tick.store(now.raw.as_nanos(), Ordering::Relaxed);
-        let effects = self.shared.machine().on(input, now);
+        let effects = self.shared.machine().handle(input, now);
         for effect in effects {
             observe(&effect);
             self.carry_out(effect);
@@ -261,7 +263,7 @@ impl<R: Resolve> Agent<R> {
                 self.spawn(async move {
                     Input::Stepped(match clock_stepper {
                         Some(clock_stepper) => clock_stepper.step(order).await,
-                        None => Done::Failed("there is nothing to step it with".to_owned()),
+                        None => StepDone::Failed("there is nothing to step it with".to_owned()),
                     })
                 });
             }

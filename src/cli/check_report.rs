@@ -271,7 +271,7 @@ impl ServerReport {
             address: server.address.to_string(),
             result: match server.last {
                 None => "not_asked",
-                Some(Ok(())) => drift_core::machine::ACCEPTED,
+                Some(Ok(())) => drift_core::report::snapshot::ACCEPTED,
                 Some(Err(refusal)) => refusal.label(),
             },
             offset_seconds,

@@ -20,8 +20,8 @@ use crate::os::step_clock::Kernel;
 use crate::sources::dns::Dns;
 use crate::step::ClockStepper;
 use drift_core::io::Effect;
+use drift_core::step::outcome::{Method, Outcome, StepResult};
 use drift_core::step::policy::Mode;
-use drift_core::step::stepper::{Method, Outcome, StepResult};
 use drift_core::time::Offset;
 
 pub(super) fn run(args: ConfigArgs) -> Result<Exit, CommandError> {

@@ -14,8 +14,8 @@ use crate::os::clock::LinuxClock;
 use crate::os::step_clock::Kernel;
 use crate::sources::dns::Dns;
 use crate::step::ClockStepper;
+use drift_core::step::outcome::StepResult;
 use drift_core::step::policy::Mode;
-use drift_core::step::stepper::StepResult;
 
 /// A burst, a step through chrony and a second burst take about 15 s; a silent network, two intervals more.
 const DEADLINE: Duration = Duration::from_secs(60);

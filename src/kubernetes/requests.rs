@@ -14,6 +14,7 @@ use super::api::NodeApi;
 use crate::os::random;
 use drift_core::io::Input;
 use drift_core::report::names::STEP_REQUEST;
+use drift_core::step::policy::RequestedBy;
 use drift_core::time::backoff::Backoff;
 
 /// The API server ends a watch after this, in seconds; it may not be asked for 295 or more.
@@ -78,6 +79,6 @@ async fn pass_on(node: &PartialObjectMeta<Node>, inputs: &mpsc::Sender<Input>, l
     if last.as_deref() != Some(id) {
         *last = Some(id.to_owned());
         // The loop is gone only when the agent ends.
-        let _ = inputs.send(Input::Requested(id.to_owned())).await;
+        let _ = inputs.send(Input::StepRequested { by: RequestedBy::Annotation(id.to_owned()) }).await;
     }
 }

@@ -11,8 +11,9 @@ use crate::config::Settings;
 use crate::os::chrony::{ChronyError, Client, Makestep, Tracking};
 use crate::os::clock::Clock;
 use crate::os::step_clock::SetClock;
+use drift_core::step::outcome::Method;
 use drift_core::step::policy::Mode;
-use drift_core::step::stepper::{Done, Method, Order};
+use drift_core::step::stepper::{StepDone, StepOrder};
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
 
 /// If the wall clock has moved by more since the step was decided, somebody else has set it.
@@ -77,46 +78,46 @@ impl ClockStepper {
     }
 
     /// Carries an order out, unless somebody else was faster.
-    pub async fn step(&self, order: Order) -> Done {
+    pub async fn step(&self, order: StepOrder) -> StepDone {
         let tracking = self.chrony.tracking().await;
         let method = match self.method(self.daemon(&tracking), &tracking) {
             Ok(method) => method,
-            Err(missing) => return Done::Failed(missing),
+            Err(missing) => return StepDone::Failed(missing),
         };
         let moved = self.clock.read().origin().minus(order.origin).magnitude();
         if moved > MOVED {
-            return Done::Failed("somebody else set the clock in the meantime".to_owned());
+            return StepDone::Failed("somebody else set the clock in the meantime".to_owned());
         }
         match method {
             Method::Chrony => self.by_chrony(order.dry_run).await,
-            Method::Kernel if order.dry_run => Done::DryRun(Method::Kernel),
+            Method::Kernel if order.dry_run => StepDone::DryRun(Method::Kernel),
             Method::Kernel => match self.kernel.step(order.offset) {
                 Ok(()) if tracking.is_ok() => self.tell_chrony().await,
-                Ok(()) => Done::Stepped(Method::Kernel),
-                Err(error) => Done::Failed(error),
+                Ok(()) => StepDone::Stepped(Method::Kernel),
+                Err(error) => StepDone::Failed(error),
             },
         }
     }
 
     /// The clock was stepped under chrony: what it measured before is void, or it would take the step back.
-    async fn tell_chrony(&self) -> Done {
+    async fn tell_chrony(&self) -> StepDone {
         match chrony::measure_anew(&self.chrony).await {
-            Ok(()) => Done::Stepped(Method::Kernel),
-            Err(failure) => Done::Broken(Method::Kernel, failure.to_string()),
+            Ok(()) => StepDone::Stepped(Method::Kernel),
+            Err(failure) => StepDone::PartlyApplied(Method::Kernel, failure.to_string()),
         }
     }
 
-    async fn by_chrony(&self, dry_run: bool) -> Done {
+    async fn by_chrony(&self, dry_run: bool) -> StepDone {
         let plan = chrony::Plan { makestep: self.makestep, deadline: CHRONY_TAKES, dry_run };
         let report = chrony::step(&self.chrony, &plan).await;
         if let Some(error) = report.not_put_back {
             warn!("chrony's own makestep rule could not be put back: {error}");
         }
         match report.failure {
-            None if dry_run => Done::DryRun(Method::Chrony),
-            None => Done::Stepped(Method::Chrony),
-            Some(failure) if report.done.is_empty() => Done::Failed(failure.to_string()),
-            Some(failure) => Done::Broken(Method::Chrony, failure.to_string()),
+            None if dry_run => StepDone::DryRun(Method::Chrony),
+            None => StepDone::Stepped(Method::Chrony),
+            Some(failure) if report.done.is_empty() => StepDone::Failed(failure.to_string()),
+            Some(failure) => StepDone::PartlyApplied(Method::Chrony, failure.to_string()),
         }
     }
 }
@@ -141,9 +142,9 @@ mod tests {
         (ClockStepper::new(&settings, clock.clone(), clock.clone()), clock)
     }
 
-    fn order(clock: &ShiftedClock, dry_run: bool) -> Order {
+    fn order(clock: &ShiftedClock, dry_run: bool) -> StepOrder {
         let offset = Offset::from_nanos(-20_000_000_000);
-        Order { offset, origin: clock.read().origin(), dry_run }
+        StepOrder { offset, origin: clock.read().origin(), dry_run }
     }
 
     fn ready(clock_stepper: &ClockStepper) -> Result<(), String> {
@@ -175,7 +176,7 @@ mod tests {
         let missing = ready(&clock_stepper).unwrap_err();
         assert!(missing.contains("no socket at /nonexistent/chronyd.sock"), "{missing}");
         let done = block_on(clock_stepper.step(order(&clock, false)));
-        assert!(matches!(done, Done::Failed(_)), "{done:?}");
+        assert!(matches!(done, StepDone::Failed(_)), "{done:?}");
         assert_eq!(clock.ahead_of_machine(), Offset::ZERO);
     }
 
@@ -183,15 +184,15 @@ mod tests {
     fn a_step_moves_the_clock_by_what_was_ordered_unless_somebody_was_faster_or_it_is_a_dry_run() {
         let (clock_stepper, clock) = clock_stepper("auto");
         let dry = order(&clock, true);
-        assert_eq!(block_on(clock_stepper.step(dry)), Done::DryRun(Method::Kernel));
+        assert_eq!(block_on(clock_stepper.step(dry)), StepDone::DryRun(Method::Kernel));
         assert_eq!(clock.ahead_of_machine(), Offset::ZERO);
         let late = order(&clock, false);
         clock.shift(Offset::from_nanos(-20_000_000_000));
         let done = block_on(clock_stepper.step(late));
-        assert_eq!(done, Done::Failed("somebody else set the clock in the meantime".to_owned()));
+        assert_eq!(done, StepDone::Failed("somebody else set the clock in the meantime".to_owned()));
         assert_eq!(clock.ahead_of_machine(), Offset::from_nanos(-20_000_000_000), "and not by twice as much");
         let now = order(&clock, false);
-        assert_eq!(block_on(clock_stepper.step(now)), Done::Stepped(Method::Kernel));
+        assert_eq!(block_on(clock_stepper.step(now)), StepDone::Stepped(Method::Kernel));
         assert_eq!(clock.ahead_of_machine(), Offset::from_nanos(-40_000_000_000));
     }
 }

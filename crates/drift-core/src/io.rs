@@ -12,7 +12,9 @@ use crate::ntp::server::{Answer, Ask, ServerId};
 use crate::report::node::{NodeEvent, NodeReport, Prior};
 use crate::report::publish::ApiError;
 use crate::resume::{Detection, Observation};
-use crate::step::stepper::{Done, Order, Outcome};
+use crate::step::outcome::Outcome;
+use crate::step::policy::RequestedBy;
+use crate::step::stepper::{StepDone, StepOrder};
 use crate::step::time_daemon::DaemonReport;
 use crate::verdict::State;
 
@@ -59,11 +61,12 @@ pub enum Input {
     /// The time daemon was looked at after [`Effect::LookAtDaemon`].
     Daemon(DaemonReport),
     /// A step was carried out, or not, after [`Effect::Step`].
-    Stepped(Done),
-    /// A person asks for a step: the ID in the Node's annotation `step-request`.
-    Requested(String),
-    /// A person at the node asks for a step.
-    Asked,
+    Stepped(StepDone),
+    /// An operator requests a step.
+    StepRequested {
+        /// By which way.
+        by: RequestedBy,
+    },
     /// There is no time left: judge by what is there.
     Finish,
 }
@@ -103,7 +106,7 @@ pub enum Effect {
     /// Look at the time daemon; answer with [`Input::Daemon`].
     LookAtDaemon,
     /// Step the clock; answer with [`Input::Stepped`].
-    Step(Order),
+    Step(StepOrder),
     /// Put on record what came of a trigger.
     LogStep(Outcome),
     /// Tell the people who read the log.

@@ -9,8 +9,8 @@ use crate::build_info::{REVISION, VERSION};
 use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot};
 use drift_core::resume::Signal;
+use drift_core::step::outcome::Method;
 use drift_core::step::policy::Mode;
-use drift_core::step::stepper::Method;
 use drift_core::step::time_daemon::Daemon;
 use drift_core::time::{Measurement, Offset, Ppb, span_in_words};
 

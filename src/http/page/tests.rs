@@ -16,8 +16,8 @@ use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::ServerSnapshot;
 use drift_core::resume::{Class, Detection, Signal};
 use drift_core::step::last_step::LastStep;
-use drift_core::step::policy::{Mode, Trigger};
-use drift_core::step::stepper::{Method, Outcome, StepResult};
+use drift_core::step::outcome::{Method, Outcome, StepResult};
+use drift_core::step::policy::{Mode, RequestedBy, Trigger};
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
 use drift_core::time::{Bound, Measurement, Mono, NANOS_PER_SEC, Offset, Ppb, Wall};
 
@@ -298,7 +298,7 @@ fn what_happened_is_told_newest_first_and_marked_in_the_plot() {
         trigger: Trigger::Disruption(Class::Pause),
         before: None,
         after: None,
-        reason: "two words".to_owned(),
+        reason: Some("two words".to_owned()),
     };
     scene.history.stepped(&outcome, later(1));
     scene.history.note(later(2), State::Drifting, Some(Measurement::new(lost, Bound::default())), None);
@@ -504,10 +504,10 @@ fn build(
                 &Outcome {
                     result: StepResult::Failed,
                     method: Some(Method::Chrony),
-                    trigger: Trigger::Request(text.clone()),
+                    trigger: Trigger::Operator(RequestedBy::Annotation(text.clone())),
                     before: measured.map(|m| m.offset),
                     after: None,
-                    reason: text,
+                    reason: Some(text),
                 },
                 *now,
             ),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Basis, Machine};
+use super::Machine;
 use crate::io::{Effect, Input, LogEvent};
 use crate::report::node::EventReason;
 use crate::resume::{Class, Detection, Signal};
@@ -87,9 +87,7 @@ impl Machine {
             (Class::RtcWrite | Class::ClockSet | Class::Stall, _) => {}
         }
         if matches!(class, Class::Suspend | Class::Pause) {
-            self.basis = Basis::Disruption;
-            (self.times, self.agreement, self.pools_agreeing) = (None, None, 0);
-            self.oscillator.clear();
+            self.estimate.disrupt();
             self.rounds.forget_samples();
             self.fallback.forget();
             self.raise(EventReason::VMResumeDetected, in_a_sentence(detection), now);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::resume::{Class, Detection};
-use crate::step::stepper::{Outcome, StepResult};
+use crate::step::outcome::{Outcome, StepResult};
 use crate::time::{Measurement, Mono, Reading, Wall};
 use crate::verdict::State;
 
@@ -211,7 +211,7 @@ mod tests {
 
     fn outcome(result: StepResult, reason: &str) -> Outcome {
         let trigger = Trigger::Disruption(Class::Pause);
-        Outcome { result, method: None, trigger, before: None, after: None, reason: reason.to_owned() }
+        Outcome { result, method: None, trigger, before: None, after: None, reason: Some(reason.to_owned()) }
     }
 
     /// In sync, second after second; `reference` is by how much reference time is ahead of the raw clock.

@@ -1,6 +1,7 @@
 //! What is published about the Node: the values, not their Kubernetes form (that is `effects::node`).
 
 use crate::report::snapshot::Snapshot;
+use crate::step::outcome::StepResult;
 use crate::time::{Measurement, Offset, Wall};
 use crate::verdict::State;
 
@@ -152,7 +153,17 @@ impl ConditionStatus {
 }
 
 impl EventReason {
-    /// The word in the event.
+    /// The event of a trigger that has ended like this; `None`: not worth one.
+    pub const fn of_step(result: StepResult) -> Option<Self> {
+        match result {
+            StepResult::Stepped => Some(Self::ClockStepped),
+            StepResult::Refused => Some(Self::ClockStepRefused),
+            StepResult::Failed => Some(Self::ClockStepFailed),
+            StepResult::DryRun | StepResult::NotNeeded => None,
+        }
+    }
+
+    /// The reason's name in the event.
     pub const fn label(self) -> &'static str {
         match self {
             Self::ClockDriftExceeded => "ClockDriftExceeded",

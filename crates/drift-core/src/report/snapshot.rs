@@ -10,11 +10,14 @@ use crate::ntp::server::ServerState;
 use crate::report::leeway::Leeway;
 use crate::resume::{Class, Signal};
 use crate::step::last_step::LastStep;
+use crate::step::outcome::StepCounts;
 use crate::step::policy::Mode;
-use crate::step::stepper::{Method, StepResult};
 use crate::step::time_daemon::DaemonReport;
 use crate::time::{Measurement, Offset, Ppb, Wall, span_in_words};
 use crate::verdict::State;
+
+/// The label `result` of an exchange that gave a sample.
+pub const ACCEPTED: &str = "accepted";
 
 /// Everything that metrics, pages and reports show.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,8 +71,8 @@ pub struct StepSnapshot {
     pub last_age: Option<Duration>,
     /// The annotation `step-result`.
     pub answer: Option<String>,
-    /// What came of the triggers, by who stepped.
-    pub counts: BTreeMap<(Option<Method>, StepResult), u64>,
+    /// Triggers so far, by method and result.
+    pub counts: StepCounts,
 }
 
 /// One pool.
@@ -122,10 +125,9 @@ pub struct Counts {
 }
 
 impl Snapshot {
-    /// The best time to write down: reference time; where NTP was not heard yet, or not since a resume, what the sources of last resort make of the node's; or that.
+    /// The best time to publish: reference time; else the HTTP-Date estimate; else node time.
     pub fn best_time(&self) -> Wall {
-        let coarse = || self.coarse.offset().map(|Measurement { offset, .. }| self.node_time.plus(offset));
-        self.reference.or_else(coarse).unwrap_or(self.node_time)
+        best_time(self.reference, &self.coarse, self.node_time)
     }
 
     /// The largest offset of a pool minus the smallest, when two pools or more have one.
@@ -251,6 +253,12 @@ impl Snapshot {
             (_, names) => format!(" Measured against {} alone: {}.", names.join(" and "), silent.join("; ")),
         }
     }
+}
+
+/// [`Snapshot::best_time`] from its parts.
+pub(crate) fn best_time(reference: Option<Wall>, coarse: &CoarseReadings, node_time: Wall) -> Wall {
+    let coarse = || coarse.offset().map(|Measurement { offset, .. }| node_time.plus(offset));
+    reference.or_else(coarse).unwrap_or(node_time)
 }
 
 impl PoolSnapshot {

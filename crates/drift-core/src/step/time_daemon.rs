@@ -1,28 +1,28 @@
-//! What is known of the time daemon that disciplines this clock, and whether we could step it.
+//! The time daemon that disciplines this clock, and whether the agent could step the clock.
 
 use std::time::Duration;
 
 use crate::time::{Measurement, Offset};
 
-/// Who disciplines the clock; the label `daemon` of `drift_agent_time_daemon_info`.
+/// Which process disciplines the clock; the label `daemon` of `drift_agent_time_daemon_info`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Daemon {
     /// chrony: it answers on its command socket.
     Chrony,
-    /// Somebody: the kernel's `STA_UNSYNC` is clear. Who, cannot be seen from here.
+    /// A process that the agent cannot identify: the kernel's `STA_UNSYNC` is clear.
     Unknown,
-    /// Nobody.
+    /// None.
     None,
 }
 
-/// One look at it.
+/// The time daemon as inspected once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaemonReport {
-    /// Who it is.
+    /// Which daemon it is.
     pub daemon: Daemon,
-    /// What it takes the clock's offset for; positive: the node is behind.
+    /// The offset that the daemon reports; positive: the node is behind.
     pub believes: Option<Offset>,
-    /// Could the clock be stepped as the settings have it? If not, what is missing.
+    /// Whether the clock could be stepped as `step.mode` has it, or what is missing for that.
     pub ready: Result<(), String>,
 }
 
@@ -40,7 +40,7 @@ impl Daemon {
     }
 }
 
-/// Does a daemon believe that the clock is within the threshold, while what was measured certainly says otherwise?
+/// Does the daemon report an offset within the threshold, while the measured one is certainly over it?
 pub fn is_deceived(believes: Offset, measured: Measurement, threshold: Duration) -> bool {
     believes.magnitude() <= threshold && measured.certainly_exceeds(threshold)
 }
@@ -51,7 +51,7 @@ mod tests {
     use crate::time::Bound;
 
     #[test]
-    fn a_daemon_is_deceived_only_when_it_feels_well_and_certainly_is_not() {
+    fn a_daemon_is_deceived_only_when_it_reports_a_good_clock_and_the_measurement_is_certainly_over() {
         let of = |believes: i64, offset: i64, bound: i64| {
             let [believes, offset] = [believes, offset].map(|millis| Offset::from_nanos(millis * 1_000_000));
             is_deceived(
@@ -61,7 +61,7 @@ mod tests {
             )
         };
         assert!(of(0, 20_000, 5) && of(-100, -20_000, 5));
-        assert!(!of(19_999, 20_000, 5), "it knows");
-        assert!(!of(0, 103, 5), "it may be right");
+        assert!(!of(19_999, 20_000, 5), "the daemon reports the offset, too");
+        assert!(!of(0, 103, 5), "the daemon may be right");
     }
 }

@@ -4,37 +4,37 @@ use crate::ntp::server::ServerId;
 use crate::time::Wall;
 use crate::time::line::Interval;
 
-/// One live server's interval.
+/// The interval of one reachable server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// Which pool it belongs to.
     pub pool: usize,
     /// Which of its servers.
     pub server: ServerId,
-    /// Where it says that the truth is.
+    /// Where the true time is as the server reports it.
     pub interval: Interval,
 }
 
-/// What the live servers say together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the reachable servers report together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Combined {
-    /// No server is live.
+    /// No server is reachable.
     Nothing,
-    /// No strict majority shares a point, or a live pool has no server near it.
+    /// No strict majority shares a point, or a reachable pool has no server there.
     Disagree,
-    /// A strict majority shares a point, and every live pool has a server there.
+    /// A strict majority shares a point, and every reachable pool has a server there.
     Agree {
-        /// Holds the truth when most of the live servers are honest.
+        /// Holds the true time when most of the reachable servers are honest.
         interval: Interval,
-        /// Pools with a live server inside.
+        /// Pools with a reachable server inside.
         pools: usize,
     },
 }
 
 /// Every point that a strict majority of the candidates allows, from the lowest to the highest.
 ///
-/// Not the point that most allow: a liar whose interval overlaps an honest one would win that vote and cut the truth
-/// off. If most are honest, the truth lies in most intervals, so it lies here.
+/// Not the points that most candidates allow: a falseticker whose interval overlaps an honest one would win that vote and
+/// exclude the true time. If most candidates are honest, the true time is in most intervals, so it is in this one.
 pub fn majority(intervals: &[Interval]) -> Option<Interval> {
     // At equal places lower ends come first: intervals that touch share that point.
     let mut edges: Vec<(Wall, bool)> =
@@ -58,10 +58,10 @@ pub fn majority(intervals: &[Interval]) -> Option<Interval> {
     Some(Interval { low: low?, high: high? })
 }
 
-/// Combines the live servers of all pools.
+/// Combines the reachable servers of all pools.
 ///
-/// Pools that contradict each other are a finding of their own and never an offset: near a leap second honest pools
-/// differ by up to 0.5 s, since some smear it.
+/// Pools that contradict each other give [`Combined::Disagree`] and never an offset: near a leap second honest pools differ by
+/// up to 0.5 s, since some smear it.
 pub fn combine(candidates: &[Candidate]) -> Combined {
     if candidates.is_empty() {
         return Combined::Nothing;
@@ -70,9 +70,9 @@ pub fn combine(candidates: &[Candidate]) -> Combined {
     let Some(interval) = majority(&intervals) else { return Combined::Disagree };
     let distinct =
         |pools: &mut dyn Iterator<Item = usize>| pools.collect::<std::collections::BTreeSet<_>>().len();
-    let live = distinct(&mut candidates.iter().map(|c| c.pool));
+    let reachable = distinct(&mut candidates.iter().map(|c| c.pool));
     let inside = distinct(&mut candidates.iter().filter(|c| c.interval.meets(interval)).map(|c| c.pool));
-    if inside < live { Combined::Disagree } else { Combined::Agree { interval, pools: inside } }
+    if inside < reachable { Combined::Disagree } else { Combined::Agree { interval, pools: inside } }
 }
 
 #[cfg(test)]
@@ -96,24 +96,24 @@ mod tests {
     }
 
     #[test]
-    fn two_servers_agree_on_what_they_share() {
+    fn two_servers_agree_on_the_overlap_of_their_intervals() {
         assert_eq!(combine(&[candidate(0, 0, 10), candidate(1, 10, 5)]), agreed(7, 0, 2).map_to(5, 10));
         assert_eq!(
             combine(&[candidate(0, 0, 5), candidate(1, 10, 5)]),
             agreed(5, 0, 2),
-            "touching is sharing"
+            "intervals that touch share a point"
         );
         assert_eq!(combine(&[candidate(0, 0, 4), candidate(1, 10, 5)]), Combined::Disagree);
     }
 
     #[test]
-    fn half_is_no_majority() {
-        let liars = [candidate(0, 0, 1), candidate(0, 50, 1), candidate(1, 0, 1), candidate(1, 50, 1)];
-        assert_eq!(combine(&liars), Combined::Disagree);
+    fn half_of_the_servers_are_no_majority() {
+        let split = [candidate(0, 0, 1), candidate(0, 50, 1), candidate(1, 0, 1), candidate(1, 50, 1)];
+        assert_eq!(combine(&split), Combined::Disagree);
     }
 
     #[test]
-    fn one_liar_in_each_pool_changes_nothing() {
+    fn one_falseticker_in_each_pool_changes_nothing() {
         let honest = [
             candidate(0, 0, 3),
             candidate(0, 1, 3),
@@ -132,19 +132,19 @@ mod tests {
     }
 
     #[test]
-    fn a_live_pool_outside_the_majority_is_a_disagreement_and_not_an_outlier() {
+    fn a_reachable_pool_outside_the_majority_is_a_disagreement() {
         let servers = [candidate(0, 0, 3), candidate(0, 1, 3), candidate(0, 2, 3), candidate(1, 500, 3)];
         assert_eq!(combine(&servers), Combined::Disagree);
     }
 
     #[test]
-    fn a_silent_pool_leaves_an_estimate_that_says_so() {
+    fn an_unreachable_pool_leaves_an_estimate_by_the_other_pool() {
         assert_eq!(combine(&[candidate(1, 3, 2)]), agreed(3, 2, 1));
         assert_eq!(combine(&[]), Combined::Nothing);
     }
 
     impl Combined {
-        /// The same with other ends, to write an interval down by its ends.
+        /// The same with other ends.
         fn map_to(self, low_ms: i64, high_ms: i64) -> Self {
             match self {
                 Self::Agree { pools, .. } => Self::Agree {
@@ -161,23 +161,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn with_most_servers_honest_the_truth_is_never_cut_off(
+        fn the_true_time_is_never_excluded_while_most_servers_are_honest(
             honest in proptest::collection::vec((-100i64..100, 0i64..50), 1..9),
-            lies in proptest::collection::vec((-1_000i64..1_000, 0i64..400), 0..8),
+            wrong in proptest::collection::vec((-1_000i64..1_000, 0i64..400), 0..8),
             order: u64,
         ) {
-            let lies = &lies[..lies.len().min(honest.len() - 1)];
+            let wrong = &wrong[..wrong.len().min(honest.len() - 1)];
             let mut all: Vec<Candidate> = honest.iter().map(|&(error, slack)| candidate(0, error, error.abs() + slack)).collect();
-            all.extend(lies.iter().map(|&(error, half)| candidate(0, error, half)));
+            all.extend(wrong.iter().map(|&(error, half)| candidate(0, error, half)));
             fastrand::Rng::with_seed(order).shuffle(&mut all);
             match combine(&all) {
                 Combined::Agree { interval, .. } => prop_assert!(interval.low <= Wall::from_nanos(0) && interval.high >= Wall::from_nanos(0)),
-                other => prop_assert!(false, "an honest majority shares the truth, yet {other:?}"),
+                other => prop_assert!(false, "the honest majority shares a point, but got {other:?}"),
             }
         }
 
         #[test]
-        fn brute_force_finds_the_same_majority(intervals in proptest::collection::vec((-20i64..20, 0i64..8), 1..8)) {
+        fn the_majority_is_the_one_that_brute_force_finds(intervals in proptest::collection::vec((-20i64..20, 0i64..8), 1..8)) {
             let intervals: Vec<Interval> = intervals.into_iter().map(|(m, h)| candidate(0, m, h).interval).collect();
             let allowed = |p: i64| intervals.iter().filter(|i| i.low.as_nanos() <= p * MS && p * MS <= i.high.as_nanos()).count() > intervals.len() / 2;
             let points: Vec<i64> = (-40..40).filter(|&p| allowed(p)).collect();
