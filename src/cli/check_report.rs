@@ -23,7 +23,7 @@ impl Diagnosis {
     /// NTP alone decides. Where no server answers, the `Date` headers may say that the clock drifts, and nothing else.
     pub fn new(mut snapshot: Snapshot, node: Node, coarse: CoarseReadings) -> Self {
         let is_without_ntp =
-            snapshot.state == State::Unknown && snapshot.silent_pools().count() == snapshot.pools.len();
+            snapshot.state == State::Unknown && snapshot.unreachable_pools().count() == snapshot.pools.len();
         if is_without_ntp {
             snapshot.coarse = coarse.clone();
             if coarse.certainly_over(snapshot.threshold).is_some() {
@@ -138,7 +138,7 @@ fn bound(measured: Option<Measurement>) -> String {
 }
 
 fn pool_result(pool: &PoolSnapshot) -> String {
-    match (pool.live_servers(), pool.servers.len()) {
+    match (pool.reachable_servers(), pool.servers.len()) {
         (0, _) => pool.trouble().unwrap_or_else(|| "no answer".to_owned()),
         (live, all) => format!("{live} of {all} servers answer"),
     }
@@ -258,7 +258,7 @@ impl PoolReport {
             bound_seconds,
             round_trip_seconds: pool.round_trip.map(|d| d.as_secs_f64()),
             stratum: pool.stratum,
-            error: pool.trouble().filter(|_| pool.live_servers() == 0),
+            error: pool.trouble().filter(|_| pool.reachable_servers() == 0),
             servers: pool.servers.iter().map(ServerReport::new).collect(),
         }
     }

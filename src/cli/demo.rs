@@ -168,8 +168,10 @@ async fn tell(
     time_to_read().await;
     teller.scene("Pool-b goes silent.");
     all_behave(pool_b, Behaviour::Silent);
-    until("one pool left", &|snapshot| snapshot.pools_agreeing == 1 && snapshot.silent_pools().count() == 1)
-        .await?;
+    until("one pool left", &|snapshot| {
+        snapshot.pools_agreeing == 1 && snapshot.unreachable_pools().count() == 1
+    })
+    .await?;
     teller.say(&format!("judged: {}", shared.snapshot().sentence()));
 
     time_to_read().await;

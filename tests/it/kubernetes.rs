@@ -253,7 +253,7 @@ fn silent_pools_are_named_on_the_node_without_changing_the_verdict() {
     let drift = condition(&node, "ClockDrift");
     let message = drift["message"].as_str().unwrap();
     assert!(
-        message.contains(&format!("Measured against {} alone: {} is silent", names[0], names[1])),
+        message.contains(&format!("Measured against {} alone: {} is unreachable", names[0], names[1])),
         "{message}"
     );
     let pools = annotation(&node, "pools").unwrap();

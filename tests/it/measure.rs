@@ -167,7 +167,7 @@ fn verdicts_survive_one_silent_pool_and_end_with_two_until_they_return() {
     );
     let ready = get(agent.port, "/readyz").unwrap().1;
     assert!(
-        ready.contains(&format!("Measured against {} alone: {} is silent", pools[0], pools[1])),
+        ready.contains(&format!("Measured against {} alone: {} is unreachable", pools[0], pools[1])),
         "{ready}"
     );
     let patch = format!(" {}=unknown\"", pools[1]);

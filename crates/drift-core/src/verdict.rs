@@ -6,8 +6,8 @@ use crate::time::Measurement;
 
 /// Rounds in a row that an uncertain change must last.
 pub const CONFIRMATIONS: u8 = 3;
-/// Share of the threshold below which an uncertain offset ends a drift, as a fraction. A clock that stays near the threshold
-/// does not flap then.
+/// Share of the threshold below which an uncertain offset ends a drift, as a fraction. A clock that stays
+/// near the threshold does not flap then.
 const RELEASE_SHARE: (u32, u32) = (4, 5);
 
 /// What the agent reports about the node's clock.
@@ -37,8 +37,8 @@ pub enum Finding {
     Disruption,
     /// The offset with its bound.
     Measured(Measurement),
-    /// There is no estimate, but the HTTP `Date` headers put the offset certainly over the threshold. They cannot show that
-    /// it is within.
+    /// There is no estimate, but the HTTP `Date` headers put the offset certainly over the threshold. They
+    /// cannot show that it is within.
     CertainlyOver,
 }
 
@@ -68,7 +68,8 @@ pub struct Verdict {
     state: State,
     /// Rounds in a row with an uncertain offset over the threshold.
     over: u8,
-    /// Rounds in a row with an uncertain offset under the threshold, or under [`RELEASE_SHARE`] of it while drifting.
+    /// Rounds in a row with an uncertain offset under the threshold, or under [`RELEASE_SHARE`] of it while
+    /// drifting.
     under: u8,
     /// The state rests on HTTP `Date` headers, and nothing has been measured since.
     is_coarse: bool,
@@ -127,8 +128,8 @@ impl Verdict {
     }
 
     fn handle_measured(&mut self, measured: Measurement, occasion: Occasion) -> Next {
-        // A measurement ends a disagreement and a disruption at once. Whether the clock drifts may take more rounds. A coarse
-        // verdict does not count either: the hysteresis starts from what was measured.
+        // A measurement ends a disagreement and a disruption at once. Whether the clock drifts may take more
+        // rounds. A coarse verdict does not count either: the hysteresis starts from what was measured.
         if matches!(self.state, State::Disagree | State::Disrupted) || self.is_coarse {
             self.become_state(State::Unknown);
         }

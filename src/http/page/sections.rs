@@ -130,7 +130,7 @@ fn pool_in_words(pool: &PoolSnapshot) -> String {
     let is_being_asked = pool.servers.iter().any(|s| s.state == ServerState::Starting);
     let mut text = match (pool.measured, pool.trouble()) {
         (Some(measured), _) => format!("Says {}", offset_in_words(Some(measured))),
-        (None, _) if pool.live_servers() > 0 => "Contradicts itself".to_owned(),
+        (None, _) if pool.reachable_servers() > 0 => "Contradicts itself".to_owned(),
         (None, Some(trouble)) if !is_being_asked => format!("Is silent: {trouble}"),
         (None, _) => "Is being asked".to_owned(),
     };

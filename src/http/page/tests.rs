@@ -115,9 +115,9 @@ fn the_verdict_comes_first_in_words_whatever_it_is() {
     for (state, title, words) in [
         (State::InSync, "In sync", "within the threshold of 100 ms"),
         (State::Drifting, "Drifting", "over the threshold of 100 ms"),
-        (State::Disagree, "Servers disagree", "the servers contradict each other"),
+        (State::Disagree, "Servers disagree", "The time servers disagree; no offset is reported"),
         (State::Unknown, "Unknown", "Not settled yet"),
-        (State::Disrupted, "Disrupted", "did not run all the time"),
+        (State::Disrupted, "Disrupted", "suspended or paused, and the clock has not been measured since"),
     ] {
         let mut scene = Scene::new();
         scene.snapshot.state = state;

@@ -1,7 +1,7 @@
 //! What the reachable servers agree on, and the offset that follows from it.
 //!
-//! One interval per server goes in at the end of each round. Between the rounds the [`Estimate`] carries what was agreed on to
-//! the present, along the reference line.
+//! One interval per server goes in at the end of each round. Between the rounds the [`Estimate`] carries what
+//! was agreed on to the present, along the reference line.
 
 mod select;
 
@@ -63,8 +63,8 @@ impl Estimate {
         self.oscillator.frequency()
     }
 
-    /// A round has ended with this. `newest_sample`: when the newest sample behind it was taken; `spacing`: the least time
-    /// between two points of the frequency.
+    /// A round has ended with this. `newest_sample`: when the newest sample behind it was taken; `spacing`:
+    /// the least time between two points of the frequency.
     pub fn update(&mut self, combined: Combined, newest_sample: Option<Mono>, spacing: Duration, now: Mono) {
         self.agreement = None;
         match combined {
@@ -81,7 +81,8 @@ impl Estimate {
         }
     }
 
-    /// The machine was suspended or paused, so the raw clock did not run all the time: all that was measured is void.
+    /// The machine was suspended or paused, so the raw clock did not run all the time: all that was measured
+    /// is void.
     pub fn disrupt(&mut self) {
         self.basis = Basis::Disruption;
         (self.last_line, self.agreement) = (None, None);
@@ -121,7 +122,8 @@ impl Estimate {
         self.last_line.map(|line| line.age(now))
     }
 
-    /// The interval that the servers agreed on in the last round, carried to `now`. A server outside is a falseticker.
+    /// The interval that the servers agreed on in the last round, carried to `now`. A server outside is a
+    /// falseticker.
     pub fn agreed(&self, now: Mono) -> Option<Interval> {
         self.agreement.map(|agreement| self.frequency().carry(agreement.interval, agreement.at, now))
     }

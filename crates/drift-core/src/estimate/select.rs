@@ -33,8 +33,9 @@ pub enum Combined {
 
 /// Every point that a strict majority of the candidates allows, from the lowest to the highest.
 ///
-/// Not the points that most candidates allow: a falseticker whose interval overlaps an honest one would win that vote and
-/// exclude the true time. If most candidates are honest, the true time is in most intervals, so it is in this one.
+/// Not the points that most candidates allow: a falseticker whose interval overlaps an honest one would win
+/// that vote and exclude the true time. If most candidates are honest, the true time is in most intervals, so
+/// it is in this one.
 pub fn majority(intervals: &[Interval]) -> Option<Interval> {
     // At equal places lower ends come first: intervals that touch share that point.
     let mut edges: Vec<(Wall, bool)> =
@@ -60,8 +61,8 @@ pub fn majority(intervals: &[Interval]) -> Option<Interval> {
 
 /// Combines the reachable servers of all pools.
 ///
-/// Pools that contradict each other give [`Combined::Disagree`] and never an offset: near a leap second honest pools differ by
-/// up to 0.5 s, since some smear it.
+/// Pools that contradict each other give [`Combined::Disagree`] and never an offset: near a leap second
+/// honest pools differ by up to 0.5 s, since some smear it.
 pub fn combine(candidates: &[Candidate]) -> Combined {
     if candidates.is_empty() {
         return Combined::Nothing;

@@ -1,4 +1,5 @@
-//! The machine: the only mutable state. Inputs go in, effects come out; it never waits and never reads a clock.
+//! The machine: the only mutable state. Inputs go in, effects come out; it never waits and never reads a
+//! clock.
 
 mod disruption;
 mod outbox;
@@ -28,8 +29,8 @@ use crate::time::line::Frequency;
 use crate::time::{Mono, Reading};
 use crate::verdict::{Finding, Next, Occasion, State, Verdict};
 
-/// A burst that confirms a change comes once in this many intervals at most. A burst is four exchanges with each server, so a
-/// clock near the threshold doubles the load on the servers, and no more.
+/// A burst that confirms a change comes once in this many intervals at most. A burst is four exchanges with
+/// each server, so a clock near the threshold doubles the load on the servers, and no more.
 const CONFIRMATION_INTERVALS: u32 = 4;
 /// Makes the outbox's random numbers differ from those of the rooms that get the same seed.
 const OUTBOX_SEED: u64 = 0x005e_ed0f_face;
@@ -62,18 +63,21 @@ pub struct Settings {
 /// # Calls
 ///
 /// 1. [`Machine::new`] takes a reading of the clocks.
-/// 2. [`Machine::handle`] takes one [`Input`] and a reading of the clocks as of that input. The caller carries out every
-///    [`Effect`] that it returns, in this order. Some effects name the input that answers them: that input must follow, once,
-///    also when the effect failed or timed out. Until then the machine does not ask again. Answers may come in any order.
-/// 3. [`Machine::poll_timeout`], called after `handle`, gives the time until [`Input::Tick`] is due. Every input counts as a
-///    tick, and one must come once a second at least: tokens refill, and the wall clock is compared with the others.
-/// 4. [`Machine::snapshot`], [`Machine::history`], [`Machine::settings`] and [`Machine::has_settled`] read. They may be called
-///    at any time, and change nothing.
+/// 2. [`Machine::handle`] takes one [`Input`] and a reading of the clocks as of that input. The caller
+///    carries out every [`Effect`] that it returns, in this order. The doc of an effect names the input that
+///    answers it, if there is one: that input must follow once, also when the effect failed or timed out.
+///    Answers may come in any order. The next Node request, the next event and the next step wait for the
+///    answer to the one before.
+/// 3. [`Machine::poll_timeout`], called after `handle`, gives the time until [`Input::Tick`] or
+///    [`Input::Observed`] is due. One of them must come once a second at least: tokens refill, and the wall
+///    clock is compared with the others.
+/// 4. [`Machine::snapshot`], [`Machine::history`], [`Machine::settings`] and [`Machine::has_settled`] read.
+///    They may be called at any time, and change nothing.
 ///
 /// # Clocks
 ///
-/// A [`Reading`] must be taken at one instant. Its `raw` and `suspended` must never run backwards from call to call; its
-/// `wall` may jump either way. Inputs are handled in the order of their readings.
+/// A [`Reading`] must be taken at one instant. Its `raw` and `suspended` must never run backwards from call
+/// to call; its `wall` may jump either way. Inputs are handled in the order of their readings.
 ///
 /// The same seed and the same inputs give the same effects.
 #[derive(Debug)]
@@ -224,7 +228,8 @@ impl Machine {
     fn end_round(&mut self, now: Reading, out: &mut Vec<Effect>) {
         let Settings { interval, stale_after, .. } = self.settings;
         let (candidates, newest) = self.rounds.candidates(now.raw, self.estimate.frequency(), stale_after);
-        // The frequency is what the servers agreed on together. The report of one server must not depend on the others.
+        // The frequency is what the servers agreed on together. The report of one server must not depend on
+        // the others.
         let (by_themselves, _) = self.rounds.candidates(now.raw, Frequency::UNKNOWN, stale_after);
         self.lost_time.remember(by_themselves, now.raw);
         let combined = combine(&candidates);
@@ -233,7 +238,8 @@ impl Machine {
             && !self.estimate.has_line()
             && self.rounds.in_burst(now.raw)
         {
-            // The first burst goes on, and a pool is missing: an estimate must not rest on the fastest pool alone.
+            // The first burst goes on, and a pool is missing: an estimate must not rest on the fastest pool
+            // alone.
             return;
         }
         self.estimate.update(combined, newest, interval, now.raw);

@@ -1,5 +1,5 @@
-//! How the machine drives the [`Outbox`](crate::report::outbox::Outbox): it hands over what happened, and turns what is due
-//! into effects.
+//! How the machine drives the [`Outbox`](crate::report::outbox::Outbox): it hands over what happened, and
+//! turns what is due into effects.
 
 use super::Machine;
 use crate::io::{Effect, LogEvent};

@@ -1,5 +1,5 @@
-//! How the machine drives the [`Stepper`](crate::step::stepper::Stepper): it gathers the evidence, and turns decisions into
-//! effects.
+//! How the machine drives the [`Stepper`](crate::step::stepper::Stepper): it gathers the evidence, and turns
+//! decisions into effects.
 
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ impl Machine {
         if self.rounds.announces_leap() {
             self.leap_seen = Some(now.raw);
         }
-        // How to step is known once the time daemon has been inspected. If it was not yet, the next round is soon enough.
+        // How to step is known once the time daemon has been inspected. If it was not yet, the next round is
+        // soon enough.
         let Some((since, report)) = self.stepper.awaiting_since().zip(self.daemon.as_ref()) else { return };
         let evidence = self.evidence(since, now);
         let more = self.rounds.in_burst(now.raw);
@@ -49,7 +50,8 @@ impl Machine {
         }
     }
 
-    /// What was measured after `since`, and only that: a sample from before a disruption shows nothing about the clock after it.
+    /// What was measured after `since`, and only that: a sample from before a disruption shows nothing about
+    /// the clock after it.
     fn evidence(&self, since: Mono, now: Reading) -> Evidence {
         let candidates = self.measured_since(since, now);
         let combined = combine(&candidates);

@@ -1,4 +1,5 @@
-//! What is published. The machine's state goes in; a snapshot, the Node's status, events and the history come out.
+//! What is published. The machine's state goes in; a snapshot, the Node's status, events and the history come
+//! out.
 //!
 //! This room never changes the state that it reports, and never calls the API server.
 //!

@@ -1,8 +1,8 @@
 //! What goes to the API server: the Node's status and events, when, and in which order.
 //!
-//! One status write and one event are under way at most. Changes are written at once, as far as the token buckets allow;
-//! errors back off. The first request of a run reads the Node, so that the condition and the events continue where an earlier
-//! run ended.
+//! One status write and one event are under way at most. Changes are written at once, as far as the token
+//! buckets allow; errors back off. The first request of a run reads the Node, so that the condition and the
+//! events continue where an earlier run ended.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -120,7 +120,8 @@ impl Outbox {
         }
     }
 
-    /// The verdict has changed, or was reached for the first time. The begin and the end of a drift are events.
+    /// The verdict has changed, or was reached for the first time. The begin and the end of a drift are
+    /// events.
     pub fn handle_verdict(&mut self, state: State, sentence: &str, time: EventTime, now: Mono) {
         match state {
             State::Drifting if self.exceeded_since.is_none() => {
@@ -134,8 +135,8 @@ impl Outbox {
         }
     }
 
-    /// The Node was read. The condition's transition goes on, and a drift that an earlier run has reported is not reported
-    /// again. `state` and `sentence` are the verdict in force.
+    /// The Node was read. The condition's transition goes on, and a drift that an earlier run has reported is
+    /// not reported again. `state` and `sentence` are the verdict in force.
     pub fn handle_read(&mut self, prior: &Prior, state: State, sentence: &str, time: EventTime, now: Mono) {
         self.publisher.done_reading(now);
         self.is_restored = true;
@@ -151,8 +152,8 @@ impl Outbox {
         }
     }
 
-    /// The Node was written, or could not be read or written. Returns `result` when requests began to fail, or fail in another
-    /// way than before, or succeed again.
+    /// The Node was written, or could not be read or written. Returns `result` when requests began to fail,
+    /// or fail in another way than before, or succeed again.
     pub fn handle_written(
         &mut self,
         result: Result<(), ApiError>,
@@ -168,8 +169,8 @@ impl Outbox {
         self.publisher.done(Ok(()), now, self.rng.f64());
     }
 
-    /// An event was sent, or not. A failed one is sent again before later ones, unless the API server has rejected this very
-    /// event. Returns `result` as [`Self::handle_written`] does.
+    /// An event was sent, or not. A failed one is sent again before later ones, unless the API server has
+    /// rejected this very event. Returns `result` as [`Self::handle_written`] does.
     pub fn handle_sent(&mut self, result: Result<(), ApiError>, now: Mono) -> Option<Result<(), ApiError>> {
         self.count(result);
         let event = self.sending.take();
@@ -211,9 +212,9 @@ impl Outbox {
         NodeReport::new(snapshot, since, self.exceeded_since)
     }
 
-    /// The event that is due, if one is. It counts as under way from now on. `is_disrupted`: nothing has been measured since
-    /// a disruption, so an event waits up to [`EVENT_TIME_WAIT`] for reference time. It would carry the time of a clock that
-    /// did not run otherwise.
+    /// The event that is due, if one is. It counts as under way from now on. `is_disrupted`: nothing has been
+    /// measured since a disruption, so an event waits up to [`EVENT_TIME_WAIT`] for reference time. It would
+    /// carry the time of a clock that did not run otherwise.
     pub fn take_event(&mut self, is_disrupted: bool, time: EventTime, now: Mono) -> Option<NodeEvent> {
         if !self.is_restored || self.sending.is_some() || now < self.events_from {
             return None;
@@ -234,7 +235,8 @@ impl Outbox {
         self.sending.clone()
     }
 
-    /// How long no request becomes due by itself. An event that waits for a token or a time is checked with each tick.
+    /// How long no request becomes due by itself. An event that waits for a token or a time is checked with
+    /// each tick.
     pub fn poll_timeout(&self, now: Mono) -> Duration {
         self.publisher.poll_timeout(now)
     }

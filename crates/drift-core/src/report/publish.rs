@@ -1,4 +1,5 @@
-//! When to write to the API server: at once on a change, rarely otherwise, and not at the same time as the rest of a fleet.
+//! When to write to the API server: at once on a change, rarely otherwise, and not at the same time as the
+//! rest of a fleet.
 
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ pub enum ApiError {
     Unreachable,
 }
 
-/// Decides when the newest state is written. It holds no copy of that state, which could be out of date by then.
+/// Decides when the newest state is written. It holds no copy of that state, which could be out of date by
+/// then.
 #[derive(Clone, Debug)]
 pub struct Publisher {
     bucket: Bucket,
@@ -82,7 +84,8 @@ impl Publisher {
         self.changed = true;
     }
 
-    /// Takes the write that is due. `true` starts one, which [`Self::done`] or [`Self::done_reading`] must end.
+    /// Takes the write that is due. `true` starts one, which [`Self::done`] or [`Self::done_reading`] must
+    /// end.
     #[must_use]
     pub fn take(&mut self, now: Mono) -> bool {
         if self.in_flight || self.retry_at.is_some_and(|at| now < at) {

@@ -43,7 +43,8 @@ impl StepBudget {
 
     fn restored(step: &LastStep) -> Self {
         Self {
-            // The policy counts no further than the limit, and anyone who may write to the Node chooses the number.
+            // The policy counts no further than the limit, and anyone who may write to the Node chooses the
+            // number.
             recent: vec![step.at; step.in_hour.min(MAX_STEPS_PER_HOUR)],
             total: step.total,
             is_unknown: false,
@@ -92,7 +93,8 @@ impl StepLedger {
         }
     }
 
-    /// Enters a step that was made at `at`, in reference time. A request of an operator starts the budget again.
+    /// Enters a step that was made at `at`, in reference time. A request of an operator starts the budget
+    /// again.
     pub(super) fn record(&mut self, offset: Offset, method: Method, trigger: &Trigger, at: Wall) {
         if trigger.is_operator() {
             self.budget = StepBudget::default();

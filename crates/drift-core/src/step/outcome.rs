@@ -32,7 +32,8 @@ pub enum StepResult {
 /// Triggers so far, by method (`None`: no step was made) and result.
 pub type StepCounts = BTreeMap<(Option<Method>, StepResult), u64>;
 
-/// The end of a trigger, as it is published: in the audit log, as the answer to a request, and mostly as an event.
+/// The end of a trigger, as it is published: in the audit log, as the answer to a request, and mostly as an
+/// event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// How it ended.
@@ -97,7 +98,8 @@ impl Outcome {
     }
 }
 
-/// Every series there can be, at 0: an alert on a counter that first appears with its first event would miss that event.
+/// Every series there can be, at 0: an alert on a counter that first appears with its first event would miss
+/// that event.
 pub(super) fn zero_counts() -> StepCounts {
     let without_step =
         [StepResult::NotNeeded, StepResult::Refused, StepResult::Failed].map(|result| (None, result));

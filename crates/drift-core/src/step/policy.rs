@@ -1,7 +1,8 @@
 //! Whether to step the clock: one pure function with every rule in it.
 //!
-//! In doubt it refuses, and gives the reason. It judges by what each pool reports by itself, not only by what all report
-//! together: whichever of the pools is honest, a step that passes brings the clock nearer to the truth.
+//! In doubt it refuses, and gives the reason. It judges by what each pool reports by itself, not only by what
+//! all report together: whichever of the pools is honest, a step that passes brings the clock nearer to the
+//! truth.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use super::budget::{HOUR, MAX_STEPS_PER_HOUR, MAX_TOTAL, StepBudget};
 use crate::resume::Class;
 use crate::time::{Bound, Measurement, Offset, Wall, span_in_words};
 
-/// No step is made for this long before and after a leap second: honest servers differ by up to a second then.
+/// No step is made for this long before and after a leap second: honest servers differ by up to a second
+/// then.
 pub const LEAP_SHADOW: Duration = Duration::from_secs(24 * 3_600);
 /// The bound must be below the offset divided by this.
 const BOUND_DIVISOR: u32 = 4;
@@ -25,7 +27,8 @@ pub enum Mode {
     Chrony,
     /// By the kernel (`clock_adjtime`, `ADJ_SETOFFSET`).
     Kernel,
-    /// By the kernel, where no daemon disciplines the clock, or where chrony does and can be made to measure again.
+    /// By the kernel, where no daemon disciplines the clock, or where chrony does and can be made to measure
+    /// again.
     Auto,
 }
 
@@ -71,7 +74,8 @@ pub struct Evidence {
     pub agreed: Option<Measurement>,
     /// The servers contradict each other.
     pub contradiction: bool,
-    /// What each configured pool reports by itself; `None`: it is unreachable, or its own servers contradict each other.
+    /// What each configured pool reports by itself; `None`: it is unreachable, or its own servers contradict
+    /// each other.
     pub pools: Vec<Option<Measurement>>,
     /// A server announced a leap second within [`LEAP_SHADOW`].
     pub leap: bool,
@@ -230,7 +234,8 @@ fn is_certain(evidence: &Evidence, Measurement { offset, bound }: Measurement) -
     if bound.as_duration() >= offset.magnitude() / BOUND_DIVISOR {
         return Err(StepRefusal::Uncertain(bound));
     }
-    // A true offset beyond half of the step is nearer to the clock after the step than to the clock before it.
+    // A true offset beyond half of the step is nearer to the clock after the step than to the clock before
+    // it.
     let half = Offset::from_nanos(offset.as_nanos() / 2);
     if evidence.pools.iter().flatten().all(|own| own.certainly_beyond(half)) {
         Ok(())
@@ -239,8 +244,8 @@ fn is_certain(evidence: &Evidence, Measurement { offset, bound }: Measurement) -
     }
 }
 
-/// Do earlier steps leave room for this one? A request of an operator is subject to the cool-down only: two requests in a row
-/// are more likely a mistake than intended.
+/// Do earlier steps leave room for this one? A request of an operator is subject to the cool-down only: two
+/// requests in a row are more likely a mistake than intended.
 fn within_budget(
     trigger: &Trigger,
     evidence: &Evidence,
@@ -505,8 +510,8 @@ mod tests {
 
     #[test]
     fn a_pool_that_allows_another_true_time_by_itself_refuses_the_step() {
-        // Together the pools report 110 ms behind, but the second alone allows 90 ms ahead. If the first one is a
-        // falseticker, a step leads away from the truth.
+        // Together the pools report 110 ms behind, but the second alone allows 90 ms ahead. If the first one
+        // is a falseticker, a step leads away from the truth.
         let pools = vec![Some(of(110 * MS, 5 * MS)), Some(of(10 * MS, 100 * MS))];
         let evidence = Evidence { agreed: Some(of(110 * MS, 5 * MS)), pools, ..clear_case() };
         assert_eq!(

@@ -1,4 +1,5 @@
-//! A trigger's way over time: it waits for its burst, a step is carried out, and a measurement confirms the step.
+//! A trigger's way over time: it waits for its burst, a step is carried out, and a measurement confirms the
+//! step.
 //!
 //! ```text
 //!           trigger + evidence               handle_done                   evidence
@@ -8,8 +9,8 @@
 //!    +------------------------------+-----------------------------------------------------+
 //! ```
 //!
-//! [`policy`] decides whether to step, and the agent carries the step out. A trigger is used once. A trigger that comes during
-//! a step waits until that step has ended.
+//! [`policy`] decides whether to step, and the agent carries the step out. A trigger is used once. A trigger
+//! that comes during a step waits until that step has ended.
 
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ use crate::time::{Mono, Offset, Reading, Wall};
 pub struct StepOrder {
     /// By how much, as it was measured; positive is forward.
     pub offset: Offset,
-    /// Wall time at which the raw clock read 0 when the step was decided. If it differs by the time of the step, another
-    /// process has set the clock.
+    /// Wall time at which the raw clock read 0 when the step was decided. If it differs by the time of the
+    /// step, another process has set the clock.
     pub origin: Wall,
     /// Do everything but the step itself.
     pub dry_run: bool,
@@ -189,8 +190,8 @@ impl Stepper {
         self.version
     }
 
-    /// Takes over what an earlier run left on the Node: the annotations `last-step` and `step-result`. What this run has
-    /// written already is newer and stays. A request that came earlier is handled now.
+    /// Takes over what an earlier run left on the Node: the annotations `last-step` and `step-result`. What
+    /// this run has written already is newer and stays. A request that came earlier is handled now.
     #[must_use]
     pub fn restore(&mut self, last_step: Option<&str>, answer: Option<&str>, now: Mono) -> Burst {
         self.ledger.restore(last_step);
@@ -222,8 +223,8 @@ impl Stepper {
         self.trigger(trigger, now)
     }
 
-    /// Queues a trigger. It replaces a queued disruption; a queued request of an operator stays, since its operator waits for
-    /// an answer.
+    /// Queues a trigger. It replaces a queued disruption; a queued request of an operator stays, since its
+    /// operator waits for an answer.
     pub fn trigger(&mut self, trigger: Trigger, now: Mono) -> Burst {
         let is_accepted = match &trigger {
             Trigger::Disruption(class) => class.may_step() && self.settings.mode != Mode::Off,
@@ -249,8 +250,9 @@ impl Stepper {
         }
     }
 
-    /// A round has ended. `evidence` was measured from [`Self::awaiting_since`] on; `more`: the burst goes on; `ready`: the
-    /// clock can be stepped, or what is missing. Returns `None` while more measurements are awaited.
+    /// A round has ended. `evidence` was measured from [`Self::awaiting_since`] on; `more`: the burst goes
+    /// on; `ready`: the clock can be stepped, or what is missing. Returns `None` while more measurements are
+    /// awaited.
     pub fn consider(
         &mut self,
         evidence: &Evidence,
@@ -320,7 +322,8 @@ impl Stepper {
                 return self.end_unstepped(StepResult::Failed, None, trigger, &order, Some(reason));
             }
         };
-        // Reference time by what the order was made from: after another resume there may be no newer estimate.
+        // Reference time by what the order was made from: after another resume there may be no newer
+        // estimate.
         let at = order.origin.plus(order.offset).plus(Offset::from_nanos(now.as_nanos()));
         self.ledger.record(order.offset, method, &trigger, at);
         self.version += 1;
