@@ -133,7 +133,7 @@ fn a_pool_10_s_off_is_reported_as_disagreement_and_never_as_drift() {
         assert_eq!((status, &body["state"]), (503, &Value::from("disagree")));
         let reason = body["reason"].as_str().unwrap();
         // `10.0 s`, or `10.00 s` for a little less.
-        let off = format!("{} says 10.0", pools[pools.len() - 1]);
+        let off = format!("{} reports 10.0", pools[pools.len() - 1]);
         assert!(reason.contains(&off) && reason.contains(" s behind"), "{reason}");
         assert_eq!(get(agent.port, "/readyz").unwrap().0, 200, "a finding is an answer");
     }

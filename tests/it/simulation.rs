@@ -230,7 +230,7 @@ fn a_falseticker_in_each_pool_changes_no_verdict() {
         disciplined(&mut world, &plan);
         world.run_until(MINUTE * 40, truth_is_inside)?;
         let states = states(&world);
-        if states == BTreeSet::from(["in-sync"]) { Ok(()) } else { Err(format!("said {states:?}")) }
+        if states == BTreeSet::from(["in-sync"]) { Ok(()) } else { Err(format!("reported {states:?}")) }
     });
 }
 
@@ -261,7 +261,7 @@ fn contradicting_pools_are_a_disagreement_without_an_offset() {
         if states(&world).contains("disagree") {
             Ok(())
         } else {
-            Err(format!("only said {:?}", states(&world)))
+            Err(format!("only reported {:?}", states(&world)))
         }
     });
 }

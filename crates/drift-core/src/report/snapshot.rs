@@ -146,8 +146,8 @@ impl Snapshot {
         self.pools.iter().filter(|p| p.reachable_servers() == 0)
     }
 
-    /// That no server has answered although names resolved, and what the cause may be; `None`: that is not
-    /// so.
+    /// Reports that names resolved but no server has answered, and the likely cause. `None`: a server has answered, or no
+    /// name has resolved.
     pub fn blocked(&self) -> Option<String> {
         let servers: Vec<&ServerSnapshot> = self.pools.iter().flat_map(|p| &p.servers).collect();
         let is_unanswered = |s: &&ServerSnapshot| {

@@ -78,7 +78,7 @@ impl Outcome {
     pub fn sentence(&self) -> String {
         let before = self.before.map_or("unknown".to_owned(), Offset::in_words);
         let method = self.method.map_or("no method", Method::label);
-        let reason = self.reason.as_deref().unwrap_or("for an unknown reason");
+        let reason = self.reason.as_deref().unwrap_or("unknown reason");
         let trigger = self.trigger.label();
         match self.result {
             StepResult::Stepped => {

@@ -437,6 +437,25 @@ mod tests {
     }
 
     #[test]
+    fn refusals_read_as_the_end_of_a_sentence() {
+        for (refusal, words) in [
+            (StepRefusal::NotATrigger(Class::ClockSet), "clock-set does not trigger a step"),
+            (StepRefusal::NotAllPools, "not all pools returned a consistent time; at least two must"),
+            (
+                StepRefusal::Uncertain(Bound::from_nanos(300 * MS)),
+                "uncertainty ±300 ms exceeds a quarter of the offset",
+            ),
+            (
+                StepRefusal::TooLarge(Offset::from_nanos(-100_000 * SECOND)),
+                "the clock is 27 h 46 min ahead, over step.maxOffset: requires an operator request",
+            ),
+            (StepRefusal::HourlyLimit, "limit of 3 steps per hour reached"),
+        ] {
+            assert_eq!(refusal.to_string(), words);
+        }
+    }
+
+    #[test]
     fn offset_limits_hold_at_their_edges() {
         let unspent = StepBudget::default();
         let decide = |evidence: &Evidence| decide(&RESUME, evidence, &unspent, &settings());
