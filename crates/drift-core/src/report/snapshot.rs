@@ -146,8 +146,8 @@ impl Snapshot {
         self.pools.iter().filter(|p| p.reachable_servers() == 0)
     }
 
-    /// Reports that names resolved but no server has answered, and the likely cause. `None`: a server has answered, or no
-    /// name has resolved.
+    /// Reports that names resolved but no server has answered, and the likely cause. `None`: a server has
+    /// answered, or no name has resolved.
     pub fn blocked(&self) -> Option<String> {
         let servers: Vec<&ServerSnapshot> = self.pools.iter().flat_map(|p| &p.servers).collect();
         let is_unanswered = |s: &&ServerSnapshot| {
