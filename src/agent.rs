@@ -30,7 +30,9 @@ use drift_core::machine::Machine;
 use drift_core::ntp::pool::Client;
 use drift_core::report::node::Prior;
 use drift_core::report::snapshot::Snapshot;
-use drift_core::step::stepper::{Done, Outcome};
+use drift_core::step::outcome::Outcome;
+use drift_core::step::policy::RequestedBy;
+use drift_core::step::stepper::StepDone;
 use drift_core::time::{Mono, Reading};
 
 /// The longest wait between two inputs. A step of the wall clock is noticed within it.
@@ -187,7 +189,7 @@ impl<R: Resolve> Agent<R> {
             }
             observe(effect);
         };
-        self.feed(Input::Asked, &mut watch);
+        self.feed(Input::StepRequested { by: RequestedBy::Cli }, &mut watch);
         loop {
             self.turn(&mut watch).await;
             if let Some(outcome) = outcome.take() {
@@ -199,7 +201,7 @@ impl<R: Resolve> Agent<R> {
     /// Waits for one input and feeds it to the machine. May be dropped while it waits.
     async fn turn(&mut self, observe: &mut impl FnMut(&Effect)) {
         let now = self.handle.clock.read().raw;
-        let idle = self.handle.machine().next(now).min(TICK);
+        let idle = self.handle.machine().poll_timeout(now).min(TICK);
         let due = now.plus(idle);
         let input = tokio::select! {
             biased;
@@ -222,7 +224,7 @@ impl<R: Resolve> Agent<R> {
     fn feed(&mut self, input: Input, observe: &mut impl FnMut(&Effect)) {
         let now = self.handle.clock.read();
         self.handle.last_tick.store(now.raw.as_nanos(), Ordering::Relaxed);
-        let effects = self.handle.machine().on(input, now);
+        let effects = self.handle.machine().handle(input, now);
         for effect in effects {
             observe(&effect);
             self.carry_out(effect);
@@ -273,7 +275,9 @@ impl<R: Resolve> Agent<R> {
                 self.spawn(async move {
                     Input::Stepped(match clock_stepper {
                         Some(clock_stepper) => clock_stepper.step(order).await,
-                        None => Done::Failed("this agent was started without the means to step".to_owned()),
+                        None => {
+                            StepDone::Failed("this agent was started without the means to step".to_owned())
+                        }
                     })
                 });
             }

@@ -17,7 +17,7 @@ use drift_core::io::{Effect, LogEvent};
 use drift_core::ntp::server::Ask;
 use drift_core::report::publish::ApiError;
 use drift_core::resume::{Class, Detection, Disruption, PauseEvidence};
-use drift_core::step::stepper::{Method, Outcome, StepResult};
+use drift_core::step::outcome::{Method, Outcome, StepResult};
 use drift_core::time::{Bound, Measurement, Offset};
 use drift_core::verdict::State;
 
@@ -247,12 +247,12 @@ fn log_step(outcome: &Outcome) {
         trigger = outcome.trigger.label(),
         before_seconds = seconds(outcome.before),
         after_seconds = seconds(outcome.after),
-        reason = Some(outcome.reason.as_str()).filter(|reason| !reason.is_empty()),
+        reason = outcome.reason.as_deref(),
         detail = outcome.sentence(),
         "step concluded"
     );
     if outcome.result == StepResult::Failed {
-        warn!(trigger = outcome.trigger.label(), reason = outcome.reason, "clock step failed");
+        warn!(trigger = outcome.trigger.label(), reason = outcome.reason.as_deref(), "clock step failed");
     }
 }
 
@@ -288,7 +288,7 @@ mod tests {
     use super::*;
     use drift_core::http_date::coarse::HttpDateError;
     use drift_core::ntp::reject::RejectReason;
-    use drift_core::step::policy::Trigger;
+    use drift_core::step::policy::{RequestedBy, Trigger};
 
     const DOCUMENT: &str = include_str!("../docs/reference/log.md");
     const STANDARD_FIELDS: [&str; 4] = ["timestamp", "level", "message", "target"];
@@ -441,10 +441,10 @@ mod tests {
         let failed = Outcome {
             result: StepResult::Failed,
             method: Some(Method::Kernel),
-            trigger: Trigger::Operator,
+            trigger: Trigger::Operator(RequestedBy::Cli),
             before: Some(measured(3_000).offset),
             after: None,
-            reason: "it made nothing better".to_owned(),
+            reason: Some("it made nothing better".to_owned()),
         };
         let lines = logged(|| log_step(&failed));
         let [audit, warning] = &lines[..] else { panic!("{lines:?}") };

@@ -116,7 +116,7 @@ fn bound_cell(measured: Option<Measurement>) -> String {
 }
 
 fn pool_result(pool: &PoolSnapshot) -> String {
-    match (pool.live_servers(), pool.servers.len()) {
+    match (pool.reachable_servers(), pool.servers.len()) {
         (0, _) => pool.trouble().unwrap_or_else(|| "no answer".to_owned()),
         (live, all) => format!("{live} of {all} servers answer"),
     }
@@ -232,7 +232,7 @@ impl PoolReport {
             bound_seconds,
             round_trip_seconds: pool.round_trip.map(|d| d.as_secs_f64()),
             stratum: pool.stratum,
-            error: pool.trouble().filter(|_| pool.live_servers() == 0),
+            error: pool.trouble().filter(|_| pool.reachable_servers() == 0),
             servers: pool.servers.iter().map(ServerReport::new).collect(),
         }
     }
@@ -245,7 +245,7 @@ impl ServerReport {
             address: server.address.to_string(),
             result: match server.last {
                 None => "not_asked",
-                Some(Ok(())) => drift_core::machine::ACCEPTED,
+                Some(Ok(())) => drift_core::report::snapshot::ACCEPTED,
                 Some(Err(reason)) => reason.label(),
             },
             offset_seconds,

@@ -169,8 +169,10 @@ async fn run_phases(
     time_to_read().await;
     printer.heading("Pool-b stops answering.");
     all_behave(pool_b, Behaviour::Silent);
-    until("one pool left", &|snapshot| snapshot.pools_agreeing == 1 && snapshot.silent_pools().count() == 1)
-        .await?;
+    until("one pool left", &|snapshot| {
+        snapshot.pools_agreeing == 1 && snapshot.unreachable_pools().count() == 1
+    })
+    .await?;
     printer.detail(&format!("judged: {}", shared.snapshot().sentence()));
 
     time_to_read().await;

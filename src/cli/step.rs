@@ -14,8 +14,8 @@ use crate::os::clock::LinuxClock;
 use crate::os::step_clock::Kernel;
 use crate::sources::dns::Dns;
 use crate::step::ClockStepper;
+use drift_core::step::outcome::StepResult;
 use drift_core::step::policy::Mode;
-use drift_core::step::stepper::StepResult;
 
 /// A burst, a step by chrony and a second burst take about 15 s; with lost packets, up to two intervals more.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);

@@ -12,7 +12,7 @@ use crate::os::timex::KernelClock;
 use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::{PoolSnapshot, Snapshot, StepSnapshot};
 use drift_core::resume::{Class, Signal, SignalSet};
-use drift_core::step::stepper::Method;
+use drift_core::step::outcome::Method;
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
 use drift_core::time::{Offset, Ppb};
 use drift_core::verdict::State;

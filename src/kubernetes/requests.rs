@@ -14,6 +14,7 @@ use super::api::{NodeApi, REQUEST_TIMEOUT};
 use crate::os::random;
 use drift_core::io::Input;
 use drift_core::report::names::STEP_REQUEST;
+use drift_core::step::policy::RequestedBy;
 use drift_core::time::backoff::Backoff;
 
 /// The API server ends a watch after this, in seconds. kube rejects 295 and more.
@@ -86,6 +87,6 @@ async fn send_new_request(
     if last.as_deref() != Some(id) {
         *last = Some(id.to_owned());
         // This fails only when the agent has ended.
-        let _ = inputs.send(Input::Requested(id.to_owned())).await;
+        let _ = inputs.send(Input::StepRequested { by: RequestedBy::Annotation(id.to_owned()) }).await;
     }
 }

@@ -23,7 +23,8 @@ use drift_core::report::node::Prior;
 use drift_core::report::publish::ApiError;
 use drift_core::report::snapshot::Snapshot;
 use drift_core::resume::{Observation, RtcRead, RtcSetBehavior};
-use drift_core::step::stepper::{Done, Method};
+use drift_core::step::outcome::Method;
+use drift_core::step::stepper::StepDone;
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
 use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
 
@@ -349,7 +350,7 @@ impl World {
         mut check: impl FnMut(&Self) -> Result<(), String>,
     ) -> Result<(), String> {
         while self.elapsed < end {
-            let idle = self.machine.next(self.reading().raw).clamp(Duration::from_micros(1), TICK);
+            let idle = self.machine.poll_timeout(self.reading().raw).clamp(Duration::from_micros(1), TICK);
             let tick = self.elapsed + idle;
             let next = self.queue.peek().map(|Reverse((at, _))| *at).filter(|at| *at <= tick);
             self.elapsed = self.elapsed.max(next.unwrap_or(tick));
@@ -367,7 +368,7 @@ impl World {
 
     fn feed(&mut self, input: Input) {
         let now = self.reading();
-        for effect in self.machine.on(input, now) {
+        for effect in self.machine.handle(input, now) {
             self.carry_out(effect);
         }
     }
@@ -406,7 +407,7 @@ impl World {
                 if self.plan.steps_work {
                     self.step_wall(order.offset);
                 }
-                let done = Input::Stepped(Done::Stepped(Method::Kernel));
+                let done = Input::Stepped(StepDone::Stepped(Method::Kernel));
                 self.after(Duration::from_millis(1), Pending::Ready(done));
                 self.effects.push((self.elapsed, effect));
             }

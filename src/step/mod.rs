@@ -12,8 +12,9 @@ use crate::config::Settings;
 use crate::os::chrony::{ChronyError, Client, Makestep, Tracking};
 use crate::os::clock::Clock;
 use crate::os::step_clock::SetClock;
+use drift_core::step::outcome::Method;
 use drift_core::step::policy::Mode;
-use drift_core::step::stepper::{Done, Method, Order};
+use drift_core::step::stepper::{StepDone, StepOrder};
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
 
 /// If the wall clock has moved by more since the step was decided, another process has set it.
@@ -79,47 +80,47 @@ impl ClockStepper {
     }
 
     /// Carries an order out, unless another process has set the clock since it was given.
-    pub async fn step(&self, order: Order) -> Done {
+    pub async fn step(&self, order: StepOrder) -> StepDone {
         let tracking = self.chrony.tracking().await;
         let method = match self.method(self.daemon(&tracking), &tracking) {
             Ok(method) => method,
-            Err(missing) => return Done::Failed(missing),
+            Err(missing) => return StepDone::Failed(missing),
         };
         let moved = self.clock.read().origin().minus(order.origin).magnitude();
         if moved > CLOCK_MOVED_MIN {
-            return Done::Failed("another process set the clock in the meantime".to_owned());
+            return StepDone::Failed("another process set the clock in the meantime".to_owned());
         }
         match method {
             Method::Chrony => self.step_by_chrony(order.dry_run).await,
-            Method::Kernel if order.dry_run => Done::DryRun(Method::Kernel),
+            Method::Kernel if order.dry_run => StepDone::DryRun(Method::Kernel),
             Method::Kernel => match self.kernel.step(order.offset) {
                 Ok(()) if tracking.is_ok() => self.resync_chrony().await,
-                Ok(()) => Done::Stepped(Method::Kernel),
-                Err(error) => Done::Failed(error.to_string()),
+                Ok(()) => StepDone::Stepped(Method::Kernel),
+                Err(error) => StepDone::Failed(error.to_string()),
             },
         }
     }
 
     /// Makes chrony discard what it measured before the kernel stepped the clock. Otherwise it would take the
     /// step back.
-    async fn resync_chrony(&self) -> Done {
+    async fn resync_chrony(&self) -> StepDone {
         match chrony::measure_again(&self.chrony).await {
-            Ok(()) => Done::Stepped(Method::Kernel),
-            Err(failure) => Done::Broken(Method::Kernel, failure.to_string()),
+            Ok(()) => StepDone::Stepped(Method::Kernel),
+            Err(failure) => StepDone::PartlyApplied(Method::Kernel, failure.to_string()),
         }
     }
 
-    async fn step_by_chrony(&self, dry_run: bool) -> Done {
+    async fn step_by_chrony(&self, dry_run: bool) -> StepDone {
         let plan = chrony::Plan { makestep: self.makestep, deadline: CHRONY_STEP_TIMEOUT, dry_run };
         let report = chrony::step(&self.chrony, &plan).await;
         if let Some(error) = report.restore_error {
             warn!(reason = %error, "cannot restore chrony's makestep rule");
         }
         match report.failure {
-            None if dry_run => Done::DryRun(Method::Chrony),
-            None => Done::Stepped(Method::Chrony),
-            Some(failure) if report.done.is_empty() => Done::Failed(failure.to_string()),
-            Some(failure) => Done::Broken(Method::Chrony, failure.to_string()),
+            None if dry_run => StepDone::DryRun(Method::Chrony),
+            None => StepDone::Stepped(Method::Chrony),
+            Some(failure) if report.done.is_empty() => StepDone::Failed(failure.to_string()),
+            Some(failure) => StepDone::PartlyApplied(Method::Chrony, failure.to_string()),
         }
     }
 }
@@ -144,9 +145,9 @@ mod tests {
         (ClockStepper::new(&settings, clock.clone(), clock.clone()), clock)
     }
 
-    fn order(clock: &ShiftedClock, dry_run: bool) -> Order {
+    fn order(clock: &ShiftedClock, dry_run: bool) -> StepOrder {
         let offset = Offset::from_nanos(-20_000_000_000);
-        Order { offset, origin: clock.read().origin(), dry_run }
+        StepOrder { offset, origin: clock.read().origin(), dry_run }
     }
 
     fn ready(clock_stepper: &ClockStepper) -> Result<(), String> {
@@ -180,7 +181,7 @@ mod tests {
         let missing = ready(&clock_stepper).unwrap_err();
         assert!(missing.contains("no socket at /nonexistent/chronyd.sock"), "{missing}");
         let done = block_on(clock_stepper.step(order(&clock, false)));
-        assert!(matches!(done, Done::Failed(_)), "{done:?}");
+        assert!(matches!(done, StepDone::Failed(_)), "{done:?}");
         assert_eq!(clock.ahead_of_machine(), Offset::ZERO);
     }
 
@@ -188,15 +189,15 @@ mod tests {
     fn steps_move_the_clock_unless_dry_or_after_another_process_has_set_it() {
         let (clock_stepper, clock) = clock_stepper("auto");
         let dry = order(&clock, true);
-        assert_eq!(block_on(clock_stepper.step(dry)), Done::DryRun(Method::Kernel));
+        assert_eq!(block_on(clock_stepper.step(dry)), StepDone::DryRun(Method::Kernel));
         assert_eq!(clock.ahead_of_machine(), Offset::ZERO);
         let late = order(&clock, false);
         clock.shift(Offset::from_nanos(-20_000_000_000));
         let done = block_on(clock_stepper.step(late));
-        assert_eq!(done, Done::Failed("another process set the clock in the meantime".to_owned()));
+        assert_eq!(done, StepDone::Failed("another process set the clock in the meantime".to_owned()));
         assert_eq!(clock.ahead_of_machine(), Offset::from_nanos(-20_000_000_000), "and not by twice as much");
         let now = order(&clock, false);
-        assert_eq!(block_on(clock_stepper.step(now)), Done::Stepped(Method::Kernel));
+        assert_eq!(block_on(clock_stepper.step(now)), StepDone::Stepped(Method::Kernel));
         assert_eq!(clock.ahead_of_machine(), Offset::from_nanos(-40_000_000_000));
     }
 }

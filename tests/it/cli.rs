@@ -246,7 +246,7 @@ fn check_reports_the_state_as_text_as_json_and_as_exit_code() {
         ([0, 0], 0, "in-sync", "within the threshold of 100 ms"),
         ([250, 250], 1, "drifting", " ms behind (±"),
         ([-250, -250], 1, "drifting", " ms ahead (±"),
-        ([0, 10_000], 2, "disagree", "the servers contradict each other"),
+        ([0, 10_000], 2, "disagree", "The time servers disagree"),
     ] {
         let (_servers, names) = pools(&background, ahead);
         let table = check(&names, &[]);

@@ -247,13 +247,13 @@ fn silent_pools_are_named_on_the_node_without_changing_the_verdict() {
 
     test_node.pools.servers[1].behave(Behaviour::Silent);
     agent.wait_for_metric("drift_agent_pools_agreeing", |agreeing| agreeing < 1.5);
-    let node = test_node.wait_for_node("the silence on the Node", |node| {
-        condition(node, "ClockDrift")["message"].as_str().unwrap().contains("silent")
+    let node = test_node.wait_for_node("the unreachable pool on the Node", |node| {
+        condition(node, "ClockDrift")["message"].as_str().unwrap().contains("unreachable")
     });
     let drift = condition(&node, "ClockDrift");
     let message = drift["message"].as_str().unwrap();
     assert!(
-        message.contains(&format!("Measured against {} alone: {} is silent", names[0], names[1])),
+        message.contains(&format!("Measured against {} alone: {} is unreachable", names[0], names[1])),
         "{message}"
     );
     let pools = annotation(&node, "pools").unwrap();
@@ -268,7 +268,7 @@ fn silent_pools_are_named_on_the_node_without_changing_the_verdict() {
     let node = test_node.wait_for_node("its return on the Node", |node| {
         !annotation(node, "pools").unwrap().contains("unknown")
     });
-    assert!(!condition(&node, "ClockDrift")["message"].as_str().unwrap().contains("silent"));
+    assert!(!condition(&node, "ClockDrift")["message"].as_str().unwrap().contains("unreachable"));
     assert_eq!(test_node.events("ClockDriftExceeded").len(), 1, "a pool's silence is no new drift");
 }
 

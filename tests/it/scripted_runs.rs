@@ -99,7 +99,7 @@ fn suspends_that_leave_the_clock_behind_are_drift_after_the_next_measurement() {
 }
 
 #[test]
-fn silent_pools_make_the_clock_unknown_once_the_estimate_is_stale() {
+fn unreachable_pools_make_the_clock_unknown_once_the_estimate_is_stale() {
     let mut world = settled();
     for pool in 0..2 {
         for server in 0..2 {
@@ -147,7 +147,7 @@ fn foreign_steps_are_drift_at_the_next_tick_without_an_exchange() {
 }
 
 #[test]
-fn silent_pools_are_named_and_the_verdict_stays() {
+fn unreachable_pools_are_named_and_the_verdict_stays() {
     let mut world = settled();
     for server in 0..2 {
         world.change(1, server, ServerModel::new(Behaviour::Stratum16));
@@ -160,5 +160,8 @@ fn silent_pools_are_named_and_the_verdict_stays() {
         _ => None,
     });
     let message = &report.expect("the change is written").message;
-    assert!(message.contains("pool-1.invalid is silent (reports that it is not synchronised)"), "{message}");
+    assert!(
+        message.contains("pool-1.invalid is unreachable (reports that it is not synchronised)"),
+        "{message}"
+    );
 }

@@ -246,7 +246,7 @@ fn contradicting_pools_are_a_disagreement_without_an_offset() {
         let mut world = World::new(plan(&mut rng, seed, Offset::ZERO, vec![good, bad]));
         world.run_until(MINUTE * 20, |world| {
             let snapshot = world.snapshot();
-            let both = snapshot.pools.iter().all(|p| p.live_servers() > 0);
+            let both = snapshot.pools.iter().all(|p| p.reachable_servers() > 0);
             match snapshot.state {
                 State::Drifting => Err(format!("drifting at {:?}", world.elapsed())),
                 State::InSync if both && world.elapsed() > MINUTE => {

@@ -14,7 +14,7 @@ use drift_agent::sources::dns::Dns;
 use drift_agent::step::ClockStepper;
 use drift_core::io::Effect;
 use drift_core::step::last_step::LastStep;
-use drift_core::step::stepper::Outcome;
+use drift_core::step::outcome::Outcome;
 use serde_json::Value;
 
 use crate::support::BackgroundRuntime;
@@ -100,7 +100,7 @@ fn step_requests_by_annotation_are_answered_once_even_across_restarts() {
     assert_eq!((last.method.as_str(), last.trigger.as_str(), last.in_hour), ("kernel", "step-request", 1));
     let node = test_node.wait_for_written("in-sync");
     assert!(number(&node, "offset-seconds").abs() < 0.05, "the clock itself was moved");
-    assert_eq!(annotation(&node, "step-request"), Some("window-7"), "it is the person's");
+    assert_eq!(annotation(&node, "step-request"), Some("window-7"), "only the operator writes it");
     let event = test_node.wait_for_event("ClockStepped");
     assert!(event["note"].as_str().unwrap().contains("20.0 s ahead"), "{event}");
 
@@ -112,7 +112,7 @@ fn step_requests_by_annotation_are_answered_once_even_across_restarts() {
     wait_for_answer(&test_node, "window-8: The clock was 5.00 s ahead");
     assert_eq!(next.outcomes(), 1, "window-7 was answered by the run before");
     let last = last_step(&test_node.node());
-    assert!((last.total.as_secs_f64() - 5.0).abs() < 0.1, "a person clears the budget: {last}");
+    assert!((last.total.as_secs_f64() - 5.0).abs() < 0.1, "a request starts the budget again: {last}");
 }
 
 #[test]

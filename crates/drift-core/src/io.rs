@@ -31,7 +31,9 @@ use crate::ntp::server::{Answer, Ask, ServerId};
 use crate::report::node::{NodeEvent, NodeReport, Prior};
 use crate::report::publish::ApiError;
 use crate::resume::{Detection, Observation};
-use crate::step::stepper::{Done, Order, Outcome};
+use crate::step::outcome::Outcome;
+use crate::step::policy::RequestedBy;
+use crate::step::stepper::{StepDone, StepOrder};
 use crate::step::time_daemon::DaemonReport;
 use crate::time::Measurement;
 use crate::verdict::State;
@@ -79,11 +81,12 @@ pub enum Input {
     /// What disciplines the clock, and whether it could be stepped.
     DaemonInspected(DaemonReport),
     /// A step was carried out, or was not.
-    Stepped(Done),
-    /// An operator requests a step: the ID in the Node's annotation `step-request`.
-    Requested(String),
-    /// An operator requests a step on the command line.
-    Asked,
+    Stepped(StepDone),
+    /// An operator requests a step.
+    StepRequested {
+        /// By which way.
+        by: RequestedBy,
+    },
     /// There is no time left: judge by what is known.
     Finish,
 }
@@ -127,7 +130,7 @@ pub enum Effect {
     /// Find out what disciplines the clock, and whether it could be stepped.
     InspectDaemon,
     /// Step the clock.
-    Step(Order),
+    Step(StepOrder),
     /// Log for audit what a trigger led to.
     LogStep(Outcome),
     /// Log this.

@@ -1,7 +1,8 @@
-//! Every decision of drift-agent, pure: no runtime, no sockets, no Kubernetes, and no call that reads a clock.
+//! Every decision of drift-agent, pure: no runtime, no sockets, no Kubernetes, and no call that reads a
+//! clock.
 //!
-//! [`machine::Machine`] takes an [`io::Input`] and a reading of the clocks, and returns [`io::Effect`]s. The agent carries both
-//! between this crate and the world; `tests` drive the same machine on a virtual clock.
+//! [`machine::Machine`] takes an [`io::Input`] and a reading of the clocks, and returns [`io::Effect`]s. The
+//! agent carries both between this crate and the world; the tests drive the same machine on a virtual clock.
 //!
 //! ```text
 //! poll -> ntp -> time::line -> estimate -> verdict -> report
@@ -14,11 +15,11 @@
 //! | [`ntp`]       | packets, exchanges with one server    | samples, or the reason for which each was rejected        |
 //! | [`http_date`] | HTTP `Date` headers                   | a coarse offset                                           |
 //! | [`poll`]      | time, answers                         | which server is asked when                                |
-//! | [`estimate`]  | one interval per server               | the interval of the majority                              |
+//! | [`estimate`]  | one interval per server               | the interval of the majority; the offset that follows     |
 //! | [`verdict`]   | measurement or contradiction          | one of five states, with hysteresis                       |
 //! | [`resume`]    | OS signals, confirmation by NTP       | at most one disruption per event                          |
 //! | [`step`]      | triggers, evidence                    | a step order, or the reason for its refusal               |
-//! | [`report`]    | the machine's state                   | snapshot, Node status, events, history                    |
+//! | [`report`]    | the machine's state                   | snapshot, history; Node status and events that are due    |
 //! | [`machine`]   | inputs                                | effects; ties the rooms together                          |
 //!
 //! | word   | type             | unit and sign                                                                   |

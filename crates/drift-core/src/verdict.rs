@@ -1,50 +1,64 @@
-//! The verdict and its hysteresis: slow to cry, quick when certain.
+//! The verdict and its hysteresis: an uncertain change needs three rounds, a certain one none.
 
 use std::time::Duration;
 
 use crate::time::Measurement;
 
-/// Evaluations in a row that an uncertain change must last.
+/// Rounds in a row that an uncertain change must last.
 pub const CONFIRMATIONS: u8 = 3;
+/// Share of the threshold below which an uncertain offset ends a drift, as a fraction. A clock that stays
+/// near the threshold does not flap then.
+const RELEASE_SHARE: (u32, u32) = (4, 5);
 
-/// What the agent says about the node's clock.
+/// What the agent reports about the node's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum State {
-    /// Nothing measured that is young and tight enough to judge by.
+    /// No measurement that is young and precise enough for a verdict.
     #[default]
     Unknown,
     /// The offset is within the threshold.
     InSync,
     /// The offset is over the threshold.
     Drifting,
-    /// The servers contradict each other: nobody can say what time it is.
+    /// The servers contradict each other, so there is no offset.
     Disagree,
-    /// The machine slept; what was known before no longer counts, and nothing was measured since.
+    /// The machine was suspended or paused, and the clock has not been measured since.
     Disrupted,
 }
 
-/// What one look at the clocks found.
+/// What is known about the clock at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// No estimate, or none that is young enough.
+    /// There is no estimate, or it is older than `staleAfter`.
     Nothing,
     /// The servers contradict each other.
     Contradiction,
-    /// The line was thrown away, and nothing was measured since.
+    /// The machine was suspended or paused, and nothing has been measured since.
     Disruption,
-    /// The offset, give or take.
+    /// The offset with its bound.
     Measured(Measurement),
-    /// No estimate, but a coarse source by which the offset is over the threshold beyond doubt. It can say nothing else.
+    /// There is no estimate, but the HTTP `Date` headers put the offset certainly over the threshold. They
+    /// cannot show that it is within.
     CertainlyOver,
 }
 
-/// When it is looked: uncertain changes count only when something new was measured.
+/// Why a finding is made. An uncertain change counts only when there is a new measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
     /// A round of exchanges has ended.
     Round,
-    /// Time has passed, or someone moved the wall clock.
+    /// Time has passed, or a process has set the wall clock.
     Tick,
+}
+
+/// What the verdict needs after a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Next {
+    /// Nothing: the next regular round is soon enough.
+    Settled,
+    /// More exchanges: an uncertain change is under way, and they would settle it.
+    NeedsConfirmation,
 }
 
 /// The verdict over time.
@@ -52,9 +66,12 @@ pub enum Occasion {
 pub struct Verdict {
     threshold: Duration,
     state: State,
+    /// Rounds in a row with an uncertain offset over the threshold.
     over: u8,
+    /// Rounds in a row with an uncertain offset under the threshold, or under [`RELEASE_SHARE`] of it while
+    /// drifting.
     under: u8,
-    /// The state is a coarse source's word, and nobody has measured since.
+    /// The state rests on HTTP `Date` headers, and nothing has been measured since.
     is_coarse: bool,
 }
 
@@ -62,7 +79,7 @@ impl State {
     /// Every state, in the order of the README.
     pub const ALL: [Self; 5] = [Self::Unknown, Self::InSync, Self::Drifting, Self::Disagree, Self::Disrupted];
 
-    /// The word in metrics, annotations and JSON.
+    /// The state's name in metrics, annotations and JSON.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -73,19 +90,19 @@ impl State {
         }
     }
 
-    /// From the word.
+    /// The state with this label.
     pub fn from_label(label: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|s| s.label() == label)
     }
 
-    /// Is there an offset to speak of?
+    /// Does the state rest on a measured offset?
     pub const fn has_offset(self) -> bool {
         matches!(self, Self::InSync | Self::Drifting)
     }
 }
 
 impl Verdict {
-    /// Nothing is known yet.
+    /// `unknown`, until the first finding.
     pub const fn new(threshold: Duration) -> Self {
         Self { threshold, state: State::Unknown, over: 0, under: 0, is_coarse: false }
     }
@@ -95,66 +112,76 @@ impl Verdict {
         self.state
     }
 
-    /// Takes a finding in; `true` when an uncertain change is under way and more exchanges would settle it.
-    pub fn on(&mut self, finding: Finding, occasion: Occasion) -> bool {
-        let measured = match finding {
-            Finding::Nothing => return self.become_state(State::Unknown),
-            Finding::Contradiction => return self.become_state(State::Disagree),
-            Finding::Disruption => return self.become_state(State::Disrupted),
+    /// Judges by a finding.
+    pub fn handle(&mut self, finding: Finding, occasion: Occasion) -> Next {
+        match finding {
+            Finding::Nothing => self.become_state(State::Unknown),
+            Finding::Contradiction => self.become_state(State::Disagree),
+            Finding::Disruption => self.become_state(State::Disrupted),
             Finding::CertainlyOver => {
-                let changed = self.become_state(State::Drifting);
+                self.become_state(State::Drifting);
                 self.is_coarse = true;
-                return changed;
             }
-            Finding::Measured(measured) => measured,
-        };
-        // What was measured refutes both; whether it drifts is another question, and may take more rounds.
-        // Nor does a coarse word count for what is measured, not even by the hysteresis.
+            Finding::Measured(measured) => return self.handle_measured(measured, occasion),
+        }
+        Next::Settled
+    }
+
+    fn handle_measured(&mut self, measured: Measurement, occasion: Occasion) -> Next {
+        // A measurement ends a disagreement and a disruption at once. Whether the clock drifts may take more
+        // rounds. A coarse verdict does not count either: the hysteresis starts from what was measured.
         if matches!(self.state, State::Disagree | State::Disrupted) || self.is_coarse {
             self.become_state(State::Unknown);
         }
-        let (magnitude, threshold) = (measured.offset.magnitude(), self.threshold);
+        let threshold = self.threshold;
         if measured.certainly_exceeds(threshold) {
-            return self.become_state(State::Drifting);
+            self.become_state(State::Drifting);
+        } else if measured.bound.as_duration() > threshold {
+            self.become_state(State::Unknown);
+        } else if measured.certainly_within(threshold) {
+            self.become_state(State::InSync);
+        } else if occasion == Occasion::Round {
+            return self.count_uncertain(measured.offset.magnitude());
         }
-        if measured.bound.as_duration() > threshold {
-            return self.become_state(State::Unknown);
-        }
-        if measured.certainly_within(threshold) {
-            return self.become_state(State::InSync);
-        }
-        if occasion == Occasion::Tick {
-            return false;
-        }
-        // Out of `drifting` the way is longer than in, so that a clock near the threshold does not flap.
-        let under = if self.state == State::Drifting { threshold * 4 / 5 } else { threshold };
-        self.over = if magnitude > threshold { self.over + 1 } else { 0 };
-        self.under = if magnitude < under { self.under + 1 } else { 0 };
+        Next::Settled
+    }
+
+    /// Counts a round whose bound reaches across the threshold.
+    fn count_uncertain(&mut self, magnitude: Duration) -> Next {
+        let (numerator, denominator) = RELEASE_SHARE;
+        let release = if self.state == State::Drifting {
+            self.threshold * numerator / denominator
+        } else {
+            self.threshold
+        };
+        self.over = if magnitude > self.threshold { self.over + 1 } else { 0 };
+        self.under = if magnitude < release { self.under + 1 } else { 0 };
         if self.over >= CONFIRMATIONS {
-            return self.become_state(State::Drifting);
+            self.become_state(State::Drifting);
+            return Next::Settled;
         }
         if self.under >= CONFIRMATIONS {
-            return self.become_state(State::InSync);
+            self.become_state(State::InSync);
+            return Next::Settled;
         }
-        match self.state {
+        let is_changing = match self.state {
             State::InSync => self.over > 0,
             State::Drifting => self.under > 0,
             State::Unknown | State::Disagree | State::Disrupted => true,
-        }
+        };
+        if is_changing { Next::NeedsConfirmation } else { Next::Settled }
     }
 
-    /// Never `true`: what is settled asks for nothing.
-    fn become_state(&mut self, state: State) -> bool {
+    /// Starts all counts again.
+    fn become_state(&mut self, state: State) {
         (self.state, self.over, self.under, self.is_coarse) = (state, 0, 0, false);
-        false
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Bound;
-    use crate::time::Offset;
+    use crate::time::{Bound, Offset};
 
     const THRESHOLD: Duration = Duration::from_millis(100);
 
@@ -171,7 +198,7 @@ mod tests {
         findings
             .iter()
             .map(|f| {
-                verdict.on(*f, Occasion::Round);
+                let _ = verdict.handle(*f, Occasion::Round);
                 verdict.state()
             })
             .collect()
@@ -180,19 +207,19 @@ mod tests {
     use State::{Disagree, Disrupted, Drifting, InSync, Unknown};
 
     #[test]
-    fn certain_drift_is_said_at_once_in_both_directions() {
+    fn certain_drift_needs_no_confirmation_in_either_direction() {
         assert_eq!(states(&[measured(103, 2), measured(-103, 2)]), [Drifting, Drifting]);
         assert_eq!(states(&[measured(1, 1), measured(102, 1)]), [InSync, Drifting]);
     }
 
     #[test]
-    fn what_was_said_coarsely_does_not_count_for_what_is_measured() {
+    fn coarse_drift_does_not_count_once_the_clock_is_measured() {
         let near = [Finding::CertainlyOver, measured(90, 20), measured(90, 20), measured(90, 20)];
         assert_eq!(states(&near), [Drifting, Unknown, Unknown, InSync]);
     }
 
     #[test]
-    fn the_threshold_itself_is_not_over() {
+    fn an_offset_of_exactly_the_threshold_is_in_sync() {
         assert_eq!(states(&[measured(1, 1), measured(100, 0)])[1], InSync);
     }
 
@@ -208,17 +235,17 @@ mod tests {
     #[test]
     fn ticks_do_not_count_as_rounds() {
         let mut verdict = Verdict::new(THRESHOLD);
-        verdict.on(measured(0, 1), Occasion::Round);
+        let _ = verdict.handle(measured(0, 1), Occasion::Round);
         for _ in 0..10 {
-            verdict.on(measured(105, 10), Occasion::Tick);
+            let _ = verdict.handle(measured(105, 10), Occasion::Tick);
         }
         assert_eq!(verdict.state(), InSync);
-        verdict.on(measured(115, 10), Occasion::Tick);
-        assert_eq!(verdict.state(), Drifting, "but what is certain needs no round");
+        let _ = verdict.handle(measured(115, 10), Occasion::Tick);
+        assert_eq!(verdict.state(), Drifting, "a certain drift needs no round");
     }
 
     #[test]
-    fn the_way_back_is_longer_than_the_way_in() {
+    fn uncertain_recovery_must_reach_80_percent_of_the_threshold() {
         assert_eq!(states(&[measured(150, 1), measured(95, 4)])[1], InSync, "certainly under, at once");
         assert_eq!(states(&[measured(150, 1), measured(95, 10)])[1], Drifting);
         let near = [measured(150, 1), measured(95, 10), measured(95, 10), measured(95, 10), measured(95, 10)];
@@ -234,13 +261,17 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_over_the_threshold_is_no_verdict_unless_the_drift_is_certain() {
+    fn a_bound_over_the_threshold_is_unknown_unless_the_drift_is_certain() {
         assert_eq!(states(&[measured(1, 1), measured(0, 101)])[1], Unknown);
-        assert_eq!(states(&[measured(10_000, 300)])[0], Drifting, "10 s off is 10 s off, however coarse");
+        assert_eq!(
+            states(&[measured(10_000, 300)])[0],
+            Drifting,
+            "certainly over, in spite of the wide bound"
+        );
     }
 
     #[test]
-    fn contradiction_disruption_and_silence_are_said_at_once() {
+    fn contradiction_disruption_and_a_missing_estimate_need_no_confirmation() {
         let all = [measured(1, 1), Finding::Contradiction, Finding::Nothing, Finding::Disruption];
         assert_eq!(states(&all), [InSync, Disagree, Unknown, Disrupted]);
     }
@@ -254,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_measurement_ends_a_disagreement_even_when_it_settles_nothing_else() {
+    fn an_uncertain_measurement_turns_disagree_and_disrupted_into_unknown() {
         for finding in [Finding::Contradiction, Finding::Disruption] {
             let rounds = [
                 finding,
@@ -269,16 +300,16 @@ mod tests {
     }
 
     #[test]
-    fn it_asks_for_a_burst_only_while_a_change_is_under_way() {
+    fn confirmation_is_needed_only_while_a_change_is_under_way() {
         let mut verdict = Verdict::new(THRESHOLD);
-        assert!(!verdict.on(measured(1, 1), Occasion::Round));
-        assert!(!verdict.on(measured(95, 10), Occasion::Round), "near, but not over");
-        assert!(verdict.on(measured(105, 10), Occasion::Round));
-        assert!(!verdict.on(measured(105, 10), Occasion::Tick));
+        assert_eq!(verdict.handle(measured(1, 1), Occasion::Round), Next::Settled);
+        assert_eq!(verdict.handle(measured(95, 10), Occasion::Round), Next::Settled, "near, but not over");
+        assert_eq!(verdict.handle(measured(105, 10), Occasion::Round), Next::NeedsConfirmation);
+        assert_eq!(verdict.handle(measured(105, 10), Occasion::Tick), Next::Settled);
     }
 
     #[test]
-    fn labels_are_the_readmes() {
+    fn state_labels_are_those_of_the_readme() {
         assert_eq!(State::ALL.map(State::label), ["unknown", "in-sync", "drifting", "disagree", "disrupted"]);
         assert!(State::ALL.into_iter().all(|s| State::from_label(s.label()) == Some(s)));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::html::Html;
 use super::{PageContext, state_in_words};
-use drift_core::report::history::{KEPT, Mark};
+use drift_core::report::history::{HISTORY_LENGTH, Mark};
 use drift_core::resume::Class;
 use drift_core::time::{Offset, nanos};
 use drift_core::verdict::State;
@@ -65,7 +65,7 @@ pub fn spans(context: &PageContext) -> Vec<Span> {
 /// The plot as a few sentences.
 pub fn summary(context: &PageContext, spans: &[Span]) -> String {
     let Some(first) = spans.first() else { return "No record yet.".to_owned() };
-    let recorded = if first.from + Duration::from_secs(60) < KEPT {
+    let recorded = if first.from + Duration::from_secs(60) < HISTORY_LENGTH {
         format!("Recorded since the agent started, {}.", ago(first.from))
     } else {
         "The last two hours.".to_owned()

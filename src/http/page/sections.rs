@@ -10,8 +10,8 @@ use crate::build_info::{REVISION, VERSION};
 use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot};
 use drift_core::resume::Signal;
+use drift_core::step::outcome::Method;
 use drift_core::step::policy::Mode;
-use drift_core::step::stepper::Method;
 use drift_core::step::time_daemon::Daemon;
 use drift_core::time::{Measurement, Offset, Ppb, Span};
 
@@ -131,7 +131,7 @@ fn pool_in_words(pool: &PoolSnapshot) -> String {
     let is_starting = pool.servers.iter().any(|s| s.state == ServerState::Starting);
     let mut text = match (pool.measured, pool.trouble()) {
         (Some(measured), _) => format!("Reports {}", offset_in_words(Some(measured))),
-        (None, _) if pool.live_servers() > 0 => "Its servers contradict each other".to_owned(),
+        (None, _) if pool.reachable_servers() > 0 => "Its servers contradict each other".to_owned(),
         (None, Some(trouble)) if !is_starting => format!("Unreachable: {trouble}"),
         (None, _) => "No answer yet".to_owned(),
     };

@@ -16,8 +16,8 @@ use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::ServerSnapshot;
 use drift_core::resume::{Class, Detection, Disruption, PauseEvidence, Signal};
 use drift_core::step::last_step::LastStep;
-use drift_core::step::policy::{Mode, Trigger};
-use drift_core::step::stepper::{Method, Outcome, StepResult};
+use drift_core::step::outcome::{Method, Outcome, StepResult};
+use drift_core::step::policy::{Mode, RequestedBy, Trigger};
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
 use drift_core::time::{Bound, Measurement, Mono, NANOS_PER_SEC, Offset, Ppb, Wall};
 
@@ -115,9 +115,9 @@ fn every_verdict_is_the_first_heading_and_the_title() {
     for (state, title, words) in [
         (State::InSync, "In sync", "within the threshold of 100 ms"),
         (State::Drifting, "Drifting", "over the threshold of 100 ms"),
-        (State::Disagree, "Servers disagree", "the servers contradict each other"),
+        (State::Disagree, "Servers disagree", "The time servers disagree; no offset is reported"),
         (State::Unknown, "Unknown", "Not settled yet"),
-        (State::Disrupted, "Disrupted", "did not run all the time"),
+        (State::Disrupted, "Disrupted", "suspended or paused, and the clock has not been measured since"),
     ] {
         let mut fixture = Fixture::new();
         fixture.snapshot.state = state;
@@ -304,7 +304,7 @@ fn the_timeline_lists_events_newest_first_and_the_plot_marks_them() {
         trigger: Trigger::Disruption(Class::Pause),
         before: None,
         after: None,
-        reason: "two words".to_owned(),
+        reason: Some("two words".to_owned()),
     };
     fixture.history.stepped(&outcome, later(1));
     fixture.history.note(later(2), State::Drifting, Some(Measurement::new(lost, Bound::default())), None);
@@ -519,10 +519,10 @@ fn build(
                 &Outcome {
                     result: StepResult::Failed,
                     method: Some(Method::Chrony),
-                    trigger: Trigger::Request(text.clone()),
+                    trigger: Trigger::Operator(RequestedBy::Annotation(text.clone())),
                     before: measured.map(|m| m.offset),
                     after: None,
-                    reason: text,
+                    reason: Some(text),
                 },
                 *now,
             ),

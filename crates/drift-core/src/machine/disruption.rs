@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Basis, Machine};
+use super::Machine;
 use crate::io::{Effect, Input, LogEvent};
 use crate::report::node::EventReason;
 use crate::resume::{Class, Detection};
@@ -77,9 +77,7 @@ impl Machine {
         out.push(Effect::Log(LogEvent::Disrupted(detection)));
         self.history.resumed(detection, now);
         if matches!(class, Class::Suspend | Class::Pause) {
-            self.basis = Basis::Disruption;
-            (self.times, self.agreement, self.pools_agreeing) = (None, None, 0);
-            self.oscillator.clear();
+            self.estimate.disrupt();
             self.rounds.discard_samples();
             self.fallback.reset();
             self.raise(EventReason::VMResumeDetected, detection.disruption.sentence(), now);

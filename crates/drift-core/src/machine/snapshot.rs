@@ -1,4 +1,4 @@
-//! Looking at the machine: everything that is known at one instant, computed on the spot.
+//! The machine's state at one instant, computed when it is asked for.
 
 use std::time::Duration;
 
@@ -7,29 +7,33 @@ use crate::estimate::majority;
 use crate::ntp::pool::Pool;
 use crate::ntp::server::Server;
 use crate::report::history::History;
-use crate::report::snapshot::{PoolSnapshot, ServerSnapshot, Snapshot, StepSnapshot};
+use crate::report::snapshot::{Counts, PoolSnapshot, ServerSnapshot, Snapshot, StepSnapshot};
 use crate::time::line::{Frequency, Interval};
 use crate::time::{Measurement, Mono, Reading};
 
 impl Machine {
     /// Everything that is known at `now`.
     pub fn snapshot(&self, now: Reading) -> Snapshot {
-        let measured = self.measured(now);
+        let measured = self.estimate.measured(now);
         let coarse = self.coarse(now);
         let known = measured.filter(|_| self.verdict.state().has_offset());
         let mut leeway = self.settings.leeway.recommend(known.or(coarse.offset()));
         if known.is_none() && coarse.offset().is_some() {
             leeway.reason.push_str("; coarse, by HTTP Date headers alone");
         }
+        let reference = self.estimate.reference(now);
+        let last_age = self.stepper.last().zip(reference).map(|(last, reference)| {
+            Duration::from_nanos(u64::try_from(reference.minus(last.at).as_nanos()).unwrap_or(0))
+        });
         Snapshot {
             state: self.verdict.state(),
             ready: self.ready,
             measured,
-            reference: self.times.map(|line| line.reference(now)),
+            reference,
             node_time: now.wall,
-            estimate_age: self.times.map(|line| line.age(now.raw)),
-            pools_agreeing: self.pools_agreeing,
-            frequency: Some(self.oscillator.frequency()).filter(|f| f.is_precise()).map(Frequency::middle),
+            estimate_age: self.estimate.age(now.raw),
+            pools_agreeing: self.estimate.pools_agreeing(),
+            frequency: Some(self.estimate.frequency()).filter(|f| f.is_precise()).map(Frequency::middle),
             threshold: self.settings.threshold,
             pools: self.rounds.pools.iter().map(|p| self.pool_snapshot(p, now)).collect(),
             coarse,
@@ -38,34 +42,34 @@ impl Machine {
                 mode: self.settings.step.mode,
                 last_text: self.stepper.last_text(),
                 last: self.stepper.last().cloned(),
-                last_age: self.stepper.last().zip(self.times).map(|(last, line)| {
-                    Duration::from_nanos(
-                        u64::try_from(line.reference(now).minus(last.at).as_nanos()).unwrap_or(0),
-                    )
-                }),
+                last_age,
                 answer: self.stepper.answer().cloned(),
                 counts: self.stepper.counts().clone(),
             },
             daemon: self.daemon.clone(),
             signals: self.detector.available(),
             rtc_uncertainty: self.detector.rtc_uncertainty(now),
-            counts: self.counts.clone(),
+            counts: Counts {
+                samples: self.counts.samples.clone(),
+                writes: self.outbox.requests().clone(),
+                resumes: self.counts.resumes,
+            },
         }
     }
 
-    /// What is remembered of the last two hours.
+    /// Offset, bound and verdict of the last two hours, and the events in them.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    pub(crate) fn keep_record(&mut self, now: Reading) {
-        let reference = self.times.map(|line| line.reference(now));
-        let measured = self.measured(now);
+    pub(super) fn record_history(&mut self, now: Reading) {
+        let reference = self.estimate.reference(now);
+        let measured = self.estimate.measured(now);
         self.history.note(now, self.verdict.state(), measured, reference);
     }
 
     fn pool_snapshot(&self, pool: &Pool, now: Reading) -> PoolSnapshot {
-        let frequency = self.oscillator.frequency();
+        let frequency = self.estimate.frequency();
         let stale_after = self.settings.stale_after;
         let leaders: Vec<_> =
             pool.servers.iter().filter_map(|s| s.leader(now.raw, frequency, stale_after)).collect();
@@ -89,20 +93,20 @@ impl Machine {
     }
 
     fn server_snapshot(&self, server: &Server, now: Reading) -> ServerSnapshot {
-        let frequency = self.oscillator.frequency();
+        let frequency = self.estimate.frequency();
         let leader = server.leader(now.raw, frequency, self.settings.stale_after);
-        let agreed = self.agreement.map(|(at, interval)| frequency.carry(interval, at, now.raw));
+        let agreed = self.estimate.agreed(now.raw);
         ServerSnapshot {
             address: server.address,
             state: server.state(now.raw),
             is_falseticker: leader.zip(agreed).is_some_and(|(l, a)| !l.interval.meets(a)),
             measured: leader.map(|l| offset_of(l.interval, now)),
             last: server.last,
-            rejected: server.rejected.map(|(at, refusal)| (now.raw.since(at), refusal)),
+            rejected: server.rejected.map(|(at, reason)| (now.raw.since(at), reason)),
         }
     }
 
-    /// Is nothing left to come of the first burst? `check` ends then.
+    /// Has the first burst ended, or the burst after a resume? `check` ends then.
     pub fn has_settled(&self, now: Mono) -> bool {
         self.rounds.has_settled(now)
     }

@@ -1,43 +1,57 @@
-//! What the machine does about stepping: it gathers the evidence, and carries what [`Stepper`] says to the effects.
-//!
-//! [`Stepper`]: crate::step::stepper::Stepper
+//! How the machine drives the [`Stepper`](crate::step::stepper::Stepper): it gathers the evidence, and turns
+//! decisions into effects.
 
 use std::time::Duration;
 
 use super::Machine;
 use crate::estimate::{Candidate, Combined, combine, majority};
 use crate::io::{Effect, LogEvent};
-use crate::step::policy::{Evidence, LEAP_SHADOW, Mode};
-use crate::step::stepper::{Done, Next, Outcome};
+use crate::report::node::EventReason;
+use crate::step::outcome::Outcome;
+use crate::step::policy::{Evidence, LEAP_SHADOW, Mode, RequestedBy, Trigger};
+use crate::step::stepper::{AfterStep, Burst, Decided, StepDone};
 use crate::step::time_daemon::DaemonReport;
 use crate::time::line::{Frequency, Interval};
 use crate::time::{Measurement, Mono, Reading};
 
-/// chrony takes a few seconds, and is given up on after half a minute.
-const STEP_TAKES: Duration = Duration::from_secs(40);
+/// A step takes no longer: chrony needs a few seconds, and times out after half a minute.
+const STEP_MAX_TIME: Duration = Duration::from_secs(40);
 
 impl Machine {
+    /// An operator requests a step.
+    pub(super) fn handle_step_request(&mut self, by: RequestedBy, now: Reading) {
+        let burst = match by {
+            RequestedBy::Annotation(id) => self.stepper.request(id, now.raw),
+            RequestedBy::Cli => self.stepper.trigger(Trigger::Operator(RequestedBy::Cli), now.raw),
+        };
+        if burst == Burst::Wanted {
+            self.rounds.request_burst();
+        }
+    }
+
     /// A round has ended: is there a trigger that waited for it, or a step to confirm?
     pub(crate) fn consider_step(&mut self, now: Reading, out: &mut Vec<Effect>) {
         if self.rounds.announces_leap() {
             self.leap_seen = Some(now.raw);
         }
-        // Until the time daemon was looked at, nobody can say how to step: the next round is soon enough.
-        let Some((since, report)) = self.stepper.wants().zip(self.daemon.as_ref()) else { return };
+        // How to step is known once the time daemon has been inspected. If it was not yet, the next round is
+        // soon enough.
+        let Some((since, report)) = self.stepper.awaiting_since().zip(self.daemon.as_ref()) else { return };
         let evidence = self.evidence(since, now);
         let more = self.rounds.in_burst(now.raw);
         let ready = report.ready.as_ref().copied().map_err(String::as_str);
         match self.stepper.consider(&evidence, more, ready, now) {
-            Some(Next::Order(order)) => {
-                self.detector.own_step(order.offset, now.raw, STEP_TAKES);
+            Some(Decided::Step(order)) => {
+                self.detector.own_step(order.offset, now.raw, STEP_MAX_TIME);
                 out.push(Effect::Step(order));
             }
-            Some(Next::Over(outcome)) => self.told(outcome, now, out),
+            Some(Decided::Finished(outcome)) => self.record_outcome(outcome, now, out),
             None => {}
         }
     }
 
-    /// What was measured after `since`, and only that: a sample from before says nothing about a machine that stood still.
+    /// What was measured after `since`, and only that: a sample from before a disruption shows nothing about
+    /// the clock after it.
     fn evidence(&self, since: Mono, now: Reading) -> Evidence {
         let candidates = self.measured_since(since, now);
         let combined = combine(&candidates);
@@ -62,44 +76,42 @@ impl Machine {
         }
     }
 
-    /// What each server says that was heard after `since`.
+    /// The interval of each server that has answered after `since`.
     pub(crate) fn measured_since(&self, since: Mono, now: Reading) -> Vec<Candidate> {
-        // What was learned of the oscillator may be void too.
+        // The frequency from before may be void, too.
         self.rounds.candidates(now.raw, Frequency::UNKNOWN, now.raw.since(since)).0
     }
 
-    /// What came of an order.
-    pub(crate) fn stepped(&mut self, done: Done, now: Reading, out: &mut Vec<Effect>) {
-        if matches!(done, Done::DryRun(_) | Done::Failed(_)) {
+    /// An order was carried out, or not.
+    pub(super) fn handle_step_done(&mut self, done: StepDone, now: Reading, out: &mut Vec<Effect>) {
+        if matches!(done, StepDone::DryRun(_) | StepDone::Failed(_)) {
             self.detector.own_step_failed();
         }
-        let (confirm, outcome) = self.stepper.done(done, now.raw);
-        if confirm {
-            self.rounds.request_burst();
-        }
-        if let Some(outcome) = outcome {
-            self.told(outcome, now, out);
+        match self.stepper.handle_done(done, now.raw) {
+            AfterStep::Measure => self.rounds.request_burst(),
+            AfterStep::Finished(outcome) => self.record_outcome(outcome, now, out),
+            AfterStep::NotOrdered => {}
         }
     }
 
-    fn told(&mut self, outcome: Outcome, now: Reading, out: &mut Vec<Effect>) {
+    fn record_outcome(&mut self, outcome: Outcome, now: Reading, out: &mut Vec<Effect>) {
         self.history.stepped(&outcome, now);
-        if let Some(reason) = outcome.event() {
+        if let Some(reason) = EventReason::of_step(outcome.result) {
             self.raise(reason, outcome.sentence(), now);
         }
         out.push(Effect::LogStep(outcome));
     }
 
-    /// The time daemon was looked at. What is missing for a step is told when it begins to be missing, and not each time.
-    pub(crate) fn looked_at_daemon(&mut self, report: DaemonReport, out: &mut Vec<Effect>) {
+    /// The time daemon was inspected. Whether the clock can be stepped is logged when it changes.
+    pub(super) fn handle_daemon(&mut self, report: DaemonReport, out: &mut Vec<Effect>) {
         if self.settings.step.mode != Mode::Off {
             let before = self.daemon.as_ref().map(|d| d.ready.clone());
-            let note = match (&before, &report.ready) {
+            let event = match (&before, &report.ready) {
                 (Some(before), now) if before == now => None,
                 (_, Err(missing)) => Some(LogEvent::StepUnavailable { reason: missing.clone() }),
                 (_, Ok(())) => Some(LogEvent::StepAvailable),
             };
-            out.extend(note.map(Effect::Log));
+            out.extend(event.map(Effect::Log));
         }
         self.daemon = Some(report);
     }

@@ -19,7 +19,7 @@ impl Diagnosis {
     /// NTP alone decides the state. Where no NTP server answered, readings that are certainly over the
     /// threshold make it drifting; readings never make it in-sync.
     pub fn new(mut snapshot: Snapshot, readings: CoarseReadings) -> Self {
-        let no_server_answered = snapshot.pools.iter().all(|pool| pool.live_servers() == 0);
+        let no_server_answered = snapshot.pools.iter().all(|pool| pool.reachable_servers() == 0);
         if snapshot.state == State::Unknown && no_server_answered {
             if readings.certainly_over(snapshot.threshold).is_some() {
                 snapshot.state = State::Drifting;

@@ -1,72 +1,73 @@
-//! What is remembered of the last two hours, for the status page: offset, bound and verdict over time, and what happened.
+//! The last two hours, for the status page: offset, bound and verdict over time, and events.
 //!
-//! The axis has to run on while the machine stands still. The raw clock does not, and the base clock counts only the sleep that the
-//! kernel knows of. How long a pause was that nobody noticed, only reference time tells: as soon as it is measured again, what was
-//! recorded since the pause moves to where it belongs. The wall clock plays no part: whoever sets it, nothing moves here.
+//! The time axis must go on while the machine is stopped. The raw clock does not, and the base clock
+//! ([`Reading::base`]) counts only suspends, not pauses. Only reference time shows how long a pause was: as
+//! soon as it is measured again, what was recorded since the pause moves to its place. The wall clock is not
+//! used, so that setting it moves nothing here.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::resume::{Class, Detection};
-use crate::step::stepper::{Outcome, StepResult};
+use crate::step::outcome::{Outcome, StepResult};
 use crate::time::{Measurement, Mono, Reading, Wall};
 use crate::verdict::State;
 
-/// How far back it goes.
-pub const KEPT: Duration = Duration::from_secs(7_200);
-/// Without a change a point is taken this often.
-pub const SPACING: Duration = Duration::from_secs(30);
-/// A verdict that flaps takes no more points than this in [`SPACING`]; the last of them holds the newest.
-const POINTS_IN_SPACING: usize = 4;
-/// Five points in a row span [`SPACING`], so these are enough for all of [`KEPT`].
-const POINTS: usize = 240 * POINTS_IN_SPACING + POINTS_IN_SPACING;
-/// Things that happened; more than these in two hours, and only the newest are of use.
-const MARKS: usize = 64;
-/// A longer text is cut, in bytes.
-const LONGEST_TEXT: usize = 240;
-/// Nobody looked for so long: what was known before does not hold in between.
-const UNSEEN: Duration = Duration::from_secs(60);
+/// How far back the history goes.
+pub const HISTORY_LENGTH: Duration = Duration::from_secs(7_200);
+/// Without a change of the verdict a point is recorded this often.
+const POINT_SPACING: Duration = Duration::from_secs(30);
+/// Points in [`POINT_SPACING`] at most, while the verdict flaps. The last of them is replaced by the newest.
+const MAX_POINTS_IN_SPACING: usize = 4;
+/// Points at most. Five points in a row span [`POINT_SPACING`], so these are enough for [`HISTORY_LENGTH`].
+const MAX_POINTS: usize = 240 * MAX_POINTS_IN_SPACING + MAX_POINTS_IN_SPACING;
+/// Events at most; the oldest are dropped.
+const MAX_MARKS: usize = 64;
+/// Length of an event's text at most, in bytes.
+const MAX_TEXT_BYTES: usize = 240;
+/// A longer time without [`History::note`] is a gap: what was known before it does not hold in it.
+const MIN_GAP: Duration = Duration::from_secs(60);
 
 /// What was known at one instant. It holds until the next point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
-    /// The verdict; `None`: from here on the machine, or the agent, stood still.
+    /// The verdict; `None`: from here on the machine or the agent was stopped.
     pub state: Option<State>,
-    /// Offset and bound, when they were known.
+    /// Offset and bound, if they were known.
     pub measured: Option<Measurement>,
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// A sign that the machine did not run all the time, or that somebody set a clock.
+    /// A disruption: the machine or the agent was stopped, or a process set a clock.
     Resume(Detection),
-    /// What came of a reason to step the clock.
+    /// The end of a step trigger.
     Step {
-        /// In a word.
+        /// How it ended.
         result: StepResult,
-        /// In a sentence.
+        /// The outcome in a sentence.
         text: Box<str>,
     },
 }
 
-/// The last two hours. Bounded: see the test of its size.
+/// The last two hours, in bounded memory: under 100 KiB.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     points: VecDeque<(Mono, Point)>,
     marks: VecDeque<(Mono, Mark)>,
-    /// Time that the base clock does not know of.
+    /// Length of all pauses: time that the base clock has not counted.
     lost: Duration,
-    /// The newest instant at which reference time was known, on our axis.
+    /// The newest instant on the axis at which reference time was known, and that time.
     known: Option<(Mono, Wall)>,
-    /// A pause whose length is not measured yet: what was recorded after this may belong later.
+    /// Begin of a pause whose length is not measured yet. What was recorded after it may belong later.
     pause: Option<Mono>,
-    /// When somebody looked last.
+    /// When [`History::note`] was last called.
     seen: Option<Mono>,
 }
 
 impl History {
-    /// Takes in what is known now; to be called whenever something happens. `reference`: reference time, if it is known.
+    /// Records what is known now; to be called with each input. `reference`: reference time, if it is known.
     pub fn note(
         &mut self,
         now: Reading,
@@ -78,22 +79,22 @@ impl History {
             self.settle(now, reference);
         }
         let at = self.at(now);
-        if let Some(seen) = self.seen.filter(|seen| at.since(*seen) > UNSEEN) {
+        if let Some(seen) = self.seen.filter(|seen| at.since(*seen) > MIN_GAP) {
             self.stop(seen);
         }
         self.seen = Some(at);
         let is_due = self
             .points
             .back()
-            .is_none_or(|(last, point)| point.state != Some(state) || at.since(*last) >= SPACING);
+            .is_none_or(|(last, point)| point.state != Some(state) || at.since(*last) >= POINT_SPACING);
         if is_due {
             self.push(at, Point { state: Some(state), measured });
         }
-        forget(&mut self.points, at, POINTS);
-        forget(&mut self.marks, at, MARKS);
+        forget(&mut self.points, at, MAX_POINTS);
+        forget(&mut self.marks, at, MAX_MARKS);
     }
 
-    /// Takes in a sign of a resume, before [`Self::note`] takes in what follows from it.
+    /// Records a disruption; to be called before [`Self::note`] records what follows from it.
     pub fn resumed(&mut self, detection: Detection, now: Reading) {
         let at = self.at(now);
         if matches!(detection.disruption.class(), Class::Suspend | Class::Pause) {
@@ -110,22 +111,22 @@ impl History {
             self.marks.remove(first);
         }
         self.marks.push_back((at, Mark::Resume(detection)));
-        forget(&mut self.marks, at, MARKS);
+        forget(&mut self.marks, at, MAX_MARKS);
     }
 
-    /// Takes in what came of a reason to step. That none was needed is not worth a mark: every short stall asks.
+    /// Records the end of a step trigger. An unneeded step is not recorded: every short stall is a trigger.
     pub fn stepped(&mut self, outcome: &Outcome, now: Reading) {
         if outcome.result == StepResult::NotNeeded {
             return;
         }
         let at = self.at(now);
         let mut text = outcome.sentence();
-        if text.len() > LONGEST_TEXT {
-            text.truncate(text.floor_char_boundary(LONGEST_TEXT - '…'.len_utf8()));
+        if text.len() > MAX_TEXT_BYTES {
+            text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES - '…'.len_utf8()));
             text.push('…');
         }
         self.marks.push_back((at, Mark::Step { result: outcome.result, text: text.into() }));
-        forget(&mut self.marks, at, MARKS);
+        forget(&mut self.marks, at, MAX_MARKS);
     }
 
     /// The points, oldest first, and how long ago each was.
@@ -134,19 +135,19 @@ impl History {
         self.points.iter().map(move |(then, point)| (at.since(*then), *point))
     }
 
-    /// What happened, oldest first, and how long ago.
+    /// The events, oldest first, and how long ago each was.
     pub fn marks(&self, now: Reading) -> impl Iterator<Item = (Duration, &Mark)> {
         let at = self.at(now);
         self.marks.iter().map(move |(then, mark)| (at.since(*then), mark))
     }
 
-    /// Our axis: the base clock, and what it does not know of. It never runs backwards.
+    /// The time axis: the base clock plus the pauses that it has not counted. It never runs backwards.
     fn at(&self, now: Reading) -> Mono {
         let at = now.base().plus(self.lost);
         self.seen.map_or(at, |seen| at.max(seen))
     }
 
-    /// Reference time is known: how long was the pause, if there was one?
+    /// Reference time is known: moves what was recorded since a pause by the length of the pause.
     fn settle(&mut self, now: Reading, reference: Wall) {
         let at = self.at(now);
         if let Some((from, (then, before))) = self.pause.take().zip(self.known) {
@@ -160,6 +161,7 @@ impl History {
         self.known = Some((self.at(now), reference));
     }
 
+    /// Records that nothing is known from `at` on.
     fn stop(&mut self, at: Mono) {
         if self.points.back().is_some_and(|(_, point)| point.state.is_some()) {
             self.push(at, Point { state: None, measured: None });
@@ -167,9 +169,9 @@ impl History {
     }
 
     fn push(&mut self, at: Mono, point: Point) {
-        let nth = self.points.len().checked_sub(POINTS_IN_SPACING);
+        let nth = self.points.len().checked_sub(MAX_POINTS_IN_SPACING);
         let is_crowded =
-            nth.and_then(|n| self.points.get(n)).is_some_and(|(then, _)| at.since(*then) < SPACING);
+            nth.and_then(|n| self.points.get(n)).is_some_and(|(then, _)| at.since(*then) < POINT_SPACING);
         if is_crowded {
             self.points.pop_back();
         }
@@ -177,9 +179,9 @@ impl History {
     }
 }
 
-/// Drops what is older than [`KEPT`], and the oldest of what is too much.
+/// Drops entries older than [`HISTORY_LENGTH`], and the oldest beyond `most`.
 fn forget<T>(entries: &mut VecDeque<(Mono, T)>, now: Mono, most: usize) {
-    while entries.len() > most || entries.front().is_some_and(|(at, _)| now.since(*at) > KEPT) {
+    while entries.len() > most || entries.front().is_some_and(|(at, _)| now.since(*at) > HISTORY_LENGTH) {
         entries.pop_front();
     }
 }
@@ -200,7 +202,7 @@ mod tests {
     }
 
     fn slept(raw: i64, suspended: u64) -> Reading {
-        // The wall clock is nothing to go by.
+        // The history must not depend on the wall clock.
         let wall = Wall::from_secs(raw * 7 % 1_000);
         Reading { wall, raw: Mono::from_nanos(raw * SECOND), suspended: Duration::from_secs(suspended) }
     }
@@ -219,10 +221,10 @@ mod tests {
 
     fn outcome(result: StepResult, reason: &str) -> Outcome {
         let trigger = Trigger::Disruption(Class::Pause);
-        Outcome { result, method: None, trigger, before: None, after: None, reason: reason.to_owned() }
+        Outcome { result, method: None, trigger, before: None, after: None, reason: Some(reason.to_owned()) }
     }
 
-    /// In sync, second after second; `reference` is by how much reference time is ahead of the raw clock.
+    /// In sync once a second; `reference`: by how many seconds reference time is ahead of the raw clock.
     fn run(history: &mut History, raws: std::ops::RangeInclusive<i64>, reference: i64) {
         for raw in raws {
             history.note(at(raw), State::InSync, MEASURED, Some(Wall::from_secs(raw + reference)));
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_every_thirty_seconds_and_one_at_each_change_of_the_verdict() {
+    fn points_are_recorded_every_thirty_seconds_and_at_each_change_of_the_verdict() {
         let mut history = History::default();
         run(&mut history, 0..=65, 0);
         history.note(at(70), State::Drifting, MEASURED, None);
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_older_than_two_hours() {
+    fn entries_older_than_two_hours_are_dropped() {
         let mut history = History::default();
         history.resumed(detection(Class::ClockSet), at(1));
         run(&mut history, 1..=10_000, 0);
@@ -255,12 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn the_better_word_for_an_event_takes_the_place_of_the_first() {
+    fn a_reclassified_disruption_replaces_the_newest_one_of_its_first_class() {
         let mut history = History::default();
         let better = Detection { reclassifies: Some(Class::RtcWrite), ..detection(Class::Pause) };
         let written = detection(Class::RtcWrite);
-        for told in [written, written, detection(Class::Stall), better] {
-            history.resumed(told, at(1));
+        for recorded in [written, written, detection(Class::Stall), better] {
+            history.resumed(recorded, at(1));
         }
         let marks: Vec<&Mark> = history.marks(at(2)).map(|(_, mark)| mark).collect();
         assert_eq!(
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn sleep_that_the_kernel_knows_of_is_on_the_axis_and_nothing_is_claimed_for_it() {
+    fn a_suspend_that_the_kernel_counts_is_a_gap_on_the_axis() {
         let mut history = History::default();
         run(&mut history, 0..=10, 0);
         history.resumed(detection(Class::Suspend), slept(11, 600));
@@ -280,23 +282,27 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_nobody_counted_is_put_in_once_reference_time_tells_its_length() {
+    fn a_pause_is_a_gap_on_the_axis_once_reference_time_shows_its_length() {
         let mut history = History::default();
         run(&mut history, 0..=10, 0);
         history.resumed(detection(Class::Pause), at(11));
         history.note(at(11), State::Disrupted, None, None);
         history.note(at(12), State::Disrupted, None, None);
-        // Twenty minutes are missing: reference time has gone on.
+        // Reference time went on for 20 min during the pause.
         run(&mut history, 13..=14, 1_200);
         let (calm, disrupted) = (Some(State::InSync), Some(State::Disrupted));
         assert_eq!(points(&history, at(14)), [(1_214, calm), (1_204, None), (3, disrupted), (1, calm)]);
-        assert_eq!(history.marks(at(14)).next().unwrap().0, Duration::from_secs(3), "the sign came after it");
+        assert_eq!(
+            history.marks(at(14)).next().unwrap().0,
+            Duration::from_secs(3),
+            "the event is after the gap"
+        );
         run(&mut history, 15..=80, 1_200);
-        assert_eq!(points(&history, at(80))[0].0, 1_280, "once");
+        assert_eq!(points(&history, at(80))[0].0, 1_280, "the pause is added once");
     }
 
     #[test]
-    fn no_pause_makes_the_axis_run_backwards() {
+    fn the_axis_never_runs_backwards_after_a_pause() {
         let mut history = History::default();
         run(&mut history, 0..=10, 0);
         history.resumed(detection(Class::Pause), at(11));
@@ -305,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_looked_at_is_a_gap() {
+    fn a_minute_without_a_record_is_a_gap() {
         let mut history = History::default();
         run(&mut history, 0..=10, 0);
         run(&mut history, 100..=100, 0);
@@ -314,17 +320,17 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_was_not_needed_is_no_mark_and_a_long_text_is_cut_between_letters() {
+    fn unneeded_steps_are_not_recorded_and_long_texts_are_cut_between_letters() {
         let mut history = History::default();
         history.stepped(&outcome(StepResult::NotNeeded, ""), at(1));
         history.stepped(&outcome(StepResult::Refused, &"é".repeat(1_000)), at(2));
         let marks: Vec<_> = history.marks(at(2)).map(|(_, mark)| mark).collect();
         let [Mark::Step { result: StepResult::Refused, text }] = marks[..] else { panic!("{marks:?}") };
         assert!(text.starts_with("The clock is not stepped (pause): é") && text.ends_with("é…"), "{text}");
-        assert!((LONGEST_TEXT - 2..=LONGEST_TEXT).contains(&text.len()), "{}", text.len());
+        assert!((MAX_TEXT_BYTES - 2..=MAX_TEXT_BYTES).contains(&text.len()), "{}", text.len());
     }
 
-    /// What it takes in memory, from what the collections say of themselves.
+    /// Memory in bytes, by the capacity of the collections.
     fn bytes(history: &History) -> usize {
         let texts = history.marks.iter().map(|(_, mark)| match mark {
             Mark::Step { text, .. } => text.len(),
@@ -337,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn at_its_worst_it_takes_less_than_100_kib() {
+    fn the_history_takes_less_than_100_kib_at_worst() {
         let mut history = History::default();
         for tenth in 0..120_000 {
             let now = Reading { raw: Mono::from_nanos(tenth * SECOND / 10), ..at(0) };
@@ -345,31 +351,32 @@ mod tests {
             history.note(now, state, MEASURED, None);
             history.stepped(&outcome(StepResult::Refused, &"x".repeat(10_000)), now);
         }
-        assert!(history.points.len() > 700 && history.marks.len() == MARKS, "{}", history.points.len());
+        assert!(history.points.len() > 700 && history.marks.len() == MAX_MARKS, "{}", history.points.len());
         let (now, most) = (bytes(&history), 100 << 10);
         eprintln!("{now} bytes");
         // While a collection grows, the old one is still there.
-        let growing = POINTS.next_power_of_two() * size_of::<(Mono, Point)>() * 3 / 2;
-        let derived = size_of::<History>() + growing + MARKS * (2 * size_of::<(Mono, Mark)>() + LONGEST_TEXT);
+        let growing = MAX_POINTS.next_power_of_two() * size_of::<(Mono, Point)>() * 3 / 2;
+        let derived =
+            size_of::<History>() + growing + MAX_MARKS * (2 * size_of::<(Mono, Mark)>() + MAX_TEXT_BYTES);
         assert!(now <= derived && derived < most, "{now} bytes now, {derived} at worst");
     }
 
     proptest! {
         #[test]
-        fn whatever_the_clocks_do_it_is_bounded_and_in_order(
-            looks in prop::collection::vec((any::<i64>(), any::<u32>(), 0..5_usize, any::<Option<i64>>(), 0..8_usize), 0..200)
+        fn the_history_is_bounded_and_in_order_for_any_clocks(
+            readings in prop::collection::vec((any::<i64>(), any::<u32>(), 0..5_usize, any::<Option<i64>>(), 0..8_usize), 0..200)
         ) {
             let mut history = History::default();
             let mut last = at(0);
-            for (raw, sleep, state, reference, class) in looks {
+            for (raw, sleep, state, reference, class) in readings {
                 last = slept(raw / SECOND, sleep.into());
                 if let Some(class) = Class::ALL.get(class) {
                     history.resumed(detection(*class), last);
                 }
                 history.note(last, State::ALL[state], None, reference.map(Wall::from_nanos));
             }
-            prop_assert!(history.points.len() <= POINTS && history.marks.len() <= MARKS);
-            prop_assert!(history.points(last).all(|(age, _)| age <= KEPT));
+            prop_assert!(history.points.len() <= MAX_POINTS && history.marks.len() <= MAX_MARKS);
+            prop_assert!(history.points(last).all(|(age, _)| age <= HISTORY_LENGTH));
             prop_assert!(history.points(last).is_sorted_by_key(|(age, _)| std::cmp::Reverse(age)));
         }
     }

@@ -1,51 +1,48 @@
-//! How much leeway a verifier of tokens on this node should allow (RFC 7519 sections 4.1.4 to 4.1.6: "usually no more than a
-//! few minutes, to account for clock skew").
+//! The leeway that a verifier of tokens on this node should allow (RFC 7519 sections 4.1.4 to 4.1.6: "usually
+//! no more than a few minutes, to account for clock skew").
 
 use std::time::Duration;
 
 use crate::time::{ExactSpan, Measurement};
 
-/// What the recommendation is made from (`leeway.*`).
+/// What the recommendation is computed from (`leeway.*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How far the clock of the node that issued a token may be off.
     pub peer_allowance: Duration,
-    /// Never less.
+    /// The smallest leeway that is recommended.
     pub minimum: Duration,
-    /// Never more: a leeway keeps expired tokens alive for as long.
+    /// The largest leeway that is recommended: expired tokens stay valid for as long.
     pub maximum: Duration,
 }
 
 /// A recommendation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leeway {
-    /// Whole seconds.
+    /// The leeway in whole seconds.
     pub seconds: u64,
-    /// Why so much.
+    /// What it is made of, for `/v1/clock` and the status page.
     pub reason: String,
 }
 
 impl Settings {
-    /// For a clock that was measured, or was not: own offset + bound + what peers may be off, in whole seconds, within the
-    /// limits. Who does not know the time allows the most, and lets nothing else slip in.
+    /// The size of the node's own offset, plus its bound, plus the possible offset of the issuer's node,
+    /// rounded up to whole seconds and kept within the limits. A clock that is not measured gives the
+    /// maximum.
     pub fn recommend(&self, measured: Option<Measurement>) -> Leeway {
         let Self { peer_allowance, minimum, maximum } = *self;
-        let Some(Measurement { offset, bound }) = measured else {
+        let Some(measured) = measured else {
             return Leeway {
                 seconds: whole(maximum),
-                reason: "this clock is not measured: the most that is allowed".to_owned(),
+                reason: "this clock is not measured: the maximum".to_owned(),
             };
         };
+        let Measurement { offset, bound } = measured;
         let needed = offset.magnitude().saturating_add(bound.as_duration()).saturating_add(peer_allowance);
-        let sum = format!(
-            "this clock is {} (±{}), and others may be {} off",
-            offset.in_words(),
-            bound.in_words(),
-            ExactSpan(peer_allowance)
-        );
+        let sum = format!("this clock is {measured}, and others may be {} off", ExactSpan(peer_allowance));
         let (seconds, limit) = match whole(needed) {
             seconds if seconds > whole(maximum) => {
-                (whole(maximum), " - more than leeway.maximum: mend the clock, not the leeway")
+                (whole(maximum), ", which exceeds leeway.maximum: fix the clock, not the leeway")
             }
             seconds if seconds < whole(minimum) => (whole(minimum), ", which leeway.minimum covers"),
             seconds => (seconds, ""),
@@ -54,7 +51,7 @@ impl Settings {
     }
 }
 
-/// Rounded up.
+/// Seconds, rounded up.
 fn whole(span: Duration) -> u64 {
     span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }
@@ -96,19 +93,19 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_says_what_it_is_made_of() {
+    fn the_reason_lists_the_parts_and_the_limit_that_applies() {
         assert_eq!(
             recommend(3_000, 2_000).reason,
             "this clock is 3 s behind (±2 s), and others may be 100 ms off"
         );
         assert!(recommend(1, 1).reason.ends_with("leeway.minimum covers"));
-        assert!(recommend(42_000, 1).reason.contains("mend the clock"));
+        assert!(recommend(42_000, 1).reason.contains("fix the clock"));
         assert!(settings().recommend(None).reason.contains("not measured"));
     }
 
     proptest! {
         #[test]
-        fn it_covers_what_it_must_or_is_the_most(offset in any::<i64>(), bound in 0..i64::MAX) {
+        fn the_leeway_covers_offset_bound_and_peers_or_is_the_maximum(offset in any::<i64>(), bound in 0..i64::MAX) {
             let measured = Measurement::new(Offset::from_nanos(offset), Bound::from_nanos(bound));
             let seconds = settings().recommend(Some(measured)).seconds;
             prop_assert!((5..=30).contains(&seconds));

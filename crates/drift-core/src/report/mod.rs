@@ -1,11 +1,23 @@
-//! What is published. The machine's state goes in; a snapshot, the Node's status, events and the history of the last hours come out.
+//! What is published. The machine's state goes in; a snapshot, the Node's status, events and the history come
+//! out.
 //!
-//! This room never changes the state that it reports, and never talks to the API server.
+//! This room never changes the state that it reports, and never calls the API server.
+//!
+//! | file         | what                                                              |
+//! |--------------|-------------------------------------------------------------------|
+//! | [`snapshot`] | everything that is known at one instant, and the verdict in words |
+//! | [`node`]     | the Node's status and events as values                            |
+//! | [`names`]    | the names of the annotations and the condition                    |
+//! | [`outbox`]   | which status write and which event is due                         |
+//! | [`publish`]  | when the status is written                                        |
+//! | [`history`]  | the last two hours, for the status page                           |
+//! | [`leeway`]   | the recommended leeway for verifiers of tokens                    |
 
 pub mod diagnosis;
 pub mod history;
 pub mod leeway;
 pub mod names;
 pub mod node;
+pub mod outbox;
 pub mod publish;
 pub mod snapshot;

@@ -1,6 +1,6 @@
-//! The names of what an agent writes to its Node: the contract between the agent and everyone who reads Nodes.
+//! The names of what an agent writes to its Node: the contract between the agent and every reader of Nodes.
 
-/// What all annotations of drift-agent begin with.
+/// Prefix of all annotations of drift-agent.
 pub const PREFIX: &str = "drift-agent.io/";
 /// Type of the Node's condition.
 pub const CONDITION: &str = "ClockDrift";
@@ -22,9 +22,9 @@ pub const OFFSET_BOUND_SECONDS: &str = annotation!("offset-bound-seconds");
 pub const OBSERVED_AT: &str = annotation!("observed-at");
 /// Reference time since which the offset is over the threshold, RFC 3339.
 pub const EXCEEDED_SINCE: &str = annotation!("exceeded-since");
-/// What each pool reports.
+/// The offset that each pool reports.
 pub const POOLS: &str = annotation!("pools");
-/// The last step and the budgets, as [`crate::step::last_step::LastStep`] writes them.
+/// The last step and the step budget, as [`crate::step::last_step::LastStep`] writes them.
 pub const LAST_STEP: &str = annotation!("last-step");
 /// An operator writes an ID here to request a step.
 pub const STEP_REQUEST: &str = annotation!("step-request");

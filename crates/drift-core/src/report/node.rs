@@ -1,10 +1,11 @@
-//! What is published about the Node: the values, not their Kubernetes form (that is `effects::node`).
+//! What is published about the Node, as values. The agent gives them their Kubernetes form.
 
 use crate::report::snapshot::Snapshot;
+use crate::step::outcome::StepResult;
 use crate::time::{Measurement, Offset, Wall};
 use crate::verdict::State;
 
-/// Before the name of a source of last resort.
+/// Prefix of a source of last resort in [`NodeReport::pools`].
 pub const COARSE: &str = "http-date:";
 
 /// The reason of the condition `ClockDrift`.
@@ -14,11 +15,11 @@ pub enum Reason {
     WithinThreshold,
     /// Drifting.
     OffsetExceedsThreshold,
-    /// The pools contradict each other.
+    /// The servers contradict each other.
     PoolsDisagree,
-    /// Nothing to judge by.
+    /// No measurement that is young and precise enough.
     NoAgreedMeasurement,
-    /// The machine slept, and was not measured since.
+    /// The machine was suspended or paused, and the clock has not been measured since.
     ClockDisrupted,
 }
 
@@ -27,9 +28,9 @@ pub enum Reason {
 pub enum ConditionStatus {
     /// The clock drifts.
     True,
-    /// It does not.
+    /// The clock is in sync.
     False,
-    /// Nobody can say. Two pools that contradict each other are no drift.
+    /// Not known. Pools that contradict each other are no drift.
     Unknown,
 }
 
@@ -38,33 +39,33 @@ pub enum ConditionStatus {
 pub struct NodeReport {
     /// The verdict.
     pub state: State,
-    /// Why, as one word.
+    /// Its reason, as one word.
     pub reason: Reason,
-    /// Why, for people.
+    /// The verdict in words: [`Snapshot::message`].
     pub message: String,
-    /// Offset and bound, when they are known.
+    /// Offset and bound, if they are known.
     pub measured: Option<Measurement>,
-    /// Reference time of what was observed; `None` when nothing was.
+    /// Reference time of the measurement or the contradiction; `None`: there is neither.
     pub observed_at: Option<Wall>,
-    /// The same, or node time for want of better: the API server wants a time.
+    /// [`Snapshot::best_time`]: the API server requires a time in any case.
     pub heartbeat: Wall,
     /// When the condition's status last changed.
     pub transition: Wall,
-    /// Since when the node drifts; only while it does.
+    /// Since when the node drifts; `None` unless it does.
     pub exceeded_since: Option<Wall>,
-    /// Each pool's name and offset; while they are all there is, also those of the sources of last resort, with [`COARSE`] before
-    /// their names.
+    /// Name and offset of each pool. While NTP gives nothing, also of each source of last resort, with
+    /// [`COARSE`] before its name.
     pub pools: Vec<(String, Option<Offset>)>,
-    /// The last step, in the words of [`crate::step::last_step::LastStep`].
+    /// The last step, as [`crate::step::last_step::LastStep`] writes it.
     pub last_step: Option<String>,
     /// The answer to the last `step-request`.
     pub step_result: Option<String>,
 }
 
-/// What an earlier run left on the Node.
+/// What an earlier run has left on the Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prior {
-    /// Status of the condition, and since when.
+    /// Status of the condition, and since when it has it.
     pub condition: Option<(ConditionStatus, Wall)>,
     /// The annotation `exceeded-since`.
     pub exceeded_since: Option<Wall>,
@@ -77,9 +78,9 @@ pub struct Prior {
 /// An event about the Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeEvent {
-    /// Why: the word that `kubectl` shows and filters by.
+    /// The reason that `kubectl` shows and filters by.
     pub reason: EventReason,
-    /// For people.
+    /// A sentence for operators.
     pub note: String,
     /// Reference time at which it happened.
     pub at: Wall,
@@ -88,22 +89,22 @@ pub struct NodeEvent {
 /// The reason of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventReason {
-    /// The node began to drift.
+    /// The offset is over the threshold.
     ClockDriftExceeded,
-    /// It drifts no more.
+    /// The offset is within the threshold again.
     ClockDriftCleared,
     /// The machine was suspended, paused or restored, and has resumed.
     VMResumeDetected,
     /// The clock was stepped, and it helped.
     ClockStepped,
-    /// Something asked for a step, and there was a reason against it.
+    /// A trigger was refused.
     ClockStepRefused,
-    /// The clock could not be stepped, or it did not help.
+    /// The step failed, or did not help.
     ClockStepFailed,
 }
 
 impl Reason {
-    /// Of a state.
+    /// The reason of a state.
     pub const fn of(state: State) -> Self {
         match state {
             State::InSync => Self::WithinThreshold,
@@ -114,7 +115,7 @@ impl Reason {
         }
     }
 
-    /// The word in the condition.
+    /// The name in the condition.
     pub const fn label(self) -> &'static str {
         match self {
             Self::WithinThreshold => "WithinThreshold",
@@ -127,7 +128,7 @@ impl Reason {
 }
 
 impl ConditionStatus {
-    /// Of a state.
+    /// The status of a state.
     pub const fn of(state: State) -> Self {
         match state {
             State::Drifting => Self::True,
@@ -136,7 +137,7 @@ impl ConditionStatus {
         }
     }
 
-    /// The word in the condition.
+    /// The name in the condition.
     pub const fn label(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -145,14 +146,24 @@ impl ConditionStatus {
         }
     }
 
-    /// From the word.
+    /// The status with this name.
     pub fn from_label(label: &str) -> Option<Self> {
         [Self::True, Self::False, Self::Unknown].into_iter().find(|s| s.label() == label)
     }
 }
 
 impl EventReason {
-    /// The word in the event.
+    /// The event of a trigger that has ended like this; `None`: not worth one.
+    pub const fn of_step(result: StepResult) -> Option<Self> {
+        match result {
+            StepResult::Stepped => Some(Self::ClockStepped),
+            StepResult::Refused => Some(Self::ClockStepRefused),
+            StepResult::Failed => Some(Self::ClockStepFailed),
+            StepResult::DryRun | StepResult::NotNeeded => None,
+        }
+    }
+
+    /// The reason's name in the event.
     pub const fn label(self) -> &'static str {
         match self {
             Self::ClockDriftExceeded => "ClockDriftExceeded",
@@ -183,7 +194,7 @@ impl NodeReport {
         ConditionStatus::of(self.state)
     }
 
-    /// From what is known now.
+    /// The report of a snapshot.
     pub fn new(snapshot: &Snapshot, transition: Wall, exceeded_since: Option<Wall>) -> Self {
         let pools = snapshot.pools.iter().map(|p| (p.name.clone(), p.measured.map(|m| m.offset)));
         let coarse = snapshot.coarse.0.iter();
@@ -193,7 +204,7 @@ impl NodeReport {
             reason: Reason::of(snapshot.state),
             message: snapshot.message(),
             measured: snapshot.measured,
-            // Nothing known is nothing observed; a contradiction is.
+            // A contradiction is an observation, too.
             observed_at: snapshot
                 .reference
                 .filter(|_| snapshot.measured.is_some() || snapshot.state == State::Disagree),

@@ -1,4 +1,5 @@
-//! When to write to the API server: at once on a change, rarely otherwise, and never in a crowd.
+//! When to write to the API server: at once on a change, rarely otherwise, and not at the same time as the
+//! rest of a fleet.
 
 use std::time::Duration;
 
@@ -7,24 +8,28 @@ use crate::time::backoff::{Backoff, Bucket};
 
 /// Time between heartbeats; each is moved by up to a tenth, so that a fleet spreads out.
 pub const HEARTBEAT: Duration = Duration::from_secs(600);
-/// What came of a write; the label `result` of `drift_agent_kubernetes_requests_total`.
+/// The label `result` of a request that succeeded.
+pub const WRITTEN: &str = "ok";
+
+/// Why a request to the API server failed; the label `result` of `drift_agent_kubernetes_requests_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiError {
-    /// 401, 403: not allowed.
+    /// 401, 403: the service account is not allowed to.
     Forbidden,
-    /// 404: the node is gone.
+    /// 404: there is no such Node.
     NotFound,
-    /// 409, 422 and other refusals of this very write.
+    /// 409, 422 and the like: the API server rejects this very request.
     Rejected,
-    /// 429, with the server's wait when it named one.
+    /// 429: the API server is rate limiting; with the wait from `Retry-After`, if there is one.
     TooManyRequests(Option<Duration>),
-    /// 5xx, with the server's wait when it named one.
+    /// 5xx; with the wait from `Retry-After`, if there is one.
     Server(Option<Duration>),
-    /// The server could not be reached, or did not answer in time.
+    /// The API server could not be reached, or the request timed out.
     Unreachable,
 }
 
-/// Decides when the newest state is written. It holds no state of the node itself: there is nothing to go out of date.
+/// Decides when the newest state is written. It holds no copy of that state, which could be out of date by
+/// then.
 #[derive(Clone, Debug)]
 pub struct Publisher {
     bucket: Bucket,
@@ -36,7 +41,7 @@ pub struct Publisher {
 }
 
 impl ApiError {
-    /// Every label but `ok`.
+    /// Every label but [`WRITTEN`].
     pub const LABELS: [&str; 6] =
         ["forbidden", "not_found", "rejected", "too_many_requests", "server_error", "unreachable"];
 
@@ -52,7 +57,7 @@ impl ApiError {
         }
     }
 
-    /// How long the server asked us to wait.
+    /// The wait from `Retry-After`.
     pub const fn retry_after(self) -> Option<Duration> {
         match self {
             Self::TooManyRequests(wait) | Self::Server(wait) => wait,
@@ -62,7 +67,7 @@ impl ApiError {
 }
 
 impl Publisher {
-    /// The first write is a change and goes out when the first verdict is there.
+    /// Nothing is due before the first change.
     pub fn new(now: Mono) -> Self {
         Self {
             bucket: Bucket::new(now),
@@ -74,17 +79,19 @@ impl Publisher {
         }
     }
 
-    /// The verdict has changed.
+    /// What is published has changed.
     pub fn changed(&mut self) {
         self.changed = true;
     }
 
-    /// Write now? A `true` must be followed by [`Self::done`].
+    /// Takes the write that is due. `true` starts one, which [`Self::done`] or [`Self::done_reading`] must
+    /// end.
+    #[must_use]
     pub fn take(&mut self, now: Mono) -> bool {
         if self.in_flight || self.retry_at.is_some_and(|at| now < at) {
             return false;
         }
-        // What goes out anyhow carries a change along, and costs no token.
+        // A retry and a heartbeat carry the newest state, too, and take no token.
         let due =
             self.retry_at.is_some() || now >= self.heartbeat_at || (self.changed && self.bucket.take(now));
         if due {
@@ -93,12 +100,12 @@ impl Publisher {
         due
     }
 
-    /// What was to be read was read. The write itself is still to come, and was paid for with the reading.
+    /// The request was a read, and it succeeded. The write follows at once and takes no token.
     pub fn done_reading(&mut self, now: Mono) {
         (self.in_flight, self.retry_at) = (false, Some(now));
     }
 
-    /// What came of the write. `random` in 0..1 spreads a fleet.
+    /// A write has ended. `random` in 0..1 spreads a fleet.
     pub fn done(&mut self, result: Result<(), ApiError>, now: Mono, random: f64) {
         self.in_flight = false;
         match result {
@@ -110,8 +117,8 @@ impl Publisher {
         }
     }
 
-    /// How long [`Self::take`] says nothing new by itself; a change that waits for a token is looked at with each tick.
-    pub fn next(&self, now: Mono) -> Duration {
+    /// How long no write becomes due by itself. A change that waits for a token is checked with each tick.
+    pub fn poll_timeout(&self, now: Mono) -> Duration {
         if self.in_flight {
             return Duration::MAX;
         }
@@ -129,7 +136,7 @@ mod tests {
         Mono::from_nanos(0).plus(Duration::from_secs(secs))
     }
 
-    /// The seconds at which writes went out, with what `each` second brings.
+    /// The seconds at which writes began; `each` may change the publisher and gives the result of a write.
     fn writes(
         seconds: std::ops::Range<u64>,
         publisher: &mut Publisher,
@@ -147,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_before_there_is_a_verdict() {
+    fn no_write_is_due_before_the_first_change() {
         assert_eq!(writes(0..599, &mut Publisher::new(at(0)), |_, _| Ok(())), [0; 0]);
     }
 
@@ -168,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_of_quiet_buy_no_crowd_later() {
+    fn a_long_quiet_time_saves_up_no_more_than_three_tokens() {
         let mut bucket = Bucket::new(at(0));
         assert!(bucket.take(at(1)));
         let taken: Vec<u64> = (7_200..7_400).filter(|s| bucket.take(at(*s))).collect();
@@ -176,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_back_off_and_the_newest_state_goes_out_when_they_end() {
+    fn errors_back_off_and_writes_go_on_when_they_end() {
         let mut publisher = Publisher::new(at(0));
         publisher.changed();
         let written =
@@ -196,25 +203,25 @@ mod tests {
     }
 
     #[test]
-    fn one_write_at_a_time() {
+    fn writes_never_overlap() {
         let mut publisher = Publisher::new(at(0));
         publisher.changed();
         assert!(publisher.take(at(0)));
         publisher.changed();
-        assert!(!publisher.take(at(700)), "the first has not come back");
+        assert!(!publisher.take(at(700)), "the first is under way");
         publisher.done(Ok(()), at(700), 0.5);
         assert!(publisher.take(at(700)));
     }
 
     #[test]
-    fn what_is_due_while_a_write_is_under_way_is_waited_for_and_not_spun_on() {
+    fn timeouts_during_a_write_are_long_although_a_heartbeat_is_due() {
         let mut publisher = Publisher::new(at(0));
         assert!(publisher.take(at(600)), "a heartbeat");
-        assert!(publisher.next(at(605)) > BUCKET_REFILL, "only its answer brings news");
+        assert!(publisher.poll_timeout(at(605)) > BUCKET_REFILL, "only its answer changes what is due");
     }
 
     #[test]
-    fn a_token_that_is_put_back_is_there_again_and_no_more() {
+    fn a_token_that_is_put_back_can_be_taken_once() {
         let mut bucket = Bucket::new(at(0));
         bucket.put_back();
         assert_eq!([0; 5].map(|s| bucket.take(at(s))), [true, true, true, false, false]);
@@ -223,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_first_costs_no_write() {
+    fn a_read_takes_no_token_from_the_writes() {
         let mut publisher = Publisher::new(at(0));
         publisher.changed();
         assert!(publisher.take(at(0)));
@@ -237,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_sequence_of_changes_and_errors_writes_more_than_promised(
+        fn writes_stay_below_the_rate_limit_for_any_changes_and_errors(
             events in proptest::collection::vec((0u64..90, any::<bool>(), any::<bool>()), 1..300), random in 0.0f64..1.0
         ) {
             let (mut publisher, mut now, mut successes, mut in_minute) = (Publisher::new(at(0)), 0, 0_u64, Vec::new());

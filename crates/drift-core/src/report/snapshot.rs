@@ -1,4 +1,5 @@
-//! What is known at one instant: computed when somebody asks, never stored.
+//! Everything that is known at one instant, and the verdict in words. A snapshot is computed for each use and
+//! never stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,52 +11,58 @@ use crate::ntp::server::ServerState;
 use crate::report::leeway::Leeway;
 use crate::resume::{Class, SignalSet};
 use crate::step::last_step::LastStep;
+use crate::step::outcome::StepCounts;
 use crate::step::policy::Mode;
-use crate::step::stepper::{Method, StepResult};
 use crate::step::time_daemon::DaemonReport;
 use crate::time::{ExactSpan, Measurement, Offset, Ppb, Span, Wall};
 use crate::verdict::State;
+
+/// The label `result` of an exchange that gave a sample.
+pub const ACCEPTED: &str = "accepted";
 
 /// Everything that metrics, pages and reports show.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// The verdict in force.
     pub state: State,
-    /// A first verdict was reached, or positively failed.
+    /// A first verdict was reached, or the first burst has ended without one.
     pub ready: bool,
-    /// Offset and bound, when they are known and nobody contradicts them.
+    /// Offset and bound; `None`: not measured, too old, or the servers contradict each other.
     pub measured: Option<Measurement>,
-    /// Reference time now; kept from the last good measurement, since a drifted node must not publish drifted times.
+    /// Reference time now, by the last agreement of the servers, however old: a drifted node must not publish
+    /// drifted times.
     pub reference: Option<Wall>,
     /// Node time now.
     pub node_time: Wall,
     /// Age of the newest sample behind the estimate.
     pub estimate_age: Option<Duration>,
-    /// Pools with a live server inside the estimate.
+    /// Pools with a reachable server inside the estimate.
     pub pools_agreeing: usize,
-    /// How much faster reference time runs than the node's oscillator, once it is known.
+    /// How much faster reference time runs than the node's oscillator, once it is known well enough to be
+    /// shown.
     pub frequency: Option<Ppb>,
     /// The threshold in force.
     pub threshold: Duration,
     /// Each pool, in the order of the settings.
     pub pools: Vec<PoolSnapshot>,
-    /// What the sources of last resort say; empty as long as NTP says something.
+    /// What the HTTP `Date` headers show; empty as long as NTP gives an estimate or a contradiction.
     pub coarse: CoarseReadings,
-    /// What to recommend to verifiers of tokens on this node.
+    /// The recommended leeway for verifiers of tokens on this node.
     pub leeway: Leeway,
     /// Stepping.
     pub step: StepSnapshot,
-    /// The time daemon, once it was looked at.
+    /// The time daemon, once it was inspected.
     pub daemon: Option<DaemonReport>,
-    /// Which signals of a resume this machine has; `None` where nobody looks for them.
+    /// Which signals of a resume this machine has; `None` until they were observed, as in `drift-agent
+    /// check`.
     pub signals: Option<SignalSet>,
-    /// How exactly the hardware clock is known; `None` where there is none.
+    /// Uncertainty of the hardware clock; `None`: there is none.
     pub rtc_uncertainty: Option<Duration>,
-    /// What was counted since the start.
+    /// Counters since the start.
     pub counts: Counts,
 }
 
-/// Stepping.
+/// Stepping at one instant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepSnapshot {
     /// Whether and how the clock may be stepped.
@@ -64,20 +71,20 @@ pub struct StepSnapshot {
     pub last_text: Option<String>,
     /// The last step.
     pub last: Option<LastStep>,
-    /// How long ago it was.
+    /// How long ago it was, by reference time.
     pub last_age: Option<Duration>,
     /// The annotation `step-result`.
     pub answer: Option<String>,
-    /// What came of the triggers, by who stepped.
-    pub counts: BTreeMap<(Option<Method>, StepResult), u64>,
+    /// Triggers so far, by method and result.
+    pub counts: StepCounts,
 }
 
-/// One pool.
+/// One pool at one instant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolSnapshot {
     /// Its name as configured.
     pub name: String,
-    /// What its own servers say, when most of them agree.
+    /// What its own servers report; `None`: none is reachable, or no majority of them agrees.
     pub measured: Option<Measurement>,
     /// Round trip of its best sample.
     pub round_trip: Option<Duration>,
@@ -93,20 +100,20 @@ pub struct PoolSnapshot {
     pub servers: Vec<ServerSnapshot>,
 }
 
-/// One server.
+/// One server at one instant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerSnapshot {
-    /// Where it is.
+    /// Its address and port.
     pub address: SocketAddr,
-    /// What it is to us.
+    /// Reachable, unreachable or backed off.
     pub state: ServerState,
-    /// It answers, but most others contradict it.
+    /// It is outside the interval that the majority agreed on in the last round.
     pub is_falseticker: bool,
-    /// What its best sample says.
+    /// Offset and bound by its best sample.
     pub measured: Option<Measurement>,
-    /// What the last exchange brought.
+    /// The result of the last exchange.
     pub last: Option<Result<(), RejectReason>>,
-    /// What was refused last, whatever came after it, and how long ago by the raw clock.
+    /// The last rejection, even if samples came after it, and how long ago it was by the raw clock.
     pub rejected: Option<(Duration, RejectReason)>,
 }
 
@@ -115,17 +122,16 @@ pub struct ServerSnapshot {
 pub struct Counts {
     /// Exchanges by pool and result.
     pub samples: Vec<BTreeMap<&'static str, u64>>,
-    /// Writes to the API server by result.
+    /// Requests to the API server by result.
     pub writes: BTreeMap<&'static str, u64>,
-    /// Signs that the machine did not run all the time, by class.
+    /// Disruptions by class.
     pub resumes: [u64; Class::ALL.len()],
 }
 
 impl Snapshot {
-    /// The best time to write down: reference time; where NTP was not heard yet, or not since a resume, what the sources of last resort make of the node's; or that.
+    /// The best time to publish: reference time; else the HTTP-Date estimate; else node time.
     pub fn best_time(&self) -> Wall {
-        let coarse = || self.coarse.offset().map(|Measurement { offset, .. }| self.node_time.plus(offset));
-        self.reference.or_else(coarse).unwrap_or(self.node_time)
+        best_time(self.reference, &self.coarse, self.node_time)
     }
 
     /// The largest offset of a pool minus the smallest, when two pools or more have one.
@@ -135,19 +141,20 @@ impl Snapshot {
         (offsets.len() > 1).then(|| Duration::from_nanos(high.as_nanos().abs_diff(low.as_nanos())))
     }
 
-    /// Pools that no live server speaks for.
-    pub fn silent_pools(&self) -> impl Iterator<Item = &PoolSnapshot> {
-        self.pools.iter().filter(|p| p.live_servers() == 0)
+    /// Pools without a reachable server.
+    pub fn unreachable_pools(&self) -> impl Iterator<Item = &PoolSnapshot> {
+        self.pools.iter().filter(|p| p.reachable_servers() == 0)
     }
 
-    /// That names did resolve, and none of the servers answered: UDP may be blocked. Only what was seen is claimed.
+    /// Reports that names resolved but no server has answered, and the likely cause. `None`: a server has
+    /// answered, or no name has resolved.
     pub fn blocked(&self) -> Option<String> {
         let servers: Vec<&ServerSnapshot> = self.pools.iter().flat_map(|p| &p.servers).collect();
-        let is_silent = |s: &&ServerSnapshot| {
+        let is_unanswered = |s: &&ServerSnapshot| {
             matches!(s.last, Some(Err(RejectReason::Timeout | RejectReason::Unreachable)))
         };
         if servers.is_empty()
-            || !servers.iter().all(is_silent)
+            || !servers.iter().all(is_unanswered)
             || servers.iter().any(|s| s.measured.is_some())
         {
             return None;
@@ -156,7 +163,7 @@ impl Snapshot {
         let (plural, look) = if ports.len() > 1 { ("s", "look") } else { ("", "looks") };
         let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" and ");
         let none = format!("one of {} servers answered on UDP port{plural} {ports}", servers.len());
-        // Silence is what a firewall makes. A message from the network says that the host is there, or that there is no way to it.
+        // A time-out is what a firewall causes. An ICMP error means a closed port, or no route.
         Some(if servers.iter().any(|s| s.last == Some(Err(RejectReason::Timeout))) {
             format!("UDP {ports} {look} blocked: n{none}; something between here and them may drop it.")
         } else {
@@ -164,71 +171,54 @@ impl Snapshot {
         })
     }
 
-    /// The verdict in a sentence or two: what, how sure, and what is missing.
+    /// The verdict in a sentence or two: the offset with its bound, and which pools are unreachable.
     pub fn sentence(&self) -> String {
         match self.coarse.sentence(self.threshold) {
-            // Without NTP only the `Date` headers can have said so.
+            // Without NTP this verdict rests on the `Date` headers.
             Some(coarse) if self.state == State::Drifting && self.measured.is_none() => {
-                coarse + &self.silence()
+                coarse + &self.unreachable_in_words()
             }
             Some(coarse) => format!("{} {coarse}", self.by_ntp()),
             None => self.by_ntp(),
         }
     }
 
+    /// The verdict by NTP alone.
     fn by_ntp(&self) -> String {
         let threshold = ExactSpan(self.threshold);
         match (self.state, self.measured) {
-            (State::InSync | State::Drifting, Some(Measurement { offset, bound })) => {
+            (State::InSync | State::Drifting, Some(measured)) => {
                 let side = if self.state == State::InSync { "within" } else { "over" };
-                let mut text = format!(
-                    "The clock is {} (±{}), {side} the threshold of {threshold}.",
-                    offset.in_words(),
-                    bound.in_words()
-                );
-                text.push_str(&self.silence());
-                text
+                format!(
+                    "The clock is {measured}, {side} the threshold of {threshold}.{}",
+                    self.unreachable_in_words()
+                )
             }
             (State::Disagree, _) => {
-                let says: Vec<String> = self
-                    .pools
-                    .iter()
-                    .map(|p| match p.measured {
-                        Some(Measurement { offset, .. }) => format!("{} says {}", p.name, offset.in_words()),
-                        None if p.live_servers() > 0 => {
-                            format!("the servers of {} contradict each other", p.name)
-                        }
-                        None => format!("{} is silent", p.name),
-                    })
-                    .collect();
-                format!("No offset is claimed, since the servers contradict each other: {}.", says.join("; "))
+                let reports: Vec<String> = self.pools.iter().map(PoolSnapshot::report_in_words).collect();
+                format!("The time servers disagree; no offset is reported: {}.", reports.join("; "))
             }
             (State::Disrupted, _) => {
-                "The machine did not run all the time, and the clock was not measured since.".to_owned()
+                "The machine was suspended or paused, and the clock has not been measured since.".to_owned()
             }
-            _ => match (self.measured, self.estimate_age) {
-                (Some(Measurement { offset, bound }), _) if bound.as_duration() <= self.threshold => {
-                    format!(
-                        "Not settled yet: {} (±{}).{}",
-                        offset.in_words(),
-                        bound.in_words(),
-                        self.silence()
-                    )
+            _ => {
+                let unreachable = self.unreachable_in_words();
+                match (self.measured, self.estimate_age) {
+                    (Some(measured), _) if measured.bound.as_duration() <= self.threshold => {
+                        format!("Not settled yet: {measured}.{unreachable}")
+                    }
+                    (Some(Measurement { bound, .. }), _) => format!(
+                        "The uncertainty ±{} is wider than the threshold of {threshold}.{unreachable}",
+                        bound.in_words()
+                    ),
+                    (None, Some(age)) => format!("Nothing measured for {}.{unreachable}", Span(age)),
+                    (None, None) => format!("Nothing measured yet.{unreachable}"),
                 }
-                (Some(Measurement { bound, .. }), _) => format!(
-                    "Too uncertain to judge: ±{}, wider than the threshold of {threshold}.{}",
-                    bound.in_words(),
-                    self.silence()
-                ),
-                (None, Some(age)) => {
-                    format!("Nothing measured for {}.{}", Span(age), self.silence())
-                }
-                (None, None) => format!("Nothing measured yet.{}", self.silence()),
-            },
+            }
         }
     }
 
-    /// The verdict, and what an operator has to mend so that a step is possible.
+    /// The verdict, and what an operator has to fix so that a step is possible.
     pub fn message(&self) -> String {
         let missing = self.daemon.as_ref().and_then(|d| d.ready.as_ref().err());
         match missing.filter(|_| self.step.mode != Mode::Off) {
@@ -237,33 +227,52 @@ impl Snapshot {
         }
     }
 
-    /// Which pools are silent, why, and what that leaves.
-    fn silence(&self) -> String {
-        let silent: Vec<String> = self
-            .silent_pools()
-            .filter_map(|p| Some(format!("{} is silent ({})", p.name, p.trouble()?)))
+    /// Which pools are unreachable, why, and which ones are left; begins with a blank, or is empty.
+    fn unreachable_in_words(&self) -> String {
+        let unreachable: Vec<String> = self
+            .unreachable_pools()
+            .filter_map(|p| Some(format!("{} is unreachable ({})", p.name, p.trouble()?)))
             .collect();
-        let speaking: Vec<&str> =
-            self.pools.iter().filter(|p| p.live_servers() > 0).map(|p| p.name.as_str()).collect();
-        match (silent.as_slice(), speaking.as_slice()) {
+        let reachable: Vec<&str> =
+            self.pools.iter().filter(|p| p.reachable_servers() > 0).map(|p| p.name.as_str()).collect();
+        match (unreachable.as_slice(), reachable.as_slice()) {
             ([], _) => String::new(),
-            (_, []) => format!(" No pool answers: {}.", silent.join("; ")),
-            (_, names) => format!(" Measured against {} alone: {}.", names.join(" and "), silent.join("; ")),
+            (_, []) => format!(" No pool answers: {}.", unreachable.join("; ")),
+            (_, names) => {
+                format!(" Measured against {} alone: {}.", names.join(" and "), unreachable.join("; "))
+            }
         }
     }
 }
 
+/// [`Snapshot::best_time`] from its parts.
+pub(crate) fn best_time(reference: Option<Wall>, coarse: &CoarseReadings, node_time: Wall) -> Wall {
+    let coarse = || coarse.offset().map(|Measurement { offset, .. }| node_time.plus(offset));
+    reference.or_else(coarse).unwrap_or(node_time)
+}
+
 impl PoolSnapshot {
-    /// Servers that answer.
-    pub fn live_servers(&self) -> usize {
+    /// Number of reachable servers.
+    pub fn reachable_servers(&self) -> usize {
         self.servers.iter().filter(|s| s.state == ServerState::Reachable).count()
     }
 
-    /// Why nothing comes from it; `None` as long as nothing has failed.
+    /// `A reports 43 µs behind`
+    fn report_in_words(&self) -> String {
+        match self.measured {
+            Some(Measurement { offset, .. }) => format!("{} reports {}", self.name, offset.in_words()),
+            None if self.reachable_servers() > 0 => {
+                format!("the servers of {} contradict each other", self.name)
+            }
+            None => format!("{} is unreachable", self.name),
+        }
+    }
+
+    /// Why it is unreachable, if it is: the last error. `None` as long as nothing has failed.
     pub fn trouble(&self) -> Option<String> {
         if self.servers.is_empty() {
             return self.resolve_error.as_ref().map(|e| format!("the name does not resolve: {e}"));
         }
-        self.servers.iter().rev().find_map(|s| s.last?.err()).map(|refusal| refusal.in_words().to_owned())
+        self.servers.iter().rev().find_map(|s| s.last?.err()).map(|reason| reason.in_words().to_owned())
     }
 }

@@ -1,4 +1,4 @@
-//! What is remembered of the last step: the Node's annotation `last-step`, from which the budgets survive a restart.
+//! The Node's annotation `last-step`: the last step, and the step budget that it carries over a restart.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::time::{Offset, Wall};
 
-/// The last step, and what all of them add up to.
+/// The last step, and what all steps add up to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastStep {
     /// Reference time of the step.
@@ -15,17 +15,22 @@ pub struct LastStep {
     pub before: Offset,
     /// Offset measured afterwards; `None` until then.
     pub after: Option<Offset>,
-    /// Who did it: `chrony` or `kernel`.
+    /// How the clock was stepped: `chrony` or `kernel`.
     pub method: String,
-    /// What asked for it.
+    /// What triggered it: a label of [`Trigger`](super::policy::Trigger).
     pub trigger: String,
     /// Steps in the hour that ended with this one.
     pub in_hour: usize,
-    /// The sizes of all steps since a person asked last.
+    /// Sizes of all steps together since an operator last requested one.
     pub total: Duration,
-    /// It did not help.
+    /// It did not help, which locks the budget: the word `latched`.
     pub is_latched: bool,
 }
+
+/// The annotation cannot be parsed, or lacks what the budget needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a time, `before=`, `in-hour=` and `total=`")]
+pub struct LastStepError;
 
 /// `2026-11-22T10:00:00Z before=+20.0013 after=+0.0002 method=kernel trigger=pause in-hour=1 total=20.0013`
 impl fmt::Display for LastStep {
@@ -45,13 +50,13 @@ fn signed(offset: Offset) -> String {
     format!("{:+.4}", (offset.as_secs_f64() * 1e4).round() / 1e4 + 0.0)
 }
 
-/// Unknown words are skipped, so that a newer agent may say more; what is needed for the budgets must be there.
+/// Unknown words are skipped, so that a newer agent may write more. The values of the budget must be there.
 impl FromStr for LastStep {
-    type Err = ();
+    type Err = LastStepError;
 
-    fn from_str(text: &str) -> Result<Self, ()> {
+    fn from_str(text: &str) -> Result<Self, LastStepError> {
         let mut words = text.split_ascii_whitespace();
-        let at = words.next().and_then(Wall::parse_rfc3339).ok_or(())?;
+        let at = words.next().and_then(Wall::parse_rfc3339).ok_or(LastStepError)?;
         let words: Vec<&str> = words.collect();
         let value = |key: &str| words.iter().find_map(|w| w.strip_prefix(key)?.strip_prefix('='));
         let offset = |text: &str| text.parse().ok().and_then(Offset::from_secs_f64);
@@ -59,12 +64,12 @@ impl FromStr for LastStep {
             value("total").and_then(|t| t.parse().ok()).and_then(|t| Duration::try_from_secs_f64(t).ok());
         Ok(Self {
             at,
-            before: value("before").and_then(offset).ok_or(())?,
+            before: value("before").and_then(offset).ok_or(LastStepError)?,
             after: value("after").and_then(offset),
             method: value("method").unwrap_or("unknown").to_owned(),
             trigger: value("trigger").unwrap_or("unknown").to_owned(),
-            in_hour: value("in-hour").and_then(|n| n.parse().ok()).ok_or(())?,
-            total: total.ok_or(())?,
+            in_hour: value("in-hour").and_then(|n| n.parse().ok()).ok_or(LastStepError)?,
+            total: total.ok_or(LastStepError)?,
             is_latched: words.contains(&"latched"),
         })
     }
@@ -76,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn it_is_one_line_for_people_and_for_the_next_run() {
+    fn the_annotation_is_one_line_that_parses_back() {
         let line = "2026-11-22T10:00:00Z before=+20.0013 after=-0.0002 method=kernel trigger=pause in-hour=2 total=40.5000";
         let read: LastStep = line.parse().unwrap();
         assert_eq!(read.before, Offset::from_nanos(20_001_300_000));
@@ -89,9 +94,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_for_the_budgets_must_be_there() {
+    fn an_annotation_without_the_values_of_the_budget_is_an_error() {
         let whole = "2026-11-22T10:00:00Z before=+1.0 in-hour=1 total=1.0";
-        assert!(whole.parse::<LastStep>().is_ok(), "and nothing else");
+        assert!(whole.parse::<LastStep>().is_ok(), "more is not needed");
         for broken in [
             "",
             "yesterday before=+1.0 in-hour=1 total=1.0",
@@ -107,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_person_wrote_there_is_no_panic(text in ".{0,200}") {
+        fn parsing_never_panics_for_any_text(text in ".{0,200}") {
             let _ = text.parse::<LastStep>();
         }
     }

@@ -1,24 +1,21 @@
 //! Whether to step the clock: one pure function with every rule in it.
 //!
-//! When in doubt it refuses and says why. It judges by what each pool says by itself, not only by what they say together:
-//! whichever of them is honest, a step that passes brings the clock nearer to the truth.
+//! In doubt it refuses, and gives the reason. It judges by what each pool reports by itself, not only by what
+//! all report together: whichever of the pools is honest, a step that passes brings the clock nearer to the
+//! truth.
 
 use std::fmt;
 use std::time::Duration;
 
+use super::budget::{HOUR, MAX_STEPS_PER_HOUR, MAX_TOTAL, StepBudget};
 use crate::resume::Class;
 use crate::time::{Bound, Measurement, Offset, Span, Wall};
 
-/// Steps in an hour without a person asking.
-pub const STEPS_AN_HOUR: usize = 3;
-/// An hour.
-pub const HOUR: Duration = Duration::from_secs(3_600);
-/// All steps together, without a person asking.
-pub const MOST_IN_ALL: Duration = Duration::from_secs(24 * 3_600);
-/// So long before and after a leap second no step is made: honest servers differ by up to a second then.
+/// No step is made for this long before and after a leap second: honest servers differ by up to a second
+/// then.
 pub const LEAP_SHADOW: Duration = Duration::from_secs(24 * 3_600);
-/// The bound must be below this share of the offset.
-const BOUND_SHARE: u32 = 4;
+/// The bound must be below the offset divided by this.
+const BOUND_DIVISOR: u32 = 4;
 
 /// How the clock may be stepped (`step.mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -30,46 +27,55 @@ pub enum Mode {
     Chrony,
     /// By the kernel (`clock_adjtime`, `ADJ_SETOFFSET`).
     Kernel,
-    /// By the kernel, where nobody disciplines the clock, or chrony does and can be told to measure anew.
+    /// By the kernel, where no daemon disciplines the clock, or where chrony does and can be made to measure
+    /// again.
     Auto,
 }
 
 /// What may be stepped (`step.*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether and how.
+    /// Whether and how the clock may be stepped.
     pub mode: Mode,
     /// Smaller offsets are not stepped.
     pub min_offset: Duration,
-    /// Larger ones only when a person asks.
+    /// Larger offsets are stepped only when an operator requests it.
     pub max_offset: Duration,
-    /// Time between two steps at least.
+    /// Least time between two steps.
     pub cooldown: Duration,
     /// Do everything but the step itself.
     pub dry_run: bool,
-    /// Take requests from the Node's annotation.
+    /// Accept requests by the Node's annotation `step-request`.
     pub on_request: bool,
 }
 
-/// Why a step is thought of.
+/// Why a step is considered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// The machine did not run all the time.
+    /// The machine or the agent was stopped, or a process set a clock.
     Disruption(Class),
-    /// A person asked by the Node's annotation `step-request`, with this ID.
-    Request(String),
-    /// A person at the node: `drift-agent step`.
-    Operator,
+    /// An operator requests a step.
+    Operator(RequestedBy),
+}
+
+/// How an operator requests a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestedBy {
+    /// `drift-agent step` on the node.
+    Cli,
+    /// The Node's annotation `step-request`, with its ID.
+    Annotation(String),
 }
 
 /// What was measured after the trigger, and only after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// What a strict majority of the servers says together.
+    /// What a strict majority of the servers agrees on.
     pub agreed: Option<Measurement>,
     /// The servers contradict each other.
     pub contradiction: bool,
-    /// What each configured pool says by itself; `None`: it is silent, or its own servers contradict each other.
+    /// What each configured pool reports by itself; `None`: it is unreachable, or its own servers contradict
+    /// each other.
     pub pools: Vec<Option<Measurement>>,
     /// A server announced a leap second within [`LEAP_SHADOW`].
     pub leap: bool,
@@ -77,63 +83,50 @@ pub struct Evidence {
     pub reference: Option<Wall>,
 }
 
-/// What was stepped before.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Past {
-    /// Reference times of the last steps, oldest first; those of the last hour at least.
-    pub recent: Vec<Wall>,
-    /// The sizes of all steps since a person asked last.
-    pub total: Duration,
-    /// What an earlier run of the agent did cannot be told.
-    pub is_unknown: bool,
-    /// The last step did not help.
-    pub is_latched: bool,
-}
-
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Step by this; positive is forward.
     Step(Offset),
-    /// The clock is within `minOffset`: there is nothing to step.
+    /// The clock is within `minOffset`: no step is needed.
     NotNeeded(Offset),
-    /// Do nothing, and say why.
+    /// Do not step, and why.
     Refuse(StepRefusal),
 }
 
-/// Why not.
+/// Why the clock is not stepped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepRefusal {
     /// `step.mode` is off.
     Off,
-    /// Only a resume or a person may ask for a step.
+    /// A disruption of this class does not trigger a step.
     NotATrigger(Class),
-    /// What earlier steps cost is not known.
+    /// What earlier steps have cost is not known.
     BudgetUnknown,
     /// The last step did not help.
-    Latched,
-    /// Nobody answered.
-    NothingMeasured,
+    BudgetLocked,
+    /// There is no measurement since the trigger.
+    NotMeasured,
     /// The servers contradict each other.
-    PoolsDisagree,
-    /// A pool is silent, or of two minds.
+    ServersDisagree,
+    /// A pool is unreachable, or its own servers contradict each other.
     NotAllPools,
     /// The pools are further apart than `minOffset`.
     PoolsApart(Duration),
-    /// The offset is not known well enough.
+    /// The bound exceeds a quarter of the offset.
     Uncertain(Bound),
-    /// One pool by itself does not bear out so large a step.
-    OnePoolsWord,
+    /// A pool by itself allows a true time from which the step would lead away.
+    PoolDoesNotConfirm,
     /// The offset is over `maxOffset`.
     TooLarge(Offset),
     /// A leap second is near.
-    Leap,
-    /// The last step is not long enough ago.
+    LeapSecond,
+    /// The cool-down after the last step goes on for this long.
     CoolDown(Duration),
-    /// Too many steps in the last hour.
-    TooMany,
-    /// Too much in all.
-    TooMuch(Duration),
+    /// [`MAX_STEPS_PER_HOUR`] is reached.
+    HourlyLimit,
+    /// All steps together would be this large, which is over [`MAX_TOTAL`].
+    TotalLimit(Duration),
 }
 
 impl Mode {
@@ -149,39 +142,39 @@ impl Mode {
 }
 
 impl Trigger {
-    /// Did a person ask?
+    /// Does an operator request the step?
     pub const fn is_operator(&self) -> bool {
-        matches!(self, Self::Request(_) | Self::Operator)
+        matches!(self, Self::Operator(_))
     }
 
-    /// The word in the annotation `last-step` and in the audit.
+    /// The trigger's name in the annotation `last-step`, in sentences and in the audit log.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Disruption(class) => class.label(),
-            Self::Request(_) => "step-request",
-            Self::Operator => "person",
+            Self::Operator(RequestedBy::Annotation(_)) => "step-request",
+            Self::Operator(RequestedBy::Cli) => "operator",
         }
     }
 }
 
 impl StepRefusal {
-    /// More exchanges may change it.
+    /// May more exchanges lift it?
     pub const fn may_pass(self) -> bool {
         matches!(
             self,
-            Self::NothingMeasured
-                | Self::PoolsDisagree
+            Self::NotMeasured
+                | Self::ServersDisagree
                 | Self::NotAllPools
                 | Self::PoolsApart(_)
                 | Self::Uncertain(_)
-                | Self::OnePoolsWord
+                | Self::PoolDoesNotConfirm
         )
     }
 }
 
-/// Step, or not, and why.
-pub fn decide(trigger: &Trigger, evidence: &Evidence, past: &Past, settings: &Settings) -> Decision {
-    match check(trigger, evidence, past, settings) {
+/// Decides whether to step the clock.
+pub fn decide(trigger: &Trigger, evidence: &Evidence, budget: &StepBudget, settings: &Settings) -> Decision {
+    match check(trigger, evidence, budget, settings) {
         Ok(decision) => decision,
         Err(why) => Decision::Refuse(why),
     }
@@ -190,10 +183,10 @@ pub fn decide(trigger: &Trigger, evidence: &Evidence, past: &Past, settings: &Se
 fn check(
     trigger: &Trigger,
     evidence: &Evidence,
-    past: &Past,
+    budget: &StepBudget,
     settings: &Settings,
 ) -> Result<Decision, StepRefusal> {
-    // Taken apart whole, so that a new setting cannot be forgotten here.
+    // Without `..`, so that a new setting cannot be forgotten here.
     let Settings { mode, min_offset, max_offset, cooldown, dry_run: _, on_request: _ } = *settings;
     if mode == Mode::Off {
         return Err(StepRefusal::Off);
@@ -210,21 +203,21 @@ fn check(
     }
     is_certain(evidence, measured)?;
     if evidence.leap {
-        return Err(StepRefusal::Leap);
+        return Err(StepRefusal::LeapSecond);
     }
     if offset.magnitude() > max_offset && !trigger.is_operator() {
         return Err(StepRefusal::TooLarge(offset));
     }
-    within_budget(trigger, evidence, past, offset, cooldown)?;
+    within_budget(trigger, evidence, budget, offset, cooldown)?;
     Ok(Decision::Step(offset))
 }
 
 /// What all pools agree on.
 fn measured(evidence: &Evidence, min_offset: Duration) -> Result<Measurement, StepRefusal> {
     if evidence.contradiction {
-        return Err(StepRefusal::PoolsDisagree);
+        return Err(StepRefusal::ServersDisagree);
     }
-    let agreed = evidence.agreed.ok_or(StepRefusal::NothingMeasured)?;
+    let agreed = evidence.agreed.ok_or(StepRefusal::NotMeasured)?;
     let pools: Option<Vec<Offset>> = evidence.pools.iter().map(|p| p.map(|m| m.offset)).collect();
     let pools = pools.filter(|pools| pools.len() > 1).ok_or(StepRefusal::NotAllPools)?;
     let (low, high) = (pools.iter().min(), pools.iter().max());
@@ -238,77 +231,84 @@ fn measured(evidence: &Evidence, min_offset: Duration) -> Result<Measurement, St
 
 /// Is the offset known well enough, whichever pool is honest?
 fn is_certain(evidence: &Evidence, Measurement { offset, bound }: Measurement) -> Result<(), StepRefusal> {
-    if bound.as_duration() >= offset.magnitude() / BOUND_SHARE {
+    if bound.as_duration() >= offset.magnitude() / BOUND_DIVISOR {
         return Err(StepRefusal::Uncertain(bound));
     }
-    // A truth beyond half the way is nearer to where the step leads than to where the clock is.
+    // A true offset beyond half of the step is nearer to the clock after the step than to the clock before
+    // it.
     let half = Offset::from_nanos(offset.as_nanos() / 2);
     if evidence.pools.iter().flatten().all(|own| own.certainly_beyond(half)) {
         Ok(())
     } else {
-        Err(StepRefusal::OnePoolsWord)
+        Err(StepRefusal::PoolDoesNotConfirm)
     }
 }
 
-/// What was stepped before. A person who asks clears all but the cool-down: two requests in a row are more likely a mistake
-/// than a wish.
+/// Do earlier steps leave room for this one? A request of an operator is subject to the cool-down only: two
+/// requests in a row are more likely a mistake than intended.
 fn within_budget(
     trigger: &Trigger,
     evidence: &Evidence,
-    past: &Past,
+    budget: &StepBudget,
     offset: Offset,
     cooldown: Duration,
 ) -> Result<(), StepRefusal> {
-    let now = evidence.reference.ok_or(StepRefusal::NothingMeasured)?;
-    // A time in the future is one that nobody can have written honestly: it counts as now.
+    let now = evidence.reference.ok_or(StepRefusal::NotMeasured)?;
+    // No step can have been made in the future: such a time counts as now.
     let ago = |at: &Wall| Duration::from_nanos(u64::try_from(now.minus(*at).as_nanos()).unwrap_or(0));
-    let left = past.recent.last().map_or(Duration::ZERO, |last| cooldown.saturating_sub(ago(last)));
+    let left = budget.recent.last().map_or(Duration::ZERO, |last| cooldown.saturating_sub(ago(last)));
     if !left.is_zero() {
         return Err(StepRefusal::CoolDown(left));
     }
     if trigger.is_operator() {
         return Ok(());
     }
-    if past.is_unknown {
+    if budget.is_unknown {
         return Err(StepRefusal::BudgetUnknown);
     }
-    if past.is_latched {
-        return Err(StepRefusal::Latched);
+    if budget.is_locked {
+        return Err(StepRefusal::BudgetLocked);
     }
-    if past.recent.iter().filter(|at| ago(at) < HOUR).count() >= STEPS_AN_HOUR {
-        return Err(StepRefusal::TooMany);
+    if budget.recent.iter().filter(|at| ago(at) < HOUR).count() >= MAX_STEPS_PER_HOUR {
+        return Err(StepRefusal::HourlyLimit);
     }
-    let total = past.total.saturating_add(offset.magnitude());
-    if total > MOST_IN_ALL { Err(StepRefusal::TooMuch(total)) } else { Ok(()) }
+    let total = budget.total.saturating_add(offset.magnitude());
+    if total > MAX_TOTAL { Err(StepRefusal::TotalLimit(total)) } else { Ok(()) }
 }
 
 impl fmt::Display for StepRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Off => f.write_str("step.mode is off"),
-            Self::NotATrigger(class) => write!(f, "{} is no reason for a step", class.label()),
-            Self::BudgetUnknown => {
-                f.write_str("what earlier steps added up to is not known: the annotation last-step was not read, or cannot be")
+            Self::NotATrigger(class) => write!(f, "{} does not trigger a step", class.label()),
+            Self::BudgetUnknown => f.write_str(
+                "the step budget is not known: the annotation last-step was not read, or cannot be parsed",
+            ),
+            Self::BudgetLocked => {
+                f.write_str("the last step did not help; the next one requires an operator request")
             }
-            Self::Latched => f.write_str("the last step did not help; a person has to ask for the next one"),
-            Self::NothingMeasured => f.write_str("nothing was measured since"),
-            Self::PoolsDisagree => f.write_str("the servers contradict each other"),
-            Self::NotAllPools => f.write_str("not every pool answers with one voice, and one is not enough"),
+            Self::NotMeasured => f.write_str("no measurement since the trigger"),
+            Self::ServersDisagree => f.write_str("the servers contradict each other"),
+            Self::NotAllPools => f.write_str("not all pools returned a consistent time; at least two must"),
             Self::PoolsApart(apart) => write!(f, "the pools are {} apart", Span(*apart)),
             Self::Uncertain(bound) => {
-                write!(f, "the offset is known to ±{} only, not to a quarter of itself", bound.in_words())
+                write!(f, "uncertainty ±{} exceeds a quarter of the offset", bound.in_words())
             }
-            Self::OnePoolsWord => f.write_str("one pool by itself does not bear out so large a step"),
+            Self::PoolDoesNotConfirm => f.write_str("a pool alone does not support a step of this size"),
             Self::TooLarge(offset) => {
-                write!(f, "the clock is {}, over step.maxOffset: a person has to ask", offset.in_words())
+                write!(
+                    f,
+                    "the clock is {}, over step.maxOffset: requires an operator request",
+                    offset.in_words()
+                )
             }
-            Self::Leap => f.write_str("a server announces a leap second within 24 h"),
+            Self::LeapSecond => f.write_str("a server announces a leap second within 24 h"),
             Self::CoolDown(left) => {
-                write!(f, "the last step is too recent: wait {} more", Span(*left))
+                write!(f, "the last step is too recent: {} of step.cooldown left", Span(*left))
             }
-            Self::TooMany => write!(f, "{STEPS_AN_HOUR} steps within an hour are the most"),
-            Self::TooMuch(total) => {
-                write!(f, "all steps together would be {}; a person has to ask", Span(*total))
+            Self::HourlyLimit => write!(f, "limit of {MAX_STEPS_PER_HOUR} steps per hour reached"),
+            Self::TotalLimit(total) => {
+                write!(f, "all steps together would be {}: requires an operator request", Span(*total))
             }
         }
     }
@@ -345,13 +345,13 @@ mod tests {
         now().plus(Offset::from_nanos(-seconds * SECOND))
     }
 
-    /// Twenty seconds behind, and everybody says so.
+    /// 20 s behind, as both pools report.
     fn clear_case() -> Evidence {
-        let said = of(20 * SECOND, 2 * MS);
+        let reported = of(20 * SECOND, 2 * MS);
         Evidence {
-            agreed: Some(said),
+            agreed: Some(reported),
             contradiction: false,
-            pools: vec![Some(said), Some(said)],
+            pools: vec![Some(reported), Some(reported)],
             leap: false,
             reference: Some(now()),
         }
@@ -359,24 +359,29 @@ mod tests {
 
     const RESUME: Trigger = Trigger::Disruption(Class::Pause);
 
-    fn all_say(offset: i64, bound: i64) -> Evidence {
-        let said = of(offset, bound);
-        Evidence { agreed: Some(said), pools: vec![Some(said); 2], ..clear_case() }
+    fn all_report(offset: i64, bound: i64) -> Evidence {
+        let reported = of(offset, bound);
+        Evidence { agreed: Some(reported), pools: vec![Some(reported); 2], ..clear_case() }
     }
 
     #[test]
-    fn a_clear_case_is_stepped_by_what_was_measured_whoever_asks_and_in_both_directions() {
+    fn a_clear_case_is_stepped_by_the_measured_offset_for_every_trigger_and_direction() {
         for trigger in [
             RESUME,
             Trigger::Disruption(Class::Suspend),
             Trigger::Disruption(Class::Stall),
-            Trigger::Operator,
-            Trigger::Request("maintenance-1".into()),
+            Trigger::Operator(RequestedBy::Cli),
+            Trigger::Operator(RequestedBy::Annotation("maintenance-1".into())),
         ] {
             for offset in [20 * SECOND, -20 * SECOND] {
                 let Measurement { offset, .. } = of(offset, 2 * MS);
                 assert_eq!(
-                    decide(&trigger, &all_say(offset.as_nanos(), 2 * MS), &Past::default(), &settings()),
+                    decide(
+                        &trigger,
+                        &all_report(offset.as_nanos(), 2 * MS),
+                        &StepBudget::default(),
+                        &settings()
+                    ),
                     Decision::Step(offset)
                 );
             }
@@ -384,142 +389,167 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_refuses_by_itself() {
-        let (case, calm) = (clear_case(), Past::default());
+    fn each_rule_alone_refuses_a_step() {
+        let (case, unspent) = (clear_case(), StepBudget::default());
         let on = settings();
-        let refuses =
-            |why: StepRefusal, trigger: &Trigger, evidence: &Evidence, past: &Past, settings: &Settings| {
-                assert_eq!(decide(trigger, evidence, past, settings), Decision::Refuse(why), "{why}");
-            };
-        refuses(StepRefusal::Off, &RESUME, &case, &calm, &Settings { mode: Mode::Off, ..on });
+        let refuses = |why: StepRefusal,
+                       trigger: &Trigger,
+                       evidence: &Evidence,
+                       budget: &StepBudget,
+                       settings: &Settings| {
+            assert_eq!(decide(trigger, evidence, budget, settings), Decision::Refuse(why), "{why}");
+        };
+        refuses(StepRefusal::Off, &RESUME, &case, &unspent, &Settings { mode: Mode::Off, ..on });
         for class in [Class::ClockSet, Class::RtcWrite] {
-            refuses(StepRefusal::NotATrigger(class), &Trigger::Disruption(class), &case, &calm, &on);
+            refuses(StepRefusal::NotATrigger(class), &Trigger::Disruption(class), &case, &unspent, &on);
         }
         refuses(
-            StepRefusal::PoolsDisagree,
+            StepRefusal::ServersDisagree,
             &RESUME,
             &Evidence { contradiction: true, ..case.clone() },
-            &calm,
+            &unspent,
             &on,
         );
+        refuses(StepRefusal::NotMeasured, &RESUME, &Evidence { agreed: None, ..case.clone() }, &unspent, &on);
         refuses(
-            StepRefusal::NothingMeasured,
-            &RESUME,
-            &Evidence { agreed: None, ..case.clone() },
-            &calm,
-            &on,
-        );
-        refuses(
-            StepRefusal::NothingMeasured,
+            StepRefusal::NotMeasured,
             &RESUME,
             &Evidence { reference: None, ..case.clone() },
-            &calm,
+            &unspent,
             &on,
         );
-        let said = Some(of(20 * SECOND, 2 * MS));
-        for pools in [vec![said, None], vec![None, said], vec![said], vec![]] {
-            refuses(StepRefusal::NotAllPools, &RESUME, &Evidence { pools, ..case.clone() }, &calm, &on);
+        let reported = Some(of(20 * SECOND, 2 * MS));
+        for pools in [vec![reported, None], vec![None, reported], vec![reported], vec![]] {
+            refuses(StepRefusal::NotAllPools, &RESUME, &Evidence { pools, ..case.clone() }, &unspent, &on);
         }
-        let apart = vec![said, Some(of(20 * SECOND + 101 * MS, 200 * MS))];
+        let apart = vec![reported, Some(of(20 * SECOND + 101 * MS, 200 * MS))];
         let why = StepRefusal::PoolsApart(Duration::from_millis(101));
-        refuses(why, &RESUME, &Evidence { pools: apart, ..case.clone() }, &calm, &on);
-        refuses(StepRefusal::Leap, &RESUME, &Evidence { leap: true, ..case.clone() }, &calm, &on);
-        let latched = Past { is_latched: true, ..Past::default() };
-        refuses(StepRefusal::Latched, &RESUME, &case, &latched, &on);
-        let unknown = Past { is_unknown: true, ..Past::default() };
+        refuses(why, &RESUME, &Evidence { pools: apart, ..case.clone() }, &unspent, &on);
+        refuses(StepRefusal::LeapSecond, &RESUME, &Evidence { leap: true, ..case.clone() }, &unspent, &on);
+        let latched = StepBudget { is_locked: true, ..StepBudget::default() };
+        refuses(StepRefusal::BudgetLocked, &RESUME, &case, &latched, &on);
+        let unknown = StepBudget { is_unknown: true, ..StepBudget::default() };
         refuses(StepRefusal::BudgetUnknown, &RESUME, &case, &unknown, &on);
     }
 
     #[test]
-    fn limits_hold_at_their_edges() {
-        let calm = Past::default();
-        let decide = |evidence: &Evidence| decide(&RESUME, evidence, &calm, &settings());
-        assert_eq!(decide(&all_say(100 * MS - 1, MS)), Decision::NotNeeded(Offset::from_nanos(100 * MS - 1)));
-        assert!(matches!(decide(&all_say(100 * MS, MS)), Decision::Step(..)));
-        assert!(matches!(decide(&all_say(86_400 * SECOND, MS)), Decision::Step(..)));
-        let Measurement { offset: too_large, .. } = of(86_400 * SECOND + 1, 0);
-        assert_eq!(
-            decide(&all_say(86_400 * SECOND + 1, MS)),
-            Decision::Refuse(StepRefusal::TooLarge(too_large))
-        );
-        assert!(matches!(decide(&all_say(SECOND, 250 * MS - 1)), Decision::Step(..)));
-        let bound = Bound::from_nanos(250 * MS);
-        assert_eq!(decide(&all_say(SECOND, 250 * MS)), Decision::Refuse(StepRefusal::Uncertain(bound)));
+    fn refusals_read_as_the_end_of_a_sentence() {
+        for (refusal, words) in [
+            (StepRefusal::NotATrigger(Class::ClockSet), "clock-set does not trigger a step"),
+            (StepRefusal::NotAllPools, "not all pools returned a consistent time; at least two must"),
+            (
+                StepRefusal::Uncertain(Bound::from_nanos(300 * MS)),
+                "uncertainty ±300 ms exceeds a quarter of the offset",
+            ),
+            (
+                StepRefusal::TooLarge(Offset::from_nanos(-100_000 * SECOND)),
+                "the clock is 27 h 46 min ahead, over step.maxOffset: requires an operator request",
+            ),
+            (StepRefusal::HourlyLimit, "limit of 3 steps per hour reached"),
+        ] {
+            assert_eq!(refusal.to_string(), words);
+        }
     }
 
     #[test]
-    fn a_person_may_go_past_the_largest_offset_and_the_budgets_but_not_past_doubt() {
-        let far = all_say(30 * 86_400 * SECOND, MS);
-        let spent = Past {
+    fn offset_limits_hold_at_their_edges() {
+        let unspent = StepBudget::default();
+        let decide = |evidence: &Evidence| decide(&RESUME, evidence, &unspent, &settings());
+        assert_eq!(
+            decide(&all_report(100 * MS - 1, MS)),
+            Decision::NotNeeded(Offset::from_nanos(100 * MS - 1))
+        );
+        assert!(matches!(decide(&all_report(100 * MS, MS)), Decision::Step(..)));
+        assert!(matches!(decide(&all_report(86_400 * SECOND, MS)), Decision::Step(..)));
+        let Measurement { offset: too_large, .. } = of(86_400 * SECOND + 1, 0);
+        assert_eq!(
+            decide(&all_report(86_400 * SECOND + 1, MS)),
+            Decision::Refuse(StepRefusal::TooLarge(too_large))
+        );
+        assert!(matches!(decide(&all_report(SECOND, 250 * MS - 1)), Decision::Step(..)));
+        let bound = Bound::from_nanos(250 * MS);
+        assert_eq!(decide(&all_report(SECOND, 250 * MS)), Decision::Refuse(StepRefusal::Uncertain(bound)));
+    }
+
+    #[test]
+    fn operators_may_exceed_the_largest_offset_and_the_budget_but_not_uncertainty() {
+        let far = all_report(30 * 86_400 * SECOND, MS);
+        let spent = StepBudget {
             recent: vec![before(3_000), before(2_000), before(1_000)],
-            total: MOST_IN_ALL,
+            total: MAX_TOTAL,
             is_unknown: true,
-            is_latched: true,
+            is_locked: true,
         };
-        assert!(matches!(decide(&Trigger::Operator, &far, &spent, &settings()), Decision::Step(..)));
-        let just_now = Past { recent: vec![before(1)], ..Past::default() };
         assert!(matches!(
-            decide(&Trigger::Operator, &far, &just_now, &settings()),
+            decide(&Trigger::Operator(RequestedBy::Cli), &far, &spent, &settings()),
+            Decision::Step(..)
+        ));
+        let just_now = StepBudget { recent: vec![before(1)], ..StepBudget::default() };
+        assert!(matches!(
+            decide(&Trigger::Operator(RequestedBy::Cli), &far, &just_now, &settings()),
             Decision::Refuse(StepRefusal::CoolDown(_))
         ));
-        let doubt = Evidence { contradiction: true, ..far };
+        let contradiction = Evidence { contradiction: true, ..far };
         assert_eq!(
-            decide(&Trigger::Operator, &doubt, &Past::default(), &settings()),
-            Decision::Refuse(StepRefusal::PoolsDisagree)
+            decide(&Trigger::Operator(RequestedBy::Cli), &contradiction, &StepBudget::default(), &settings()),
+            Decision::Refuse(StepRefusal::ServersDisagree)
         );
     }
 
     #[test]
     fn cool_down_and_budgets_hold_at_their_edges() {
-        let of_past = |past: &Past| decide(&RESUME, &clear_case(), past, &settings());
-        let steps =
-            |ago: &[i64]| Past { recent: ago.iter().map(|s| before(*s)).collect(), ..Past::default() };
+        let by_budget = |budget: &StepBudget| decide(&RESUME, &clear_case(), budget, &settings());
+        let steps = |ago: &[i64]| StepBudget {
+            recent: ago.iter().map(|s| before(*s)).collect(),
+            ..StepBudget::default()
+        };
         assert_eq!(
-            of_past(&steps(&[299])),
+            by_budget(&steps(&[299])),
             Decision::Refuse(StepRefusal::CoolDown(Duration::from_secs(1))),
-            "five minutes"
+            "a cool-down of five minutes"
         );
-        assert!(matches!(of_past(&steps(&[300])), Decision::Step(..)));
+        assert!(matches!(by_budget(&steps(&[300])), Decision::Step(..)));
         assert!(
-            matches!(of_past(&steps(&[-10])), Decision::Refuse(StepRefusal::CoolDown(_))),
-            "from the future"
+            matches!(by_budget(&steps(&[-10])), Decision::Refuse(StepRefusal::CoolDown(_))),
+            "a step in the future"
         );
-        assert_eq!(of_past(&steps(&[3_599, 2_000, 1_000])), Decision::Refuse(StepRefusal::TooMany));
-        assert!(matches!(of_past(&steps(&[3_600, 2_000, 1_000])), Decision::Step(..)));
-        let spent = |total: u64| Past { total: Duration::from_secs(total), ..Past::default() };
-        assert!(matches!(of_past(&spent(86_380)), Decision::Step(..)));
+        assert_eq!(by_budget(&steps(&[3_599, 2_000, 1_000])), Decision::Refuse(StepRefusal::HourlyLimit));
+        assert!(matches!(by_budget(&steps(&[3_600, 2_000, 1_000])), Decision::Step(..)));
+        let spent = |total: u64| StepBudget { total: Duration::from_secs(total), ..StepBudget::default() };
+        assert!(matches!(by_budget(&spent(86_380)), Decision::Step(..)));
         assert_eq!(
-            of_past(&spent(86_381)),
-            Decision::Refuse(StepRefusal::TooMuch(Duration::from_secs(86_401)))
+            by_budget(&spent(86_381)),
+            Decision::Refuse(StepRefusal::TotalLimit(Duration::from_secs(86_401)))
         );
     }
 
     #[test]
-    fn a_pool_whose_own_word_allows_another_truth_stops_the_step() {
-        // Together they say 110 ms behind, but the second alone allows 90 ms ahead: if the first one lies, a step is wrong.
+    fn a_pool_that_allows_another_true_time_by_itself_refuses_the_step() {
+        // Together the pools report 110 ms behind, but the second alone allows 90 ms ahead. If the first one
+        // is a falseticker, a step leads away from the truth.
         let pools = vec![Some(of(110 * MS, 5 * MS)), Some(of(10 * MS, 100 * MS))];
         let evidence = Evidence { agreed: Some(of(110 * MS, 5 * MS)), pools, ..clear_case() };
         assert_eq!(
-            decide(&RESUME, &evidence, &Past::default(), &settings()),
-            Decision::Refuse(StepRefusal::OnePoolsWord)
+            decide(&RESUME, &evidence, &StepBudget::default(), &settings()),
+            Decision::Refuse(StepRefusal::PoolDoesNotConfirm)
         );
     }
 
     proptest! {
-        /// Whatever is said: if the truth is inside any one pool's own interval, a step brings the clock nearer to it.
+        /// If the truth is inside the interval of any one pool, a step brings the clock nearer to it.
         #[test]
-        fn no_step_leads_away_from_the_truth(
+        fn steps_never_lead_away_from_the_truth(
             agreed in (-3_000..3_000_i64, 0..2_000_i64),
             pools in proptest::collection::vec((-3_000..3_000_i64, 0..2_000_i64), 2..4),
             inside in -1_000..=1_000_i64,
         ) {
-            let said = |(offset, bound): (i64, i64)| of(offset * MS, bound * MS);
+            let reported = |(offset, bound): (i64, i64)| of(offset * MS, bound * MS);
             let evidence = Evidence {
-                agreed: Some(said(agreed)),
-                pools: pools.iter().map(|p| Some(said(*p))).collect(),
+                agreed: Some(reported(agreed)),
+                pools: pools.iter().map(|p| Some(reported(*p))).collect(),
                 ..clear_case()
             };
-            if let Decision::Step(step) = decide(&RESUME, &evidence, &Past::default(), &settings()) {
+            if let Decision::Step(step) = decide(&RESUME, &evidence, &StepBudget::default(), &settings()) {
                 for (offset, bound) in pools {
                     let truth = offset * MS + bound * MS / 1_000 * inside;
                     prop_assert!((truth - step.as_nanos()).abs() <= truth.abs(), "{truth} {step:?}");

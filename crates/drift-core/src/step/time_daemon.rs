@@ -1,10 +1,10 @@
-//! What is known of the time daemon that disciplines this clock, and whether we could step it.
+//! The time daemon that disciplines this clock, and whether the agent could step the clock.
 
 use std::time::Duration;
 
 use crate::time::{Measurement, Offset};
 
-/// Who disciplines the clock; the label `daemon` of `drift_agent_time_daemon_info`.
+/// Which process disciplines the clock; the label `daemon` of `drift_agent_time_daemon_info`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Daemon {
     /// chrony: it answers on its command socket.
@@ -18,7 +18,7 @@ pub enum Daemon {
 /// The time daemon at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaemonReport {
-    /// Who it is.
+    /// Which daemon it is.
     pub daemon: Daemon,
     /// The offset that the daemon itself reports; positive: the node is behind. It may be wrong.
     pub believes: Option<Offset>,

@@ -19,7 +19,7 @@ pub struct Candidate {
 }
 
 /// What all reachable servers give together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Combined {
     /// No server is reachable.
     Nothing,
