@@ -306,7 +306,7 @@ mod tests {
             text(&node(KEPT, Ok(following())), measured(1)),
             "kernel: synchronised; error at most 12 ms, estimated 3 µs; frequency -12.043 ppm; no leap second pending\n\
              time daemon: chrony\n\
-             chrony: follows 192.0.2.7 at stratum 3; reports the clock 12 µs behind; leap status normal; last update 34.0 s ago \
+             chrony: follows 192.0.2.7 at stratum 3; reports the clock 12 µs behind; leap status normal; last update 34 s ago \
              (UDP 127.0.0.1:323)"
         );
         let alone = KernelClock {

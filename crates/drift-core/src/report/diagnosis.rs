@@ -148,8 +148,8 @@ mod tests {
         let diagnosis = Diagnosis::new(snapshot, readings(20_000));
         assert_eq!(diagnosis.state(), State::InSync);
         assert_eq!((diagnosis.coarse(), diagnosis.measured()), (None, Some(measurement(0, 1))));
-        assert!(diagnosis.sentence().contains("Against that"), "{}", diagnosis.sentence());
+        assert!(diagnosis.sentence().contains("Contradicts NTP"), "{}", diagnosis.sentence());
         let agreeing = Diagnosis::new(diagnosis.snapshot, readings(400));
-        assert!(!agreeing.sentence().contains("Against that"), "{}", agreeing.sentence());
+        assert!(!agreeing.sentence().contains("Contradicts NTP"), "{}", agreeing.sentence());
     }
 }

@@ -88,7 +88,7 @@ impl Disruption {
         }
     }
 
-    /// A full sentence for an event: `The machine was suspended for 11.0 s.`
+    /// A full sentence for an event: `The machine was suspended for 11 s.`
     pub fn sentence(self) -> String {
         format!("The {} was {}.", self.subject(), self.predicate())
     }
@@ -126,7 +126,7 @@ impl Disruption {
     }
 }
 
-/// `suspended for 11.0 s`, `RTC set back by 2.50 s (±500 ms)`: the subject is left out where it is the
+/// `suspended for 11 s`, `RTC set back by 2.50 s (±500 ms)`: the subject is left out where it is the
 /// machine.
 impl fmt::Display for Disruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -182,8 +182,8 @@ mod tests {
         for (disruption, text, sentence) in [
             (
                 Disruption::Suspend { slept: Duration::from_secs(11) },
-                "suspended for 11.0 s",
-                "The machine was suspended for 11.0 s.",
+                "suspended for 11 s",
+                "The machine was suspended for 11 s.",
             ),
             (
                 pause(PauseEvidence::Rtc { lost: measured(20_100, 500) }),
@@ -192,18 +192,18 @@ mod tests {
             ),
             (
                 pause(PauseEvidence::Rtc { lost: measured(20_000, 0) }),
-                "paused for 20.0 s (by the RTC)",
-                "The machine was paused for 20.0 s (by the RTC).",
+                "paused for 20 s (by the RTC)",
+                "The machine was paused for 20 s (by the RTC).",
             ),
             (
                 pause(PauseEvidence::Rtc { lost: measured(-3_000, 500) }),
-                "paused or restored, with the RTC back by 3.00 s (±500 ms)",
-                "The machine was paused or restored, with the RTC back by 3.00 s (±500 ms).",
+                "paused or restored, with the RTC back by 3 s (±500 ms)",
+                "The machine was paused or restored, with the RTC back by 3 s (±500 ms).",
             ),
             (
                 pause(PauseEvidence::RtcAndNtp { lost: measured(501, 1) }),
-                "paused for 501 ms (±1.0 ms, by the RTC and NTP)",
-                "The machine was paused for 501 ms (±1.0 ms, by the RTC and NTP).",
+                "paused for 501 ms (±1 ms, by the RTC and NTP)",
+                "The machine was paused for 501 ms (±1 ms, by the RTC and NTP).",
             ),
             (
                 pause(PauseEvidence::Hypervisor),
@@ -217,8 +217,8 @@ mod tests {
             ),
             (
                 Disruption::ClockSet { by: measured(3_000, 20), is_notified: false },
-                "clock set forward by 3.00 s by another process",
-                "The clock was set forward by 3.00 s by another process.",
+                "clock set forward by 3 s by another process",
+                "The clock was set forward by 3 s by another process.",
             ),
             (
                 Disruption::ClockSet { by: measured(-5, 20), is_notified: true },

@@ -443,7 +443,7 @@ mod tests {
             ),
             (
                 StepRefusal::TooLarge(Offset::from_nanos(-100_000 * SECOND)),
-                "the clock is 27 h 46 min ahead, over step.maxOffset: requires an operator request",
+                "the clock is 27 h 47 min ahead, over step.maxOffset: requires an operator request",
             ),
             (StepRefusal::HourlyLimit, "limit of 3 steps per hour reached"),
         ] {

@@ -273,6 +273,7 @@ mod tests {
             let last_digit = match nanos {
                 0..1_000_000 => 1_000,
                 1_000_000..10_000_000 => 100_000,
+                10_000_000..100_000_000 => 1_000_000,
                 _ => nanos / 50,
             };
             prop_assert!(read.abs_diff(span) <= Duration::from_nanos(last_digit / 2), "{} ns is written as {}", nanos, text);
