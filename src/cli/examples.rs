@@ -50,6 +50,11 @@ Examples:
   drift-agent check-config --config config.yaml --interval 32s
                                                        a flag overrides the file";
 
+pub(super) const VERSION: &str = "\
+Examples:
+  drift-agent version                                  print version and revision
+  drift-agent version | cut -d ' ' -f 2                print the version alone";
+
 pub(super) const STEP: &str = "\
 Examples:
   drift-agent step --dry-run                           would it step? if not, why?

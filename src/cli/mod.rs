@@ -10,6 +10,7 @@ mod jwt;
 mod jwt_report;
 mod run;
 mod step;
+mod version;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,6 +81,9 @@ enum Command {
     /// Check a configuration and print the settings that result from it
     #[command(after_help = examples::CHECK_CONFIG)]
     CheckConfig(ConfigArgs),
+    /// Print the version and the commit that it was built from
+    #[command(after_help = examples::VERSION)]
+    Version,
 }
 
 /// Where the settings come from: a flag, else the environment, else the file, else the default.
@@ -135,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Jwt(args) => jwt::run(args),
         Command::Nodes(args) => nodes::run(args, || LinuxClock.read()),
         Command::CheckConfig(args) => check_config::run(args),
+        Command::Version => version::run(),
     };
     let exit = result.unwrap_or_else(|CommandError(exit, message)| {
         let name = if is_plugin { "kubectl clock-drift" } else { "drift-agent" };

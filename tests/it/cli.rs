@@ -148,6 +148,14 @@ fn invalid_environments_are_reported_in_one_line() {
 }
 
 #[test]
+fn version_prints_version_and_revision_in_one_line() {
+    let ended = finish(drift_agent().arg("version"), "");
+    let expected = concat!("drift-agent ", env!("CARGO_PKG_VERSION"), " (revision ");
+    assert!(ended.code == 0 && ended.stdout.starts_with(expected), "{ended:?}");
+    assert_eq!((ended.stdout.lines().count(), ended.stderr.as_str()), (1, ""), "{ended:?}");
+}
+
+#[test]
 fn unknown_commands_are_usage_errors_and_help_is_not() {
     for wrong in [
         &["--frobnicate"][..],
