@@ -137,16 +137,16 @@ fn the_table_lists_every_state_worst_first() {
     assert_eq!(
         stdout,
         "\
-NODE         STATE             OFFSET         BOUND     SINCE       OBSERVED        LAST STEP                ZONE
-n-behind     drifting          3.00 s behind  ±2 ms     3 h 20 min  12 min          20.0 s forward, 4 h ago  eu-1a
-n-ahead      drifting          250 ms ahead   ±1.8 ms   9 h         12 min          -                        -
-n-old        in-sync           40 ms behind   ±3 ms     -           3 days (stale)  -                        -
-n-disagree   disagree          -              -         -           12 min          -                        -
-n-disrupted  disrupted         -              -         -           -               -                        -
-n-odd        \"fine\\u{1b}[2J\"?  \"132ms\"?       -         -           - (stale)       \"once\"?                  -
-n-unknown    unknown           -              -         -           -               -                        -
-n-good       in-sync           216 µs behind  ±1 ms     -           12 min          -                        -
-n-none       no agent          -              -         -           -               -                        -
+NODE         STATE             OFFSET         BOUND    SINCE       OBSERVED        LAST STEP                ZONE
+n-behind     drifting          3.00 s behind  ±2 ms    3 h 20 min  12 min          20.0 s forward, 4 h ago  eu-1a
+n-ahead      drifting          250 ms ahead   ±1.8 ms  9 h         12 min          -                        -
+n-old        in-sync           40 ms behind   ±3 ms    -           3 days (stale)  -                        -
+n-disagree   disagree          -              -        -           12 min          -                        -
+n-disrupted  disrupted         -              -        -           -               -                        -
+n-odd        \"fine\\u{1b}[2J\"?  \"132ms\"?       -        -           - (stale)       \"once\"?                  -
+n-unknown    unknown           -              -        -           -               -                        -
+n-good       in-sync           216 µs behind  ±1 ms    -           12 min          -                        -
+n-none       no agent          -              -        -           -               -                        -
 
 9 Nodes: 2 drifting, 1 disagree, 1 disrupted, 1 unknown, 1 unreadable, 2 in-sync, 1 without an agent; 2 stale.
 Worst pair: n-behind (3.00 s behind) and n-ahead (250 ms ahead), 3.25 s apart (±3.8 ms when measured, ±N ms by now).
