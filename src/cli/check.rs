@@ -148,6 +148,7 @@ impl Progress {
 /// What an operator who waits wants to see of the log.
 fn progress_in_words(event: &LogEvent) -> Option<String> {
     match event {
+        LogEvent::ServerAccepted { pool, server } => Some(format!("{pool}: {server} answers")),
         LogEvent::ServerRejected { pool, server, reason } => {
             Some(format!("{pool}: {server}: {}", reason.in_words()))
         }

@@ -118,7 +118,7 @@ fn bound_cell(measured: Option<Measurement>) -> String {
 fn pool_result(pool: &PoolSnapshot) -> String {
     match (pool.reachable_servers(), pool.servers.len()) {
         (0, _) => pool.trouble().unwrap_or_else(|| "no answer".to_owned()),
-        (live, all) => format!("{live} of {all} servers answer"),
+        (reachable, all) => format!("{reachable} of {all} servers answer"),
     }
 }
 

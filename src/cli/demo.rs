@@ -162,7 +162,7 @@ async fn run_phases(
     };
     until("one falseticker", &|snapshot| falsetickers(snapshot) == 1 && snapshot.state == State::InSync)
         .await?;
-    printer.detail("judged: falseticker; the offset is unchanged, and nothing was announced");
+    printer.detail("judged: falseticker; the offset is unchanged, and no event was sent");
     all_behave(pool_a, Behaviour::Honest);
     until("all agree", &|snapshot| falsetickers(snapshot) == 0).await?;
 

@@ -11,7 +11,7 @@ Examples:
 Exit codes:
    0  yes: in sync, valid, stepped, or done
    1  no: drifting, not valid, or refused
-   2  inconclusive: the servers disagree, or the token is suspicious
+   2  inconclusive: the servers disagree, or the token is suspicious, or this clock is off
    3  unknown: nothing was measured
   64  invalid command line or environment
   65  the input is not a token

@@ -117,8 +117,8 @@ pub(super) fn run(args: JwtArgs) -> Result<Exit, CommandError> {
     // The token first: invalid input is reported without waiting for the network.
     let token = Token::read(&bytes(&token)?)
         .map_err(|error| CommandError(Exit::DataError, format!("not a token that can be read: {error}")))?;
-    let settings = config.settings()?;
-    let threshold = settings.core.threshold;
+    // Without a measurement nothing is compared with the threshold, and the configuration is not read.
+    let mut threshold = Duration::ZERO;
     let (now, about_now) = match at {
         Some(at) => (Now::Given(at), None),
         None if no_network => {
@@ -126,6 +126,8 @@ pub(super) fn run(args: JwtArgs) -> Result<Exit, CommandError> {
             (Now::Here { clock, truth: None }, Some("True time was not measured (--no-network).".to_owned()))
         }
         None => {
+            let settings = config.settings()?;
+            threshold = settings.core.threshold;
             let snapshot = measure(&settings)?;
             let clock = snapshot.node_time;
             let truth = snapshot

@@ -72,7 +72,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<AgentHandle>) {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Usually out of file descriptors. Connections have to end first, so the loop waits.
-                warn!(%error, "cannot accept a connection");
+                warn!(reason = %error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

@@ -138,7 +138,7 @@ impl Verdict {
             self.become_state(State::Drifting);
         } else if measured.bound.as_duration() > threshold {
             self.become_state(State::Unknown);
-        } else if measured.certainly_within(threshold) {
+        } else if measured.offset.magnitude().saturating_add(measured.bound.as_duration()) < threshold {
             self.become_state(State::InSync);
         } else if occasion == Occasion::Round {
             return self.count_uncertain(measured.offset.magnitude());

@@ -273,8 +273,12 @@ pub fn time_daemon(html: &mut Html, context: &PageContext) {
             entry(html, "Kernel status", disciplined);
             entry(html, "Kernel maximum error", &Span(kernel.max_error).to_string());
             let ppm = kernel.frequency.as_ratio() * 1e6;
-            let direction = if ppm < 0.0 { "slower" } else { "faster" };
-            entry(html, "Kernel frequency correction", &format!("{:.2} ppm {direction}", ppm.abs()));
+            let direction = match ppm {
+                _ if ppm.abs() < 0.005 => "",
+                ..0.0 => " slower",
+                _ => " faster",
+            };
+            entry(html, "Kernel frequency correction", &format!("{:.2} ppm{direction}", ppm.abs()));
         });
         html.leaf(
             "p",

@@ -39,8 +39,8 @@ enum Peer {
 pub enum ChronyError {
     /// The socket's file or folder does not exist.
     #[error(
-        "no socket at {}: is chronyd running, and is its folder mounted at the same path as on the host? A folder that its service \
-         created again is visible after the pod is restarted", .0.display()
+        "no socket at {}: is chronyd running, and is its folder mounted at the same path as on the host? If its service created \
+         the folder again, restart the pod", .0.display()
     )]
     NoSocket(PathBuf),
     /// The socket exists, or the port was asked, but no process listens.

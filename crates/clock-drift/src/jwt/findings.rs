@@ -177,7 +177,7 @@ findings! {
         "Have the issuer write base64url without padding (RFC 7515 section 2); strict verifiers reject it.";
     TrueTimeNotMeasured = "true-time-not-measured", Note,
         "true time was not measured, or not well enough: the verdict is by this machine's clock alone",
-        "Run `drift-agent check` to see why the pools gave no measurement.";
+        "Run `drift-agent check` to measure this machine's clock.";
     ExpiredWithinLeeway = "expired-within-leeway", Note,
         "`exp` has passed, but the requested leeway covers it",
         "Nothing, if the leeway is there for clock skew; renew tokens earlier if it happens often.";

@@ -133,20 +133,20 @@ fn against_clocks(name: Name, date: NumericDate, question: &Question) -> Option<
 fn machine_clock(claims: &Claims, question: &Question) -> Option<(Id, String)> {
     let Now::Here { clock, truth } = question.now else { return None };
     let Some(truth) = truth else {
-        return Some((
-            Id::TrueTimeNotMeasured,
-            "whether this machine's clock is right was not measured".to_owned(),
-        ));
+        let message = "true time was not measured, so this clock may be wrong".to_owned();
+        return Some((Id::TrueTimeNotMeasured, message));
     };
-    let offset = truth.at.minus(clock);
-    if offset.magnitude() <= question.threshold {
-        let is_wide = truth.bound.as_duration() > question.threshold;
-        return is_wide.then(|| {
-            let bound = truth.bound.in_words();
-            (Id::TrueTimeNotMeasured, format!("this machine's clock was measured to ±{bound} only"))
-        });
+    let (offset, threshold) = (truth.at.minus(clock), question.threshold);
+    let measured = Measurement::new(offset, truth.bound);
+    // As `check` judges: a bound wider than the threshold decides only what is certain.
+    if truth.bound.as_duration() > threshold && !measured.certainly_exceeds(threshold) {
+        let bound = truth.bound.in_words();
+        return Some((Id::TrueTimeNotMeasured, format!("true time was measured to ±{bound} only")));
     }
-    let mut message = format!("this clock is {}", Measurement::new(offset, truth.bound));
+    if offset.magnitude() <= threshold {
+        return None;
+    }
+    let mut message = format!("this clock is {measured}");
     let (by, is_behind) = (span(offset.as_nanos().into()), offset.as_nanos() > 0);
     let start = [Name::Nbf, Name::Iat].into_iter().find(|name| claims.date(*name).is_some());
     let end = claims.date(Name::Exp).map(|_| {
@@ -185,7 +185,7 @@ fn leeway_needed(name: Name, date: NumericDate, now: &Now) -> String {
         format!("{seconds} s of leeway would let it pass")
     } else {
         format!(
-            "no leeway that is meant for clocks ({} s at most) would let it pass",
+            "even {} s of leeway, the most that clocks justify, would not let it pass",
             WIDEST_LEEWAY.as_secs()
         )
     }

@@ -81,6 +81,7 @@ pub struct Question {
     /// The purpose of the token.
     pub kind: Kind,
     /// Above this offset, this machine's clock is a finding of its own.
+    /// Unused without a measurement.
     pub threshold: Duration,
 }
 

@@ -118,7 +118,7 @@ pub(super) fn span_of_life(claims: &Claims, question: &Question, find: &mut impl
         let longest = ExactSpan(longest);
         find(
             Id::LifetimeTooLong,
-            format!("its lifetime is {life} ({since}); the limit for {kind} is {longest}"),
+            format!("the lifetime of this token is {life} ({since}); the limit for {kind} is {longest}"),
         );
     }
 }

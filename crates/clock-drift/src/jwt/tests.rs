@@ -190,7 +190,11 @@ fn unmeasured_clocks_never_give_the_verdict_valid() {
     assert_eq!(ids(&found_truly(&claims, 0, 0, 100 * ms)), []);
     let wide = found_truly(&claims, 0, 0, 100 * ms + 1);
     assert_eq!(Verdict::of(&wide), Verdict::ValidByThisClock, "a bound over the threshold hides a drift");
-    assert_eq!(wide[0].message, "this machine's clock was measured to ±100 ms only");
+    let undecided = found_truly(&claims, 150 * ms, 0, 600 * ms);
+    assert_eq!(ids(&undecided), [Id::TrueTimeNotMeasured], "150 ms ± 600 ms may be within the threshold");
+    let certain = found_truly(&claims, 10 * SECOND, 0, 600 * ms);
+    assert!(ids(&certain).contains(&Id::ThisClockIsOff), "10 s ± 600 ms is certainly off");
+    assert_eq!(wide[0].message, "true time was measured to ±100 ms only");
     assert_eq!(Verdict::of(&judged(&claims, Now::Given(wall(0)), 0, Kind::Access)), Verdict::Valid);
 }
 
@@ -232,7 +236,7 @@ fn messages_name_the_leeway_that_would_suffice() {
         (SECOND - 1, "; 1 s of leeway"),
         (SECOND, "; 2 s of leeway"),
         (120 * SECOND - 1, "; 120 s of leeway"),
-        (120 * SECOND, "; no leeway that is meant for clocks (120 s at most)"),
+        (120 * SECOND, "; even 120 s of leeway, the most that clocks justify, would not"),
     ] {
         assert!(message(&expires, nanos).contains(words), "{nanos}: {}", message(&expires, nanos));
     }
@@ -242,7 +246,7 @@ fn messages_name_the_leeway_that_would_suffice() {
         (-SECOND, "; 1 s of"),
         (-SECOND - 1, "; 2 s of"),
         (-120 * SECOND, "; 120 s of"),
-        (-120 * SECOND - 1, "; no leeway"),
+        (-120 * SECOND - 1, "; even 120 s of leeway"),
     ] {
         assert!(message(&begins, nanos).contains(words), "{nanos}: {}", message(&begins, nanos));
     }

@@ -30,7 +30,7 @@ pub struct Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Nothing but white space.
-    #[error("there is no token: nothing but white space")]
+    #[error("the input is empty")]
     Empty,
     /// More than [`TOKEN_BYTES_MAX`].
     #[error("longer than {} KiB, the maximum", TOKEN_BYTES_MAX / 1024)]

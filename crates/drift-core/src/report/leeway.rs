@@ -34,7 +34,7 @@ impl Settings {
         let Some(measured) = measured else {
             return Leeway {
                 seconds: whole(maximum),
-                reason: "this clock is not measured: the maximum".to_owned(),
+                reason: "the maximum, because this clock is not measured".to_owned(),
             };
         };
         let Measurement { offset, bound } = measured;
