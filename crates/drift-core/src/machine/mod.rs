@@ -66,7 +66,7 @@ pub struct Settings {
 /// 1. [`Machine::new`] takes a reading of the clocks.
 /// 2. [`Machine::handle`] takes one [`Input`] and a reading of the clocks as of that input. The caller
 ///    carries out every [`Effect`] that it returns, in this order. The doc of an effect names the input that
-///    answers it, if there is one: that input must follow once, also when the effect failed or timed out.
+///    answers it, if there is one: that input follows once, also when the effect failed or timed out.
 ///    Answers may come in any order. The next Node request, the next event and the next step wait for the
 ///    answer to the one before.
 /// 3. [`Machine::poll_timeout`], called after `handle`, gives the time until [`Input::Tick`] or
