@@ -66,7 +66,8 @@ pub struct Finding {
     pub message: String,
 }
 
-/// Declares the findings once: for the code, the command's output and `docs/jwt.md`.
+/// Declares the findings once: for the code, the advice in the output, and `docs/jwt.md`. The sentence about one
+/// token is made in [`super::judge`] and `shape.rs`.
 macro_rules! findings {
     ($($name:ident = $id:literal, $severity:ident, $meaning:literal, $advice:literal;)*) => {
         /// Identifies a finding; the names are stable.

@@ -1,0 +1,229 @@
+//! Every rule of a step at its limit, and that no step leads away from the truth.
+
+use super::*;
+use proptest::prelude::*;
+
+const MS: i64 = 1_000_000;
+const SECOND: i64 = 1_000 * MS;
+
+fn settings() -> Settings {
+    Settings {
+        mode: Mode::Auto,
+        min_offset: Duration::from_millis(100),
+        max_offset: Duration::from_secs(86_400),
+        cooldown: Duration::from_secs(300),
+        dry_run: false,
+        on_request: false,
+    }
+}
+
+fn of(offset: i64, bound: i64) -> Measurement {
+    Measurement::new(Offset::from_nanos(offset), Bound::from_nanos(bound))
+}
+
+fn now() -> Wall {
+    Wall::from_secs(1_795_341_600)
+}
+
+fn before(seconds: i64) -> Wall {
+    now().plus(Offset::from_nanos(-seconds * SECOND))
+}
+
+/// 20 s behind, as both pools report.
+fn clear_case() -> Evidence {
+    let reported = of(20 * SECOND, 2 * MS);
+    Evidence {
+        agreed: Some(reported),
+        contradiction: false,
+        pools: vec![Some(reported), Some(reported)],
+        leap: false,
+        reference: Some(now()),
+    }
+}
+
+const RESUME: Trigger = Trigger::Disruption(Class::Pause);
+
+fn all_report(offset: i64, bound: i64) -> Evidence {
+    let reported = of(offset, bound);
+    Evidence { agreed: Some(reported), pools: vec![Some(reported); 2], ..clear_case() }
+}
+
+#[test]
+fn a_clear_case_is_stepped_by_the_measured_offset_for_every_trigger_and_direction() {
+    for trigger in [
+        RESUME,
+        Trigger::Disruption(Class::Suspend),
+        Trigger::Disruption(Class::Stall),
+        Trigger::Operator(RequestedBy::Cli),
+        Trigger::Operator(RequestedBy::Annotation("maintenance-1".into())),
+    ] {
+        for offset in [20 * SECOND, -20 * SECOND] {
+            let Measurement { offset, .. } = of(offset, 2 * MS);
+            assert_eq!(
+                decide(&trigger, &all_report(offset.as_nanos(), 2 * MS), &StepBudget::default(), &settings()),
+                Decision::Step(offset)
+            );
+        }
+    }
+}
+
+#[test]
+fn each_rule_alone_refuses_a_step() {
+    let (case, unspent) = (clear_case(), StepBudget::default());
+    let on = settings();
+    let refuses = |why: StepRefusal,
+                   trigger: &Trigger,
+                   evidence: &Evidence,
+                   budget: &StepBudget,
+                   settings: &Settings| {
+        assert_eq!(decide(trigger, evidence, budget, settings), Decision::Refuse(why), "{why}");
+    };
+    refuses(StepRefusal::Off, &RESUME, &case, &unspent, &Settings { mode: Mode::Off, ..on });
+    for class in [Class::ClockSet, Class::RtcWrite] {
+        refuses(StepRefusal::NotATrigger(class), &Trigger::Disruption(class), &case, &unspent, &on);
+    }
+    refuses(
+        StepRefusal::ServersDisagree,
+        &RESUME,
+        &Evidence { contradiction: true, ..case.clone() },
+        &unspent,
+        &on,
+    );
+    refuses(StepRefusal::NotMeasured, &RESUME, &Evidence { agreed: None, ..case.clone() }, &unspent, &on);
+    refuses(StepRefusal::NotMeasured, &RESUME, &Evidence { reference: None, ..case.clone() }, &unspent, &on);
+    let reported = Some(of(20 * SECOND, 2 * MS));
+    for pools in [vec![reported, None], vec![None, reported], vec![reported], vec![]] {
+        refuses(StepRefusal::NotAllPools, &RESUME, &Evidence { pools, ..case.clone() }, &unspent, &on);
+    }
+    let apart = vec![reported, Some(of(20 * SECOND + 101 * MS, 200 * MS))];
+    let why = StepRefusal::PoolsApart(Duration::from_millis(101));
+    refuses(why, &RESUME, &Evidence { pools: apart, ..case.clone() }, &unspent, &on);
+    refuses(StepRefusal::LeapSecond, &RESUME, &Evidence { leap: true, ..case.clone() }, &unspent, &on);
+    let latched = StepBudget { is_locked: true, ..StepBudget::default() };
+    refuses(StepRefusal::BudgetLocked, &RESUME, &case, &latched, &on);
+    let unknown = StepBudget { is_unknown: true, ..StepBudget::default() };
+    refuses(StepRefusal::BudgetUnknown, &RESUME, &case, &unknown, &on);
+}
+
+#[test]
+fn refusals_read_as_the_end_of_a_sentence() {
+    for (refusal, words) in [
+        (StepRefusal::NotATrigger(Class::ClockSet), "clock-set does not trigger a step"),
+        (StepRefusal::NotAllPools, "not all pools returned a consistent time; at least two must"),
+        (
+            StepRefusal::Uncertain(Bound::from_nanos(300 * MS)),
+            "uncertainty ±300 ms exceeds a quarter of the offset",
+        ),
+        (
+            StepRefusal::TooLarge(Offset::from_nanos(-100_000 * SECOND)),
+            "the clock is 27 h 47 min ahead, over step.maxOffset: requires an operator request",
+        ),
+        (StepRefusal::HourlyLimit, "limit of 3 steps per hour reached"),
+    ] {
+        assert_eq!(refusal.to_string(), words);
+    }
+}
+
+#[test]
+fn offset_limits_hold_at_their_edges() {
+    let unspent = StepBudget::default();
+    let decide = |evidence: &Evidence| decide(&RESUME, evidence, &unspent, &settings());
+    assert_eq!(decide(&all_report(100 * MS - 1, MS)), Decision::NotNeeded(Offset::from_nanos(100 * MS - 1)));
+    assert!(matches!(decide(&all_report(100 * MS, MS)), Decision::Step(..)));
+    assert!(matches!(decide(&all_report(86_400 * SECOND, MS)), Decision::Step(..)));
+    let Measurement { offset: too_large, .. } = of(86_400 * SECOND + 1, 0);
+    assert_eq!(
+        decide(&all_report(86_400 * SECOND + 1, MS)),
+        Decision::Refuse(StepRefusal::TooLarge(too_large))
+    );
+    assert!(matches!(decide(&all_report(SECOND, 250 * MS - 1)), Decision::Step(..)));
+    let bound = Bound::from_nanos(250 * MS);
+    assert_eq!(decide(&all_report(SECOND, 250 * MS)), Decision::Refuse(StepRefusal::Uncertain(bound)));
+}
+
+#[test]
+fn operators_may_exceed_the_largest_offset_and_the_budget_but_not_uncertainty() {
+    let far = all_report(30 * 86_400 * SECOND, MS);
+    let spent = StepBudget {
+        recent: vec![before(3_000), before(2_000), before(1_000)],
+        total: MAX_TOTAL,
+        is_unknown: true,
+        is_locked: true,
+    };
+    assert!(matches!(
+        decide(&Trigger::Operator(RequestedBy::Cli), &far, &spent, &settings()),
+        Decision::Step(..)
+    ));
+    let just_now = StepBudget { recent: vec![before(1)], ..StepBudget::default() };
+    assert!(matches!(
+        decide(&Trigger::Operator(RequestedBy::Cli), &far, &just_now, &settings()),
+        Decision::Refuse(StepRefusal::CoolDown(_))
+    ));
+    let contradiction = Evidence { contradiction: true, ..far };
+    assert_eq!(
+        decide(&Trigger::Operator(RequestedBy::Cli), &contradiction, &StepBudget::default(), &settings()),
+        Decision::Refuse(StepRefusal::ServersDisagree)
+    );
+}
+
+#[test]
+fn cool_down_and_budgets_hold_at_their_edges() {
+    let by_budget = |budget: &StepBudget| decide(&RESUME, &clear_case(), budget, &settings());
+    let steps = |ago: &[i64]| StepBudget {
+        recent: ago.iter().map(|s| before(*s)).collect(),
+        ..StepBudget::default()
+    };
+    assert_eq!(
+        by_budget(&steps(&[299])),
+        Decision::Refuse(StepRefusal::CoolDown(Duration::from_secs(1))),
+        "a cool-down of five minutes"
+    );
+    assert!(matches!(by_budget(&steps(&[300])), Decision::Step(..)));
+    assert!(
+        matches!(by_budget(&steps(&[-10])), Decision::Refuse(StepRefusal::CoolDown(_))),
+        "a step in the future"
+    );
+    assert_eq!(by_budget(&steps(&[3_599, 2_000, 1_000])), Decision::Refuse(StepRefusal::HourlyLimit));
+    assert!(matches!(by_budget(&steps(&[3_600, 2_000, 1_000])), Decision::Step(..)));
+    let spent = |total: u64| StepBudget { total: Duration::from_secs(total), ..StepBudget::default() };
+    assert!(matches!(by_budget(&spent(86_380)), Decision::Step(..)));
+    assert_eq!(
+        by_budget(&spent(86_381)),
+        Decision::Refuse(StepRefusal::TotalLimit(Duration::from_secs(86_401)))
+    );
+}
+
+#[test]
+fn a_pool_that_allows_another_true_time_by_itself_refuses_the_step() {
+    // Together the pools report 110 ms behind, but the second alone allows 90 ms ahead. If the first one
+    // is a falseticker, a step leads away from the truth.
+    let pools = vec![Some(of(110 * MS, 5 * MS)), Some(of(10 * MS, 100 * MS))];
+    let evidence = Evidence { agreed: Some(of(110 * MS, 5 * MS)), pools, ..clear_case() };
+    assert_eq!(
+        decide(&RESUME, &evidence, &StepBudget::default(), &settings()),
+        Decision::Refuse(StepRefusal::PoolDoesNotConfirm)
+    );
+}
+
+proptest! {
+    /// If the truth is inside the interval of any one pool, a step brings the clock nearer to it.
+    #[test]
+    fn steps_never_lead_away_from_the_truth(
+        agreed in (-3_000..3_000_i64, 0..2_000_i64),
+        pools in proptest::collection::vec((-3_000..3_000_i64, 0..2_000_i64), 2..4),
+        inside in -1_000..=1_000_i64,
+    ) {
+        let reported = |(offset, bound): (i64, i64)| of(offset * MS, bound * MS);
+        let evidence = Evidence {
+            agreed: Some(reported(agreed)),
+            pools: pools.iter().map(|p| Some(reported(*p))).collect(),
+            ..clear_case()
+        };
+        if let Decision::Step(step) = decide(&RESUME, &evidence, &StepBudget::default(), &settings()) {
+            for (offset, bound) in pools {
+                let truth = offset * MS + bound * MS / 1_000 * inside;
+                prop_assert!((truth - step.as_nanos()).abs() <= truth.abs(), "{truth} {step:?}");
+            }
+        }
+    }
+}
