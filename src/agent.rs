@@ -200,9 +200,10 @@ impl<R: Resolve> Agent<R> {
 
     /// Waits for one input and feeds it to the machine. May be dropped while it waits.
     async fn turn(&mut self, observe: &mut impl FnMut(&Effect)) {
-        let now = self.handle.clock.read().raw;
-        let idle = self.handle.machine().poll_timeout(now).min(TICK);
-        let due = now.plus(idle);
+        // From the last input on: the time that its effects took counts, so that a stall in their midst shows.
+        let last = Mono::from_nanos(self.handle.last_tick.load(Ordering::Relaxed));
+        let due = last.plus(self.handle.machine().poll_timeout(last).min(TICK));
+        let idle = due.since(self.handle.clock.read().raw);
         let input = tokio::select! {
             biased;
             input = self.inputs.1.recv() => input,
