@@ -118,20 +118,9 @@ mod tests {
         let at = Wall::parse_rfc3339("2026-11-22T10:00:00Z").unwrap();
         let last = "2026-11-22T09:00:00Z before=+20.0013 after=+0.0002 method=kernel trigger=pause in-hour=1 total=20.0013";
         let report = NodeReport {
-            state: State::Drifting,
-            reason: Reason::of(State::Drifting),
-            message: "The clock is 132 ms behind (±2 ms), over the threshold of 100 ms.".into(),
-            measured: Some(Measurement::new(Offset::from_nanos(132_241_000), Bound::from_nanos(2_000_000))),
-            observed_at: Some(at),
-            heartbeat: at,
-            transition: at,
-            exceeded_since: Some(at),
-            pools: vec![
-                ("a.example".into(), Some(Offset::from_nanos(132_200_000))),
-                ("b.example".into(), None),
-            ],
             last_step: Some(last.into()),
             step_result: Some("id-7 refused".into()),
+            ..drifting()
         };
         let mut written = patch("n0", &report);
         written["metadata"]["labels"] = json!({"topology.kubernetes.io/zone": "eu-1a", "other": "x"});
@@ -145,7 +134,7 @@ mod tests {
                 bound: Field::Value(Bound::from_nanos(2_000_000)),
                 observed_at: Field::Value(at),
                 exceeded_since: Field::Value(at),
-                pools: Some("a.example=+0.1322 b.example=unknown".into()),
+                pools: Some("time.google.com=+0.1322 b.example=unknown".into()),
                 last_step: Field::Value(last.parse().unwrap()),
                 step_result: Some("id-7 refused".into()),
                 zone: Some("eu-1a".into()),
