@@ -1,7 +1,5 @@
 //! The names of what an agent writes to its Node: the contract between the agent and every reader of Nodes.
 
-/// Prefix of all annotations of drift-agent.
-pub const PREFIX: &str = "drift-agent.io/";
 /// Type of the Node's condition.
 pub const CONDITION: &str = "ClockDrift";
 
