@@ -210,8 +210,14 @@ impl<R: Resolve> Agent<R> {
             () = sleep(idle) => None,
             () = woken(self.signals.as_ref()) => None,
         };
-        let input = input.unwrap_or_else(|| self.observe_signals(due));
-        self.feed(input, observe);
+        // An input that waited through a stall must not hide it, so an overdue observation comes first.
+        if input.is_none() || self.handle.clock.read().raw > due {
+            let observed = self.observe_signals(due);
+            self.feed(observed, observe);
+        }
+        if let Some(input) = input {
+            self.feed(input, observe);
+        }
     }
 
     /// The input for time that has passed, with what the signals show. `due`: when this read was planned for.

@@ -3,13 +3,21 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use drift_agent::agent::Agent;
+use drift_agent::config::Settings;
+use drift_agent::config::pool::PoolName;
+use drift_agent::config::raw::RawConfig;
 use drift_agent::os::clock::{Clock, LinuxClock};
 use drift_agent::os::signals::waker::SignalWakeup;
 use drift_agent::os::signals::{LinuxSignals, Paths, Signals};
-use drift_core::resume::{Detector, Observation, RtcRead};
-use drift_core::time::{Mono, NANOS_PER_SEC};
+use drift_agent::sources::dns::Resolve;
+use drift_core::io::{Effect, Input, LogEvent};
+use drift_core::ntp::pool::Resolution;
+use drift_core::resume::{Class, Detector, Observation, RtcRead};
+use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Reading};
 use tokio::time::{sleep, timeout};
 
 /// The signals of this machine; where it has no RTC, with one that shows the wall clock's second, at the cost
@@ -89,6 +97,64 @@ async fn clock_set_notifications_can_be_awaited_and_do_not_come_without_a_step()
     assert!(signals.waker().is_some());
     let waker = SignalWakeup::new(&signals);
     assert!(timeout(Duration::from_millis(50), waker.woken()).await.is_err(), "no process has set the clock");
+}
+
+/// The machine's clocks, ahead by the time of a stall that a test made up.
+#[derive(Default)]
+struct StallingClock(AtomicI64);
+
+impl Clock for StallingClock {
+    fn read(&self) -> Reading {
+        let ahead = self.0.load(Ordering::Relaxed);
+        let now = LinuxClock.read();
+        Reading {
+            wall: now.wall.plus(Offset::from_nanos(ahead)),
+            raw: Mono::from_nanos(now.raw.as_nanos() + ahead),
+            ..now
+        }
+    }
+}
+
+/// No pool has an address, so no server is asked.
+#[derive(Clone)]
+struct NoAddresses;
+
+impl Resolve for NoAddresses {
+    async fn resolve(&self, _: PoolName) -> Result<Resolution, String> {
+        Err("no address".to_owned())
+    }
+}
+
+#[tokio::test]
+async fn stalls_are_detected_though_inputs_wait_for_the_loop() {
+    let settings = Settings::new(RawConfig::default(), RawConfig::default()).expect("the defaults");
+    let clock = Arc::new(StallingClock::default());
+    let none = || "/nonexistent".into();
+    let paths = Paths { rtc: none(), proc: none(), vmclock: none(), clockbound: none() };
+    let signals = LinuxSignals::open(clock.clone(), &paths);
+    let mut agent = Agent::new(&settings, clock.clone(), NoAddresses, None).with_signals(Box::new(signals));
+    let (inputs, mut detected) = (agent.inputs(), Vec::new());
+    let (found, mut is_found) = tokio::sync::watch::channel(false);
+    let mut has_stalled = false;
+    let end = async {
+        timeout(Duration::from_secs(60), is_found.wait_for(|found| *found))
+            .await
+            .expect("a stall")
+            .expect("open");
+    };
+    let run = agent.run(end, |effect| {
+        if !std::mem::replace(&mut has_stalled, true) {
+            // The stall comes while effects are carried out, and an answer arrives in it.
+            clock.0.store(10 * NANOS_PER_SEC, Ordering::Relaxed);
+            inputs.try_send(Input::EventSkipped).expect("room in the queue");
+        }
+        if let Effect::Log(LogEvent::Disrupted(detection)) = effect {
+            detected.push(detection.disruption.class());
+            found.send_replace(true);
+        }
+    });
+    run.await;
+    assert_eq!(detected, [Class::Stall]);
 }
 
 #[test]
