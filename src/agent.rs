@@ -72,8 +72,7 @@ impl AgentHandle {
     }
 
     fn has_settled(&self) -> bool {
-        let machine = self.machine();
-        machine.has_settled(self.clock.read().raw)
+        self.machine().has_settled()
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {

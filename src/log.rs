@@ -111,8 +111,8 @@ impl EffectLog {
             Effect::Resolve { pool } => debug!(pool = name(&self.pools, *pool), "resolving pool name"),
             Effect::Query { pool, server: _, address, client: _, ask } => {
                 let request = match ask {
-                    Ask::Header => "header",
-                    Ask::Exchange(_) => "exchange",
+                    Ask::Sample => "sample",
+                    Ask::CrossCheck => "cross-check",
                 };
                 trace!(pool = name(&self.pools, *pool), server = %address, request, "sending NTP request");
             }
@@ -173,9 +173,13 @@ fn log_event(event: &LogEvent) {
         LogEvent::SampleRejected { pool, server, reason } => {
             debug!(pool, %server, reason = reason.label(), "sample rejected");
         }
-        LogEvent::HeaderRead { pool, server, root_distance } => {
-            trace!(pool, %server, root_distance_seconds = root_distance.as_secs_f64(), "NTP header read");
-        }
+        LogEvent::CrossChecked { pool, server, measured } => debug!(
+            pool,
+            %server,
+            offset_seconds = measured.map(|m| m.offset.as_secs_f64()),
+            bound_seconds = measured.map(|m| m.bound.as_secs_f64()),
+            "cross-check by rsntp"
+        ),
         LogEvent::HttpDateAccepted { host } => {
             info!(host, "no NTP server responds: using an HTTP Date header (coarse)");
         }
@@ -364,9 +368,9 @@ mod tests {
             ),
             (LogEvent::SampleRejected { pool: pool(), server, reason }, "DEBUG", "sample rejected"),
             (
-                LogEvent::HeaderRead { pool: pool(), server, root_distance: Duration::from_millis(3) },
-                "TRACE",
-                "NTP header read",
+                LogEvent::CrossChecked { pool: pool(), server, measured: Some(measured(250)) },
+                "DEBUG",
+                "cross-check by rsntp",
             ),
             (
                 LogEvent::HttpDateAccepted { host: host() },

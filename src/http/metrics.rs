@@ -14,7 +14,7 @@ use drift_core::report::snapshot::{PoolSnapshot, Snapshot, StepSnapshot};
 use drift_core::resume::{Class, Signal, SignalSet};
 use drift_core::step::outcome::Method;
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
-use drift_core::time::{Offset, Ppb};
+use drift_core::time::Offset;
 use drift_core::verdict::State;
 
 /// One scrape's registry.
@@ -134,11 +134,21 @@ fn estimate(out: &mut Exposition, snapshot: &Snapshot) {
     );
     #[expect(clippy::cast_precision_loss, reason = "a handful of pools")]
     let agreeing = snapshot.pools_agreeing as f64;
-    out.plain("pools_agreeing", "Pools with a reachable server inside the estimate.", Some(agreeing));
+    out.plain("pools_agreeing", "Pools that agree on the estimate.", Some(agreeing));
     out.plain(
         "frequency_error_ratio",
         "Frequency error of the node's undisciplined oscillator. Positive: it runs slower than reference time.",
-        snapshot.frequency.map(Ppb::as_ratio),
+        snapshot.rate.map(|rate| rate.middle().as_ratio()),
+    );
+    out.plain(
+        "frequency_error_bound_ratio",
+        "Bound of frequency_error_ratio: the true frequency error is within ± this of it.",
+        snapshot.rate.map(|rate| rate.bound().as_ratio()),
+    );
+    out.plain(
+        "pools_independent",
+        "1 while no two pools look like one server, 0 otherwise.",
+        snapshot.pools_independent.map(|independent| f64::from(u8::from(independent))),
     );
     out.plain(
         "pool_disagreement_seconds",

@@ -93,6 +93,7 @@ impl ServerModel {
             root_delay: Duration::ZERO,
             root_dispersion: self.root_dispersion,
             reference_id: *b"SIM\0",
+            reference: NtpTimestamp::ZERO,
             origin: asked.transmit,
             receive: stamp(receive),
             transmit: stamp(transmit),

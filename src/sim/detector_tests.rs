@@ -7,7 +7,8 @@ use drift_core::ntp::server::ServerId;
 use drift_core::resume::{
     Class, Detection, Detector, Observation, RtcRead, RtcSetBehavior, Signal, SignalSet,
 };
-use drift_core::time::line::Interval;
+use drift_core::time::interval::Interval;
+use drift_core::time::rate::Rate;
 use drift_core::time::{Bound, Mono, Offset, Ppb, Reading, Wall};
 use proptest::prelude::*;
 
@@ -80,7 +81,13 @@ impl DetectorHarness {
 
     /// A round ends in which both pools show a loss of so many milliseconds.
     fn confirm(&mut self, lost: i64, is_complete: bool) -> Option<Detection> {
-        self.detector.confirm_pause(&servers(lost), is_complete, MAX_WAIT, self.node.reading().raw)
+        self.detector.confirm_pause(
+            &servers(lost),
+            Rate::exactly(Ppb(0)),
+            is_complete,
+            MAX_WAIT,
+            self.node.reading().raw,
+        )
     }
 }
 
@@ -92,7 +99,14 @@ fn class_and_signal(detection: Detection) -> (Class, Signal) {
 fn servers(later: i64) -> Vec<Candidate> {
     let origin = Wall::from_nanos(1_795_341_600_000_000_000 + later * 1_000_000);
     let interval = Interval::around(origin, Bound::from(MS));
-    [0, 1].map(|pool| Candidate { pool: pool as usize, server: ServerId(pool), interval }).to_vec()
+    [0, 1]
+        .map(|pool| Candidate {
+            pool: pool as usize,
+            server: ServerId(pool),
+            interval,
+            newest: Mono::from_nanos(0),
+        })
+        .to_vec()
 }
 
 #[test]
@@ -425,7 +439,7 @@ proptest! {
             let texts = detection.map(|d| (d.disruption.to_string(), d.disruption.sentence()));
             detector.own_step(Offset::from_nanos(step), seen.now.raw, seen.late);
             detector.record_round(servers(0), seen.now.raw);
-            let pause = detector.confirm_pause(&servers(lost % 1_000_000), false, seen.late, seen.now.raw);
+            let pause = detector.confirm_pause(&servers(lost % 1_000_000), Rate::UNKNOWN, false, seen.late, seen.now.raw);
             let _ = (texts, pause, detector.poll_timeout(seen.now.raw), detector.available());
         }
     }

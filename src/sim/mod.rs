@@ -4,7 +4,6 @@
 //! [`node`]) never uses real time or the network; [`server`] answers on loopback by this machine's clock.
 
 pub mod behaviour;
-pub mod client;
 pub mod node;
 pub mod server;
 pub mod world;

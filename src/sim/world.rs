@@ -8,16 +8,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::behaviour::ServerModel;
-use super::client;
 use crate::config::{self, raw::RawConfig};
 use drift_core::http_date::DateSample;
 use drift_core::http_date::coarse::HttpDateError;
 use drift_core::io::{Effect, Input, LogEvent};
 use drift_core::machine::{Machine, Settings};
-use drift_core::ntp::packet::{NtpTimestamp, read_answer, request};
+use drift_core::ntp::cross_check::CrossCheck;
+use drift_core::ntp::packet::{NtpTimestamp, request};
 use drift_core::ntp::pool::Resolution;
 use drift_core::ntp::reject::RejectReason;
-use drift_core::ntp::sample::{Root, Sample};
+use drift_core::ntp::sample::Exchange;
 use drift_core::ntp::server::{Answer, Ask, ServerId, ServerState};
 use drift_core::report::node::Prior;
 use drift_core::report::publish::ApiError;
@@ -165,7 +165,7 @@ enum Pending {
         server: ServerId,
         ask: Ask,
         before: Reading,
-        sent: Vec<u8>,
+        nonce: NtpTimestamp,
         bytes: Option<Vec<u8>>,
     },
 }
@@ -415,7 +415,7 @@ impl World {
             Effect::Log(
                 LogEvent::SampleAccepted { .. }
                 | LogEvent::SampleRejected { .. }
-                | LogEvent::HeaderRead { .. },
+                | LogEvent::CrossChecked { .. },
             ) => {}
             Effect::LogStep(_) | Effect::Log(_) => self.effects.push((self.elapsed, effect)),
         }
@@ -425,14 +425,12 @@ impl World {
     fn send(&mut self, server: ServerId, address: SocketAddr, ask: Ask) {
         let before = self.reading();
         let time_out = self.plan.settings.limits.max_round_trip;
-        let lost = Pending::Arrival { server, ask, before, sent: Vec::new(), bytes: None };
+        let lost = Pending::Arrival { server, ask, before, nonce: NtpTimestamp::ZERO, bytes: None };
         let Some((Host { model, path }, served)) = self.hosts.get(&address).copied() else {
             return self.after(time_out, lost);
         };
-        let sent = match ask {
-            Ask::Header => request(NtpTimestamp(self.rng.u64(..))).to_vec(),
-            Ask::Exchange(_) => client::ask(before.wall),
-        };
+        let nonce = NtpTimestamp(self.rng.u64(..));
+        let sent = request(nonce).to_vec();
         let (there, processing) =
             (path.there + self.jitter(path), Duration::from_micros(self.rng.u64(5..200)));
         let at_server = self.reference().plus(Offset::from_nanos(nanos(there)));
@@ -446,7 +444,7 @@ impl World {
         let is_lost = self.rng.f64() < path.loss;
         match answers.into_iter().next() {
             Some(bytes) if !is_lost && arrives <= time_out => {
-                self.after(arrives, Pending::Arrival { server, ask, before, sent, bytes: Some(bytes) });
+                self.after(arrives, Pending::Arrival { server, ask, before, nonce, bytes: Some(bytes) });
             }
             _ => self.after(time_out, lost),
         }
@@ -490,24 +488,31 @@ impl World {
                 request,
                 answer: Ok(DateSample { date, sent, received: after.raw }),
             },
-            Pending::Arrival { server, ask, before, sent, bytes } => {
-                let answer = bytes.ok_or(RejectReason::Timeout).and_then(|bytes| match ask {
-                    Ask::Header => {
-                        let nonce = drift_core::ntp::packet::Header::from_bytes(&sent)
-                            .map_or(NtpTimestamp::ZERO, |h| h.transmit);
-                        let header = read_answer(&bytes, nonce)?;
-                        Root::from_header(&header, after.raw, limits).map(Answer::Header)
+            Pending::Arrival { server, ask, before, nonce, bytes } => {
+                let exchange = bytes
+                    .ok_or(RejectReason::Timeout)
+                    .and_then(|bytes| Exchange::complete(nonce, before, after, &bytes));
+                let answer = match ask {
+                    Ask::Sample => {
+                        let sample = exchange.and_then(|exchange| exchange.sample(limits));
+                        sample.map_or_else(Answer::Rejected, Answer::Sample)
                     }
-                    Ask::Exchange(root) => {
-                        drift_core::ntp::sample::clock_in_range(before)?;
-                        let exchange = client::read_answer(&bytes, &sent, before, after)?;
-                        Sample::validate(&exchange, root, limits).map(Answer::Sample)
-                    }
-                });
-                Input::Answered { server, answer: answer.unwrap_or_else(Answer::Rejected) }
+                    Ask::CrossCheck => Answer::CrossChecked(exchange.ok().and_then(|e| cross_check(&e))),
+                };
+                Input::Answered { server, answer }
             }
         })
     }
+}
+
+/// What rsntp makes of an exchange: it measures by the wall clock.
+fn cross_check(exchange: &Exchange) -> Option<CrossCheck> {
+    let Exchange { sent, received, answer } = exchange;
+    answer.validate().ok()?;
+    let there = answer.receive.to_wall().minus(sent.wall).as_nanos();
+    let back = answer.transmit.to_wall().minus(received.wall).as_nanos();
+    let offset = Offset::from_nanos(there.midpoint(back));
+    CrossCheck::new(*sent, *received, offset, Offset::from_nanos(there.saturating_sub(back)))
 }
 
 /// The raw clock at the start: any number but 0.

@@ -203,14 +203,14 @@ pub enum LogEvent {
         /// Why.
         reason: RejectReason,
     },
-    /// One exchange read a server's header.
-    HeaderRead {
+    /// A cross-check has ended.
+    CrossChecked {
         /// The pool's name.
         pool: String,
         /// The server's address.
         server: SocketAddr,
-        /// How far the server itself may be off.
-        root_distance: Duration,
+        /// What it measured, without the server's own error; `None`: nothing.
+        measured: Option<Measurement>,
     },
     /// A source of last resort gives a usable date, for the first time or again.
     HttpDateAccepted {

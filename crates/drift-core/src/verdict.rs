@@ -9,6 +9,10 @@ pub const CONFIRMATIONS: u8 = 3;
 /// Share of the threshold below which an uncertain offset ends a drift, as a fraction. A clock that stays
 /// near the threshold does not flap then.
 const RELEASE_SHARE: (u32, u32) = (4, 5);
+/// The same for a certain one.
+const CERTAIN_RELEASE_SHARE: (u32, u32) = (9, 10);
+/// Share of the threshold over which a bound ends a verdict. It can be given again below the threshold.
+const TOO_WIDE_SHARE: (u32, u32) = (6, 5);
 
 /// What the agent reports about the node's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -31,8 +35,8 @@ pub enum State {
 pub enum Finding {
     /// There is no estimate, or it is older than `staleAfter`.
     Nothing,
-    /// The servers contradict each other.
-    Contradiction,
+    /// The pools contradict each other. The true offset is in this, if one of them is right.
+    Contradiction(Measurement),
     /// The machine was suspended or paused, and nothing has been measured since.
     Disruption,
     /// The offset with its bound.
@@ -116,7 +120,7 @@ impl Verdict {
     pub fn handle(&mut self, finding: Finding, occasion: Occasion) -> Next {
         match finding {
             Finding::Nothing => self.become_state(State::Unknown),
-            Finding::Contradiction => self.become_state(State::Disagree),
+            Finding::Contradiction(hull) => self.handle_contradiction(hull),
             Finding::Disruption => self.become_state(State::Disrupted),
             Finding::CertainlyOver => {
                 self.become_state(State::Drifting);
@@ -133,27 +137,52 @@ impl Verdict {
         if matches!(self.state, State::Disagree | State::Disrupted) || self.is_coarse {
             self.become_state(State::Unknown);
         }
-        let threshold = self.threshold;
-        if measured.certainly_exceeds(threshold) {
+        let (bound, is_round) = (measured.bound.as_duration(), occasion == Occasion::Round);
+        let within = measured.offset.magnitude().saturating_add(bound);
+        if measured.certainly_exceeds(self.threshold) {
             self.become_state(State::Drifting);
-        } else if measured.bound.as_duration() > threshold {
-            self.become_state(State::Unknown);
-        } else if measured.offset.magnitude().saturating_add(measured.bound.as_duration()) < threshold {
+        } else if bound > self.share(TOO_WIDE_SHARE) {
+            // Bounds grow until the next round. What that one gives counts.
+            if is_round {
+                self.become_state(State::Unknown);
+            }
+        } else if self.state == State::Unknown && bound >= self.threshold {
+            // Too wide for a new verdict.
+        } else if within < self.certain_release() {
             self.become_state(State::InSync);
-        } else if occasion == Occasion::Round {
+        } else if is_round {
             return self.count_uncertain(measured.offset.magnitude());
         }
         Next::Settled
     }
 
+    /// All pools certainly over the threshold on one side are a drift, and all certainly within are none,
+    /// whatever they differ by. Its ends move from round to round, so that a verdict ends later than it begins.
+    fn handle_contradiction(&mut self, hull: Measurement) {
+        let over = if self.state == State::Drifting { self.certain_release() } else { self.threshold };
+        let under =
+            if self.state == State::InSync { self.share(TOO_WIDE_SHARE) } else { self.certain_release() };
+        self.become_state(if hull.certainly_exceeds(over) {
+            State::Drifting
+        } else if hull.certainly_within(under) {
+            State::InSync
+        } else {
+            State::Disagree
+        });
+    }
+
+    fn share(&self, (numerator, denominator): (u32, u32)) -> Duration {
+        self.threshold.saturating_mul(numerator) / denominator
+    }
+
+    /// Below this a certain offset is in sync.
+    fn certain_release(&self) -> Duration {
+        if self.state == State::Drifting { self.share(CERTAIN_RELEASE_SHARE) } else { self.threshold }
+    }
+
     /// Counts a round whose bound reaches across the threshold.
     fn count_uncertain(&mut self, magnitude: Duration) -> Next {
-        let (numerator, denominator) = RELEASE_SHARE;
-        let release = if self.state == State::Drifting {
-            self.threshold * numerator / denominator
-        } else {
-            self.threshold
-        };
+        let release = if self.state == State::Drifting { self.share(RELEASE_SHARE) } else { self.threshold };
         self.over = if magnitude > self.threshold { self.over + 1 } else { 0 };
         self.under = if magnitude < release { self.under + 1 } else { 0 };
         if self.over >= CONFIRMATIONS {
@@ -232,6 +261,57 @@ mod tests {
         assert_eq!(states(&broken)[4], InSync, "in a row");
     }
 
+    /// From 300 ms ahead to 300 ms behind.
+    fn contradiction() -> Finding {
+        hull(0, 300)
+    }
+
+    fn hull(offset_ms: i64, bound_ms: i64) -> Finding {
+        match measured(offset_ms, bound_ms) {
+            Finding::Measured(hull) => Finding::Contradiction(hull),
+            other => other,
+        }
+    }
+
+    #[test]
+    fn contradicting_pools_that_are_all_over_or_all_within_the_threshold_decide_the_state() {
+        assert_eq!(states(&[hull(5_010, 12)]), [Drifting], "pools 5.000 and 5.020 s ahead");
+        assert_eq!(states(&[hull(-5_010, 12)]), [Drifting]);
+        assert_eq!(states(&[hull(30, 40)]), [InSync], "pools 60 ms apart");
+        assert_eq!(states(&[hull(30, 80)]), [Disagree]);
+    }
+
+    #[test]
+    fn a_contradiction_ends_a_verdict_later_than_it_begins_one() {
+        assert_eq!(
+            states(&[hull(0, 99), hull(0, 119), hull(0, 121), hull(0, 119)]),
+            [InSync, InSync, Disagree, Disagree]
+        );
+        let drift = [hull(150, 45), hull(150, 55), hull(150, 61), hull(150, 55)];
+        assert_eq!(states(&drift), [Drifting, Drifting, Disagree, Disagree]);
+        assert_eq!(
+            states(&[hull(150, 45), hull(0, 95)]),
+            [Drifting, Disagree],
+            "from drifting it must be under 90 ms"
+        );
+    }
+
+    #[test]
+    fn a_certain_recovery_must_reach_90_percent_of_the_threshold() {
+        assert_eq!(states(&[measured(150, 1), measured(95, 1)])[1], Drifting, "certainly under, but near");
+        assert_eq!(states(&[measured(150, 1), measured(88, 1)])[1], InSync);
+    }
+
+    #[test]
+    fn a_bound_ends_a_verdict_over_120_percent_of_the_threshold_at_the_end_of_a_round() {
+        let widths = [measured(1, 1), measured(1, 119), measured(1, 121), measured(1, 101), measured(1, 98)];
+        assert_eq!(states(&widths), [InSync, InSync, Unknown, Unknown, InSync]);
+        let mut verdict = Verdict::new(THRESHOLD);
+        let _ = verdict.handle(measured(1, 1), Occasion::Round);
+        let _ = verdict.handle(measured(1, 500), Occasion::Tick);
+        assert_eq!(verdict.state(), InSync, "between two rounds");
+    }
+
     #[test]
     fn ticks_do_not_count_as_rounds() {
         let mut verdict = Verdict::new(THRESHOLD);
@@ -246,7 +326,6 @@ mod tests {
 
     #[test]
     fn uncertain_recovery_must_reach_80_percent_of_the_threshold() {
-        assert_eq!(states(&[measured(150, 1), measured(95, 4)])[1], InSync, "certainly under, at once");
         assert_eq!(states(&[measured(150, 1), measured(95, 10)])[1], Drifting);
         let near = [measured(150, 1), measured(95, 10), measured(95, 10), measured(95, 10), measured(95, 10)];
         assert_eq!(states(&near)[4], Drifting, "95 is not under 80");
@@ -262,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_bound_over_the_threshold_is_unknown_unless_the_drift_is_certain() {
-        assert_eq!(states(&[measured(1, 1), measured(0, 101)])[1], Unknown);
+        assert_eq!(states(&[measured(1, 1), measured(0, 121)])[1], Unknown);
         assert_eq!(
             states(&[measured(10_000, 300)])[0],
             Drifting,
@@ -272,7 +351,7 @@ mod tests {
 
     #[test]
     fn contradiction_disruption_and_a_missing_estimate_need_no_confirmation() {
-        let all = [measured(1, 1), Finding::Contradiction, Finding::Nothing, Finding::Disruption];
+        let all = [measured(1, 1), contradiction(), Finding::Nothing, Finding::Disruption];
         assert_eq!(states(&all), [InSync, Disagree, Unknown, Disrupted]);
     }
 
@@ -286,7 +365,7 @@ mod tests {
 
     #[test]
     fn an_uncertain_measurement_turns_disagree_and_disrupted_into_unknown() {
-        for finding in [Finding::Contradiction, Finding::Disruption] {
+        for finding in [contradiction(), Finding::Disruption] {
             let rounds = [
                 finding,
                 measured(99, 5),

@@ -53,7 +53,7 @@ pub fn facts(html: &mut Html, context: &PageContext) {
         let more = format!("±{}, measured {}", bound.in_words(), ago(age));
         (offset.in_words(), more)
     });
-    let frequency = snapshot.frequency.map_or_else(|| UNKNOWN.to_owned(), oscillator);
+    let frequency = snapshot.rate.map_or_else(|| UNKNOWN.to_owned(), |rate| oscillator(rate.middle()));
     let agreeing = format!("{} of {}", snapshot.pools_agreeing, snapshot.pools.len());
     let apart = snapshot.disagreement().map_or_else(String::new, |d| format!("{} apart", Span(d)));
     html.element("section", &[("aria-label", "Overview")], |html| {

@@ -19,6 +19,7 @@ use drift_core::step::last_step::LastStep;
 use drift_core::step::outcome::{Method, Outcome, StepResult};
 use drift_core::step::policy::{Mode, RequestedBy, Trigger};
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
+use drift_core::time::rate::Rate;
 use drift_core::time::{Bound, Measurement, Mono, NANOS_PER_SEC, Offset, Ppb, Wall};
 
 const MS: i64 = 1_000_000;
@@ -150,7 +151,7 @@ fn the_overview_shows_offset_leeway_and_frequency_or_unknown() {
     let mut fixture = Fixture::new();
     fixture.snapshot.measured =
         Some(Measurement::new(Offset::from_nanos(-132 * MS), Bound::from_nanos(2 * MS)));
-    fixture.snapshot.frequency = Some(Ppb(-12_340));
+    fixture.snapshot.rate = Some(Rate::exactly(Ppb(-12_340)));
     fixture.snapshot.leeway.seconds = 7;
     let page = fixture.page();
     let document = parse(&page);
@@ -158,7 +159,7 @@ fn the_overview_shows_offset_leeway_and_frequency_or_unknown() {
     for words in ["132 ms ahead", "±2 ms, measured", "2 of 2", "7 s", "12.3 ppm fast"] {
         assert!(facts.contains(words), "{words:?} is missing in {facts:?}");
     }
-    (fixture.snapshot.measured, fixture.snapshot.frequency) = (None, None);
+    (fixture.snapshot.measured, fixture.snapshot.rate) = (None, None);
     let page = fixture.page();
     let document = parse(&page);
     let facts = text(elements(&document, "section").next().unwrap());
@@ -536,15 +537,15 @@ fn build(
     (snapshot.state, snapshot.measured, snapshot.node_time) =
         (State::ALL[state], measured, Wall::from_nanos(offsets[2]));
     snapshot.reference = yes[1].then(|| Wall::from_nanos(offsets[3]));
-    (snapshot.threshold, snapshot.estimate_age, snapshot.frequency) =
-        (b, yes[2].then_some(c), Some(Ppb(offsets[1])));
+    (snapshot.threshold, snapshot.estimate_age, snapshot.rate) =
+        (b, yes[2].then_some(c), Some(Rate::exactly(Ppb(offsets[1]))));
     snapshot.leeway.reason.clone_from(&texts[0]);
     snapshot.pools[0].name.clone_from(&texts[1]);
     snapshot.pools[0].resolve_error = Some(texts[2].clone());
     (snapshot.pools[1].sample_age, snapshot.pools[1].round_trip) = (Some(d), Some(e));
     let server = &mut snapshot.pools[1].servers[0];
     (server.state, server.measured) = (ServerState::ALL[index], measured);
-    server.rejected = Some((f, RejectReason::ClockOutOfRange));
+    server.rejected = Some((f, RejectReason::Suspended));
     let (believes, ready) = (Some(Offset::from_nanos(offsets[3])), Err(texts[3].clone()));
     snapshot.daemon = Some(DaemonReport { daemon: Daemon::ALL[index % 3], believes, ready });
     snapshot.step.mode = Mode::Auto;

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use super::now::{Age, Now};
 use super::row::Row;
-use drift_core::time::line::FREQUENCY_UNKNOWN;
-use drift_core::time::{Bound, NANOS_PER_SEC, Offset};
+use drift_core::time::{Bound, NANOS_PER_SEC, Offset, Ppb};
+
+/// How fast a Node's clock is taken to run away from what its agent published. Faster ones change the state, and are
+/// published again.
+const UNDISCIPLINED: Ppb = Ppb::from_ppm(200);
 
 /// One second, in nanoseconds. Times in tokens are mostly cut off to whole seconds, which hides up to one
 /// second of being ahead.
@@ -49,7 +52,7 @@ impl Skew {
     pub fn aged(bound: Bound, age: Age) -> Bound {
         // One second for times that are cut off to seconds.
         let age = Duration::from_secs(age.as_secs().saturating_add(1));
-        bound + Bound::from_nanos(FREQUENCY_UNKNOWN.over(age))
+        bound + Bound::from_nanos(UNDISCIPLINED.over(age))
     }
 
     /// Whether the second Node accepts a token of the first at once: `iat` and `nbf` without leeway.

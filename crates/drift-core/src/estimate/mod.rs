@@ -3,12 +3,17 @@
 //! One interval per server goes in at the end of each round. Between the rounds the [`Estimate`] carries what
 //! was agreed on to the present, along the reference line.
 
+mod independence;
 mod select;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-pub use self::select::{Candidate, Combined, combine, majority};
-use crate::time::line::{Frequency, FrequencyTracker, Interval, Line};
+pub use self::independence::Independence;
+pub use self::select::{Candidate, Combined, PoolInterval, combine, majority, pool_intervals};
+use crate::time::interval::Interval;
+use crate::time::line::Line;
+use crate::time::rate::{Rate, RateTracker, Refuted};
 use crate::time::{Measurement, Mono, Reading, Wall};
 
 /// What the offset rests on.
@@ -18,19 +23,18 @@ enum Basis {
     Nothing,
     /// The servers agreed on this line, in the last round or before.
     Line(Line),
-    /// The servers contradict each other.
-    Contradiction,
+    /// The pools contradict each other; a line through all that any server allows.
+    Contradiction(Line),
     /// The machine was suspended or paused, and nothing has been measured since.
     Disruption,
 }
 
-/// The last intervals that the servers agreed on.
-#[derive(Clone, Copy, Debug)]
+/// What the servers agreed on in the last round.
+#[derive(Clone, Debug)]
 struct Agreement {
-    at: Mono,
-    interval: Interval,
-    /// Pools with a reachable server inside.
-    pools: usize,
+    line: Line,
+    pools: BTreeSet<usize>,
+    falsetickers: BTreeSet<usize>,
 }
 
 /// The offset of the node over time.
@@ -43,7 +47,7 @@ pub struct Estimate {
     last_line: Option<Line>,
     /// `None` unless the servers agreed in the last round.
     agreement: Option<Agreement>,
-    oscillator: FrequencyTracker,
+    rate: RateTracker,
 }
 
 impl Estimate {
@@ -54,39 +58,67 @@ impl Estimate {
             basis: Basis::Nothing,
             last_line: None,
             agreement: None,
-            oscillator: FrequencyTracker::default(),
+            rate: RateTracker::default(),
         }
     }
 
     /// How much faster reference time runs than the raw clock, as far as it is known.
-    pub fn frequency(&self) -> Frequency {
-        self.oscillator.frequency()
+    pub fn rate(&self) -> Rate {
+        self.rate.rate()
     }
 
-    /// A round has ended with this. `newest_sample`: when the newest sample behind it was taken; `spacing`:
-    /// the least time between two points of the frequency.
-    pub fn update(&mut self, combined: Combined, newest_sample: Option<Mono>, spacing: Duration, now: Mono) {
-        self.agreement = None;
-        match combined {
-            Combined::Agree { interval, pools } => {
-                self.oscillator.push(now, interval, spacing);
-                let line = Line::new(now, interval, self.frequency(), newest_sample.unwrap_or(now));
-                (self.basis, self.last_line) = (Basis::Line(line), Some(line));
-                self.agreement = Some(Agreement { at: now, interval, pools });
+    /// Compares what the newest samples alone agree on with what was measured before. `Some`: the two contradict each
+    /// other. Then the raw clock changed its rate, or lost time unnoticed, or the time of most servers jumped.
+    pub fn check_newest(&mut self, newest: &Combined, now: Mono) -> Option<Refuted> {
+        match (self.basis, newest) {
+            (Basis::Line(line), Combined::Agree { interval, .. }) if !line.origin(now).meets(*interval) => {
+                Some(self.rate.refute(now, *interval))
             }
-            Combined::Disagree => self.basis = Basis::Contradiction,
+            _ => None,
+        }
+    }
+
+    /// A round has ended with this, made of `candidates`. `Some`: it refutes the rate.
+    pub fn update(&mut self, combined: Combined, candidates: &[Candidate], now: Mono) -> Option<Refuted> {
+        self.agreement = None;
+        let newest = |pools: Option<&BTreeSet<usize>>, interval: Interval| {
+            let is_behind =
+                |c: &&Candidate| pools.is_none_or(|p| p.contains(&c.pool)) && c.interval.meets(interval);
+            candidates.iter().filter(is_behind).map(|c| c.newest).max().unwrap_or(now)
+        };
+        match combined {
+            Combined::Agree { interval, pools, falsetickers } => {
+                let refuted = self.rate.push(now, interval).err();
+                let line = Line::new(now, interval, self.rate(), newest(Some(&pools), interval));
+                (self.basis, self.last_line) = (Basis::Line(line), Some(line));
+                self.agreement = Some(Agreement { line, pools, falsetickers });
+                return refuted;
+            }
+            Combined::Disagree { hull } => {
+                self.basis = Basis::Contradiction(Line::new(now, hull, self.rate(), newest(None, hull)));
+            }
             // A line ages by itself. A contradiction ends with the servers that made it.
             Combined::Nothing if self.is_contradiction() => self.basis = Basis::Nothing,
             Combined::Nothing => {}
         }
+        None
     }
 
     /// The machine was suspended or paused, so the raw clock did not run all the time: all that was measured
-    /// is void.
-    pub fn disrupt(&mut self) {
+    /// is void. `is_moved`: the machine may run on other hardware.
+    pub fn disrupt(&mut self, is_moved: bool, now: Mono) {
         self.basis = Basis::Disruption;
         (self.last_line, self.agreement) = (None, None);
-        self.oscillator.clear();
+        if is_moved {
+            self.rate.reset(now);
+        } else {
+            self.rate.handle_pause(now);
+        }
+    }
+
+    /// The kernel reads another clock from now on.
+    pub fn handle_other_clock(&mut self, now: Mono) {
+        self.rate.reset(now);
     }
 
     /// The offset now, if there is a line that is young enough.
@@ -97,14 +129,22 @@ impl Estimate {
         }
     }
 
+    /// All that the pools allow which contradict each other: the true offset is in it if one of them is right.
+    pub fn contradiction(&self, now: Reading) -> Option<Measurement> {
+        match self.basis {
+            Basis::Contradiction(line) => Some(line.offset(now)),
+            _ => None,
+        }
+    }
+
     /// Does the offset rest on a line, however old?
     pub fn has_line(&self) -> bool {
         matches!(self.basis, Basis::Line(_))
     }
 
-    /// Did the servers contradict each other when they were last heard?
+    /// Did the pools contradict each other when they were last heard?
     pub fn is_contradiction(&self) -> bool {
-        self.basis == Basis::Contradiction
+        matches!(self.basis, Basis::Contradiction(_))
     }
 
     /// Was the machine suspended or paused, and nothing measured since?
@@ -125,12 +165,17 @@ impl Estimate {
     /// The interval that the servers agreed on in the last round, carried to `now`. A server outside is a
     /// falseticker.
     pub fn agreed(&self, now: Mono) -> Option<Interval> {
-        self.agreement.map(|agreement| self.frequency().carry(agreement.interval, agreement.at, now))
+        self.agreement.as_ref().map(|agreement| agreement.line.origin(now))
     }
 
-    /// Pools with a reachable server inside what the servers agreed on in the last round.
+    /// How many pools agreed in the last round.
     pub fn pools_agreeing(&self) -> usize {
-        self.agreement.map_or(0, |agreement| agreement.pools)
+        self.agreement.as_ref().map_or(0, |agreement| agreement.pools.len())
+    }
+
+    /// Was this pool outside of what the majority of pools agreed on in the last round?
+    pub fn is_falseticker(&self, pool: usize) -> bool {
+        self.agreement.as_ref().is_some_and(|agreement| agreement.falsetickers.contains(&pool))
     }
 }
 
@@ -140,7 +185,6 @@ mod tests {
     use crate::time::{Bound, Offset};
 
     const SECOND: i64 = 1_000_000_000;
-    const SPACING: Duration = Duration::from_secs(64);
     const STALE_AFTER: Duration = Duration::from_secs(300);
 
     /// The wall clock reads what the raw clock does.
@@ -152,41 +196,77 @@ mod tests {
         }
     }
 
+    fn interval(behind_secs: i64) -> Interval {
+        Interval::around(Wall::from_secs(behind_secs), Bound::from_nanos(1_000_000))
+    }
+
     /// Two pools agree that the node is this far behind, to ±1 ms.
     fn agree(behind_secs: i64) -> Combined {
-        let interval = Interval::around(Wall::from_secs(behind_secs), Bound::from_nanos(1_000_000));
-        Combined::Agree { interval, pools: 2 }
+        Combined::Agree {
+            interval: interval(behind_secs),
+            pools: BTreeSet::from([0, 1]),
+            falsetickers: BTreeSet::new(),
+        }
+    }
+
+    fn disagree() -> Combined {
+        Combined::Disagree { hull: interval(0).hull(interval(9)) }
     }
 
     /// An estimate after these rounds, one a minute.
     fn after(rounds: impl IntoIterator<Item = Combined>) -> Estimate {
         let mut estimate = Estimate::new(STALE_AFTER);
         for (minute, combined) in (0..).zip(rounds) {
-            estimate.update(combined, None, SPACING, at(minute * 60).raw);
+            estimate.update(combined, &[], at(minute * 60).raw);
         }
         estimate
+    }
+
+    fn is_about(offset: Offset, secs: i64) -> bool {
+        (offset.as_nanos() - secs * SECOND).abs() < 1_000_000
     }
 
     #[test]
     fn an_agreement_gives_an_offset_until_it_is_stale_and_reference_time_for_longer() {
         let estimate = after([agree(3)]);
-        assert_eq!(estimate.measured(at(299)).unwrap().offset, Offset::from_nanos(3 * SECOND));
+        assert!(is_about(estimate.measured(at(299)).unwrap().offset, 3));
         assert_eq!(estimate.measured(at(300)), None);
-        assert_eq!(estimate.reference(at(300)), Some(Wall::from_secs(303)));
+        assert!(
+            estimate.reference(at(300)).unwrap().minus(Wall::from_secs(303)).magnitude()
+                < Duration::from_millis(1)
+        );
         assert_eq!(estimate.age(at(300).raw), Some(Duration::from_secs(300)));
     }
 
     #[test]
+    fn the_age_is_that_of_the_newest_sample_inside_the_agreement() {
+        let of = |pool, behind, newest| Candidate {
+            pool,
+            server: crate::ntp::server::ServerId(1),
+            interval: interval(behind),
+            newest: at(newest).raw,
+        };
+        let mut estimate = Estimate::new(STALE_AFTER);
+        estimate.update(agree(3), &[of(0, 3, 50), of(1, 3, 40), of(0, 9, 58), of(2, 3, 59)], at(60).raw);
+        assert_eq!(estimate.age(at(60).raw), Some(Duration::from_secs(10)));
+    }
+
+    #[test]
     fn a_contradiction_ends_the_offset_but_not_reference_time() {
-        let estimate = after([agree(3), Combined::Disagree]);
+        let estimate = after([agree(3), disagree()]);
         assert!(estimate.is_contradiction());
         assert_eq!((estimate.measured(at(61)), estimate.pools_agreeing()), (None, 0));
-        assert_eq!(estimate.reference(at(61)), Some(Wall::from_secs(64)));
+        let hull = estimate.contradiction(at(60)).unwrap();
+        assert_eq!(
+            (hull.offset.as_nanos(), hull.bound.as_nanos()),
+            (9 * SECOND / 2, 9 * SECOND / 2 + 1_000_000)
+        );
+        assert!(estimate.reference(at(61)).is_some());
     }
 
     #[test]
     fn unreachable_servers_end_a_contradiction_and_leave_a_line() {
-        let estimate = after([Combined::Disagree, Combined::Nothing]);
+        let estimate = after([disagree(), Combined::Nothing]);
         assert!(!estimate.is_contradiction() && !estimate.has_line());
         let estimate = after([agree(3), Combined::Nothing]);
         assert!(estimate.has_line() && estimate.measured(at(61)).is_some());
@@ -194,23 +274,29 @@ mod tests {
     }
 
     #[test]
-    fn a_disruption_voids_the_line_and_the_frequency_until_the_next_agreement() {
+    fn a_disruption_voids_the_line_and_keeps_the_rate_unless_the_machine_has_moved() {
         let mut estimate = after((0..5).map(|_| agree(0)));
-        assert!(estimate.frequency().is_known() && estimate.pools_agreeing() == 2);
-        estimate.disrupt();
-        assert!(estimate.is_disrupted() && !estimate.frequency().is_known());
+        let before = estimate.rate();
+        assert!(before.is_known() && estimate.pools_agreeing() == 2);
+        estimate.disrupt(false, at(241).raw);
+        assert!(estimate.is_disrupted() && estimate.rate().is_known());
+        assert!(estimate.rate().bound() > before.bound());
         assert_eq!((estimate.measured(at(241)), estimate.reference(at(241))), (None, None));
-        estimate.update(Combined::Nothing, None, SPACING, at(300).raw);
+        estimate.update(Combined::Nothing, &[], at(300).raw);
         assert!(estimate.is_disrupted(), "an empty round measures nothing");
-        estimate.update(agree(20), None, SPACING, at(360).raw);
+        estimate.update(agree(20), &[], at(360).raw);
         assert!(!estimate.is_disrupted() && estimate.measured(at(360)).is_some());
+        estimate.disrupt(true, at(361).raw);
+        assert!(!estimate.rate().is_known());
     }
 
     #[test]
-    fn an_agreement_is_carried_along_with_a_growing_bound() {
-        let estimate = after([agree(0)]);
-        let (first, later) = (estimate.agreed(at(0).raw).unwrap(), estimate.agreed(at(100).raw).unwrap());
-        assert_eq!(first.bound(), Bound::from_nanos(1_000_000));
-        assert_eq!(later.bound(), Bound::from_nanos(21_000_000), "200 ppm for 100 s");
+    fn newest_samples_refute_a_line_that_does_not_lead_to_them() {
+        let mut estimate = after((0..5).map(|_| agree(0)));
+        assert_eq!(estimate.check_newest(&agree(0), at(300).raw), None);
+        assert_eq!(estimate.check_newest(&disagree(), at(300).raw), None, "no majority");
+        assert!(estimate.rate().is_known());
+        assert_eq!(estimate.check_newest(&agree(1), at(300).raw), Some(Refuted::Restart));
+        assert!(!estimate.rate().is_known());
     }
 }

@@ -1,11 +1,15 @@
 //! Which servers are truechimers: the intersection of intervals (Marzullo; RFC 5905 section 11.2.1).
 //!
-//! One interval of each reachable server goes in; the interval of the majority, or a disagreement, comes out.
+//! One interval of each reachable server goes in; the interval of the majority of pools, or a disagreement,
+//! comes out.
 //! This room never reads a clock and never asks a server.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use crate::ntp::server::ServerId;
-use crate::time::Wall;
-use crate::time::line::Interval;
+use crate::time::interval::Interval;
+use crate::time::{Mono, Wall, nanos};
 
 /// The interval of one reachable server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,22 +20,38 @@ pub struct Candidate {
     pub server: ServerId,
     /// The origins that it reports as possible (origin: see [`crate::time::line`]).
     pub interval: Interval,
+    /// When its newest sample was taken.
+    pub newest: Mono,
 }
 
-/// What all reachable servers give together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What all pools give together.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Combined {
     /// No server is reachable.
     Nothing,
-    /// No strict majority shares a point, or a reachable pool has no server whose interval meets theirs.
-    Disagree,
-    /// A strict majority shares a point, and every reachable pool has a server whose interval meets theirs.
-    Agree {
-        /// Holds the true origin if most of the reachable servers are truechimers.
-        interval: Interval,
-        /// Pools with a reachable server in it.
-        pools: usize,
+    /// No strict majority of the reachable pools agrees.
+    Disagree {
+        /// All that any server of them allows.
+        hull: Interval,
     },
+    /// A strict majority of the reachable pools agrees.
+    Agree {
+        /// Holds the true origin if most servers of most reachable pools are truechimers.
+        interval: Interval,
+        /// The pools that agree, by index.
+        pools: BTreeSet<usize>,
+        /// The reachable pools that do not.
+        falsetickers: BTreeSet<usize>,
+    },
+}
+
+/// What the servers of one pool give together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolInterval {
+    /// What a strict majority of its reachable servers allows; `None`: they contradict each other.
+    pub majority: Option<Interval>,
+    /// All that any of them allows.
+    pub hull: Interval,
 }
 
 /// From the lowest to the highest point that a strict majority of the intervals holds; `None`: there is none.
@@ -39,11 +59,16 @@ pub enum Combined {
 /// Not the points that most intervals hold: a falseticker that overlaps one truechimer could exclude the
 /// truth that way. If most intervals hold the truth, it lies between these two points.
 pub fn majority(intervals: &[Interval]) -> Option<Interval> {
+    majority_of(intervals, intervals.len())
+}
+
+/// The same for a majority of `voters`, some of which may have no interval.
+fn majority_of(intervals: &[Interval], voters: usize) -> Option<Interval> {
     // At equal places lower ends come first: intervals that touch share that point.
     let mut edges: Vec<(Wall, bool)> =
         intervals.iter().flat_map(|i| [(i.low, false), (i.high, true)]).collect();
     edges.sort_unstable();
-    let needed = intervals.len() / 2 + 1;
+    let needed = voters / 2 + 1;
     let (mut depth, mut low, mut high) = (0_usize, None, None);
     for (place, is_end) in edges {
         if is_end {
@@ -61,21 +86,62 @@ pub fn majority(intervals: &[Interval]) -> Option<Interval> {
     Some(Interval { low: low?, high: high? })
 }
 
-/// Combines the reachable servers of all pools.
-///
-/// Pools that contradict each other are a disagreement and never give an offset. Near a leap second this
-/// happens without a fault: some pools smear it, and differ from the others by up to 0.5 s.
-pub fn combine(candidates: &[Candidate]) -> Combined {
-    if candidates.is_empty() {
-        return Combined::Nothing;
+/// What each pool's reachable servers give together; a pool without one is missing.
+pub fn pool_intervals(candidates: &[Candidate], tolerance: Duration) -> BTreeMap<usize, PoolInterval> {
+    let mut servers: BTreeMap<usize, Vec<(ServerId, Interval)>> = BTreeMap::new();
+    for candidate in candidates {
+        servers.entry(candidate.pool).or_default().push((candidate.server, candidate.interval));
     }
-    let intervals: Vec<Interval> = candidates.iter().map(|c| c.interval).collect();
-    let Some(interval) = majority(&intervals) else { return Combined::Disagree };
-    let distinct =
-        |pools: &mut dyn Iterator<Item = usize>| pools.collect::<std::collections::BTreeSet<_>>().len();
-    let reachable = distinct(&mut candidates.iter().map(|c| c.pool));
-    let inside = distinct(&mut candidates.iter().filter(|c| c.interval.meets(interval)).map(|c| c.pool));
-    if inside < reachable { Combined::Disagree } else { Combined::Agree { interval, pools: inside } }
+    let combine = |own: &[(ServerId, Interval)]| {
+        let hull = own.iter().map(|(_, interval)| *interval).reduce(Interval::hull)?;
+        Some(PoolInterval { majority: agreement(own, own.len(), tolerance).map(|(agreed, _)| agreed), hull })
+    };
+    servers.into_iter().filter_map(|(pool, own)| Some((pool, combine(&own)?))).collect()
+}
+
+/// Combines the reachable servers of all pools: the servers of a pool vote in their pool, and the pools with
+/// each other, so that a far pool with many servers does not drown a near one with few.
+///
+/// Pools that contradict each other never give an offset. Near a leap second this happens without a fault:
+/// some pools smear it, and differ from the others by up to 0.5 s.
+pub fn combine(candidates: &[Candidate], tolerance: Duration) -> Combined {
+    let pools = pool_intervals(candidates, tolerance);
+    let Some(hull) = pools.values().map(|pool| pool.hull).reduce(Interval::hull) else {
+        return Combined::Nothing;
+    };
+    let decided: Vec<(usize, Interval)> =
+        pools.iter().filter_map(|(pool, own)| Some((*pool, own.majority?))).collect();
+    // A pool that contradicts itself counts as a pool, and agrees with none.
+    let Some((interval, agreeing)) = agreement(&decided, pools.len(), tolerance) else {
+        return Combined::Disagree { hull };
+    };
+    let agreeing: BTreeSet<usize> = agreeing.into_iter().collect();
+    let falsetickers = pools.keys().copied().filter(|pool| !agreeing.contains(pool)).collect();
+    Combined::Agree { interval, pools: agreeing, falsetickers }
+}
+
+/// What a strict majority of `voters` agrees on, and who is in it.
+///
+/// Intervals that miss each other by `tolerance` at most agree on their hull: servers understate their error
+/// by as much.
+fn agreement<T: Copy>(
+    intervals: &[(T, Interval)],
+    voters: usize,
+    tolerance: Duration,
+) -> Option<(Interval, Vec<T>)> {
+    let within = |by: i64| {
+        let widened: Vec<Interval> = intervals.iter().map(|(_, interval)| interval.widened(by)).collect();
+        let agreed = majority_of(&widened, voters)?;
+        let inside = intervals.iter().copied().filter(|(_, interval)| interval.widened(by).meets(agreed));
+        Some((agreed, inside.collect::<Vec<_>>()))
+    };
+    if let Some((agreed, inside)) = within(0) {
+        return Some((agreed, inside.into_iter().map(|(who, _)| who).collect()));
+    }
+    // Half of the tolerance at each end.
+    let (_, inside) = within(nanos(tolerance) / 2)?;
+    let hull = inside.iter().map(|(_, interval)| *interval).reduce(Interval::hull)?;
+    Some((hull, inside.into_iter().map(|(who, _)| who).collect()))
 }
 
 #[cfg(test)]
@@ -91,75 +157,95 @@ mod tests {
             pool,
             server: ServerId(0),
             interval: Interval::around(Wall::from_nanos(middle_ms * MS), Bound::from_nanos(half_ms * MS)),
+            newest: Mono::from_nanos(0),
         }
     }
 
-    fn agreed(middle_ms: i64, half_ms: i64, pools: usize) -> Combined {
-        Combined::Agree { interval: candidate(0, middle_ms, half_ms).interval, pools }
+    /// Pools nearer than this agree on their hull.
+    const TOLERANCE: Duration = Duration::from_millis(10);
+
+    fn combine(candidates: &[Candidate]) -> Combined {
+        super::combine(candidates, TOLERANCE)
+    }
+
+    fn agreed(low_ms: i64, high_ms: i64, pools: &[usize], falsetickers: &[usize]) -> Combined {
+        Combined::Agree {
+            interval: Interval { low: Wall::from_nanos(low_ms * MS), high: Wall::from_nanos(high_ms * MS) },
+            pools: pools.iter().copied().collect(),
+            falsetickers: falsetickers.iter().copied().collect(),
+        }
+    }
+
+    fn hull(low_ms: i64, high_ms: i64) -> Combined {
+        Combined::Disagree {
+            hull: Interval { low: Wall::from_nanos(low_ms * MS), high: Wall::from_nanos(high_ms * MS) },
+        }
     }
 
     #[test]
-    fn two_servers_agree_on_their_intersection() {
-        assert_eq!(combine(&[candidate(0, 0, 10), candidate(1, 10, 5)]), agreed(7, 0, 2).map_to(5, 10));
+    fn two_pools_agree_on_their_intersection() {
+        assert_eq!(combine(&[candidate(0, 0, 10), candidate(1, 10, 5)]), agreed(5, 10, &[0, 1], &[]));
         assert_eq!(
             combine(&[candidate(0, 0, 5), candidate(1, 10, 5)]),
-            agreed(5, 0, 2),
+            agreed(5, 5, &[0, 1], &[]),
             "intervals that touch share a point"
         );
-        assert_eq!(combine(&[candidate(0, 0, 4), candidate(1, 10, 5)]), Combined::Disagree);
     }
 
     #[test]
-    fn half_of_the_servers_are_no_majority() {
+    fn intervals_nearer_than_the_tolerance_agree_on_their_hull() {
+        assert_eq!(combine(&[candidate(0, 0, 4), candidate(1, 18, 4)]), agreed(-4, 22, &[0, 1], &[]));
+        assert_eq!(combine(&[candidate(0, 0, 4), candidate(1, 19, 4)]), hull(-4, 23), "11 ms apart");
+        let of_one_pool = [candidate(0, 0, 4), candidate(0, 18, 4), candidate(1, 9, 30)];
+        assert_eq!(combine(&of_one_pool), agreed(-4, 22, &[0, 1], &[]));
+    }
+
+    #[test]
+    fn half_of_the_servers_of_a_pool_are_no_majority() {
         let halves = [candidate(0, 0, 1), candidate(0, 50, 1), candidate(1, 0, 1), candidate(1, 50, 1)];
-        assert_eq!(combine(&halves), Combined::Disagree);
+        assert_eq!(combine(&halves), hull(-1, 51));
+        let one = [candidate(0, 0, 1), candidate(0, 50, 1), candidate(1, 0, 1)];
+        assert_eq!(combine(&one), hull(-1, 51), "one of two pools contradicts itself");
     }
 
     #[test]
     fn one_falseticker_in_each_pool_changes_nothing() {
-        let honest = [
-            candidate(0, 0, 3),
-            candidate(0, 1, 3),
-            candidate(0, -1, 3),
-            candidate(1, 1, 3),
-            candidate(1, 0, 3),
-            candidate(1, 0, 3),
-        ];
-        let mut servers = honest.to_vec();
+        let mut servers: Vec<Candidate> = [(0, 0), (0, 1), (0, -1), (1, 1), (1, 0), (1, 0)]
+            .map(|(pool, middle)| candidate(pool, middle, 3))
+            .to_vec();
         servers.extend([candidate(0, 9_000, 1), candidate(1, -700, 1)]);
-        let Combined::Agree { interval, pools } = combine(&servers) else {
+        let Combined::Agree { interval, pools, falsetickers } = combine(&servers) else {
             panic!("{:?}", combine(&servers))
         };
-        assert_eq!(pools, 2);
+        assert_eq!((pools.len(), falsetickers.len()), (2, 0));
         assert!(interval.low <= Wall::from_nanos(0) && Wall::from_nanos(0) <= interval.high);
     }
 
     #[test]
-    fn reachable_pools_outside_the_majority_are_a_disagreement() {
+    fn two_pools_that_contradict_each_other_disagree_however_many_servers_they_have() {
         let servers = [candidate(0, 0, 3), candidate(0, 1, 3), candidate(0, 2, 3), candidate(1, 500, 3)];
-        assert_eq!(combine(&servers), Combined::Disagree);
+        assert_eq!(combine(&servers), hull(-3, 503));
     }
 
     #[test]
-    fn estimates_without_an_unreachable_pool_count_the_pools_left() {
-        assert_eq!(combine(&[candidate(1, 3, 2)]), agreed(3, 2, 1));
-        assert_eq!(combine(&[]), Combined::Nothing);
+    fn a_far_pool_with_many_servers_does_not_drown_a_near_one() {
+        let servers = [[candidate(0, 0, 125); 4].as_slice(), &[candidate(1, 10, 1)]].concat();
+        assert_eq!(combine(&servers), agreed(9, 11, &[0, 1], &[]));
     }
 
-    impl Combined {
-        /// The same with other ends: to write an interval by its ends.
-        fn map_to(self, low_ms: i64, high_ms: i64) -> Self {
-            match self {
-                Self::Agree { pools, .. } => Self::Agree {
-                    interval: Interval {
-                        low: Wall::from_nanos(low_ms * MS),
-                        high: Wall::from_nanos(high_ms * MS),
-                    },
-                    pools,
-                },
-                other => other,
-            }
-        }
+    #[test]
+    fn a_majority_of_three_pools_names_the_third_a_falseticker() {
+        let servers = [candidate(0, 0, 5), candidate(1, 10_000, 5), candidate(2, 3, 5)];
+        assert_eq!(combine(&servers), agreed(-2, 5, &[0, 2], &[1]));
+        let undecided = [servers.as_slice(), &[candidate(1, 5_000, 5)]].concat();
+        assert_eq!(combine(&undecided), agreed(-2, 5, &[0, 2], &[1]), "a pool that contradicts itself, too");
+        assert_eq!(combine(&[candidate(0, 0, 5), candidate(1, 100, 5), candidate(2, 200, 5)]), hull(-5, 205));
+    }
+
+    #[test]
+    fn pools_that_are_not_reachable_have_no_vote() {
+        assert_eq!(combine(&[candidate(1, 3, 2)]), agreed(1, 5, &[1], &[]));
+        assert_eq!(combine(&[]), Combined::Nothing);
     }
 
     proptest! {
@@ -173,6 +259,27 @@ mod tests {
             let mut all: Vec<Candidate> = honest.iter().map(|&(error, slack)| candidate(0, error, error.abs() + slack)).collect();
             all.extend(false_intervals.iter().map(|&(error, half)| candidate(0, error, half)));
             fastrand::Rng::with_seed(order).shuffle(&mut all);
+            match combine(&all) {
+                Combined::Agree { interval, .. } => prop_assert!(interval.low <= Wall::from_nanos(0) && interval.high >= Wall::from_nanos(0)),
+                other => prop_assert!(false, "a majority of truechimers shares the truth, yet {other:?}"),
+            }
+        }
+
+        /// Whatever less than half of the pools report, whatever less than half of the servers of each other pool.
+        #[test]
+        fn majorities_of_pools_hold_the_truth(
+            honest in proptest::collection::vec((proptest::collection::vec((-100i64..100, 0i64..50), 1..4), -900i64..900), 2..5),
+            false_pools in proptest::collection::vec((-1_000i64..1_000, 0i64..400), 0..4),
+        ) {
+            let mut all = Vec::new();
+            for (pool, (servers, false_middle)) in (0..).zip(&honest) {
+                all.extend(servers.iter().map(|&(error, slack)| candidate(pool, error, error.abs() + slack)));
+                if servers.len() > 1 {
+                    all.push(candidate(pool, *false_middle, 20));
+                }
+            }
+            let false_pools = &false_pools[..false_pools.len().min(honest.len() - 1)];
+            all.extend((10..).zip(false_pools).map(|(pool, &(error, half))| candidate(pool, error, half)));
             match combine(&all) {
                 Combined::Agree { interval, .. } => prop_assert!(interval.low <= Wall::from_nanos(0) && interval.high >= Wall::from_nanos(0)),
                 other => prop_assert!(false, "a majority of truechimers shares the truth, yet {other:?}"),

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use crate::time::line::{Frequency, Interval};
+use crate::time::interval::Interval;
+use crate::time::rate::RateTracker;
 use crate::time::{Bound, Measurement, Mono, NANOS_PER_SEC, Offset, Reading, Wall, nanos};
 
 /// How far a header's age may move the offset: half of the largest age, and the smallest bound of any
@@ -18,7 +19,7 @@ use crate::time::{Bound, Measurement, Mono, NANOS_PER_SEC, Offset, Reading, Wall
 pub const MAX_HEADER_AGE: Bound = Bound::HALF_SECOND;
 
 /// The origins that all answers of one URL allow (origin: see [`crate::time::line`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Search {
     /// The possible origins, as of the raw time beside them.
     open: Option<(Mono, Interval)>,
@@ -26,6 +27,8 @@ pub struct Search {
     round_trip: Duration,
     answers: u32,
     is_contradicted: bool,
+    /// How fast the raw clock runs, as far as the answers show it.
+    rate: RateTracker,
 }
 
 /// Two answers that no single offset agrees with.
@@ -54,11 +57,12 @@ impl Search {
         let origin = |at: Wall, raw: Mono| Wall::from_nanos(at.as_nanos().saturating_sub(raw.as_nanos()));
         let end = date.plus(Offset::from_nanos(NANOS_PER_SEC));
         let allowed = Interval { low: origin(date, sent.plus(round_trip)), high: origin(end, sent) };
-        let before = self.open.map(|(at, open)| Frequency::UNKNOWN.carry(open, at, received));
+        let before = self.open.map(|(at, open)| self.rate.rate().carry(open, at, received));
         match before {
             Some(before) if !before.meets(allowed) => {
-                *self =
-                    Self { open: Some((received, allowed)), round_trip, answers: 1, is_contradicted: true };
+                let rate = RateTracker::default();
+                let open = Some((received, allowed));
+                *self = Self { open, round_trip, answers: 1, is_contradicted: true, rate };
                 return Err(Contradiction);
             }
             Some(before) => {
@@ -68,6 +72,8 @@ impl Search {
             }
             None => (self.open, self.round_trip) = (Some((received, allowed)), round_trip),
         }
+        // What refutes the rate and not the interval shows at the next answer.
+        let _ = self.open.map(|(at, open)| self.rate.push(at, open));
         self.answers = self.answers.saturating_add(1);
         self.is_contradicted = false;
         Ok(())
@@ -96,7 +102,7 @@ impl Search {
     /// answers, or while [`Self::is_contradicted`].
     pub fn measured(&self, now: Reading) -> Option<Measurement> {
         let (at, open) = self.open.filter(|_| !self.is_contradicted)?;
-        let open = Frequency::UNKNOWN.carry(open, at, now.raw);
+        let open = self.rate.rate().carry(open, at, now.raw);
         let middle = open.middle().plus(Offset::from_nanos(MAX_HEADER_AGE.as_nanos()));
         Some(Measurement::new(middle.minus(now.origin()), open.bound() + MAX_HEADER_AGE))
     }

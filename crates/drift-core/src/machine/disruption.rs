@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Machine;
 use crate::io::{Effect, Input, LogEvent};
 use crate::report::node::EventReason;
-use crate::resume::{Class, Detection};
+use crate::resume::{Class, Detection, Signal};
 use crate::step::policy::Trigger;
 use crate::time::backoff::Bucket;
 use crate::time::{Mono, Reading};
@@ -61,10 +61,12 @@ impl Machine {
     pub(crate) fn confirm_pause(&mut self, now: Reading, out: &mut Vec<Effect>) {
         let Some(since) = self.detector.pause_unconfirmed_since() else { return };
         let measured = self.measured_since(since, now);
-        let is_complete = !self.rounds.in_burst(now.raw)
+        let is_complete = !self.rounds.is_quick()
             && (0..self.settings.pools.len()).all(|pool| measured.iter().any(|c| c.pool == pool));
         let max_wait = self.settings.interval * 2;
-        if let Some(pause) = self.detector.confirm_pause(&measured, is_complete, max_wait, now.raw) {
+        if let Some(pause) =
+            self.detector.confirm_pause(&measured, self.estimate.rate(), is_complete, max_wait, now.raw)
+        {
             self.handle_disruption(pause, now, out);
         }
     }
@@ -77,7 +79,9 @@ impl Machine {
         out.push(Effect::Log(LogEvent::Disrupted(detection)));
         self.history.resumed(detection, now);
         if matches!(class, Class::Suspend | Class::Pause) {
-            self.estimate.disrupt();
+            // The hypervisor reports a restore or a migration: other hardware may count the time.
+            let is_moved = detection.disruption.signal() == Signal::Vmclock;
+            self.estimate.disrupt(is_moved, now.raw);
             self.rounds.discard_samples();
             self.fallback.reset();
             self.raise(EventReason::VMResumeDetected, detection.disruption.sentence(), now);
@@ -85,7 +89,7 @@ impl Machine {
         self.stepper.trigger(Trigger::Disruption(class), now.raw);
         // Only NTP measures how wrong the clock is. Without a burst the next round does.
         if self.bursts.take(detection.reclassifies.is_some(), now.raw) {
-            self.rounds.request_burst();
+            self.rounds.request_quick_rounds(true);
         }
     }
 }

@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::disruption::Bursts;
-use crate::estimate::{Combined, Estimate, combine};
+use crate::estimate::{Estimate, Independence, combine};
 use crate::http_date::coarse::{CoarseReadings, HttpSource};
 use crate::io::{Effect, Input, LogEvent};
 use crate::ntp::reject::RejectReason;
 use crate::ntp::sample::Limits;
-use crate::ntp::server::{Answer, ServerId};
+use crate::ntp::server::{Answer, Pace, ServerId};
 use crate::poll::fallback::Fallback;
-use crate::poll::rounds::Rounds;
+use crate::poll::rounds::{Judged, Rounds};
 use crate::report::history::History;
 use crate::report::leeway;
 use crate::report::outbox::Outbox;
@@ -26,13 +26,16 @@ use crate::resume::{Class, Detector};
 use crate::step::policy;
 use crate::step::stepper::Stepper;
 use crate::step::time_daemon::DaemonReport;
-use crate::time::line::Frequency;
+use crate::time::rate::Refuted;
 use crate::time::{Mono, Reading};
 use crate::verdict::{Finding, Next, Occasion, State, Verdict};
 
-/// A burst that confirms a change comes once in this many intervals at most. A burst is four exchanges with
+/// Quick rounds that confirm a change come once in this many intervals at most. They are a few exchanges with
 /// each server, so a clock near the threshold doubles the load on the servers, and no more.
 const CONFIRMATION_INTERVALS: u32 = 4;
+/// Pools agree as long as they miss each other by this at most, or by a tenth of the threshold: servers
+/// understate their error by as much, and it changes no verdict.
+const TOLERANCE_MAX: Duration = Duration::from_millis(50);
 /// Makes the outbox's random numbers differ from those of the rooms that get the same seed.
 const OUTBOX_SEED: u64 = 0x005e_ed0f_face;
 
@@ -89,10 +92,11 @@ pub struct Machine {
     /// The HTTP `Date` headers, used while NTP gives nothing.
     fallback: Fallback,
     estimate: Estimate,
+    independence: Independence,
     verdict: Verdict,
-    /// A first verdict was reached, or the first burst has ended without one.
+    /// A first verdict was reached, or the first quick rounds have ended without one.
     ready: bool,
-    /// When the last burst to confirm a change was requested.
+    /// When quick rounds to confirm a change were last requested.
     last_confirmation: Option<Mono>,
     /// An input was handled.
     has_started: bool,
@@ -124,13 +128,15 @@ impl Machine {
     pub fn new(settings: Settings, seed: u64, now: Reading) -> Self {
         let Settings { interval, stale_after, servers_per_pool, .. } = settings;
         let max_round_trip = settings.limits.max_round_trip;
-        let rounds = Rounds::new(&settings.pools, servers_per_pool, interval, max_round_trip, seed, now.raw);
+        let pace = Pace { interval, stale_after };
+        let rounds = Rounds::new(&settings.pools, servers_per_pool, pace, max_round_trip, seed, now.raw);
         let results =
             std::iter::once(ACCEPTED).chain(RejectReason::LABELS.iter().copied()).map(|l| (l, 0)).collect();
         Self {
             rounds,
             fallback: Fallback::new(&settings.last_resort, interval, stale_after, seed, now.raw),
             estimate: Estimate::new(stale_after),
+            independence: Independence::default(),
             verdict: Verdict::new(settings.threshold),
             ready: false,
             last_confirmation: None,
@@ -182,11 +188,11 @@ impl Machine {
             Input::Stepped(done) => self.handle_step_done(done, now, &mut out),
             Input::StepRequested { by } => self.handle_step_request(by, now),
             Input::Finish => {
-                self.rounds.end_burst();
-                self.end_round(now, &mut out);
+                self.rounds.end_quick_rounds();
+                self.judge_round(Judged { is_complete: true }, now, &mut out);
             }
         }
-        if self.rounds.has_settled(now.raw) {
+        if self.rounds.has_settled() {
             self.fallback.handle_burst_end();
         }
         self.judge(now, Occasion::Tick, &mut out);
@@ -208,49 +214,65 @@ impl Machine {
     }
 
     fn tick_rounds(&mut self, now: Reading, out: &mut Vec<Effect>) {
-        if self.rounds.tick(now.raw, out) {
-            self.end_round(now, out);
+        if let Some(judged) = self.rounds.tick(now, out) {
+            self.judge_round(judged, now, out);
         }
     }
 
     fn handle_answer(&mut self, server: ServerId, answer: Answer, now: Reading, out: &mut Vec<Effect>) {
-        let frequency = self.estimate.frequency();
-        let (pool, round_ended) = self.rounds.handle_answer(server, answer, now, frequency, out);
+        let answered = self.rounds.handle_answer(server, answer, now, self.estimate.rate(), out);
         let label = match answer {
-            Answer::Header(_) => None,
             Answer::Sample(_) => Some(ACCEPTED),
-            Answer::Rejected(reason) => Some(reason.label()),
+            Answer::Rejected(_) | Answer::CrossChecked(_) => answered.rejected.map(RejectReason::label),
         };
-        if let Some((results, label)) = pool.and_then(|p| self.counts.samples.get_mut(p)).zip(label) {
+        if let Some((results, label)) = answered.pool.and_then(|p| self.counts.samples.get_mut(p)).zip(label)
+        {
             *results.entry(label).or_default() += 1;
         }
-        if round_ended {
-            self.end_round(now, out);
+        if let Some(judged) = answered.judged {
+            self.judge_round(judged, now, out);
         }
     }
 
-    fn end_round(&mut self, now: Reading, out: &mut Vec<Effect>) {
-        let Settings { interval, stale_after, .. } = self.settings;
-        let (candidates, newest) = self.rounds.candidates(now.raw, self.estimate.frequency(), stale_after);
-        // The frequency is what the servers agreed on together. The report of one server must not depend on
-        // the others.
-        let (by_themselves, _) = self.rounds.candidates(now.raw, Frequency::UNKNOWN, stale_after);
-        self.detector.record_round(by_themselves, now.raw);
-        let combined = combine(&candidates);
-        if let Combined::Agree { pools, .. } = combined
-            && pools < self.settings.pools.len()
-            && !self.estimate.has_line()
-            && self.rounds.in_burst(now.raw)
-        {
-            // The first burst goes on, and a pool is missing: an estimate must not rest on the fastest pool
-            // alone.
+    /// A round has ended, or enough of its answers are there.
+    fn judge_round(&mut self, judged: Judged, now: Reading, out: &mut Vec<Effect>) {
+        if !self.estimate.has_line() && !self.rounds.has_been_tried() {
+            // A pool is missing still: the first estimate must not rest on the fastest pool alone.
             return;
         }
-        self.estimate.update(combined, newest, interval, now.raw);
+        if judged.is_complete {
+            self.check_newest(now);
+        }
+        let (rate, tolerance) = (self.estimate.rate(), self.tolerance());
+        let candidates = self.rounds.candidates(now.raw, rate, self.settings.stale_after);
+        self.detector.record_round(candidates.clone(), now.raw);
+        let combined = combine(&candidates, tolerance);
+        self.rounds.mark_falsetickers(&candidates, &combined, judged.is_complete);
+        if self.estimate.update(combined, &candidates, now.raw) == Some(Refuted::Restart) {
+            self.rounds.restart(now.raw);
+        }
         self.confirm_pause(now, out);
-        self.judge(now, Occasion::Round, out);
+        self.judge(now, if judged.is_complete { Occasion::Round } else { Occasion::Tick }, out);
         self.consider_step(now, out);
         out.push(Effect::InspectDaemon);
+    }
+
+    /// Compares the newest samples with what was measured before: where they agree on something else, the
+    /// samples before are no evidence for the present.
+    fn check_newest(&mut self, now: Reading) {
+        let since = self.rounds.newest_since();
+        self.independence.record(&self.rounds.newest_sources(since));
+        let newest = combine(&self.rounds.newest(since, now.raw, self.estimate.rate()), self.tolerance());
+        if let Some(refuted) = self.estimate.check_newest(&newest, now.raw) {
+            self.rounds.forget_before(since);
+            if refuted == Refuted::Restart {
+                self.rounds.restart(now.raw);
+            }
+        }
+    }
+
+    pub(crate) fn tolerance(&self) -> Duration {
+        (self.settings.threshold / 10).min(TOLERANCE_MAX)
     }
 
     /// NTP was asked, and gives nothing: no estimate that is young enough, and no contradiction.
@@ -266,8 +288,8 @@ impl Machine {
     }
 
     fn finding(&self, now: Reading) -> Finding {
-        if self.estimate.is_contradiction() {
-            Finding::Contradiction
+        if let Some(hull) = self.estimate.contradiction(now) {
+            Finding::Contradiction(hull)
         } else if let Some(measured) = self.estimate.measured(now) {
             Finding::Measured(measured)
         } else if self.coarse(now).certainly_over(self.settings.threshold).is_some() {
@@ -284,12 +306,12 @@ impl Machine {
         let next = self.verdict.handle(self.finding(now), occasion);
         if next == Next::NeedsConfirmation && self.may_confirm(now.raw) {
             self.last_confirmation = Some(now.raw);
-            self.rounds.request_burst();
+            self.rounds.request_quick_rounds(false);
         }
         let state = self.verdict.state();
-        let is_first = !self.ready && (state != State::Unknown || self.rounds.has_settled(now.raw));
+        let is_first = !self.ready && (state != State::Unknown || self.rounds.has_settled());
         self.ready |= is_first;
-        // A first burst without an answer is a first verdict, too, though the state stays `unknown`.
+        // First rounds without an answer are a first verdict, too, though the state stays `unknown`.
         if state != before || is_first {
             let snapshot = self.snapshot(now);
             let (measured, pools_agreeing) = (snapshot.measured, snapshot.pools_agreeing);

@@ -43,7 +43,7 @@ impl Machine {
     pub(super) fn restore(&mut self, prior: &Prior, now: Reading) {
         let burst = self.stepper.restore(prior.last_step.as_deref(), prior.step_result.as_deref(), now.raw);
         if burst == Burst::Wanted {
-            self.rounds.request_burst();
+            self.rounds.request_quick_rounds(false);
         }
         let sentence = self.snapshot(now).sentence();
         self.outbox.handle_read(prior, self.verdict.state(), &sentence, self.event_time(now), now.raw);

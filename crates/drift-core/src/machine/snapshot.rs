@@ -3,20 +3,27 @@
 use std::time::Duration;
 
 use super::Machine;
-use crate::estimate::majority;
+use crate::estimate::{PoolInterval, pool_intervals};
 use crate::ntp::pool::Pool;
-use crate::ntp::server::Server;
+use crate::ntp::server::{Pace, Server};
 use crate::report::history::History;
 use crate::report::snapshot::{Counts, PoolSnapshot, ServerSnapshot, Snapshot, StepSnapshot};
-use crate::time::line::{Frequency, Interval};
-use crate::time::{Measurement, Mono, Reading};
+use crate::time::interval::Interval;
+use crate::time::{Measurement, Reading};
+
+/// A leeway can be recommended by a measurement that is too wide for a verdict, up to this bound: it is far
+/// below what a verifier gets that knows nothing about its clock.
+const LEEWAY_BOUND_MAX: Duration = Duration::from_secs(5);
 
 impl Machine {
     /// Everything that is known at `now`.
     pub fn snapshot(&self, now: Reading) -> Snapshot {
-        let measured = self.estimate.measured(now);
+        // Pools that contradict each other give an offset only where it decides the state.
+        let hull = self.estimate.contradiction(now).filter(|_| self.verdict.state().has_offset());
+        let measured = self.estimate.measured(now).or(hull);
         let coarse = self.coarse(now);
-        let known = measured.filter(|_| self.verdict.state().has_offset());
+        let known = measured
+            .filter(|m| self.verdict.state().has_offset() || m.bound.as_duration() < LEEWAY_BOUND_MAX);
         let mut leeway = self.settings.leeway.recommend(known.or(coarse.offset()));
         if known.is_none() && coarse.offset().is_some() {
             leeway.reason.push_str("; coarse, by HTTP Date headers alone");
@@ -33,9 +40,11 @@ impl Machine {
             node_time: now.wall,
             estimate_age: self.estimate.age(now.raw),
             pools_agreeing: self.estimate.pools_agreeing(),
-            frequency: Some(self.estimate.frequency()).filter(|f| f.is_precise()).map(Frequency::middle),
+            is_contradiction: self.estimate.is_contradiction(),
+            pools_independent: self.independence.verdict(),
+            rate: Some(self.estimate.rate().at(now.raw)).filter(|rate| rate.is_known()),
             threshold: self.settings.threshold,
-            pools: self.rounds.pools.iter().map(|p| self.pool_snapshot(p, now)).collect(),
+            pools: self.rounds.pools.iter().enumerate().map(|(n, p)| self.pool_snapshot(n, p, now)).collect(),
             coarse,
             leeway,
             step: StepSnapshot {
@@ -68,47 +77,49 @@ impl Machine {
         self.history.note(now, self.verdict.state(), measured, reference);
     }
 
-    fn pool_snapshot(&self, pool: &Pool, now: Reading) -> PoolSnapshot {
-        let frequency = self.estimate.frequency();
-        let stale_after = self.settings.stale_after;
-        let leaders: Vec<_> =
-            pool.servers.iter().filter_map(|s| s.leader(now.raw, frequency, stale_after)).collect();
-        let intervals: Vec<Interval> = leaders.iter().map(|l| l.interval).collect();
-        let best = leaders.iter().min_by_key(|l| l.interval.bound()).map(|l| l.sample);
+    fn pool_snapshot(&self, index: usize, pool: &Pool, now: Reading) -> PoolSnapshot {
+        let (rate, pace) = (self.estimate.rate(), self.rounds.pace());
+        let best_samples = pool.servers.iter().filter_map(|s| s.best_sample(now.raw, rate, pace.stale_after));
+        let best = best_samples.min_by_key(|sample| sample.bound);
+        let newest = pool.servers.iter().filter_map(Server::newest_sample).map(|sample| sample.at).max();
+        let shared = || self.independence.shared().find(|(a, b)| *a == index || *b == index);
         PoolSnapshot {
             name: pool.name.clone(),
-            measured: majority(&intervals).map(|i| offset_of(i, now)),
+            measured: self.pool_interval(index, now).and_then(|own| own.majority).map(|i| offset_of(i, now)),
+            is_falseticker: self.estimate.is_falseticker(index),
+            same_server_as: shared().map(|(a, b)| if a == index { b } else { a }),
             round_trip: best.map(|s| s.round_trip),
             root_distance: best.map(|s| s.root_distance),
             stratum: best.map(|s| s.stratum),
-            sample_age: pool
-                .servers
-                .iter()
-                .filter_map(Server::newest_sample)
-                .max()
-                .map(|at| now.raw.since(at)),
+            sample_age: newest.map(|at| now.raw.since(at)),
             resolve_error: pool.resolve_error.clone(),
-            servers: pool.servers.iter().map(|s| self.server_snapshot(s, now)).collect(),
+            servers: pool.servers.iter().map(|s| self.server_snapshot(s, pace, now)).collect(),
         }
     }
 
-    fn server_snapshot(&self, server: &Server, now: Reading) -> ServerSnapshot {
-        let frequency = self.estimate.frequency();
-        let leader = server.leader(now.raw, frequency, self.settings.stale_after);
+    fn pool_interval(&self, pool: usize, now: Reading) -> Option<PoolInterval> {
+        let mut candidates = self.rounds.candidates(now.raw, self.estimate.rate(), self.settings.stale_after);
+        candidates.retain(|candidate| candidate.pool == pool);
+        pool_intervals(&candidates, self.tolerance()).remove(&pool)
+    }
+
+    fn server_snapshot(&self, server: &Server, pace: Pace, now: Reading) -> ServerSnapshot {
+        let interval = server.interval(now.raw, self.estimate.rate(), pace.stale_after);
         let agreed = self.estimate.agreed(now.raw);
         ServerSnapshot {
             address: server.address,
-            state: server.state(now.raw),
-            is_falseticker: leader.zip(agreed).is_some_and(|(l, a)| !l.interval.meets(a)),
-            measured: leader.map(|l| offset_of(l.interval, now)),
+            state: server.state(now.raw, pace),
+            is_falseticker: interval.zip(agreed).is_some_and(|(own, agreed)| !own.meets(agreed)),
+            measured: interval.map(|interval| offset_of(interval, now)),
             last: server.last,
             rejected: server.rejected.map(|(at, reason)| (now.raw.since(at), reason)),
         }
     }
 
-    /// Has the first burst ended, or the burst after a resume? `check` ends then.
-    pub fn has_settled(&self, now: Mono) -> bool {
-        self.rounds.has_settled(now)
+    /// Has every pool been measured, or been asked often enough, since the start or a disruption? `check` ends
+    /// then.
+    pub fn has_settled(&self) -> bool {
+        self.rounds.has_settled()
     }
 }
 

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use super::Machine;
-use crate::estimate::{Candidate, Combined, combine, majority};
+use crate::estimate::{Candidate, Combined, combine, pool_intervals};
 use crate::io::{Effect, LogEvent};
 use crate::report::node::EventReason;
 use crate::step::outcome::Outcome;
 use crate::step::policy::{Evidence, LEAP_SHADOW, Mode, RequestedBy, Trigger};
 use crate::step::stepper::{AfterStep, Burst, Decided, StepDone};
 use crate::step::time_daemon::DaemonReport;
-use crate::time::line::{Frequency, Interval};
+use crate::time::interval::Interval;
 use crate::time::{Measurement, Mono, Reading};
 
 /// A step takes no longer: chrony needs a few seconds, and times out after half a minute.
@@ -25,7 +25,7 @@ impl Machine {
             RequestedBy::Cli => self.stepper.trigger(Trigger::Operator(RequestedBy::Cli), now.raw),
         };
         if burst == Burst::Wanted {
-            self.rounds.request_burst();
+            self.rounds.request_quick_rounds(false);
         }
     }
 
@@ -38,7 +38,7 @@ impl Machine {
         // soon enough.
         let Some((since, report)) = self.stepper.awaiting_since().zip(self.daemon.as_ref()) else { return };
         let evidence = self.evidence(since, now);
-        let more = self.rounds.in_burst(now.raw);
+        let more = self.rounds.is_quick();
         let ready = report.ready.as_ref().copied().map_err(String::as_str);
         match self.stepper.consider(&evidence, more, ready, now) {
             Some(Decided::Step(order)) => {
@@ -54,23 +54,25 @@ impl Machine {
     /// the clock after it.
     fn evidence(&self, since: Mono, now: Reading) -> Evidence {
         let candidates = self.measured_since(since, now);
-        let combined = combine(&candidates);
+        let tolerance = self.tolerance();
+        let combined = combine(&candidates, tolerance);
         let offset = |interval: Interval| -> Measurement {
             Measurement::new(interval.middle().minus(now.origin()), interval.bound())
         };
-        let agreed = match combined {
-            Combined::Agree { interval, .. } => Some(offset(interval)),
-            Combined::Nothing | Combined::Disagree => None,
+        let mut pools = pool_intervals(&candidates, tolerance);
+        if let Combined::Agree { falsetickers, .. } = &combined {
+            pools.retain(|pool, _| !falsetickers.contains(pool));
+        }
+        let own = |pool| pools.get(&pool).and_then(|own| own.majority).map(offset);
+        let agreed = match &combined {
+            Combined::Agree { interval, .. } => Some(offset(*interval)),
+            Combined::Nothing | Combined::Disagree { .. } => None,
         };
-        let pools = (0..self.settings.pools.len()).map(|pool| {
-            let own: Vec<Interval> =
-                candidates.iter().filter(|c| c.pool == pool).map(|c| c.interval).collect();
-            majority(&own).map(offset)
-        });
         Evidence {
             agreed,
-            contradiction: combined == Combined::Disagree,
-            pools: pools.collect(),
+            contradiction: matches!(combined, Combined::Disagree { .. }),
+            pools: (0..self.settings.pools.len()).map(own).collect(),
+            is_one_server: self.independence.is_doubtful(),
             leap: self.leap_seen.is_some_and(|at| now.raw.since(at) < LEAP_SHADOW),
             reference: agreed.map(|Measurement { offset, .. }| now.wall.plus(offset)),
         }
@@ -78,8 +80,7 @@ impl Machine {
 
     /// The interval of each server that has answered after `since`.
     pub(crate) fn measured_since(&self, since: Mono, now: Reading) -> Vec<Candidate> {
-        // The frequency from before may be void, too.
-        self.rounds.candidates(now.raw, Frequency::UNKNOWN, now.raw.since(since)).0
+        self.rounds.candidates(now.raw, self.estimate.rate(), now.raw.since(since))
     }
 
     /// An order was carried out, or not.
@@ -88,7 +89,7 @@ impl Machine {
             self.detector.own_step_failed();
         }
         match self.stepper.handle_done(done, now.raw) {
-            AfterStep::Measure => self.rounds.request_burst(),
+            AfterStep::Measure => self.rounds.request_quick_rounds(false),
             AfterStep::Finished(outcome) => self.record_outcome(outcome, now, out),
             AfterStep::NotOrdered => {}
         }

@@ -3,9 +3,11 @@
 //!
 //! This room never compares two servers with each other: [`crate::estimate`] does.
 
-pub mod filter;
+pub mod cross_check;
+pub mod manners;
 pub mod packet;
 pub mod pool;
 pub mod reject;
 pub mod sample;
 pub mod server;
+pub mod window;

@@ -1,11 +1,11 @@
 //! The NTP packet header (RFC 5905 section 7.3), written and read; any bytes can come from the network.
 //!
-//! rsntp measures the offset but hides mode, root delay and root dispersion, which are read here. The
-//! simulated servers build their answers with the same type.
+//! The simulated servers build their answers with the same type.
 
 use std::time::Duration;
 
 use crate::ntp::reject::RejectReason;
+use crate::time::Wall;
 
 /// The header without extension fields.
 pub const HEADER_LEN: usize = 48;
@@ -75,6 +75,8 @@ pub struct Header {
     pub root_dispersion: Duration,
     /// Reference identifier, or the kiss code at stratum 0.
     pub reference_id: [u8; 4],
+    /// When the server's clock was last set or corrected.
+    pub reference: NtpTimestamp,
     /// The request's transmit timestamp, sent back.
     pub origin: NtpTimestamp,
     /// When the server received the request.
@@ -88,6 +90,9 @@ impl NtpTimestamp {
     pub const ZERO: Self = Self(0);
     /// Seconds from 1900, where era 0 starts, to 1970.
     pub const UNIX_EPOCH_SECS: i64 = 2_208_988_800;
+    /// 2024-01-01, before any release of the agent: reference time is not earlier. It resolves the era, 136
+    /// years long, without the node's clock, which may be off by any number of years.
+    const EARLIEST: i64 = 1_704_067_200 + Self::UNIX_EPOCH_SECS;
 
     /// From nanoseconds since 1970; the era is dropped, as on the wire.
     #[expect(
@@ -99,6 +104,24 @@ impl NtpTimestamp {
         let since_1900 = i128::from(nanos) + i128::from(Self::UNIX_EPOCH_SECS) * 1_000_000_000;
         let fixed = (since_1900 << 32).div_euclid(1_000_000_000);
         Self(fixed as u64)
+    }
+
+    /// As a time from 2024 to 2160.
+    pub fn to_wall(self) -> Wall {
+        const ERA_SECS: i64 = 1 << 32;
+        let secs = i64::from(u32::try_from(self.0 >> 32).unwrap_or(u32::MAX));
+        let era = if secs < Self::EARLIEST { ERA_SECS } else { 0 };
+        let fraction = ((self.0 & 0xffff_ffff) * 1_000_000_000) >> 32;
+        let nanos = i64::try_from(fraction).unwrap_or(0);
+        Wall::from_nanos(
+            (secs + era - Self::UNIX_EPOCH_SECS).saturating_mul(1_000_000_000).saturating_add(nanos),
+        )
+    }
+
+    /// Is this earlier than `other`, by less than half an era?
+    pub const fn is_before(self, other: Self) -> bool {
+        let ahead = other.0.wrapping_sub(self.0);
+        ahead != 0 && ahead <= u64::MAX / 2
     }
 }
 
@@ -125,6 +148,7 @@ pub fn request(nonce: NtpTimestamp) -> [u8; HEADER_LEN] {
         root_delay: Duration::ZERO,
         root_dispersion: Duration::ZERO,
         reference_id: [0; 4],
+        reference: NtpTimestamp::ZERO,
         origin: NtpTimestamp::ZERO,
         receive: NtpTimestamp::ZERO,
         transmit: nonce,
@@ -155,13 +179,14 @@ impl Header {
             root_delay: short_to_duration(short(1)),
             root_dispersion: short_to_duration(short(2)),
             reference_id: word(3),
+            reference: long(4),
             origin: long(6),
             receive: long(8),
             transmit: long(10),
         })
     }
 
-    /// Writes the header; the poll exponent and the reference timestamp are left 0.
+    /// Writes the header; the poll exponent is left 0.
     pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
         let leap = match self.leap {
             Leap::None => 0,
@@ -176,8 +201,7 @@ impl Header {
         bytes.extend(short_from_duration(self.root_delay).to_be_bytes());
         bytes.extend(short_from_duration(self.root_dispersion).to_be_bytes());
         bytes.extend(self.reference_id);
-        bytes.extend([0; 8]);
-        for stamp in [self.origin, self.receive, self.transmit] {
+        for stamp in [self.reference, self.origin, self.receive, self.transmit] {
             bytes.extend(stamp.0.to_be_bytes());
         }
         bytes.try_into().unwrap_or([0; HEADER_LEN])
@@ -193,31 +217,43 @@ impl Header {
     }
 }
 
-/// Reads an answer to the request that carried `nonce`. Everything but the answer of a synchronised server is
-/// rejected.
-pub fn read_answer(bytes: &[u8], nonce: NtpTimestamp) -> Result<Header, RejectReason> {
+/// Reads a packet as the answer to the request that carried `nonce`.
+///
+/// `Err`: it is none, whoever sent it, and the right answer may still come. A kiss-o'-death with another
+/// origin is no answer either: it is forged.
+pub fn answer_to(bytes: &[u8], nonce: NtpTimestamp) -> Result<Header, RejectReason> {
     let header = Header::from_bytes(bytes).ok_or(RejectReason::Malformed)?;
-    if !(3..=4).contains(&header.version) || header.mode != MODE_SERVER {
-        return Err(RejectReason::Malformed);
+    if header.origin == nonce { Ok(header) } else { Err(RejectReason::WrongOrigin) }
+}
+
+impl Header {
+    /// Rejects everything but the answer of a synchronised server.
+    pub fn validate(&self) -> Result<(), RejectReason> {
+        if !(3..=4).contains(&self.version) || self.mode != MODE_SERVER {
+            return Err(RejectReason::Malformed);
+        }
+        if self.stratum == 0 {
+            return Err(RejectReason::Kiss(self.kiss()));
+        }
+        if self.stratum >= STRATUM_UNSYNCHRONISED || self.leap == Leap::Alarm {
+            return Err(RejectReason::Unsynchronised);
+        }
+        if self.receive == NtpTimestamp::ZERO || self.transmit == NtpTimestamp::ZERO {
+            return Err(RejectReason::ZeroTimestamp);
+        }
+        // Wrapping, so that the change from one NTP era to the next is not a step back.
+        if self.transmit.is_before(self.receive) {
+            return Err(RejectReason::TransmitBeforeReceive);
+        }
+        Ok(())
     }
-    // Before the kiss code: a kiss-o'-death can be forged like any answer.
-    if header.origin != nonce {
-        return Err(RejectReason::WrongOrigin);
+
+    /// Half the root delay + root dispersion + precision (RFC 5905 section 11.2): the server's own largest
+    /// error.
+    pub fn root_distance(&self) -> Duration {
+        let precision = Duration::from_secs_f64(f64::from(self.precision.min(4)).exp2());
+        (self.root_delay / 2).saturating_add(self.root_dispersion).saturating_add(precision)
     }
-    if header.stratum == 0 {
-        return Err(RejectReason::Kiss(header.kiss()));
-    }
-    if header.stratum >= STRATUM_UNSYNCHRONISED || header.leap == Leap::Alarm {
-        return Err(RejectReason::Unsynchronised);
-    }
-    if header.receive == NtpTimestamp::ZERO || header.transmit == NtpTimestamp::ZERO {
-        return Err(RejectReason::ZeroTimestamp);
-    }
-    // Wrapping, so that the change from one NTP era to the next is not a step back.
-    if header.transmit.0.wrapping_sub(header.receive.0) > u64::MAX / 2 {
-        return Err(RejectReason::TransmitBeforeReceive);
-    }
-    Ok(header)
 }
 
 #[cfg(test)]
@@ -237,18 +273,25 @@ mod tests {
             root_delay: Duration::from_millis(31),
             root_dispersion: Duration::from_millis(4),
             reference_id: *b"GOOG",
+            reference: NtpTimestamp(0xdfff_ffff_0000_0001),
             origin: NONCE,
             receive: NtpTimestamp(0xe000_0000_0000_0000),
             transmit: NtpTimestamp(0xe000_0000_0001_0000),
         }
     }
 
+    fn read_answer(bytes: &[u8]) -> Result<Header, RejectReason> {
+        let header = answer_to(bytes, NONCE)?;
+        header.validate().map(|()| header)
+    }
+
     #[test]
     fn good_answers_are_read_as_written() {
-        let read = read_answer(&good().to_bytes(), NONCE).unwrap();
+        let read = read_answer(&good().to_bytes()).unwrap();
         assert!(read.root_delay.abs_diff(good().root_delay) < Duration::from_micros(16));
         assert!(read.root_dispersion.abs_diff(good().root_dispersion) < Duration::from_micros(16));
         assert_eq!((read.stratum, read.precision, read.leap), (2, -23, Leap::None));
+        assert_eq!(read.reference, good().reference);
     }
 
     #[test]
@@ -256,7 +299,7 @@ mod tests {
         let rejected = |change: fn(&mut Header)| {
             let mut header = good();
             change(&mut header);
-            read_answer(&header.to_bytes(), NONCE).unwrap_err()
+            read_answer(&header.to_bytes()).unwrap_err()
         };
         assert_eq!(rejected(|h| h.version = 1), RejectReason::Malformed);
         assert_eq!(rejected(|h| h.mode = 5), RejectReason::Malformed);
@@ -270,29 +313,39 @@ mod tests {
             [(b"RATE", Kiss::Rate), (b"DENY", Kiss::Deny), (b"RSTR", Kiss::Deny), (b"INIT", Kiss::Other)]
         {
             let header = Header { stratum: 0, reference_id: *code, ..good() };
-            assert_eq!(read_answer(&header.to_bytes(), NONCE).unwrap_err(), RejectReason::Kiss(kiss));
+            assert_eq!(read_answer(&header.to_bytes()).unwrap_err(), RejectReason::Kiss(kiss));
         }
     }
 
     #[test]
     fn kisses_of_death_to_another_request_are_rejected() {
         let forged = Header { stratum: 0, reference_id: *b"DENY", origin: NtpTimestamp(7), ..good() };
-        assert_eq!(read_answer(&forged.to_bytes(), NONCE).unwrap_err(), RejectReason::WrongOrigin);
+        assert_eq!(read_answer(&forged.to_bytes()).unwrap_err(), RejectReason::WrongOrigin);
     }
 
     #[test]
     fn the_ntp_era_change_in_2036_is_not_a_step_back() {
         let header = Header { receive: NtpTimestamp(u64::MAX - 5), transmit: NtpTimestamp(10), ..good() };
-        assert!(read_answer(&header.to_bytes(), NONCE).is_ok());
+        assert!(read_answer(&header.to_bytes()).is_ok());
         let rollover = (1_i64 << 32) - NtpTimestamp::UNIX_EPOCH_SECS;
         assert_eq!(NtpTimestamp::from_unix_nanos(rollover * 1_000_000_000), NtpTimestamp::ZERO);
         assert_eq!(NtpTimestamp::from_unix_nanos(0).0 >> 32, 2_208_988_800);
     }
 
+    #[test]
+    fn timestamps_are_times_from_2024_to_2160() {
+        for secs in [1_704_067_200, 2_085_978_495, 2_085_978_496, 4_233_462_144, 5_999_034_495] {
+            let stamp = NtpTimestamp::from_unix_nanos(secs * 1_000_000_000 + 500_000_000);
+            assert_eq!(stamp.to_wall(), Wall::from_nanos(secs * 1_000_000_000 + 500_000_000), "{secs}");
+        }
+        let before = NtpTimestamp::from_unix_nanos(1_704_067_199 * 1_000_000_000);
+        assert_eq!(before.to_wall(), Wall::from_secs(1_704_067_199 + (1 << 32)), "no earlier than 2024");
+    }
+
     proptest! {
         #[test]
         fn read_answer_never_panics_for_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-            let _ = read_answer(&bytes, NONCE);
+            let _ = read_answer(&bytes);
         }
 
         #[test]

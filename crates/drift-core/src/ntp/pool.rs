@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::ntp::server::{Server, ServerId, ServerState};
+use crate::ntp::server::{Pace, Server, ServerId, ServerState};
 use crate::time::Mono;
 
 /// The shortest time between two look-ups of one name, for shorter TTLs too.
@@ -12,6 +12,15 @@ const MIN_TTL: Duration = Duration::from_secs(60);
 const MAX_TTL: Duration = Duration::from_secs(3_600);
 /// The first wait after a failed look-up; doubled for each further one, up to [`MIN_TTL`].
 const RESOLVE_RETRY_MIN: Duration = Duration::from_secs(2);
+/// The first wait until a pool without a reachable server is probed; doubled for each further one, up to the
+/// interval.
+const PROBE_MIN: Duration = Duration::from_secs(2);
+/// An address that the name has not had for so long, and in so many answers, is retired.
+const RETIRED_AFTER: (Duration, u16) = (Duration::from_secs(24 * 3_600), 10);
+/// Rounds in a row after which a falseticker is replaced.
+const FALSE_ROUNDS_MAX: u8 = 3;
+/// Addresses of one answer that are used at most.
+const MAX_ADDRESSES: usize = 64;
 
 /// What a name resolved to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +53,12 @@ pub struct Pool {
     limit: usize,
     spares: Vec<Server>,
     resolve_at: Option<Mono>,
+    /// The name is a configured address, which needs no look-up.
+    is_address: bool,
+    is_resolving: bool,
     failures: u32,
+    /// Probes since a server was last reachable, and when the next is due.
+    probes: (u32, Option<Mono>),
 }
 
 impl Pool {
@@ -58,7 +72,10 @@ impl Pool {
             limit,
             spares: Vec::new(),
             resolve_at: Some(now),
+            is_address: false,
+            is_resolving: false,
             failures: 0,
+            probes: (0, None),
         }
     }
 
@@ -67,7 +84,7 @@ impl Pool {
     pub fn take_resolve(&mut self, now: Mono) -> bool {
         let due = self.resolve_at.is_some_and(|at| at <= now);
         if due {
-            self.resolve_at = None;
+            (self.resolve_at, self.is_resolving) = (None, true);
         }
         due
     }
@@ -77,17 +94,54 @@ impl Pool {
         self.resolve_at
     }
 
+    /// Is a server reachable?
+    pub fn is_reachable(&self, now: Mono, stale_after: Duration) -> bool {
+        self.servers.iter().any(|s| s.is_reachable(now, stale_after))
+    }
+
+    /// When a pool without a reachable server is probed; `None`: it has one, or no servers at all.
+    pub fn probe_at(&self) -> Option<Mono> {
+        self.probes.1
+    }
+
+    /// Starts a probe that is due: `true`, once. The name is looked up again, too.
+    pub fn take_probe(&mut self, now: Mono, pace: Pace) -> bool {
+        if self.servers.is_empty() || self.is_reachable(now, pace.stale_after) {
+            self.probes = (0, None);
+            return false;
+        }
+        let (count, at) = self.probes;
+        let is_due = at.is_some_and(|at| at <= now);
+        if is_due || at.is_none() {
+            // The exchanges that made the servers known come first.
+            let wait = PROBE_MIN.saturating_mul(1 << count.min(16)).min(pace.interval);
+            self.probes = (count.saturating_add(1), Some(now.plus(wait)));
+        }
+        if is_due && !self.is_address && !self.is_resolving {
+            self.resolve_at = Some(now);
+        }
+        is_due
+    }
+
+    /// Probes from the shortest wait again: a disruption has voided what was measured.
+    pub fn restart_probes(&mut self) {
+        self.probes = (0, None);
+    }
+
     /// Takes in the result of a look-up; returns how many servers were added.
     ///
     /// Reachable servers stay in use even when the answer lacks them, since a pool's name gives other
-    /// addresses each time. Other servers that it lacks are replaced.
+    /// addresses each time, and new servers stay until they were asked. Other servers that it lacks are
+    /// replaced.
     pub fn handle_resolved(
         &mut self,
         answer: Result<Resolution, String>,
         now: Mono,
+        pace: Pace,
         next_id: &mut u32,
     ) -> usize {
-        let Resolution { addresses, ttl } = match answer {
+        self.is_resolving = false;
+        let Resolution { mut addresses, ttl } = match answer {
             Ok(resolution) => resolution,
             Err(error) => {
                 self.resolve_error = Some(error);
@@ -97,13 +151,23 @@ impl Pool {
                 return 0;
             }
         };
-        (self.resolve_error, self.failures) = (None, 0);
+        addresses.truncate(MAX_ADDRESSES);
+        (self.resolve_error, self.failures, self.is_address) = (None, 0, ttl.is_none());
         self.resolve_at = ttl.map(|ttl| now.plus(ttl.clamp(MIN_TTL, MAX_TTL)));
+        for server in &mut self.servers {
+            server.absent = if addresses.contains(&server.address) {
+                None
+            } else {
+                let (since, count) = server.absent.unwrap_or((now, 0));
+                Some((since, count.saturating_add(1)))
+            };
+        }
+        let retired = self.retired(&addresses, now, pace);
         // Servers move between use and spare as a whole, so that a spare is still backed off when its turn
         // comes.
         let (stay, leave): (Vec<Server>, Vec<Server>) = std::mem::take(&mut self.servers)
             .into_iter()
-            .partition(|s| addresses.contains(&s.address) || s.state(now) == ServerState::Reachable);
+            .partition(|s| s.absent.is_none() || (is_worth_keeping(s, now, pace) && Some(s.id) != retired));
         self.servers = stay;
         self.spares.extend(leave);
         self.spares.retain(|s| addresses.contains(&s.address) || s.is_backed_off(now));
@@ -121,20 +185,35 @@ impl Pool {
         self.servers.len() - before
     }
 
+    /// The server that has been absent longest, if for long enough, the others can do without it, and another
+    /// can take its place.
+    fn retired(&self, addresses: &[SocketAddr], now: Mono, pace: Pace) -> Option<ServerId> {
+        let has_others = addresses.iter().any(|address| !self.servers.iter().any(|s| s.address == *address));
+        if !has_others || !self.servers.iter().all(|s| s.is_reachable(now, pace.stale_after)) {
+            return None;
+        }
+        let (span, answers) = RETIRED_AFTER;
+        let absent = self.servers.iter().filter_map(|s| s.absent.map(|(since, count)| (since, count, s.id)));
+        let long = absent.filter(|(since, count, _)| now.since(*since) >= span && *count >= answers);
+        long.min_by_key(|(since, ..)| *since).map(|(.., id)| id)
+    }
+
     /// Is this address in use, or a spare?
     pub fn contains(&self, address: SocketAddr) -> bool {
         self.servers.iter().chain(&self.spares).any(|s| s.address == address)
     }
 
-    /// Replaces each server that is unreachable or backed off by a spare, but by none that this call has
-    /// replaced.
-    pub fn replace_unreachable(&mut self, now: Mono, next_id: &mut u32) {
+    /// Replaces each server that is failing, backed off or a falseticker by a spare, but by none that this
+    /// call has replaced.
+    pub fn replace_unusable(&mut self, now: Mono, pace: Pace, next_id: &mut u32) {
         let mut candidates = self.spares.len();
         for index in 0..self.servers.len() {
-            let is_unusable = self
-                .servers
-                .get(index)
-                .is_some_and(|s| matches!(s.state(now), ServerState::Unreachable | ServerState::BackedOff));
+            let is_unusable = self.servers.get(index).is_some_and(|s| {
+                s.is_failing()
+                    || s.state(now, pace) == ServerState::BackedOff
+                    || s.false_rounds >= FALSE_ROUNDS_MAX
+                    || (s.false_rounds > 0 && s.absent.is_some())
+            });
             if !is_unusable {
                 continue;
             }
@@ -155,6 +234,13 @@ impl Pool {
     }
 }
 
+/// Does an address that the name no longer has stay in use?
+fn is_worth_keeping(server: &Server, now: Mono, pace: Pace) -> bool {
+    let is_good =
+        server.is_reachable(now, pace.stale_after) && server.false_rounds == 0 && !server.is_failing();
+    is_good || !server.is_introduced()
+}
+
 pub(crate) fn take_id(next: &mut u32) -> ServerId {
     *next = next.wrapping_add(1);
     ServerId(*next)
@@ -167,10 +253,12 @@ mod tests {
     use crate::ntp::reject::RejectReason;
     use crate::ntp::sample::Sample;
     use crate::ntp::server::Answer;
-    use crate::time::line::Frequency;
+    use crate::time::rate::Rate;
     use crate::time::{Bound, Wall};
 
     const T0: Mono = Mono::from_nanos(0);
+
+    const PACE: Pace = Pace { interval: Duration::from_secs(64), stale_after: Duration::from_secs(600) };
 
     fn address(n: u8) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, n], 123))
@@ -190,12 +278,12 @@ mod tests {
     fn pool() -> (Pool, u32) {
         let (mut pool, mut ids) = (Pool::new("time.example".into(), 2, T0), 0);
         assert!(pool.take_resolve(T0) && !pool.take_resolve(T0), "due once");
-        assert_eq!(pool.handle_resolved(Ok(resolution(&[1, 2, 3], 150)), T0, &mut ids), 2);
+        assert_eq!(pool.handle_resolved(Ok(resolution(&[1, 2, 3], 150)), T0, PACE, &mut ids), 2);
         (pool, ids)
     }
 
     fn answer(pool: &mut Pool, index: usize, answer: Answer) {
-        pool.servers[index].handle_answer(answer, T0, Frequency::UNKNOWN, 0);
+        pool.servers[index].handle_answer(answer, T0, Rate::UNKNOWN, PACE);
     }
 
     fn sample() -> Answer {
@@ -203,10 +291,12 @@ mod tests {
             at: T0,
             origin: Wall::from_nanos(0),
             bound: Bound::from_nanos(1),
+            elapsed: Duration::ZERO,
             round_trip: Duration::ZERO,
             root_distance: Duration::ZERO,
             stratum: 1,
             leap: Leap::None,
+            source: None,
         })
     }
 
@@ -218,13 +308,13 @@ mod tests {
             answer(&mut pool, 0, Answer::Rejected(RejectReason::Timeout));
         }
         let before = pool.servers[0].id;
-        pool.replace_unreachable(T0, &mut ids);
+        pool.replace_unusable(T0, PACE, &mut ids);
         assert_eq!(in_use(&pool), [address(3), address(2)]);
         assert_ne!(pool.servers[0].id, before, "a late answer of the old one must not count for the new one");
         for _ in 0..4 {
             answer(&mut pool, 0, Answer::Rejected(RejectReason::Timeout));
         }
-        pool.replace_unreachable(T0, &mut ids);
+        pool.replace_unusable(T0, PACE, &mut ids);
         assert_eq!(in_use(&pool), [address(1), address(2)], "each is tried again in turn");
     }
 
@@ -236,36 +326,36 @@ mod tests {
             answer(&mut pool, 0, deny());
             answer(&mut pool, 1, deny());
         }
-        pool.replace_unreachable(T0, &mut ids);
+        pool.replace_unusable(T0, PACE, &mut ids);
         assert_eq!(
             in_use(&pool),
             [address(3), address(2)],
             "the one spare, and not the server it has just replaced"
         );
-        pool.handle_resolved(Ok(resolution(&[3, 4], 150)), T0, &mut ids);
+        pool.handle_resolved(Ok(resolution(&[3, 4], 150)), T0, PACE, &mut ids);
         assert_eq!(in_use(&pool), [address(3), address(4)]);
-        pool.handle_resolved(Ok(resolution(&[1, 2], 150)), T0, &mut ids);
+        pool.handle_resolved(Ok(resolution(&[1, 2], 150)), T0, PACE, &mut ids);
         assert!(
             pool.servers.is_empty(),
             "the answer has only servers that are backed off: {:?}",
             in_use(&pool)
         );
         let later = T0.plus(Duration::from_secs(3_601));
-        pool.handle_resolved(Ok(resolution(&[1, 2], 150)), later, &mut ids);
+        pool.handle_resolved(Ok(resolution(&[1, 2], 150)), later, PACE, &mut ids);
         assert_eq!(in_use(&pool), [address(1), address(2)]);
     }
 
     #[test]
     fn duplicate_addresses_are_one_server() {
         let (mut pool, mut ids) = (Pool::new("time.example".into(), 4, T0), 0);
-        assert_eq!(pool.handle_resolved(Ok(resolution(&[1, 2, 1], 150)), T0, &mut ids), 2);
+        assert_eq!(pool.handle_resolved(Ok(resolution(&[1, 2, 1], 150)), T0, PACE, &mut ids), 2);
     }
 
     #[test]
     fn reachable_servers_stay_when_the_name_has_other_addresses() {
         let (mut pool, mut ids) = pool();
         answer(&mut pool, 0, sample());
-        pool.handle_resolved(Ok(resolution(&[7, 8], 150)), T0, &mut ids);
+        pool.handle_resolved(Ok(resolution(&[7, 8], 150)), T0, PACE, &mut ids);
         assert_eq!(in_use(&pool), [address(1), address(7)]);
     }
 
@@ -273,11 +363,11 @@ mod tests {
     fn ttls_are_clamped_to_a_minute_and_an_hour() {
         let (mut pool, mut ids) = pool();
         assert_eq!(pool.resolve_at(), Some(T0.plus(Duration::from_secs(150))));
-        pool.handle_resolved(Ok(resolution(&[1], 0)), T0, &mut ids);
+        pool.handle_resolved(Ok(resolution(&[1], 0)), T0, PACE, &mut ids);
         assert_eq!(pool.resolve_at(), Some(T0.plus(MIN_TTL)));
-        pool.handle_resolved(Ok(resolution(&[1], 604_800)), T0, &mut ids);
+        pool.handle_resolved(Ok(resolution(&[1], 604_800)), T0, PACE, &mut ids);
         assert_eq!(pool.resolve_at(), Some(T0.plus(MAX_TTL)));
-        pool.handle_resolved(Ok(Resolution { addresses: vec![address(1)], ttl: None }), T0, &mut ids);
+        pool.handle_resolved(Ok(Resolution { addresses: vec![address(1)], ttl: None }), T0, PACE, &mut ids);
         assert_eq!(pool.resolve_at(), None, "an address is not looked up again");
     }
 
@@ -286,7 +376,7 @@ mod tests {
         let (mut pool, mut ids) = pool();
         let waits: Vec<u64> = (0..8)
             .map(|_| {
-                pool.handle_resolved(Err("no such name".into()), T0, &mut ids);
+                pool.handle_resolved(Err("no such name".into()), T0, PACE, &mut ids);
                 pool.resolve_at().unwrap().since(T0).as_secs()
             })
             .collect();

@@ -2,6 +2,13 @@
 
 use crate::ntp::packet::Kiss;
 
+impl RejectReason {
+    /// Is the server or the network at fault, and not the node?
+    pub const fn is_of_server(self) -> bool {
+        !matches!(self, Self::Suspended)
+    }
+}
+
 /// Declares [`RejectReason`]. A variant with data names it, so that its text can depend on it.
 macro_rules! reject_reasons {
     ($($(#[doc = $doc:literal])* $name:ident $(($data:ident: $type:ty))? = $label:literal, $text:expr;)*) => {
@@ -51,10 +58,12 @@ reject_reasons! {
     SlowRoundTrip = "slow_round_trip", "round trip over the limit";
     /// The root distance is larger than `maxRootDistance`.
     RootDistance = "root_distance", "root distance over the limit";
-    /// Another process or the kernel set the node's clock during the exchange.
-    ClockSet = "clock_set", "the clock was set while measuring";
-    /// The node's clock reads a year that rsntp cannot handle: before 1970, or 2104 and later.
-    ClockOutOfRange = "clock_out_of_range", "the node's clock is before 1970 or after 2103";
+    /// The machine was suspended during the exchange, so that the raw clock did not count all of it.
+    Suspended = "suspended", "the machine was suspended while measuring";
+    /// Two exchanges by rsntp in a row contradicted the agent's own client.
+    ClientsDisagree = "clients_disagree", "two clients measure it differently";
+    /// The server's samples contradict each other: its clock jumps, or several clocks share the address.
+    ServerInconsistent = "server_inconsistent", "contradicts itself: several clocks behind one address?";
 }
 
 #[cfg(test)]

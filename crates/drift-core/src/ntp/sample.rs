@@ -1,17 +1,20 @@
-//! What counts as a sample: every rule between an answer and a measurement. None of them is left to rsntp.
+//! What counts as a sample: every rule between an answer and a measurement.
 
 use std::time::Duration;
 
-use crate::ntp::packet::{Header, Leap, NtpTimestamp, STRATUM_UNSYNCHRONISED};
+use crate::ntp::packet::{Header, Leap, NtpTimestamp, answer_to};
 use crate::ntp::reject::RejectReason;
-use crate::time::{Bound, Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
+use crate::time::interval::Interval;
+use crate::time::rate::{MAX_RATE, Rate};
+use crate::time::{Bound, Mono, Offset, Reading, Wall, nanos};
 
-/// How far wall and raw clock may diverge during one exchange, ns. Beyond it, the wall clock was set.
-const CLOCK_SET_TOLERANCE: i64 = 1_000_000;
-/// Error of reading the clocks and of rsntp's floating point, ns: far above both, far below any round trip.
+/// Error of reading the raw clock and of the 32 bits of an NTP fraction, ns: far above both.
 const CLOCK_RESOLUTION: i64 = 2_000;
-/// How fast a server's dispersion grows between two header reads (PHI, RFC 5905 section 4).
-const PHI: Ppb = Ppb::from_ppm(15);
+/// The error of a server that it does not declare, ns. ntpd assumes no less than 1 ms for the distance to a
+/// server (`tos mindist`), and halves it for the bound, since half the round trip is what may be wrong.
+/// Without it, a server in the same rack whose root dispersion is understated by a few hundred microseconds
+/// contradicts every other.
+pub(crate) const SERVER_ERROR_MIN: i64 = 500_000;
 
 /// The configured limits of a sample (`maxRoundTrip`, `maxRootDistance`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,42 +25,30 @@ pub struct Limits {
     pub max_root_distance: Duration,
 }
 
-/// The root distance of a server, as one header reported it.
+/// One exchange with a server, between two readings of the node's clocks.
+///
+/// Only the raw clock measures: a step or slew of the wall clock in the midst of it has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Root {
-    /// When the header was read, on the raw clock.
-    pub at: Mono,
-    /// Half the root delay + root dispersion + precision (RFC 5905 section 11.2): the server's own largest
-    /// error.
-    pub distance: Duration,
-}
-
-/// One finished exchange as the client library reports it, between two readings of the node's clocks.
-#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exchange {
-    /// The clocks before the request.
-    pub before: Reading,
-    /// The clocks after the answer.
-    pub after: Reading,
-    /// Reference time - node time, by this exchange.
-    pub offset: Offset,
-    /// Round trip without the server's own time; signed, since the library does not check it.
-    pub round_trip: Offset,
-    /// The server's stratum.
-    pub stratum: u8,
-    /// The server's leap indicator.
-    pub leap: Leap,
+    /// The clocks before the request was sent.
+    pub sent: Reading,
+    /// The clocks after the answer was received.
+    pub received: Reading,
+    /// The answer.
+    pub answer: Header,
 }
 
 /// One accepted exchange, on the raw clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When it was taken.
+    /// The middle of the exchange.
     pub at: Mono,
     /// Reference time at which the raw clock read 0, by this sample (origin: see [`crate::time::line`]).
     pub origin: Wall,
-    /// Half the round trip + the server's root distance + the error of reading the clocks.
+    /// Half the round trip + the server's root distance + what no server declares.
     pub bound: Bound,
+    /// From the request to the answer, by the raw clock, the server's own time included.
+    pub elapsed: Duration,
     /// Round trip without the server's own time.
     pub round_trip: Duration,
     /// The server's own largest error when the sample was taken.
@@ -66,75 +57,110 @@ pub struct Sample {
     pub stratum: u8,
     /// The server's leap indicator.
     pub leap: Leap,
+    /// Which clock answered, as far as the answer shows it.
+    pub source: Option<Source>,
 }
 
-/// Rejects a clock that rsntp cannot handle: it panics before 1970, and takes the wrong NTP era from 2104 on.
-pub fn clock_in_range(now: Reading) -> Result<(), RejectReason> {
-    const ERA_1_HIGH_BIT_SECS: i64 = (1 << 32) + (1 << 31) - NtpTimestamp::UNIX_EPOCH_SECS;
-    let secs = now.wall.as_nanos().div_euclid(NANOS_PER_SEC);
-    if (0..ERA_1_HIGH_BIT_SECS).contains(&secs) { Ok(()) } else { Err(RejectReason::ClockOutOfRange) }
+/// What identifies the clock behind an answer: no two clocks were corrected at the same fraction of a second
+/// by the same source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Reference identifier.
+    reference_id: [u8; 4],
+    /// When the clock was last corrected: before the exchange.
+    reference: NtpTimestamp,
+    /// Stratum.
+    stratum: u8,
+    /// Round trip to the primary source.
+    root_delay: Duration,
+    /// The clock's largest error. It grows between two exchanges.
+    root_dispersion: Duration,
 }
 
-impl Root {
-    /// Takes the root distance from a header read at `at`; rejected above the limit.
-    pub fn from_header(header: &Header, at: Mono, limits: Limits) -> Result<Self, RejectReason> {
-        let precision = Duration::from_secs_f64(f64::from(header.precision.min(4)).exp2());
-        let distance =
-            (header.root_delay / 2).saturating_add(header.root_dispersion).saturating_add(precision);
-        if distance > limits.max_root_distance {
-            Err(RejectReason::RootDistance)
-        } else {
-            Ok(Self { at, distance })
+impl Exchange {
+    /// The exchange that these bytes complete. `Err`: they are no answer to the request that carried `nonce`,
+    /// and the right one may still come.
+    pub fn complete(
+        nonce: NtpTimestamp,
+        sent: Reading,
+        received: Reading,
+        bytes: &[u8],
+    ) -> Result<Self, RejectReason> {
+        answer_to(bytes, nonce).map(|answer| Self { sent, received, answer })
+    }
+
+    /// Accepts the exchange as a sample, or rejects it with a reason.
+    pub fn sample(&self, limits: Limits) -> Result<Sample, RejectReason> {
+        let Self { sent, received, answer } = self;
+        answer.validate()?;
+        if sent.suspended != received.suspended {
+            return Err(RejectReason::Suspended);
         }
+        let elapsed = received.raw.since(sent.raw);
+        let (arrived, left) = (answer.receive.to_wall(), answer.transmit.to_wall());
+        let round_trip = nanos(elapsed).saturating_sub(left.minus(arrived).as_nanos());
+        // The server's own time is counted by another oscillator. Beyond what the two may differ by, a
+        // negative round trip is impossible.
+        if round_trip < -CLOCK_RESOLUTION - MAX_RATE.over(elapsed) {
+            return Err(RejectReason::ImpossibleRoundTrip);
+        }
+        let round_trip = Duration::from_nanos(round_trip.max(0).unsigned_abs());
+        if round_trip > limits.max_round_trip {
+            return Err(RejectReason::SlowRoundTrip);
+        }
+        let root_distance = answer.root_distance();
+        if root_distance > limits.max_root_distance {
+            return Err(RejectReason::RootDistance);
+        }
+        // Reference time minus the raw clock, as the request arrived and as the answer left.
+        let (there, back) = (arrived.minus_raw(sent.raw), left.minus_raw(received.raw));
+        Ok(Sample {
+            at: sent.raw.plus(elapsed / 2),
+            origin: midway(there, back),
+            bound: Bound::from(round_trip / 2)
+                + Bound::from(root_distance)
+                + Bound::from_nanos(CLOCK_RESOLUTION + SERVER_ERROR_MIN),
+            elapsed,
+            round_trip,
+            root_distance,
+            stratum: answer.stratum,
+            leap: answer.leap,
+            source: Source::of(answer),
+        })
     }
 }
 
 impl Sample {
-    /// Accepts an exchange as a sample, or rejects it with a reason.
-    pub fn validate(exchange: &Exchange, root: Root, limits: Limits) -> Result<Self, RejectReason> {
-        let Exchange { before, after, offset, round_trip, stratum, leap } = *exchange;
-        clock_in_range(before)?;
-        clock_in_range(after)?;
-        let moved = after.origin().minus(before.origin()).as_nanos().saturating_abs();
-        if moved > CLOCK_SET_TOLERANCE {
-            return Err(RejectReason::ClockSet);
-        }
-        if stratum == 0 || stratum >= STRATUM_UNSYNCHRONISED || leap == Leap::Alarm {
-            return Err(RejectReason::Unsynchronised);
-        }
-        let elapsed = nanos(after.raw.since(before.raw));
-        // With both server timestamps zero the round trip looks right, but reference time is then the start
-        // of an NTP era.
-        let middle = before.wall.plus(Offset::from_nanos(elapsed / 2)).plus(offset);
-        if is_era_start(middle, elapsed.saturating_add(CLOCK_SET_TOLERANCE)) {
-            return Err(RejectReason::ZeroTimestamp);
-        }
-        // A server's clock has a resolution: a round trip may come out shorter by that much, and no more.
-        if round_trip.as_nanos() < -CLOCK_RESOLUTION
-            || round_trip.as_nanos() > elapsed.saturating_add(moved + CLOCK_RESOLUTION)
-        {
-            return Err(RejectReason::ImpossibleRoundTrip);
-        }
-        let round_trip = Duration::from_nanos(round_trip.as_nanos().max(0).unsigned_abs());
-        if round_trip > limits.max_round_trip {
-            return Err(RejectReason::SlowRoundTrip);
-        }
-        let aged = u64::try_from(PHI.over(after.raw.since(root.at))).unwrap_or(u64::MAX);
-        let root_distance = root.distance.saturating_add(Duration::from_nanos(aged));
-        if root_distance > limits.max_root_distance {
-            return Err(RejectReason::RootDistance);
-        }
-        Ok(Self {
-            at: before.raw.plus(Duration::from_nanos(elapsed.unsigned_abs() / 2)),
-            origin: midway(before.origin(), after.origin()).plus(offset),
-            bound: Bound::from(round_trip / 2)
-                + Bound::from(root_distance)
-                + Bound::from_nanos(moved.saturating_add(CLOCK_RESOLUTION)),
-            round_trip,
-            root_distance,
-            stratum,
-            leap,
+    /// The origins that the sample allows at [`Sample::at`].
+    ///
+    /// The request cannot have arrived before it was sent, nor the answer have left after it was received.
+    /// Each of the two is half the exchange away from its middle, so the rate of the raw clock counts: half
+    /// of the time in which an oscillator that is 10% slow counts 270 ms is 150 ms.
+    pub fn interval(&self, rate: Rate) -> Interval {
+        let by_rate = rate.high_over(self.elapsed) / 2;
+        Interval::around(self.origin, Bound::from_nanos(self.bound.as_nanos().saturating_add(by_rate)))
+    }
+}
+
+impl Source {
+    fn of(answer: &Header) -> Option<Self> {
+        // Some appliances write the time of the answer, or the start of the second, which shows nothing.
+        let is_telling = answer.reference.0 & 0xffff_ffff != 0 && answer.reference.is_before(answer.receive);
+        is_telling.then_some(Self {
+            reference_id: answer.reference_id,
+            reference: answer.reference,
+            stratum: answer.stratum,
+            root_delay: answer.root_delay,
+            root_dispersion: answer.root_dispersion,
         })
+    }
+
+    /// Is this the same clock, asked within a few seconds? Its dispersion grows by 15 ppm in between
+    /// (RFC 5905 section 4), and has a resolution of 15 µs.
+    pub fn is_same_clock(&self, other: &Self) -> bool {
+        const GROWTH_MAX: Duration = Duration::from_micros(100);
+        let strictly = |s: &Self| (s.reference_id, s.reference, s.stratum, s.root_delay);
+        strictly(self) == strictly(other) && self.root_dispersion.abs_diff(other.root_dispersion) < GROWTH_MAX
     }
 }
 
@@ -142,52 +168,80 @@ fn midway(a: Wall, b: Wall) -> Wall {
     a.plus(Offset::from_nanos(b.minus(a).as_nanos() / 2))
 }
 
-fn is_era_start(time: Wall, tolerance: i64) -> bool {
-    [-NtpTimestamp::UNIX_EPOCH_SECS, (1 << 32) - NtpTimestamp::UNIX_EPOCH_SECS]
-        .into_iter()
-        .any(|era| time.minus(Wall::from_secs(era)).as_nanos().saturating_abs() <= tolerance)
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::ntp::packet::MODE_SERVER;
+    use crate::time::{NANOS_PER_SEC, Ppb};
     use proptest::prelude::*;
 
     const MS: i64 = 1_000_000;
+    const NOW: i64 = 1_795_000_000 * NANOS_PER_SEC;
+    const NONCE: NtpTimestamp = NtpTimestamp(77);
     const LIMITS: Limits =
         Limits { max_round_trip: Duration::from_secs(1), max_root_distance: Duration::from_secs(1) };
-    const ROOT: Root = Root { at: Mono::from_nanos(0), distance: Duration::from_millis(5) };
+    const MARGIN: i64 = CLOCK_RESOLUTION + SERVER_ERROR_MIN;
 
-    fn reading(wall_ms: i64, raw_ms: i64) -> Reading {
-        Reading {
-            wall: Wall::from_nanos(1_795_000_000 * NANOS_PER_SEC + wall_ms * MS),
-            raw: Mono::from_nanos(raw_ms * MS),
-            suspended: Duration::ZERO,
+    fn stamp(unix_ns: i64) -> NtpTimestamp {
+        NtpTimestamp::from_unix_nanos(unix_ns)
+    }
+
+    fn reading(raw_ms: i64) -> Reading {
+        Reading { wall: Wall::from_secs(0), raw: Mono::from_nanos(raw_ms * MS), suspended: Duration::ZERO }
+    }
+
+    fn header(arrived: i64, left: i64) -> Header {
+        Header {
+            leap: Leap::None,
+            version: 4,
+            mode: MODE_SERVER,
+            stratum: 2,
+            precision: -20,
+            root_delay: Duration::from_millis(6),
+            root_dispersion: Duration::from_millis(2),
+            reference_id: *b"GOOG",
+            reference: stamp(NOW - 17 * NANOS_PER_SEC + 5),
+            origin: NONCE,
+            receive: stamp(arrived),
+            transmit: stamp(left),
         }
     }
 
+    /// A clock that was corrected then.
+    pub(crate) fn source_of_reference(fraction: u64) -> Source {
+        let mut answer = header(NOW, NOW);
+        answer.reference = NtpTimestamp(answer.reference.0 & !0xffff_ffff | fraction);
+        Source::of(&answer).unwrap()
+    }
+
+    /// 8 ms there, 2 ms in the server, 10 ms back.
     fn exchange() -> Exchange {
         Exchange {
-            before: reading(0, 1_000),
-            after: reading(20, 1_020),
-            offset: Offset::from_nanos(250 * MS),
-            round_trip: Offset::from_nanos(20 * MS),
-            stratum: 1,
-            leap: Leap::None,
+            sent: reading(1_000),
+            received: reading(1_020),
+            answer: header(NOW + 8 * MS, NOW + 10 * MS),
         }
     }
 
     #[test]
     fn good_exchanges_become_samples_on_the_raw_clock() {
-        let sample = Sample::validate(&exchange(), ROOT, LIMITS).unwrap();
+        let sample = exchange().sample(LIMITS).unwrap();
         assert_eq!(sample.at, Mono::from_nanos(1_010 * MS));
-        assert_eq!(sample.origin.minus(exchange().before.origin()), Offset::from_nanos(250 * MS));
-        let expected = 10 * MS + 5 * MS + PHI.over(Duration::from_millis(1_020)) + CLOCK_RESOLUTION;
         assert_eq!(
-            sample.bound,
-            Bound::from_nanos(expected),
-            "half the round trip + root distance + its age"
+            (sample.elapsed, sample.round_trip),
+            (Duration::from_millis(20), Duration::from_millis(18))
         );
+        let truth = Wall::from_nanos(NOW - 1_000 * MS);
+        assert!((sample.origin.minus(truth).as_nanos() + MS).abs() < 2, "half of 8 - 10 ms");
+        let root = 5 * MS + 953;
+        assert!((sample.bound.as_nanos() - 9 * MS - root - MARGIN).abs() < 40_000, "{:?}", sample.bound);
+    }
+
+    #[test]
+    fn steps_and_slews_of_the_wall_clock_do_not_change_a_sample() {
+        let mut moved = exchange();
+        moved.received.wall = Wall::from_secs(99);
+        assert_eq!(moved.sample(LIMITS), exchange().sample(LIMITS));
     }
 
     #[test]
@@ -195,109 +249,88 @@ mod tests {
         let rejected = |change: fn(&mut Exchange)| {
             let mut exchange = exchange();
             change(&mut exchange);
-            Sample::validate(&exchange, ROOT, LIMITS).unwrap_err()
+            exchange.sample(LIMITS).unwrap_err()
         };
+        assert_eq!(rejected(|e| e.received.suspended = Duration::from_nanos(1)), RejectReason::Suspended);
+        assert_eq!(rejected(|e| e.received = reading(1_001)), RejectReason::ImpossibleRoundTrip);
+        assert_eq!(rejected(|e| e.received = reading(2_003)), RejectReason::SlowRoundTrip);
         assert_eq!(
-            rejected(|e| e.after = reading(22, 1_020)),
-            RejectReason::ClockSet,
-            "wall moved 2 ms more than raw"
+            rejected(|e| e.answer.root_dispersion = Duration::from_millis(997)),
+            RejectReason::RootDistance,
+            "with half the root delay it is over 1 s"
         );
-        assert_eq!(
-            rejected(|e| e.after = reading(18, 1_020)),
-            RejectReason::ClockSet,
-            "wall moved 2 ms less than raw"
-        );
-        assert_eq!(rejected(|e| e.round_trip = Offset::from_nanos(-MS)), RejectReason::ImpossibleRoundTrip);
-        assert_eq!(
-            rejected(|e| e.round_trip = Offset::from_nanos(21 * MS)),
-            RejectReason::ImpossibleRoundTrip
-        );
-        assert_eq!(rejected(|e| e.stratum = 0), RejectReason::Unsynchronised);
-        assert_eq!(rejected(|e| e.stratum = 16), RejectReason::Unsynchronised);
-        assert_eq!(rejected(|e| e.leap = Leap::Alarm), RejectReason::Unsynchronised);
-        assert_eq!(
-            rejected(|e| {
-                e.after = reading(1_500, 2_500);
-                e.round_trip = Offset::from_nanos(1_001 * MS);
-            }),
-            RejectReason::SlowRoundTrip
-        );
-        assert_eq!(
-            rejected(|e| e.before.wall = Wall::from_secs(-1)),
-            RejectReason::ClockOutOfRange,
-            "rsntp panics before 1970"
-        );
+        assert_eq!(rejected(|e| e.answer.stratum = 16), RejectReason::Unsynchronised);
     }
 
     #[test]
-    fn two_zero_timestamps_are_rejected_though_the_round_trip_looks_right() {
-        let era_1 = Wall::from_secs((1 << 32) - NtpTimestamp::UNIX_EPOCH_SECS);
-        let mut exchange = exchange();
-        exchange.offset = era_1.minus(exchange.before.wall.plus(Offset::from_nanos(10 * MS)));
-        assert_eq!(Sample::validate(&exchange, ROOT, LIMITS), Err(RejectReason::ZeroTimestamp));
-        exchange.offset = Offset::from_nanos(exchange.offset.as_nanos() + 3_600 * NANOS_PER_SEC);
-        assert!(
-            Sample::validate(&exchange, ROOT, LIMITS).is_ok(),
-            "an hour after the start of the era is a time like any other"
-        );
+    fn round_trips_may_be_shorter_by_what_two_oscillators_differ_by() {
+        let mut held = exchange();
+        held.answer = header(NOW, NOW + 100 * MS);
+        held.received = reading(1_000 + 95);
+        assert_eq!(held.sample(LIMITS).map(|s| s.round_trip), Ok(Duration::ZERO));
+        held.received = reading(1_000 + 85);
+        assert_eq!(held.sample(LIMITS), Err(RejectReason::ImpossibleRoundTrip));
     }
 
     #[test]
-    fn root_distances_over_the_limit_are_rejected_when_read_and_after_ageing() {
-        let header = |dispersion| Header {
-            leap: Leap::None,
-            version: 4,
-            mode: 4,
-            stratum: 2,
-            precision: -20,
-            root_delay: Duration::from_millis(200),
-            root_dispersion: dispersion,
-            reference_id: [0; 4],
-            origin: NtpTimestamp(1),
-            receive: NtpTimestamp(1),
-            transmit: NtpTimestamp(1),
+    fn packets_with_another_origin_complete_no_exchange() {
+        let complete = |bytes: &[u8]| Exchange::complete(NONCE, reading(0), reading(1), bytes).map(|_| ());
+        let answer = header(NOW, NOW);
+        assert_eq!(complete(&answer.to_bytes()), Ok(()));
+        let kiss = Header { stratum: 0, reference_id: *b"DENY", origin: NtpTimestamp(1), ..answer };
+        assert_eq!(complete(&kiss.to_bytes()), Err(RejectReason::WrongOrigin));
+        assert_eq!(complete(&[]), Err(RejectReason::Malformed));
+        assert_eq!(complete(&answer.to_bytes()[..47]), Err(RejectReason::Malformed));
+    }
+
+    #[test]
+    fn sources_are_the_same_clock_only_with_all_fields_equal() {
+        let source = |change: fn(&mut Header)| {
+            let mut answer = header(NOW, NOW);
+            change(&mut answer);
+            Source::of(&answer)
         };
-        let at = Mono::from_nanos(0);
-        assert_eq!(
-            Root::from_header(&header(Duration::from_millis(900)), at, LIMITS),
-            Err(RejectReason::RootDistance)
-        );
-        let root = Root::from_header(&header(Duration::from_millis(899)), at, LIMITS).unwrap();
-        assert!(root.distance >= Duration::from_millis(999), "half the delay counts: {root:?}");
-        let late = Exchange { before: reading(0, 900_000), after: reading(20, 900_020), ..exchange() };
-        assert_eq!(Sample::validate(&late, root, LIMITS), Err(RejectReason::RootDistance));
-    }
-
-    #[test]
-    fn years_that_rsntp_cannot_handle_are_rejected() {
-        let at = |secs| clock_in_range(Reading { wall: Wall::from_secs(secs), ..reading(0, 0) });
-        assert_eq!(at(-1), Err(RejectReason::ClockOutOfRange));
-        assert_eq!(at(0), Ok(()));
-        assert_eq!(at(2_085_978_496), Ok(()), "2036: the first second of NTP era 1");
-        assert_eq!(at(4_233_462_144), Err(RejectReason::ClockOutOfRange), "2104");
+        let own = source(|_| ()).unwrap();
+        assert!(own.is_same_clock(&source(|a| a.root_dispersion += Duration::from_micros(60)).unwrap()));
+        for other in [
+            source(|a| a.root_dispersion += Duration::from_millis(1)),
+            source(|a| a.reference.0 += 1),
+            source(|a| a.reference_id = *b"GPS\0"),
+            source(|a| a.stratum = 3),
+            source(|a| a.root_delay *= 2),
+        ] {
+            assert!(!own.is_same_clock(&other.unwrap()));
+        }
+        assert_eq!(source(|a| a.reference = NtpTimestamp::ZERO), None);
+        assert_eq!(source(|a| a.reference.0 &= !0xffff_ffff), None, "a whole second");
+        assert_eq!(source(|a| a.reference = a.receive), None, "the time of the exchange itself");
     }
 
     proptest! {
         #[test]
-        fn validate_never_panics(
-            offset: i64, round_trip: i64, stratum: u8, wall_a: i64, wall_b: i64, raw_a: i64, raw_b: i64
-        ) {
-            let at = |wall, raw| Reading { wall: Wall::from_nanos(wall), raw: Mono::from_nanos(raw), suspended: Duration::ZERO };
-            let _ = Sample::validate(&Exchange { before: at(wall_a, raw_a), after: at(wall_b, raw_b),
-                offset: Offset::from_nanos(offset), round_trip: Offset::from_nanos(round_trip), stratum, leap: Leap::None }, ROOT, LIMITS);
+        fn samples_never_panic(stratum: u8, sent: i64, received: i64, receive: u64, transmit: u64, reference: u64, dispersion: u64) {
+            let at = |raw| Reading { wall: Wall::from_nanos(received), raw: Mono::from_nanos(raw), suspended: Duration::ZERO };
+            let answer = Header { stratum, receive: NtpTimestamp(receive), transmit: NtpTimestamp(transmit), reference: NtpTimestamp(reference),
+                root_dispersion: Duration::from_nanos(dispersion), ..header(0, 0) };
+            if let Ok(sample) = (Exchange { sent: at(sent), received: at(received), answer }).sample(LIMITS) {
+                let _ = sample.interval(Rate::UNKNOWN);
+            }
         }
 
-        /// RFC 5905 section 8: however the round trip is split, the error is at most half of it.
+        /// RFC 5905 section 8: however the round trip is split, and however fast the oscillator is, within
+        /// what may be, the truth is inside.
         #[test]
-        fn asymmetric_paths_stay_within_the_bound(there in 0i64..400_000_000, back in 0i64..400_000_000, truth in -5_000_000_000i64..5_000_000_000) {
-            let before = reading(0, 0);
-            let elapsed = there + back;
-            let after = Reading { wall: before.wall.plus(Offset::from_nanos(elapsed)), raw: Mono::from_nanos(elapsed), ..before };
-            let reported = truth + (there - back) / 2;
-            let sample = Sample::validate(&Exchange { before, after, offset: Offset::from_nanos(reported),
-                round_trip: Offset::from_nanos(elapsed), stratum: 1, leap: Leap::None }, ROOT, LIMITS).unwrap();
-            let measured = sample.origin.minus(before.origin()).as_nanos();
-            prop_assert!((measured - truth).abs() <= sample.bound.as_nanos());
+        fn asymmetric_paths_and_any_oscillator_stay_within_the_bound(
+            there in 0i64..400_000_000, back in 0i64..400_000_000, hold in 0i64..50_000_000, ppm in -100_000i64..100_000,
+        ) {
+            let counted = |true_ns: i64| true_ns + Ppb::from_ppm(ppm).over(Duration::from_nanos(true_ns.unsigned_abs()));
+            let at = |true_ns: i64| Reading { raw: Mono::from_nanos(counted(true_ns)), ..reading(0) };
+            let exchange = Exchange { sent: at(0), received: at(there + hold + back), answer: header(NOW + there, NOW + there + hold) };
+            let sample = exchange.sample(LIMITS).unwrap();
+            let middle = (there + hold + back) / 2;
+            let truth = Wall::from_nanos(NOW + middle).minus_raw(Mono::from_nanos(counted(middle)));
+            let interval = sample.interval(Rate::UNKNOWN);
+            prop_assert!(interval.low <= truth && truth <= interval.high, "{interval:?} {truth:?}");
         }
     }
 }

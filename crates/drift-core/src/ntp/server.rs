@@ -3,53 +3,43 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::ntp::filter::{Leader, Window};
-use crate::ntp::packet::{Kiss, Leap};
+use crate::ntp::cross_check::{CrossCheck, CrossChecks, Doubt, is_clock_in_range};
+use crate::ntp::manners::Manners;
+use crate::ntp::packet::Leap;
 use crate::ntp::reject::RejectReason;
-use crate::ntp::sample::{Root, Sample};
-use crate::time::Mono;
-use crate::time::line::Frequency;
+use crate::ntp::sample::Sample;
+use crate::ntp::window::Window;
+use crate::time::interval::Interval;
+use crate::time::rate::Rate;
+use crate::time::{Mono, Reading};
 
-/// Rejected exchanges in a row after which a server is unreachable.
-const MISSES_TO_UNREACHABLE: u8 = 4;
-/// Exchanges in a burst.
-pub const BURST_LEN: u8 = 4;
-/// Time between two rounds of a burst.
-pub const BURST_SPACING: Duration = Duration::from_millis(500);
-/// The shortest time between two exchanges with one server. Just below [`BURST_SPACING`], so that a timer
-/// that fires a little early does not skip a round.
-const MIN_SPACING: Duration = Duration::from_millis(450);
-/// About one exchange in so many reads the header: root distance changes slowly.
-const POLLS_PER_HEADER: u8 = 16;
-/// How long a server stays backed off after DENY or RSTR.
-const DENY_BACKOFF: Duration = Duration::from_secs(3_600);
-/// How often RATE doubles the interval: up to 2^6 times its length.
-const MAX_SLOWDOWN: u8 = 6;
-/// Kisses-o'-death in a row until one is obeyed: a single one may be forged.
-const KISSES_TO_OBEY: u8 = 2;
+/// Rejected exchanges in a row after which another server takes the place of this one.
+const MISSES_TO_FAILING: u8 = 4;
+/// Exchanges that a new server gets at once, before a look-up may discard it.
+const INTRODUCTIONS: u8 = 2;
 
 /// Identifies one server; never used again for another, nor for the same one after a disruption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub u32);
 
-/// What an exchange with a server is for.
+/// Which client does an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// The header, for root delay and dispersion.
-    Header,
-    /// The offset; with the root distance that becomes a part of its bound.
-    Exchange(Root),
+    /// The agent's own, for a sample.
+    Sample,
+    /// rsntp, for comparison.
+    CrossCheck,
 }
 
 /// The result of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The header was read.
-    Header(Root),
-    /// The exchange gave a sample.
+    /// It gave a sample.
     Sample(Sample),
-    /// It gave nothing, for this reason.
+    /// It gave none, for this reason.
     Rejected(RejectReason),
+    /// The cross-check measured this, or nothing.
+    CrossChecked(Option<CrossCheck>),
 }
 
 /// Whether a server is usable now; the label `state` of `drift_agent_pool_servers`.
@@ -57,12 +47,22 @@ pub enum Answer {
 pub enum ServerState {
     /// No exchange has succeeded yet, and too few have failed.
     Starting,
-    /// The last exchanges gave a sample.
+    /// It has a sample younger than `staleAfter`.
     Reachable,
-    /// Four or more exchanges in a row were rejected.
+    /// It has none.
     Unreachable,
-    /// It is not asked for an hour, after DENY or RSTR.
+    /// It is asked too seldom for its samples to stay young, or not at all: it sent a kiss-o'-death, or two
+    /// clients measured it differently.
     BackedOff,
+}
+
+/// What a server's state depends on beside the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Time between two polls.
+    pub interval: Duration,
+    /// A sample of this age or older is none.
+    pub stale_after: Duration,
 }
 
 /// One address of a pool.
@@ -76,20 +76,18 @@ pub struct Server {
     pub last: Option<Result<(), RejectReason>>,
     /// The last rejected exchange and its time, even if later ones succeeded.
     pub rejected: Option<(Mono, RejectReason)>,
+    /// Answers of the name server, in a row, that lack the address, and since when.
+    pub absent: Option<(Mono, u16)>,
+    /// Rounds in a row in which it was a falseticker.
+    pub false_rounds: u8,
     window: Window,
-    root: Option<Root>,
-    polls_to_header: u8,
-    /// Rejected exchanges in a row.
+    manners: Manners,
+    cross_checks: CrossChecks,
+    /// Rejected exchanges in a row, since the last disruption.
     misses: u8,
-    /// Kisses-o'-death in a row, below [`KISSES_TO_OBEY`].
-    kisses: u8,
-    /// The interval is multiplied by 2 to this power.
-    slowdown: u8,
-    backed_off_until: Option<Mono>,
-    burst_left: u8,
-    /// No exchange has ended since the last disruption.
-    awaits_first_exchange: bool,
-    last_asked: Option<Mono>,
+    introductions_left: u8,
+    /// An exchange is under way.
+    is_pending: bool,
     last_reported: Option<Result<(), RejectReason>>,
 }
 
@@ -101,181 +99,196 @@ impl Server {
             address,
             last: None,
             rejected: None,
+            absent: None,
+            false_rounds: 0,
             window: Window::default(),
-            root: None,
-            polls_to_header: 0,
+            manners: Manners::default(),
+            // Any spread will do.
+            cross_checks: CrossChecks::new(u8::try_from(id.0 % 8).unwrap_or(0)),
             misses: 0,
-            kisses: 0,
-            slowdown: 0,
-            backed_off_until: None,
-            burst_left: 0,
-            awaits_first_exchange: false,
-            last_asked: None,
+            introductions_left: INTRODUCTIONS,
+            is_pending: false,
             last_reported: None,
         }
     }
 
-    /// Starts a burst, unless the server has sent a kiss-o'-death.
-    pub fn request_burst(&mut self) {
-        if !self.is_kissed() {
-            self.burst_left = BURST_LEN;
-        }
-    }
-
-    /// Has the server sent a kiss-o'-death that still counts?
-    fn is_kissed(&self) -> bool {
-        self.slowdown > 0 || self.kisses > 0 || self.backed_off_until.is_some()
-    }
-
-    /// Ends a burst before its time.
-    pub fn end_burst(&mut self) {
-        self.burst_left = 0;
-    }
-
-    /// Is a burst under way?
-    pub fn in_burst(&self, now: Mono) -> bool {
-        self.burst_left > 0 && !self.is_backed_off(now)
-    }
-
-    /// Is the first exchange since a disruption still due, and not delayed by a kiss-o'-death?
-    pub fn awaits_first_exchange(&self) -> bool {
-        self.awaits_first_exchange && !self.is_kissed()
-    }
-
-    /// What to ask in a round that starts now; `None`: nothing. `interval` is `None` in the rounds of a
-    /// burst.
-    pub fn ask(&mut self, now: Mono, interval: Option<Duration>) -> Option<Ask> {
-        if self.is_backed_off(now) || self.last_asked.is_some_and(|at| now.since(at) < MIN_SPACING) {
+    /// What to ask now; `None`: nothing, since it would be too soon, or an exchange is under way.
+    ///
+    /// `is_urgent`: its pool has no reachable server. `may_cross_check`: the poll is one of the regular rhythm.
+    pub fn ask(
+        &mut self,
+        now: Reading,
+        interval: Duration,
+        is_urgent: bool,
+        may_cross_check: bool,
+    ) -> Option<Ask> {
+        let is_urgent = is_urgent || self.introductions_left > 0;
+        if self.is_pending || !self.manners.may_ask(now.raw, interval, is_urgent) {
             return None;
         }
-        match interval {
-            None if self.burst_left == 0 => return None,
-            Some(interval) if self.slowdown > 0 => {
-                let slowed = (interval * (1 << self.slowdown)).saturating_sub(interval / 2);
-                if self.last_asked.is_some_and(|at| now.since(at) < slowed) {
-                    return None;
-                }
-            }
-            _ => {}
+        self.manners.note_asked(now.raw);
+        self.is_pending = true;
+        self.introductions_left = self.introductions_left.saturating_sub(1);
+        let is_due = may_cross_check && self.cross_checks.is_due() && is_clock_in_range(now.wall);
+        if is_due && self.misses == 0 && self.window.newest().is_some() {
+            self.cross_checks.note_asked();
+            return Some(Ask::CrossCheck);
         }
-        self.burst_left = self.burst_left.saturating_sub(1);
-        self.backed_off_until = None;
-        self.last_asked = Some(now);
-        Some(match self.root {
-            Some(root) if self.polls_to_header > 0 => {
-                self.polls_to_header -= 1;
-                Ask::Exchange(root)
-            }
-            _ => Ask::Header,
-        })
+        Some(Ask::Sample)
     }
 
-    /// Takes in the result of an exchange. `spread` (0..8) keeps the header reads of several servers apart.
-    pub fn handle_answer(&mut self, answer: Answer, now: Mono, frequency: Frequency, spread: u8) {
-        match answer {
-            Answer::Header(root) => {
-                self.root = Some(root);
-                self.polls_to_header = POLLS_PER_HEADER + spread;
-                (self.misses, self.kisses) = (0, 0);
-            }
+    /// When a new server is to be asked, without waiting for the others; `None` for one that is not new.
+    pub fn introduction_at(&self, now: Mono, interval: Duration) -> Option<Mono> {
+        self.next_at(now, interval).filter(|_| self.introductions_left > 0)
+    }
+
+    /// When it may be asked next; `None`: it is being asked, or is not asked at all.
+    pub fn next_at(&self, now: Mono, interval: Duration) -> Option<Mono> {
+        (!self.is_pending && !self.manners.is_backed_off(now)).then(|| self.manners.next_at(now, interval))
+    }
+
+    /// Has it had the exchanges that a new server gets?
+    pub fn is_introduced(&self) -> bool {
+        self.introductions_left == 0 && !self.is_pending
+    }
+
+    /// Takes in the result of an exchange. Returns the reason to count, if it has rejected anything.
+    pub fn handle_answer(
+        &mut self,
+        answer: Answer,
+        now: Mono,
+        rate: Rate,
+        pace: Pace,
+    ) -> Option<RejectReason> {
+        self.is_pending = false;
+        let rejected = match answer {
             Answer::Sample(sample) => {
-                self.window.push(sample, frequency);
-                (self.last, self.awaits_first_exchange) = (Some(Ok(())), false);
-                (self.misses, self.kisses) = (0, 0);
+                self.window.push(sample, rate);
+                self.cross_checks.note_sample();
+                self.manners.note_good();
+                self.misses = 0;
+                let shown = self.window.is_inconsistent().then_some(RejectReason::ServerInconsistent);
+                self.last = Some(shown.map_or(Ok(()), Err));
+                return None;
             }
             Answer::Rejected(reason) => {
-                (self.last, self.rejected) = (Some(Err(reason)), Some((now, reason)));
-                self.awaits_first_exchange = false;
-                self.misses = self.misses.saturating_add(1);
-                if let RejectReason::RootDistance = reason {
-                    self.root = None;
+                if let RejectReason::Kiss(kiss) = reason {
+                    self.manners.note_kiss(kiss, now);
                 }
-                match reason {
-                    RejectReason::Kiss(kiss) => self.handle_kiss(kiss, now),
-                    _ => self.kisses = 0,
+                if reason.is_of_server() {
+                    self.misses = self.misses.saturating_add(1);
                 }
+                reason
             }
-        }
+            Answer::CrossChecked(check) => self.handle_cross_check(check?, now, rate, pace)?,
+        };
+        (self.last, self.rejected) = (Some(Err(rejected)), Some((now, rejected)));
+        Some(rejected)
     }
 
-    fn handle_kiss(&mut self, kiss: Kiss, now: Mono) {
-        self.kisses += 1;
-        // No fast retry, even if the kiss is forged.
-        self.burst_left = 0;
-        if self.kisses < KISSES_TO_OBEY {
-            // The next exchange reads the header, which checks the origin of a kiss-o'-death; rsntp does not.
-            self.polls_to_header = 0;
-            return;
-        }
-        self.kisses = 0;
-        match kiss {
-            Kiss::Rate => self.slowdown = (self.slowdown + 1).min(MAX_SLOWDOWN),
-            Kiss::Deny => self.backed_off_until = Some(now.plus(DENY_BACKOFF)),
-            Kiss::Other => {}
+    fn handle_cross_check(
+        &mut self,
+        check: CrossCheck,
+        now: Mono,
+        rate: Rate,
+        pace: Pace,
+    ) -> Option<RejectReason> {
+        let own = self.window.interval(check.at, rate, pace.stale_after)?;
+        match self.cross_checks.compare(check, own, self.window.newest()?) {
+            Doubt::None => None,
+            Doubt::First => Some(RejectReason::ServerInconsistent),
+            Doubt::Confirmed => {
+                self.manners.back_off(now);
+                self.window.clear();
+                self.cross_checks.reset();
+                Some(RejectReason::ClientsDisagree)
+            }
         }
     }
 
     /// The result to log, if it differs from the last logged one; it then counts as logged.
     ///
-    /// A time-out is logged only when it has made the server unreachable: single packets get lost.
-    pub fn take_log_change(&mut self, now: Mono) -> Option<Result<(), RejectReason>> {
-        let result = self.last.filter(|last| {
-            *last != Err(RejectReason::Timeout)
-                || matches!(self.state(now), ServerState::Unreachable | ServerState::BackedOff)
-        })?;
+    /// A time-out is logged only when it is one of several in a row: single packets get lost.
+    pub fn take_log_change(&mut self) -> Option<Result<(), RejectReason>> {
+        let result = self.last.filter(|last| *last != Err(RejectReason::Timeout) || self.is_failing())?;
         (self.last_reported.replace(result) != Some(result)).then_some(result)
     }
 
-    /// The leading sample now; `None` unless the server is reachable.
-    pub fn leader(&self, now: Mono, frequency: Frequency, stale_after: Duration) -> Option<Leader> {
-        if self.state(now) == ServerState::Reachable {
-            self.window.leader(now, frequency, stale_after)
-        } else {
-            None
-        }
+    /// The origins that it allows now; `None` unless it has a young sample.
+    pub fn interval(&self, now: Mono, rate: Rate, stale_after: Duration) -> Option<Interval> {
+        self.window.interval(now, rate, stale_after)
     }
 
-    /// When the newest sample was taken.
-    pub fn newest_sample(&self) -> Option<Mono> {
+    /// The sample of least bound now.
+    pub fn best_sample(&self, now: Mono, rate: Rate, stale_after: Duration) -> Option<Sample> {
+        self.window.best(now, rate, stale_after)
+    }
+
+    /// The newest sample.
+    pub fn newest_sample(&self) -> Option<&Sample> {
         self.window.newest()
     }
 
     /// Whether the server is usable at `now`.
-    pub fn state(&self, now: Mono) -> ServerState {
-        if self.is_backed_off(now) {
+    pub fn state(&self, now: Mono, pace: Pace) -> ServerState {
+        if self.manners.is_too_slow(now, pace.interval, pace.stale_after) {
             ServerState::BackedOff
-        } else if self.misses >= MISSES_TO_UNREACHABLE {
-            ServerState::Unreachable
-        } else if self.window.newest().is_some() {
+        } else if self.is_reachable(now, pace.stale_after) {
             ServerState::Reachable
+        } else if self.is_failing() || self.window.newest().is_some() {
+            ServerState::Unreachable
         } else {
             ServerState::Starting
         }
     }
 
-    /// Does the back-off after DENY or RSTR still last?
-    pub fn is_backed_off(&self, now: Mono) -> bool {
-        self.backed_off_until.is_some_and(|until| now < until)
+    /// Has it a young sample?
+    pub fn is_reachable(&self, now: Mono, stale_after: Duration) -> bool {
+        self.window.newest().is_some_and(|sample| now.since(sample.at) < stale_after)
     }
 
-    /// Puts a spare into use: as a new server, except for its back-off and for what was last logged.
+    /// Were four or more exchanges in a row rejected?
+    pub fn is_failing(&self) -> bool {
+        self.misses >= MISSES_TO_FAILING
+    }
+
+    /// Exchanges in a row that were rejected.
+    pub fn misses(&self) -> u8 {
+        self.misses
+    }
+
+    /// Does it contradict itself?
+    pub fn is_inconsistent(&self) -> bool {
+        self.window.is_inconsistent()
+    }
+
+    /// Is it not asked at all now?
+    pub fn is_backed_off(&self, now: Mono) -> bool {
+        self.manners.is_backed_off(now)
+    }
+
+    /// Puts a spare into use: as a new server, except for its manners and for what was last logged.
     pub fn reuse(&mut self, id: ServerId) {
-        self.window.clear();
-        (self.root, self.polls_to_header) = (None, 0);
-        (self.id, self.last, self.rejected) = (id, None, None);
-        (self.misses, self.burst_left) = (0, 0);
+        let fresh = Self::new(id, self.address);
+        *self =
+            Self { manners: self.manners, last_reported: self.last_reported, absent: self.absent, ..fresh };
     }
 
     /// Discards the samples, since the raw clock did not count all of the time, and by the new `id` the
-    /// answers on their way.
-    ///
-    /// The disruption was the node's: the server's root distance stays valid until after the burst, which
-    /// saves one exchange.
+    /// answer on its way.
     pub fn handle_disruption(&mut self, id: ServerId) {
         self.window.clear();
-        self.id = id;
-        self.awaits_first_exchange = true;
-        self.polls_to_header = self.polls_to_header.min(BURST_LEN);
+        (self.id, self.misses, self.is_pending) = (id, 0, false);
+    }
+
+    /// Discards the samples from before `since`.
+    pub fn forget_before(&mut self, since: Mono) {
+        self.window.forget_before(since);
+    }
+
+    /// Allows one request that comes sooner than the manners ask for.
+    pub fn grant_extra(&mut self) {
+        self.manners.grant_extra();
     }
 
     /// Does its newest sample announce a leap second?
@@ -300,158 +313,4 @@ impl ServerState {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ntp::packet::Leap;
-    use crate::time::{Bound, Wall};
-
-    const INTERVAL: Duration = Duration::from_secs(64);
-    const STALE: Duration = Duration::from_secs(600);
-
-    fn at(secs: i64) -> Mono {
-        Mono::from_nanos(secs * 1_000_000_000)
-    }
-
-    fn server() -> Server {
-        Server::new(ServerId(1), "127.0.0.1:123".parse().unwrap())
-    }
-
-    fn sample(secs: i64) -> Answer {
-        Answer::Sample(Sample {
-            at: at(secs),
-            origin: Wall::from_nanos(0),
-            bound: Bound::from_nanos(1_000),
-            round_trip: Duration::ZERO,
-            root_distance: Duration::ZERO,
-            stratum: 1,
-            leap: Leap::None,
-        })
-    }
-
-    fn root(secs: i64) -> Root {
-        Root { at: at(secs), distance: Duration::ZERO }
-    }
-
-    fn answer(server: &mut Server, answer: Answer, secs: i64) {
-        server.handle_answer(answer, at(secs), Frequency::UNKNOWN, 0);
-    }
-
-    #[test]
-    fn headers_are_read_by_the_first_exchange_and_then_by_one_in_sixteen() {
-        let mut server = server();
-        let mut asked = Vec::new();
-        for round in 0..40 {
-            let ask = server.ask(at(round * 64), Some(INTERVAL)).unwrap();
-            answer(
-                &mut server,
-                if ask == Ask::Header { Answer::Header(root(round * 64)) } else { sample(round * 64) },
-                round * 64,
-            );
-            asked.push(ask == Ask::Header);
-        }
-        let headers: Vec<usize> = (0..40).filter(|n| asked[*n]).collect();
-        assert_eq!(headers, [0, 17, 34]);
-    }
-
-    #[test]
-    fn bursts_are_four_exchanges_at_least_450_ms_apart() {
-        let mut server = server();
-        assert_eq!(server.ask(at(0), None), None, "no burst was asked for");
-        server.request_burst();
-        let mut asked = 0;
-        for step in 0..100 {
-            asked += usize::from(server.ask(Mono::from_nanos(step * 100_000_000), None).is_some());
-        }
-        assert_eq!(asked, 4);
-        server.request_burst();
-        let close = Mono::from_nanos(server.last_asked.unwrap().as_nanos() + 400_000_000);
-        assert_eq!(server.ask(close, None), None);
-        assert_eq!(server.ask(close, Some(INTERVAL)), None);
-    }
-
-    #[test]
-    fn kisses_of_death_end_the_burst_and_two_in_a_row_are_obeyed() {
-        let mut server = server();
-        answer(&mut server, Answer::Header(root(0)), 0);
-        server.request_burst();
-        server.ask(at(0), None);
-        answer(&mut server, Answer::Rejected(RejectReason::Kiss(Kiss::Deny)), 0);
-        assert!(!server.in_burst(at(1)), "no fast retry");
-        assert_ne!(server.state(at(1)), ServerState::BackedOff, "a single one may be forged");
-        assert_eq!(
-            server.ask(at(64), Some(INTERVAL)),
-            Some(Ask::Header),
-            "which checks the origin, as rsntp does not"
-        );
-        answer(&mut server, Answer::Rejected(RejectReason::Kiss(Kiss::Deny)), 64);
-        assert_eq!(server.state(at(65)), ServerState::BackedOff);
-        assert_eq!(server.ask(at(64 + 3_599), Some(INTERVAL)), None);
-        assert!(server.ask(at(64 + 3_601), Some(INTERVAL)).is_some());
-    }
-
-    #[test]
-    fn kisses_of_death_with_a_sample_between_them_are_not_obeyed() {
-        let mut server = server();
-        for (secs, result) in [
-            (0, Answer::Header(root(0))),
-            (64, Answer::Rejected(RejectReason::Kiss(Kiss::Deny))),
-            (128, sample(128)),
-            (192, Answer::Rejected(RejectReason::Kiss(Kiss::Deny))),
-        ] {
-            answer(&mut server, result, secs);
-        }
-        assert_eq!(server.state(at(193)), ServerState::Reachable);
-    }
-
-    #[test]
-    fn kiss_of_death_rate_doubles_the_interval() {
-        let mut server = server();
-        for secs in [0, 64] {
-            server.ask(at(secs), Some(INTERVAL));
-            answer(&mut server, Answer::Rejected(RejectReason::Kiss(Kiss::Rate)), secs);
-        }
-        let asked: Vec<i64> =
-            (2..10).filter(|round| server.ask(at(round * 64), Some(INTERVAL)).is_some()).collect();
-        assert_eq!(asked, [3, 5, 7, 9]);
-        server.request_burst();
-        assert!(!server.in_burst(at(700)), "no burst after RATE");
-    }
-
-    #[test]
-    fn changed_results_are_logged_once_and_single_timeouts_are_not() {
-        let mut server = server();
-        let timeout = Err(RejectReason::Timeout);
-        let mut logged = |result, secs| {
-            answer(&mut server, result, secs);
-            server.take_log_change(at(secs))
-        };
-        assert_eq!(logged(sample(0), 0), Some(Ok(())));
-        assert_eq!(logged(sample(1), 1), None);
-        assert_eq!(logged(Answer::Rejected(RejectReason::Timeout), 2), None);
-        assert_eq!(logged(sample(3), 3), None);
-        let unreachable: Vec<_> =
-            (4..10).map(|n| logged(Answer::Rejected(RejectReason::Timeout), n)).collect();
-        assert_eq!(unreachable, [None, None, None, Some(timeout), None, None]);
-        assert_eq!(logged(sample(10), 10), Some(Ok(())));
-        let other = Answer::Rejected(RejectReason::Unsynchronised);
-        assert_eq!(
-            logged(other, 11),
-            Some(Err(RejectReason::Unsynchronised)),
-            "what a server reports is logged at once"
-        );
-    }
-
-    #[test]
-    fn servers_are_unreachable_after_four_misses_and_reachable_after_one_sample() {
-        let mut server = server();
-        answer(&mut server, sample(0), 0);
-        for n in 1..=3 {
-            answer(&mut server, Answer::Rejected(RejectReason::Timeout), n);
-            assert!(server.leader(at(n), Frequency::UNKNOWN, STALE).is_some());
-        }
-        answer(&mut server, Answer::Rejected(RejectReason::Timeout), 4);
-        assert_eq!(server.leader(at(4), Frequency::UNKNOWN, STALE), None);
-        answer(&mut server, sample(5), 5);
-        assert_eq!(server.state(at(5)), ServerState::Reachable);
-    }
-}
+mod tests;

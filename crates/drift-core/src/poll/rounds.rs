@@ -1,146 +1,257 @@
-//! When NTP servers are asked: all servers of a node in one round, so that their samples are compared at one
-//! instant.
+//! When NTP servers are asked: as far as possible all of a node in one round, so that their samples are
+//! compared at one instant.
+//!
+//! After a start and after a disruption the rounds come soon and then ever more slowly: the next one after as
+//! long as was measured so far, so that a rate that is not known yet does not widen the bound by more than
+//! the samples did.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::estimate::Candidate;
+use crate::estimate::{Candidate, Combined};
 use crate::io::{Effect, LogEvent};
+use crate::ntp::manners::MIN_SPACING;
 use crate::ntp::pool::{Pool, Resolution, take_id};
-use crate::ntp::server::{Answer, BURST_SPACING, Server, ServerId};
-use crate::time::line::Frequency;
+use crate::ntp::reject::RejectReason;
+use crate::ntp::sample::Source;
+use crate::ntp::server::{Answer, Ask, Pace, Server, ServerId};
+use crate::time::rate::Rate;
 use crate::time::{Measurement, Mono, Reading};
 
 /// How long after the time-out of its exchanges a round ends without the missing answers.
 const ROUND_GRACE: Duration = Duration::from_millis(500);
+/// Rounds after a request for quick ones that count as quick: at 0, 2, 4 and 8 s.
+const QUICK_ROUNDS: u8 = 4;
+/// Exchanges without a sample after which a pool without any is given up for the first verdict. A server with
+/// a rate limit may answer only the third.
+const ATTEMPTS_TO_SETTLE: u8 = 3;
+
+/// What a round gave, when it is time to judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Every pool with a reachable server has given a new sample since the last such judgement.
+    pub is_complete: bool,
+}
 
 /// The pools, and the round that is under way.
 #[derive(Clone, Debug)]
 pub struct Rounds {
     /// The pools in the order of the settings.
     pub pools: Vec<Pool>,
-    interval: Duration,
+    pace: Pace,
     time_out: Duration,
-    pending: BTreeSet<ServerId>,
-    started: Option<Mono>,
-    next_regular: Option<Mono>,
+    round: Option<Round>,
+    /// The last round in which all servers were asked.
+    last_regular: Option<Mono>,
+    /// The first round with a sample, since the start or the last request for quick rounds.
+    measuring_since: Option<Mono>,
+    /// Quick rounds that are left.
+    quick_left: u8,
+    /// A round is due at once.
+    is_due: bool,
+    /// The phase of the node: polls at the full interval come at this time, modulo the interval.
+    phase: Mono,
     /// Pools whose first look-up has neither succeeded nor failed: the first round waits for them.
     unresolved: BTreeSet<usize>,
+    /// Pools that have given a sample since the last complete judgement.
+    fresh: BTreeSet<usize>,
+    /// When that was, and when the one before it was.
+    completed: (Mono, Mono),
+    /// By pool: since the start or the last disruption, exchanges without a sample in a row; `None` once there was one.
+    attempts: Vec<Option<u8>>,
     next_id: u32,
-    rng: fastrand::Rng,
+}
+
+/// A round that is under way.
+#[derive(Clone, Debug)]
+struct Round {
+    started: Mono,
+    /// Servers that have not answered yet.
+    waiting: BTreeSet<ServerId>,
+    pools: Vec<PoolRound>,
+    has_new: bool,
+    is_judged: bool,
+}
+
+/// One pool's part of a round: numbers of servers.
+#[derive(Clone, Copy, Debug, Default)]
+struct PoolRound {
+    asked: u32,
+    /// Those that answered the last time, so that a sample is expected.
+    expected: u32,
+    /// Those that gave a sample.
+    given: u32,
 }
 
 impl Rounds {
     /// No round is under way; every name is due to be resolved.
     ///
     /// `limit`: servers per pool; `seed`: of the node's random phase.
-    pub fn new(
-        names: &[String],
-        limit: usize,
-        interval: Duration,
-        time_out: Duration,
-        seed: u64,
-        now: Mono,
-    ) -> Self {
+    pub fn new(names: &[String], limit: usize, pace: Pace, time_out: Duration, seed: u64, now: Mono) -> Self {
+        // Each node has a random phase: a fleet that starts at one instant does not ask in step ever after.
+        let phase = now.plus(pace.interval.mul_f64(fastrand::Rng::with_seed(seed).f64()));
         Self {
             pools: names.iter().map(|n| Pool::new(n.clone(), limit, now)).collect(),
-            interval,
+            pace,
             time_out,
-            pending: BTreeSet::new(),
-            started: None,
-            next_regular: None,
+            round: None,
+            last_regular: None,
+            measuring_since: None,
+            quick_left: QUICK_ROUNDS,
+            is_due: true,
+            phase,
             unresolved: (0..names.len()).collect(),
+            fresh: BTreeSet::new(),
+            completed: (now, now),
+            attempts: vec![Some(0); names.len()],
             next_id: 0,
-            rng: fastrand::Rng::with_seed(seed),
         }
     }
 
-    /// Starts what is due; `true` when this ended a round, because its remaining servers did not answer
-    /// before the time-out.
-    pub fn tick(&mut self, now: Mono, out: &mut Vec<Effect>) -> bool {
-        for (pool, p) in self.pools.iter_mut().enumerate() {
-            if p.take_resolve(now) {
-                out.push(Effect::Resolve { pool });
-            }
-        }
-        if !self.pending.is_empty() {
-            let over = self.deadline().is_some_and(|at| at <= now);
-            if over {
-                self.end_round(now);
-            }
-            return over;
-        }
-        if !self.unresolved.is_empty() {
-            return false;
-        }
-        let regular = self.next_regular.is_some_and(|at| at <= now);
-        let burst = self.next_of_burst(now).is_some_and(|at| at <= now);
-        if regular || burst {
-            self.start_round(now, regular, out);
-        }
-        false
+    /// Interval and age of a stale sample.
+    pub fn pace(&self) -> Pace {
+        self.pace
     }
 
-    fn start_round(&mut self, now: Mono, regular: bool, out: &mut Vec<Effect>) {
-        // Each node has a random phase: a fleet that starts at one instant does not ask in step ever after.
-        let next = self.next_regular.unwrap_or_else(|| now.plus(self.interval.mul_f64(self.rng.f64())));
-        self.next_regular = Some(if next <= now { self.next_on_grid(next, now) } else { next });
-        self.started = Some(now);
+    /// Starts what is due. Returns what there is to judge, if this ended a round because its remaining servers did
+    /// not answer before the time-out.
+    pub fn tick(&mut self, now: Reading, out: &mut Vec<Effect>) -> Option<Judged> {
+        let pace = self.pace;
+        let probed: BTreeSet<usize> = (0..)
+            .zip(&mut self.pools)
+            .filter_map(|(index, pool)| pool.take_probe(now.raw, pace).then_some(index))
+            .collect();
+        for (index, pool) in self.pools.iter_mut().enumerate() {
+            if pool.take_resolve(now.raw) {
+                out.push(Effect::Resolve { pool: index });
+            }
+        }
+        let is_over = self.round.as_ref().is_some_and(|round| now.raw >= self.deadline(round));
+        let judged = is_over.then(|| self.end_round(now.raw)).flatten();
+        if self.unresolved.is_empty() {
+            let is_regular = self.next_regular(now.raw).is_some_and(|at| at <= now.raw);
+            self.ask(now, is_regular, &probed, out);
+        }
+        judged
+    }
+
+    /// Asks all servers in a regular round, and otherwise those that are probed or new.
+    fn ask(&mut self, now: Reading, is_regular: bool, probed: &BTreeSet<usize>, out: &mut Vec<Effect>) {
+        let Pace { interval, stale_after } = self.pace;
+        let mut asked: Vec<(usize, ServerId, bool)> = Vec::new();
         for (index, pool) in self.pools.iter_mut().enumerate() {
             let client = pool.client;
+            let is_urgent = !pool.is_reachable(now.raw, stale_after);
             for server in &mut pool.servers {
-                if let Some(ask) = server.ask(now, regular.then_some(self.interval)) {
-                    self.pending.insert(server.id);
+                let is_new = server.introduction_at(now.raw, interval).is_some_and(|at| at <= now.raw);
+                if !(is_regular || is_new || probed.contains(&index)) {
+                    continue;
+                }
+                if let Some(ask) = server.ask(now, interval, is_urgent, is_regular && self.quick_left == 0) {
+                    asked.push((index, server.id, ask == Ask::Sample && server.misses() == 0));
                     let (server, address) = (server.id, server.address);
                     out.push(Effect::Query { pool: index, server, address, client, ask });
                 }
             }
         }
+        if is_regular {
+            self.last_regular = Some(now.raw);
+            self.is_due = false;
+            self.quick_left = self.quick_left.saturating_sub(1);
+        }
+        if asked.is_empty() {
+            return;
+        }
+        let count = self.pools.len();
+        let round = self.round.get_or_insert_with(|| Round {
+            started: now.raw,
+            waiting: BTreeSet::new(),
+            pools: vec![PoolRound::default(); count],
+            has_new: false,
+            is_judged: false,
+        });
+        round.started = now.raw;
+        for (pool, server, is_expected) in asked {
+            round.waiting.insert(server);
+            if let Some(pool) = round.pools.get_mut(pool) {
+                pool.asked += 1;
+                pool.expected += u32::from(is_expected);
+            }
+        }
     }
 
-    /// The first time after `now` that keeps the phase.
-    fn next_on_grid(&self, last: Mono, now: Mono) -> Mono {
-        let missed = now.since(last).as_nanos() / self.interval.as_nanos().max(1);
-        let steps = u32::try_from(missed + 1).unwrap_or(u32::MAX);
-        last.plus(self.interval.saturating_mul(steps))
+    /// When all servers are asked next; `None`: not before one of them has answered.
+    fn next_regular(&self, now: Mono) -> Option<Mono> {
+        let interval = self.pace.interval;
+        if self.is_due {
+            // At once, or as soon as the manners allow it for one of them.
+            return self.servers().filter_map(|s| s.next_at(now, interval)).min();
+        }
+        let last = self.last_regular?;
+        let spacing = MIN_SPACING.min(interval);
+        // Before the first sample, pools are probed.
+        let wait = self.measuring_since.map_or(interval, |since| last.since(since).clamp(spacing, interval));
+        let at = last.plus(wait);
+        if wait < interval {
+            return Some(at);
+        }
+        // The first time after `last` that keeps the phase, but not too soon.
+        let away = at.as_nanos().wrapping_sub(self.phase.as_nanos());
+        let period = i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX).max(1);
+        let early = Duration::from_nanos(away.rem_euclid(period).unsigned_abs());
+        let on_phase =
+            Mono::from_nanos(at.as_nanos().saturating_sub(i64::try_from(early.as_nanos()).unwrap_or(0)));
+        Some(if on_phase.since(last) >= spacing { on_phase } else { at })
     }
 
-    fn next_of_burst(&self, now: Mono) -> Option<Mono> {
-        let wanted = self.servers().any(|s| s.in_burst(now));
-        wanted.then(|| self.started.map_or(now, |at| at.plus(BURST_SPACING)))
-    }
-
-    fn deadline(&self) -> Option<Mono> {
-        self.started.map(|at| at.plus(self.time_out.saturating_add(ROUND_GRACE)))
+    fn deadline(&self, round: &Round) -> Mono {
+        round.started.plus(self.time_out.saturating_add(ROUND_GRACE))
     }
 
     /// Rounds start at least this often from now on.
     pub fn limit_interval(&mut self, interval: Duration) {
-        self.interval = self.interval.min(interval);
+        self.pace.interval = self.pace.interval.min(interval);
     }
 
-    /// Starts a burst with every server, except those that sent a kiss-o'-death.
-    pub fn request_burst(&mut self) {
-        self.pools.iter_mut().flat_map(|p| &mut p.servers).for_each(Server::request_burst);
+    /// Asks all servers as soon as manners allow, and then quickly again. After a disruption (`is_disrupted`)
+    /// each may be asked once sooner than that.
+    pub fn request_quick_rounds(&mut self, is_disrupted: bool) {
+        (self.is_due, self.quick_left, self.measuring_since) = (true, QUICK_ROUNDS, None);
+        if is_disrupted {
+            self.servers_mut().for_each(Server::grant_extra);
+        }
     }
 
-    /// Ends a burst before its time.
-    pub fn end_burst(&mut self) {
-        self.pools.iter_mut().flat_map(|p| &mut p.servers).for_each(Server::end_burst);
+    /// Measures the rate from the start: the next polls come quickly.
+    pub fn restart(&mut self, now: Mono) {
+        (self.measuring_since, self.quick_left) = (Some(now), QUICK_ROUNDS);
     }
 
-    /// Is a burst under way?
-    pub fn in_burst(&self, now: Mono) -> bool {
-        self.next_of_burst(now).is_some()
+    /// Ends quick rounds before their time.
+    pub fn end_quick_rounds(&mut self) {
+        self.quick_left = 0;
     }
 
-    /// Has every name and every server answered or failed since the start, or since the last disruption?
-    pub fn has_settled(&self, now: Mono) -> bool {
-        !self.servers().any(Server::awaits_first_exchange)
-            && self.unresolved.is_empty()
-            && self.pending.is_empty()
-            && !self.in_burst(now)
+    /// Will more rounds come soon, or is one under way?
+    pub fn is_quick(&self) -> bool {
+        self.quick_left > 0 || self.round.is_some()
+    }
+
+    /// Has every pool given a sample, or been asked often enough, since the start or the last disruption?
+    pub fn has_settled(&self) -> bool {
+        let is_settled = |(pool, attempts): (&Pool, &Option<u8>)| match attempts {
+            None => true,
+            Some(attempts) => *attempts >= ATTEMPTS_TO_SETTLE || pool.servers.is_empty(),
+        };
+        self.unresolved.is_empty() && self.pools.iter().zip(&self.attempts).all(is_settled)
+    }
+
+    /// Has every pool given a sample or had one attempt, since the start or the last disruption?
+    pub fn has_been_tried(&self) -> bool {
+        let is_tried =
+            |(pool, attempts): (&Pool, &Option<u8>)| *attempts != Some(0) || pool.servers.is_empty();
+        self.unresolved.is_empty() && self.pools.iter().zip(&self.attempts).all(is_tried)
     }
 
     /// Takes in the result of a look-up.
@@ -151,11 +262,12 @@ impl Rounds {
         now: Mono,
         out: &mut Vec<Effect>,
     ) {
-        let first = self.unresolved.remove(&index);
+        self.unresolved.remove(&index);
         let answer = answer.and_then(|resolution| self.without_shared_addresses(index, resolution));
+        let pace = self.pace;
         let Some(pool) = self.pools.get_mut(index) else { return };
         let before = (pool.servers.is_empty(), pool.resolve_error.clone());
-        let added = pool.handle_resolved(answer, now, &mut self.next_id);
+        pool.handle_resolved(answer, now, pace, &mut self.next_id);
         let name = pool.name.clone();
         match &pool.resolve_error {
             Some(error) if before.1.as_ref() != Some(error) => {
@@ -165,11 +277,6 @@ impl Rounds {
                 out.push(Effect::Log(LogEvent::PoolResolved { pool: name, servers: pool.servers.len() }));
             }
             _ => {}
-        }
-        // A pool without samples is measured at once. Later addresses wait for the next round: otherwise a
-        // name that changes fast would be polled fast.
-        if (first || before.0) && added > 0 {
-            pool.servers.iter_mut().filter(|s| s.last.is_none()).for_each(Server::request_burst);
         }
     }
 
@@ -190,71 +297,184 @@ impl Rounds {
         Ok(resolution)
     }
 
-    /// Takes in the result of an exchange. Returns the index of the server's pool, and whether this ended a
-    /// round.
+    /// Takes in the result of an exchange. Returns the index of the server's pool, the reason to count, and what there
+    /// is to judge now.
     pub fn handle_answer(
         &mut self,
         id: ServerId,
         answer: Answer,
         now: Reading,
-        frequency: Frequency,
+        rate: Rate,
         out: &mut Vec<Effect>,
-    ) -> (Option<usize>, bool) {
-        let spread = self.rng.u8(0..8);
-        let owner = self.pools.iter_mut().enumerate().find_map(|(index, pool)| {
+    ) -> Answered {
+        let pace = self.pace;
+        let found = self.pools.iter_mut().enumerate().find_map(|(index, pool)| {
             let server = pool.servers.iter_mut().find(|s| s.id == id)?;
-            server.handle_answer(answer, now.raw, frequency, spread);
+            let rejected = server.handle_answer(answer, now.raw, rate, pace);
             out.push(Effect::Log(exchange_event(pool.name.clone(), server.address, answer, now)));
-            out.extend(server.take_log_change(now.raw).map(|result| {
+            out.extend(server.take_log_change().map(|result| {
                 let (pool, server) = (pool.name.clone(), server.address);
                 Effect::Log(match result {
                     Ok(()) => LogEvent::ServerAccepted { pool, server },
                     Err(reason) => LogEvent::ServerRejected { pool, server, reason },
                 })
             }));
-            Some(index)
+            Some((index, rejected))
         });
-        let over = self.pending.remove(&id) && self.pending.is_empty();
-        if over {
-            self.end_round(now.raw);
+        let is_sample = found.is_some() && matches!(answer, Answer::Sample(_));
+        let pool = found.map(|(index, _)| index);
+        if is_sample && let Some(pool) = pool {
+            self.handle_sample(pool, now.raw);
         }
-        (owner, over)
+        let judged = self.note_answer(pool, id, is_sample, now.raw);
+        Answered { pool, rejected: found.and_then(|(_, rejected)| rejected), judged }
     }
 
-    fn end_round(&mut self, now: Mono) {
-        self.pending.clear();
-        for pool in &mut self.pools {
-            pool.replace_unreachable(now, &mut self.next_id);
+    fn handle_sample(&mut self, pool: usize, now: Mono) {
+        self.fresh.insert(pool);
+        if let Some(attempts) = self.attempts.get_mut(pool) {
+            *attempts = None;
         }
+        let started = self.round.as_ref().map_or(now, |round| round.started);
+        self.measuring_since = self.measuring_since.or(Some(started));
     }
 
-    /// The interval of each reachable server now, and when the newest of their samples was taken.
-    pub fn candidates(
-        &self,
+    fn note_answer(
+        &mut self,
+        pool: Option<usize>,
+        id: ServerId,
+        is_sample: bool,
         now: Mono,
-        frequency: Frequency,
-        stale_after: Duration,
-    ) -> (Vec<Candidate>, Option<Mono>) {
-        let mut newest = None;
-        let mut candidates = Vec::new();
-        for (index, pool) in self.pools.iter().enumerate() {
-            for server in &pool.servers {
-                if let Some(leader) = server.leader(now, frequency, stale_after) {
-                    newest = newest.max(server.newest_sample());
-                    let (pool, server, interval) = (index, server.id, leader.interval);
-                    candidates.push(Candidate { pool, server, interval });
-                }
+    ) -> Option<Judged> {
+        let Some(round) = self.round.as_mut() else {
+            // It came after its round.
+            return is_sample.then(|| self.judge(now));
+        };
+        round.waiting.remove(&id);
+        round.has_new |= is_sample;
+        if is_sample && let Some(pool) = pool.and_then(|pool| round.pools.get_mut(pool)) {
+            pool.given += 1;
+        }
+        if round.waiting.is_empty() {
+            return self.end_round(now);
+        }
+        // A majority of each pool from which samples are expected.
+        let has_majorities =
+            round.pools.iter().all(|pool| pool.expected == 0 || pool.given * 2 > pool.expected);
+        if round.is_judged || !has_majorities || !round.has_new {
+            return None;
+        }
+        (round.is_judged, round.has_new) = (true, false);
+        Some(self.judge(now))
+    }
+
+    /// `None`: everything has been judged already.
+    fn end_round(&mut self, now: Mono) -> Option<Judged> {
+        let round = self.round.take()?;
+        for (attempts, pool) in self.attempts.iter_mut().zip(&round.pools) {
+            if let Some(attempts) = attempts
+                && pool.asked > 0
+            {
+                *attempts = attempts.saturating_add(1);
             }
         }
-        (candidates, newest)
+        let judged = (!round.is_judged || round.has_new).then(|| self.judge(now));
+        let pace = self.pace;
+        for pool in &mut self.pools {
+            pool.replace_unusable(now, pace, &mut self.next_id);
+        }
+        judged
+    }
+
+    fn judge(&mut self, now: Mono) -> Judged {
+        let stale_after = self.pace.stale_after;
+        let mut reachable =
+            self.pools.iter().enumerate().filter(|(_, pool)| pool.is_reachable(now, stale_after));
+        let is_complete = !self.fresh.is_empty() && reachable.all(|(index, _)| self.fresh.contains(&index));
+        if is_complete {
+            self.fresh.clear();
+            self.completed = (now, self.completed.0);
+        }
+        Judged { is_complete }
+    }
+
+    /// The interval of each reachable server now, by samples younger than `max_age`.
+    pub fn candidates(&self, now: Mono, rate: Rate, max_age: Duration) -> Vec<Candidate> {
+        let max_age = max_age.min(self.pace.stale_after);
+        let candidate = |pool: usize, server: &Server| {
+            let interval = server.interval(now, rate, max_age)?;
+            Some(Candidate { pool, server: server.id, interval, newest: server.newest_sample()?.at })
+        };
+        self.by_pool().filter_map(|(pool, server)| candidate(pool, server)).collect()
+    }
+
+    /// The same, by the newest sample of each server alone, if it was taken since `since`.
+    pub fn newest(&self, since: Mono, now: Mono, rate: Rate) -> Vec<Candidate> {
+        let candidate = |pool: usize, server: &Server| {
+            let sample = server.newest_sample().filter(|sample| sample.at >= since)?;
+            let interval = rate.carry(sample.interval(rate), sample.at, now);
+            Some(Candidate { pool, server: server.id, interval, newest: sample.at })
+        };
+        self.by_pool().filter_map(|(pool, server)| candidate(pool, server)).collect()
+    }
+
+    /// The clocks behind these samples, by pool.
+    pub fn newest_sources(&self, since: Mono) -> Vec<(usize, Option<Source>)> {
+        let source =
+            |server: &Server| Some(server.newest_sample().filter(|sample| sample.at >= since)?.source);
+        self.by_pool().filter_map(|(pool, server)| Some((pool, source(server)?))).collect()
+    }
+
+    /// The newest samples are those since the last complete judgement but one.
+    pub fn newest_since(&self) -> Mono {
+        self.completed.1
+    }
+
+    /// Marks the falsetickers after a round, for their replacement.
+    ///
+    /// Where the pools contradict each other, those servers that the fewest others support: which of them are
+    /// right is not known, and another server of the pool may decide it.
+    pub fn mark_falsetickers(&mut self, candidates: &[Candidate], combined: &Combined, is_complete: bool) {
+        if !is_complete {
+            return;
+        }
+        let is_false: BTreeSet<ServerId> = match combined {
+            Combined::Nothing => return,
+            Combined::Agree { interval, .. } => {
+                candidates.iter().filter(|c| !c.interval.meets(*interval)).map(|c| c.server).collect()
+            }
+            Combined::Disagree { .. } => {
+                let support =
+                    |c: &Candidate| candidates.iter().filter(|o| o.interval.meets(c.interval)).count();
+                let (least, most) =
+                    (candidates.iter().map(support).min(), candidates.iter().map(support).max());
+                let is_weak = |c: &&Candidate| least == most || Some(support(c)) != most;
+                candidates.iter().filter(is_weak).map(|c| c.server).collect()
+            }
+        };
+        for server in self.servers_mut() {
+            server.false_rounds =
+                if is_false.contains(&server.id) { server.false_rounds.saturating_add(1) } else { 0 };
+        }
+    }
+
+    /// Discards the samples from before `since`: the raw clock, or the time of all servers, has jumped.
+    pub fn forget_before(&mut self, since: Mono) {
+        self.servers_mut().for_each(|server| server.forget_before(since));
     }
 
     /// Discards all samples, and the answers that are still on their way: the raw clock did not count all of
     /// the time.
     pub fn discard_samples(&mut self) {
-        self.pending.clear();
-        for server in self.pools.iter_mut().flat_map(|p| &mut p.servers) {
-            server.handle_disruption(take_id(&mut self.next_id));
+        self.round = None;
+        self.fresh.clear();
+        self.attempts.fill(Some(0));
+        self.measuring_since = None;
+        for pool in &mut self.pools {
+            pool.restart_probes();
+            for server in &mut pool.servers {
+                server.handle_disruption(take_id(&mut self.next_id));
+            }
         }
     }
 
@@ -263,22 +483,44 @@ impl Rounds {
         self.servers().any(Server::announces_leap)
     }
 
+    fn by_pool(&self) -> impl Iterator<Item = (usize, &Server)> {
+        self.pools
+            .iter()
+            .enumerate()
+            .flat_map(|(index, pool)| pool.servers.iter().map(move |server| (index, server)))
+    }
+
     fn servers(&self) -> impl Iterator<Item = &Server> {
         self.pools.iter().flat_map(|p| &p.servers)
     }
 
+    fn servers_mut(&mut self) -> impl Iterator<Item = &mut Server> {
+        self.pools.iter_mut().flat_map(|p| &mut p.servers)
+    }
+
     /// How long until [`Self::tick`] has something to do; [`Duration::MAX`] for never.
     pub fn poll_timeout(&self, now: Mono) -> Duration {
-        let round = if self.pending.is_empty() {
-            let rounds = self.next_regular.into_iter().chain(self.next_of_burst(now)).min();
-            // The first round waits for the names.
-            rounds.filter(|_| self.unresolved.is_empty())
-        } else {
-            self.deadline()
-        };
-        let soon = self.pools.iter().filter_map(Pool::resolve_at).chain(round).min();
-        soon.map_or(Duration::MAX, |at| at.since(now))
+        let interval = self.pace.interval;
+        let lookups = self.pools.iter().filter_map(Pool::resolve_at);
+        let probes = self.pools.iter().filter_map(Pool::probe_at);
+        let asked =
+            self.servers().filter_map(|s| s.introduction_at(now, interval)).chain(self.next_regular(now));
+        // The first round waits for the names.
+        let asked = asked.chain(probes).filter(|_| self.unresolved.is_empty());
+        let over = self.round.as_ref().map(|round| self.deadline(round));
+        lookups.chain(asked).chain(over).min().map_or(Duration::MAX, |at| at.since(now))
     }
+}
+
+/// What an answer has led to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// Index of the server's pool; `None`: no such server is asked any more.
+    pub pool: Option<usize>,
+    /// The reason to count, if anything was rejected.
+    pub rejected: Option<RejectReason>,
+    /// What there is to judge now.
+    pub judged: Option<Judged>,
 }
 
 /// One exchange, for the log.
@@ -290,7 +532,12 @@ fn exchange_event(pool: String, server: SocketAddr, answer: Answer, now: Reading
             measured: Measurement::new(sample.origin.minus(now.origin()), sample.bound),
             round_trip: sample.round_trip,
         },
-        Answer::Header(root) => LogEvent::HeaderRead { pool, server, root_distance: root.distance },
         Answer::Rejected(reason) => LogEvent::SampleRejected { pool, server, reason },
+        Answer::CrossChecked(check) => LogEvent::CrossChecked {
+            pool,
+            server,
+            measured: check
+                .map(|c| Measurement::new(c.interval.middle().minus(now.origin()), c.interval.bound())),
+        },
     }
 }

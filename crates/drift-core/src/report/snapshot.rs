@@ -14,7 +14,8 @@ use crate::step::last_step::LastStep;
 use crate::step::outcome::StepCounts;
 use crate::step::policy::Mode;
 use crate::step::time_daemon::DaemonReport;
-use crate::time::{ExactSpan, Measurement, Offset, Ppb, Span, Wall};
+use crate::time::rate::Rate;
+use crate::time::{ExactSpan, Measurement, Offset, Span, Wall};
 use crate::verdict::State;
 
 /// The label `result` of an exchange that gave a sample.
@@ -36,11 +37,14 @@ pub struct Snapshot {
     pub node_time: Wall,
     /// Age of the newest sample behind the estimate.
     pub estimate_age: Option<Duration>,
-    /// Pools with a reachable server inside the estimate.
+    /// Pools that agree on the estimate.
     pub pools_agreeing: usize,
-    /// How much faster reference time runs than the node's oscillator, once it is known well enough to be
-    /// shown.
-    pub frequency: Option<Ppb>,
+    /// The pools contradict each other, though what they have in common may decide the state.
+    pub is_contradiction: bool,
+    /// Do the pools look like different clocks? `None`: no two were compared yet.
+    pub pools_independent: Option<bool>,
+    /// How much faster reference time runs than the node's oscillator; `None` before the second measurement.
+    pub rate: Option<Rate>,
     /// The threshold in force.
     pub threshold: Duration,
     /// Each pool, in the order of the settings.
@@ -86,6 +90,10 @@ pub struct PoolSnapshot {
     pub name: String,
     /// What its own servers report; `None`: none is reachable, or no majority of them agrees.
     pub measured: Option<Measurement>,
+    /// A majority of the other pools contradicts it.
+    pub is_falseticker: bool,
+    /// The index of a pool that looks like the same clock.
+    pub same_server_as: Option<usize>,
     /// Round trip of its best sample.
     pub round_trip: Option<Duration>,
     /// Root distance of its best sample.

@@ -12,6 +12,7 @@ use super::suspend::{SuspendFinding, SuspendMonitor};
 use super::tracker::RtcRead;
 use super::wall::WallMonitor;
 use crate::estimate::Candidate;
+use crate::time::rate::Rate;
 use crate::time::{Mono, Offset, Reading};
 
 /// An observation that is later than this shows a stall of the agent.
@@ -78,8 +79,7 @@ impl Detector {
         self.detect(&Observation { now, rtc: None, clock_set: None, vmclock: None, late: Duration::ZERO })
     }
 
-    /// Takes what each server reported by the end of a round. Each interval must be carried to `now` at the
-    /// uncertainty of an unmeasured oscillator: one of the servers may have invented the measured frequency.
+    /// Takes what each server reported by the end of a round, carried to `now`.
     pub fn record_round(&mut self, servers: Vec<Candidate>, now: Mono) {
         self.confirmation.record_round(servers, now);
     }
@@ -93,12 +93,14 @@ impl Detector {
     /// Takes what the servers reported since a jump of the RTC, at the end of a round. Reports a pause if NTP
     /// confirms it.
     ///
-    /// `measured`: what each server reported, by samples since [`Self::pause_unconfirmed_since`].
+    /// `measured`: what each server reported, by samples since [`Self::pause_unconfirmed_since`]; `rate`: of the raw
+    /// clock.
     /// `is_complete`: every pool is measured, and the burst is over; if that confirms no pause, the jump was
     /// a write. `max_wait`: no pause is confirmed later than this after the jump.
     pub fn confirm_pause(
         &mut self,
         measured: &[Candidate],
+        rate: Rate,
         is_complete: bool,
         max_wait: Duration,
         now: Mono,
@@ -109,7 +111,7 @@ impl Detector {
             self.confirmation.cancel();
             return None;
         }
-        let Some(lost) = self.confirmation.confirmed_by(measured, now) else {
+        let Some(lost) = self.confirmation.confirmed_by(measured, rate, now) else {
             if is_complete {
                 self.confirmation.cancel();
             }

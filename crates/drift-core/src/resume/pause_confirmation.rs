@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::tracker::RTC_JUMP_MIN;
 use crate::estimate::Candidate;
-use crate::time::line::{Frequency, Interval};
+use crate::time::interval::Interval;
+use crate::time::rate::Rate;
 use crate::time::{Measurement, Mono, OffsetRange, nanos};
 
 /// Smaller losses cannot be distinguished from measurement error.
@@ -104,12 +105,12 @@ impl PauseConfirmation {
     }
 
     /// The time that the machine has lost, if two pools show about as much as the RTC. `measured`: what the
-    /// servers report, of samples since [`Self::waiting_since`].
-    pub fn confirmed_by(&self, measured: &[Candidate], now: Mono) -> Option<Measurement> {
+    /// servers report, of samples since [`Self::waiting_since`]; `rate`: of the raw clock.
+    pub fn confirmed_by(&self, measured: &[Candidate], rate: Rate, now: Mono) -> Option<Measurement> {
         let pending = self.pending.as_ref()?;
         let pools: BTreeSet<usize> = measured.iter().map(|candidate| candidate.pool).collect();
         let losses: Vec<Vec<OffsetRange>> =
-            pools.into_iter().filter_map(|pool| pending.losses_of(pool, measured, now)).collect();
+            pools.into_iter().filter_map(|pool| pending.losses_of(pool, measured, rate, now)).collect();
         let lost = losses.iter().flatten().copied().reduce(OffsetRange::joined)?;
         (losses.len() > 1).then(|| lost.measurement())
     }
@@ -129,15 +130,19 @@ impl PauseConfirmation {
 impl PendingJump {
     /// The loss by each server of `pool` that shows one, if most do: of the servers measured before, and of
     /// those measured now.
-    fn losses_of(&self, pool: usize, measured: &[Candidate], now: Mono) -> Option<Vec<OffsetRange>> {
+    fn losses_of(
+        &self,
+        pool: usize,
+        measured: &[Candidate],
+        rate: Rate,
+        now: Mono,
+    ) -> Option<Vec<OffsetRange>> {
         let after = || measured.iter().filter(|candidate| candidate.pool == pool);
         let before = || self.before.iter().filter(|(_, candidate)| candidate.pool == pool);
         let losses: Vec<OffsetRange> = after()
             .filter_map(|after| {
                 let (at, before) = before().find(|(_, before)| before.server == after.server)?;
-                // The frequency that is known is what the servers agreed on. One of them may have invented
-                // it.
-                let expected = Frequency::UNKNOWN.carry(before.interval, *at, now);
+                let expected = rate.doubted().carry(before.interval, *at, now);
                 Some(difference(after.interval, expected))
             })
             .filter(|lost| {

@@ -70,13 +70,15 @@ pub enum RequestedBy {
 /// What was measured after the trigger, and only after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// What a strict majority of the servers agrees on.
+    /// What a strict majority of the reachable pools agrees on.
     pub agreed: Option<Measurement>,
-    /// The servers contradict each other.
+    /// The pools contradict each other.
     pub contradiction: bool,
-    /// What each configured pool reports by itself; `None`: it is unreachable, or its own servers contradict
-    /// each other.
+    /// What each configured pool reports by itself; `None`: it is unreachable, or its own servers or the
+    /// majority of the other pools contradict it.
     pub pools: Vec<Option<Measurement>>,
+    /// Two pools look like one server.
+    pub is_one_server: bool,
     /// A server announced a leap second within [`LEAP_SHADOW`].
     pub leap: bool,
     /// Reference time now.
@@ -109,8 +111,11 @@ pub enum StepRefusal {
     NotMeasured,
     /// The servers contradict each other.
     ServersDisagree,
-    /// A pool is unreachable, or its own servers contradict each other.
+    /// A pool is unreachable, or its own servers contradict each other; of three pools or more, so many that
+    /// no majority of the configured ones is left.
     NotAllPools,
+    /// Two pools look like one server, which cannot confirm itself.
+    OneServer,
     /// The pools are further apart than `minOffset`.
     PoolsApart(Duration),
     /// The bound exceeds a quarter of the offset.
@@ -165,6 +170,7 @@ impl StepRefusal {
             Self::NotMeasured
                 | Self::ServersDisagree
                 | Self::NotAllPools
+                | Self::OneServer
                 | Self::PoolsApart(_)
                 | Self::Uncertain(_)
                 | Self::PoolDoesNotConfirm
@@ -218,8 +224,13 @@ fn measured(evidence: &Evidence, min_offset: Duration) -> Result<Measurement, St
         return Err(StepRefusal::ServersDisagree);
     }
     let agreed = evidence.agreed.ok_or(StepRefusal::NotMeasured)?;
-    let pools: Option<Vec<Offset>> = evidence.pools.iter().map(|p| p.map(|m| m.offset)).collect();
-    let pools = pools.filter(|pools| pools.len() > 1).ok_or(StepRefusal::NotAllPools)?;
+    let pools: Vec<Offset> = evidence.pools.iter().flatten().map(|m| m.offset).collect();
+    if pools.len() < pools_needed(evidence) {
+        return Err(StepRefusal::NotAllPools);
+    }
+    if evidence.is_one_server {
+        return Err(StepRefusal::OneServer);
+    }
     let (low, high) = (pools.iter().min(), pools.iter().max());
     let apart = low.zip(high).map_or(0, |(low, high)| high.as_nanos().abs_diff(low.as_nanos()));
     let apart = Duration::from_nanos(apart);
@@ -227,6 +238,11 @@ fn measured(evidence: &Evidence, min_offset: Duration) -> Result<Measurement, St
         return Err(StepRefusal::PoolsApart(apart));
     }
     Ok(agreed)
+}
+
+/// How many pools must each support a step: both of two, and of more a majority of the configured ones.
+fn pools_needed(evidence: &Evidence) -> usize {
+    (evidence.pools.len() / 2 + 1).max(2)
 }
 
 /// Is the offset known well enough, whichever pool is honest?
@@ -237,11 +253,8 @@ fn is_certain(evidence: &Evidence, Measurement { offset, bound }: Measurement) -
     // A true offset beyond half of the step is nearer to the clock after the step than to the clock before
     // it.
     let half = Offset::from_nanos(offset.as_nanos() / 2);
-    if evidence.pools.iter().flatten().all(|own| own.certainly_beyond(half)) {
-        Ok(())
-    } else {
-        Err(StepRefusal::PoolDoesNotConfirm)
-    }
+    let supporting = evidence.pools.iter().flatten().filter(|own| own.certainly_beyond(half)).count();
+    if supporting >= pools_needed(evidence) { Ok(()) } else { Err(StepRefusal::PoolDoesNotConfirm) }
 }
 
 /// Do earlier steps leave room for this one? A request of an operator is subject to the cool-down only: two
@@ -289,7 +302,10 @@ impl fmt::Display for StepRefusal {
             }
             Self::NotMeasured => f.write_str("no measurement since the trigger"),
             Self::ServersDisagree => f.write_str("the servers contradict each other"),
-            Self::NotAllPools => f.write_str("not all pools returned a consistent time; at least two must"),
+            Self::NotAllPools => f.write_str(
+                "too few pools returned a consistent time: both of two must, and a majority of more",
+            ),
+            Self::OneServer => f.write_str("two pools look like one server, which cannot confirm itself"),
             Self::PoolsApart(apart) => write!(f, "the pools are {} apart", Span(*apart)),
             Self::Uncertain(bound) => {
                 write!(f, "uncertainty ±{} exceeds a quarter of the offset", bound.in_words())

@@ -4,9 +4,11 @@
 //! never reads a clock, and all arithmetic saturates: a clock that reads 1970 or 2262 never causes a panic.
 
 pub mod backoff;
+pub mod interval;
 pub mod line;
 mod measurement;
 mod offset_range;
+pub mod rate;
 mod span;
 
 use std::fmt;
@@ -167,6 +169,11 @@ impl Wall {
     /// The offset from `earlier` to this time.
     pub const fn minus(self, earlier: Self) -> Offset {
         Offset(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Reference time at which the raw clock read 0, when it reads `raw` at this reference time.
+    pub const fn minus_raw(self, raw: Mono) -> Self {
+        Self(self.0.saturating_sub(raw.0))
     }
 
     /// RFC 3339 in UTC with `digits` digits of the second's fraction: `2026-11-22T10:00:00.250Z`.

@@ -1,8 +1,10 @@
 use super::*;
 use crate::ntp::server::ServerId;
-use crate::time::{Bound, Offset, Wall};
+use crate::time::{Bound, Offset, Ppb, Wall};
 
 const MS: i64 = 1_000_000;
+/// The raw clock runs at the rate of reference time.
+const STEADY: Rate = Rate::exactly(Ppb(0));
 
 fn at(millis: i64) -> Mono {
     Mono::from_nanos(1_000_000_000_000 + millis * MS)
@@ -24,7 +26,12 @@ fn several_each(pools: &[Vec<Option<i64>>]) -> Vec<Candidate> {
     for (pool, servers) in pools.iter().enumerate() {
         for (index, later) in (0..).zip(servers) {
             let server = ServerId(u32::try_from(pool).unwrap() * 100 + index);
-            candidates.extend(later.map(|later| Candidate { pool, server, interval: interval(later) }));
+            candidates.extend(later.map(|later| Candidate {
+                pool,
+                server,
+                interval: interval(later),
+                newest: at(later),
+            }));
         }
     }
     candidates
@@ -50,13 +57,13 @@ fn pending() -> PauseConfirmation {
 }
 
 fn confirms(confirmation: &PauseConfirmation, measured: &[Candidate]) -> bool {
-    confirmation.confirmed_by(measured, at(500)).is_some()
+    confirmation.confirmed_by(measured, STEADY, at(500)).is_some()
 }
 
 #[test]
 fn two_pools_that_lost_as_much_as_the_rtc_shows_confirm_a_pause() {
     let pending = pending();
-    let lost = pending.confirmed_by(&one_each(&[Some(501), Some(503)]), at(500)).unwrap();
+    let lost = pending.confirmed_by(&one_each(&[Some(501), Some(503)]), STEADY, at(500)).unwrap();
     assert_eq!(lost.offset, Offset::from_nanos(502 * MS));
     // Twice 1 ms, 200 ppm of a minute, and the difference of the two pools.
     assert_eq!(lost.bound.as_duration(), Duration::from_micros(2_000 + 12_100 + 1_000));
@@ -138,7 +145,7 @@ fn rounds_less_than_five_seconds_before_the_rtc_shows_a_jump_are_not_compared() 
         confirmation.record_round(one_each(&[Some(501); 2]), at(millis));
     }
     confirmation.rtc_jumped(measurement(994, 508), at(5_950));
-    assert!(confirmation.confirmed_by(&one_each(&[Some(501); 2]), at(6_500)).is_some());
+    assert!(confirmation.confirmed_by(&one_each(&[Some(501); 2]), STEADY, at(6_500)).is_some());
 }
 
 #[test]
@@ -146,14 +153,14 @@ fn confirmation_without_an_older_round_compares_with_the_oldest() {
     let mut confirmation = PauseConfirmation::default();
     confirmation.rtc_jumped(measurement(994, 508), at(7_000));
     let measured = one_each(&[Some(501); 2]);
-    assert!(confirmation.confirmed_by(&measured, at(7_500)).is_none(), "nothing to compare with");
+    assert!(confirmation.confirmed_by(&measured, STEADY, at(7_500)).is_none(), "nothing to compare with");
     confirmation.reset();
     for (millis, later) in [(7_900, [None; 2]), (8_000, [Some(501); 2]), (8_500, [Some(1_002); 2])] {
         confirmation.record_round(one_each(&later), at(millis));
     }
     confirmation.rtc_jumped(measurement(994, 508), at(8_700));
-    assert!(confirmation.confirmed_by(&one_each(&[Some(1_002); 2]), at(9_000)).is_some());
-    assert!(confirmation.confirmed_by(&one_each(&[Some(501); 2]), at(9_000)).is_none());
+    assert!(confirmation.confirmed_by(&one_each(&[Some(1_002); 2]), STEADY, at(9_000)).is_some());
+    assert!(confirmation.confirmed_by(&one_each(&[Some(501); 2]), STEADY, at(9_000)).is_none());
 }
 
 #[test]
@@ -173,7 +180,7 @@ fn two_jumps_in_a_row_are_compared_with_the_rounds_before_both() {
     assert_eq!(confirmation.last_undisturbed(), Some(at(-5_000)), "before the first jump");
     let confirms = |millis: i64| {
         let measured = one_each(&[Some(millis); 2]);
-        confirmation.confirmed_by(&measured, at(2_500)).is_some()
+        confirmation.confirmed_by(&measured, STEADY, at(2_500)).is_some()
     };
     assert!(confirms(1_290), "both took time");
     assert!(confirms(300), "the first was a write");

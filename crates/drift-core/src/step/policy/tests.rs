@@ -35,6 +35,7 @@ fn clear_case() -> Evidence {
     Evidence {
         agreed: Some(reported),
         contradiction: false,
+        is_one_server: false,
         pools: vec![Some(reported), Some(reported)],
         leap: false,
         reference: Some(now()),

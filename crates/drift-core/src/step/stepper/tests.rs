@@ -36,6 +36,7 @@ fn measured(offset: i64, now: Reading) -> Evidence {
     Evidence {
         agreed: Some(reported),
         contradiction: false,
+        is_one_server: false,
         pools: vec![Some(reported), Some(reported)],
         leap: false,
         reference: Some(now.wall.plus(reported.offset)),

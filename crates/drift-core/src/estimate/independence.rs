@@ -1,0 +1,116 @@
+//! Whether the pools are independent: two names may lead to one clock, as when a router answers all NTP itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ntp::sample::Source;
+
+/// Rounds in a row in which two pools must look like one clock.
+const ROUNDS_TO_SUSPECT: u8 = 3;
+
+/// Which pools look like one clock.
+#[derive(Clone, Debug, Default)]
+pub struct Independence {
+    /// By pair of pools, the lower index first: rounds in a row in which they looked so.
+    pairs: BTreeMap<(usize, usize), u8>,
+}
+
+impl Independence {
+    /// Takes the sources of the samples of one round, by pool; a sample that shows none has `None`.
+    pub fn record(&mut self, sources: &[(usize, Option<Source>)]) {
+        let pools: BTreeSet<usize> = sources.iter().map(|(pool, _)| *pool).collect();
+        let of = |pool: usize| sources.iter().filter(move |(own, _)| *own == pool).map(|(_, source)| source);
+        for &first in &pools {
+            for &second in pools.range(first + 1..) {
+                let count = self.pairs.entry((first, second)).or_default();
+                *count = if is_one_clock(&of(first).collect::<Vec<_>>(), &of(second).collect::<Vec<_>>()) {
+                    count.saturating_add(1)
+                } else {
+                    0
+                };
+            }
+        }
+    }
+
+    /// Are the pools independent, as far as their answers show it? `None`: no two were compared yet.
+    pub fn verdict(&self) -> Option<bool> {
+        (!self.pairs.is_empty()).then(|| self.shared().next().is_none())
+    }
+
+    /// Did two pools look like one clock in the last round in which both answered?
+    pub fn is_doubtful(&self) -> bool {
+        self.pairs.values().any(|count| *count > 0)
+    }
+
+    /// Pairs of pools that look like one clock, by index.
+    pub fn shared(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.pairs.iter().filter(|(_, count)| **count >= ROUNDS_TO_SUSPECT).map(|(pair, _)| *pair)
+    }
+}
+
+/// Is each server of one of the two pools the same clock as a server of the other?
+fn is_one_clock(first: &[&Option<Source>], second: &[&Option<Source>]) -> bool {
+    let is_in = |own: &Option<Source>, others: &[&Option<Source>]| {
+        own.is_some_and(|own| others.iter().any(|other| other.is_some_and(|other| own.is_same_clock(&other))))
+    };
+    let covers = |own: &[&Option<Source>], others: &[&Option<Source>]| {
+        !own.is_empty() && own.iter().all(|source| is_in(source, others))
+    };
+    covers(first, second) || covers(second, first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ntp::sample::tests::source_of_reference;
+
+    fn source(reference: u64) -> Option<Source> {
+        Some(source_of_reference(reference))
+    }
+
+    #[test]
+    fn two_pools_are_one_clock_after_three_rounds_in_a_row() {
+        let mut independence = Independence::default();
+        assert_eq!(independence.verdict(), None);
+        let one = [(0, source(7)), (1, source(7))];
+        independence.record(&one);
+        independence.record(&one);
+        assert_eq!(independence.verdict(), Some(true));
+        independence.record(&[(0, source(7)), (1, source(8))]);
+        independence.record(&one);
+        independence.record(&one);
+        assert_eq!(independence.verdict(), Some(true), "in a row");
+        independence.record(&one);
+        assert_eq!(independence.verdict(), Some(false));
+        assert_eq!(independence.shared().collect::<Vec<_>>(), [(0, 1)]);
+        independence.record(&[(0, source(7))]);
+        assert_eq!(independence.verdict(), Some(false), "a round without the other shows nothing");
+        independence.record(&[(0, source(7)), (1, None)]);
+        assert_eq!(independence.verdict(), Some(true));
+    }
+
+    #[test]
+    fn pools_that_share_some_of_their_servers_only_are_independent() {
+        let mut independence = Independence::default();
+        for _ in 0..9 {
+            independence.record(&[(0, source(7)), (0, source(8)), (1, source(7)), (1, source(9))]);
+        }
+        assert_eq!(independence.verdict(), Some(true));
+        for _ in 0..3 {
+            independence.record(&[(0, source(7)), (0, source(8)), (1, source(7))]);
+        }
+        assert_eq!(
+            independence.verdict(),
+            Some(false),
+            "all that the second pool has is a server of the first"
+        );
+    }
+
+    #[test]
+    fn answers_that_show_no_source_are_no_evidence() {
+        let mut independence = Independence::default();
+        for _ in 0..9 {
+            independence.record(&[(0, None), (1, None), (2, source(7))]);
+        }
+        assert_eq!(independence.verdict(), Some(true));
+    }
+}

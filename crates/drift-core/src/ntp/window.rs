@@ -1,0 +1,238 @@
+//! The last eight samples of one server, on the raw clock, and what they allow together.
+//!
+//! RFC 5905 section 10 lets the sample of least delay lead. Here each sample is an interval that holds the
+//! truth, so all of them together are narrower than the best.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::ntp::packet::Leap;
+use crate::ntp::sample::Sample;
+use crate::time::Mono;
+use crate::time::interval::Interval;
+use crate::time::rate::Rate;
+
+/// Samples kept per server (NSTAGE, RFC 5905 section 7.2).
+const WINDOW_LEN: usize = 8;
+/// Jumps among the last eight samples by which a server contradicts itself: a clock that was set jumps once.
+const JUMPS_TO_INCONSISTENT: u32 = 2;
+
+/// The last samples of one server.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    samples: VecDeque<Sample>,
+    /// One bit for each of the last eight samples, the newest lowest: did it make the window jump?
+    jumps: u8,
+}
+
+impl Window {
+    /// Takes a sample in.
+    ///
+    /// A single sample that contradicts the others is outvoted by them. When two in a row agree on another
+    /// time, the server's clock was set, and the samples before are no evidence for the present.
+    pub fn push(&mut self, sample: Sample, rate: Rate) {
+        let has_jumped = self.has_jumped(&sample, rate);
+        self.jumps = (self.jumps << 1) | u8::from(has_jumped);
+        if has_jumped && !self.is_inconsistent() {
+            self.samples.drain(..self.samples.len() - 1);
+        }
+        if self.samples.len() == WINDOW_LEN {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample);
+    }
+
+    /// Do this sample and the one before agree with each other, and contradict most of the rest?
+    fn has_jumped(&self, sample: &Sample, rate: Rate) -> bool {
+        let new = sample.interval(rate);
+        let carried: Vec<Interval> = self.carried(sample.at, rate).collect();
+        let Some((last, rest)) = carried.split_last() else { return false };
+        let Some(of_rest) = deepest(rest.iter().copied()) else { return false };
+        last.meets(new) && !of_rest.meets(*last) && !of_rest.meets(new)
+    }
+
+    /// Removes all samples: the raw clock did not count all of the time.
+    pub fn clear(&mut self) {
+        self.samples.clear();
+        self.jumps = 0;
+    }
+
+    /// Removes the samples from before `since`: the raw clock or all servers' time jumped.
+    pub fn forget_before(&mut self, since: Mono) {
+        self.samples.retain(|sample| sample.at >= since);
+    }
+
+    /// Does the server contradict itself?
+    pub fn is_inconsistent(&self) -> bool {
+        self.jumps.count_ones() >= JUMPS_TO_INCONSISTENT
+    }
+
+    /// The origins that the samples younger than `stale_after` allow at `now`; `None`: there are none.
+    ///
+    /// Those that most of them share. Where that is undecided, and for a server that contradicts itself, all
+    /// that any of them allows.
+    pub fn interval(&self, now: Mono, rate: Rate, stale_after: Duration) -> Option<Interval> {
+        let young = || self.samples.iter().filter(move |s| now.since(s.at) < stale_after);
+        let carried = || young().map(|s| rate.carry(s.interval(rate), s.at, now));
+        if self.is_inconsistent() {
+            return carried().reduce(Interval::hull);
+        }
+        deepest(carried())
+    }
+
+    fn carried(&self, now: Mono, rate: Rate) -> impl Iterator<Item = Interval> {
+        self.samples.iter().map(move |s| rate.carry(s.interval(rate), s.at, now))
+    }
+
+    /// The sample of least bound at `now`, among those younger than `stale_after`.
+    pub fn best(&self, now: Mono, rate: Rate, stale_after: Duration) -> Option<Sample> {
+        let young = self.samples.iter().copied().filter(|s| now.since(s.at) < stale_after);
+        young.min_by_key(|s| rate.carry(s.interval(rate), s.at, now).bound())
+    }
+
+    /// The newest sample.
+    pub fn newest(&self) -> Option<&Sample> {
+        self.samples.back()
+    }
+
+    /// The leap indicator of the newest sample.
+    pub fn newest_leap(&self) -> Option<Leap> {
+        self.newest().map(|s| s.leap)
+    }
+}
+
+/// From the lowest to the highest point that the most of these intervals share; `None` without an interval.
+fn deepest(intervals: impl Iterator<Item = Interval>) -> Option<Interval> {
+    // At equal places lower ends come first: intervals that touch share that point.
+    let mut edges: Vec<_> = intervals.flat_map(|i| [(i.low, false), (i.high, true)]).collect();
+    edges.sort_unstable();
+    let (mut depth, mut most, mut found, mut open) = (0_usize, 0, None, None);
+    for (place, is_end) in edges {
+        if !is_end {
+            depth += 1;
+            open = Some(place);
+            continue;
+        }
+        // A region lasts from the last lower end to the next upper end.
+        if let Some(low) = open.take() {
+            let region = Interval { low, high: place };
+            match depth.cmp(&most) {
+                Ordering::Greater => (most, found) = (depth, Some(region)),
+                Ordering::Equal => found = found.map(|found| region.hull(found)),
+                Ordering::Less => {}
+            }
+        }
+        depth = depth.saturating_sub(1);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{Bound, Ppb, Wall};
+    use proptest::prelude::*;
+
+    const MS: i64 = 1_000_000;
+    const STALE: Duration = Duration::from_secs(600);
+
+    /// A clock without wander, 100 ppm fast or slow at most.
+    fn steady() -> Rate {
+        Rate::exactly(Ppb(0))
+    }
+
+    fn at(secs: i64) -> Mono {
+        Mono::from_nanos(secs * 1_000 * MS)
+    }
+
+    fn sample(secs: i64, origin_ms: i64, bound_ms: i64) -> Sample {
+        Sample {
+            at: at(secs),
+            origin: Wall::from_nanos(origin_ms * MS),
+            bound: Bound::from_nanos(bound_ms * MS),
+            elapsed: Duration::ZERO,
+            round_trip: Duration::from_nanos((2 * bound_ms * MS).unsigned_abs()),
+            root_distance: Duration::ZERO,
+            stratum: 1,
+            leap: Leap::None,
+            source: None,
+        }
+    }
+
+    /// One sample a second, of ±`bound` ms around these origins.
+    fn window(origins: &[i64], bound: i64) -> Window {
+        let mut window = Window::default();
+        for (secs, origin) in (0..).zip(origins) {
+            window.push(sample(secs, *origin, bound), steady());
+        }
+        window
+    }
+
+    fn ends(window: &Window, now: i64) -> Option<(i64, i64)> {
+        let interval = window.interval(at(now), steady(), STALE)?;
+        // Carrying rounds outwards by a nanosecond or two.
+        let ms = |wall: Wall| (wall.as_nanos() + MS / 2).div_euclid(MS);
+        Some((ms(interval.low), ms(interval.high)))
+    }
+
+    #[test]
+    fn samples_that_agree_are_narrower_together_than_the_best_alone() {
+        assert_eq!(ends(&window(&[0, 6, -2], 10), 3), Some((-4, 8)));
+        assert_eq!(window(&[0, 6, -2], 10).best(at(3), steady(), STALE), Some(sample(0, 0, 10)));
+    }
+
+    #[test]
+    fn a_single_sample_against_the_rest_is_outvoted() {
+        assert_eq!(ends(&window(&[0, 0, 5_000], 10), 3), Some((-10, 10)));
+        assert_eq!(ends(&window(&[0, 5_000], 10), 2), Some((-10, 5_010)), "one against one is undecided");
+    }
+
+    #[test]
+    fn two_samples_in_a_row_that_agree_on_a_jump_win_against_the_rest() {
+        let jumped = window(&[0, 0, 0, 5_000, 5_000], 10);
+        assert_eq!(ends(&jumped, 5), Some((4_990, 5_010)));
+        assert!(!jumped.is_inconsistent());
+        assert_eq!(ends(&window(&[0, 0, 0, 5_000, 9_000], 10), 5), Some((-10, 10)), "they do not agree");
+    }
+
+    #[test]
+    fn a_server_that_jumps_twice_in_eight_samples_contributes_all_that_it_reported() {
+        let mut flips = window(&[0, 0, 0, 30, 30, 30, 0, 0], 10);
+        assert!(flips.is_inconsistent());
+        assert_eq!(ends(&flips, 8), Some((-10, 40)));
+        for secs in 8..14 {
+            flips.push(sample(secs, 0, 10), steady());
+        }
+        assert!(!flips.is_inconsistent(), "the first of the jumps is more than eight samples ago");
+        assert_eq!(ends(&flips, 14), Some((-10, 10)));
+    }
+
+    #[test]
+    fn servers_behind_one_address_that_alternate_contribute_both() {
+        assert_eq!(ends(&window(&[0, 30, 0, 30, 0, 30, 0, 30], 10), 8), Some((-10, 40)));
+    }
+
+    #[test]
+    fn windows_hold_eight_samples_and_forget_stale_ones() {
+        let mut samples = window(&[0; 9], 10);
+        assert_eq!(samples.samples.len(), 8);
+        assert_eq!(samples.newest().map(|s| s.at), Some(at(8)));
+        assert!(ends(&samples, 607).is_some() && ends(&samples, 608).is_none());
+        samples.forget_before(at(7));
+        assert_eq!(samples.samples.len(), 2);
+    }
+
+    proptest! {
+        /// The deepest region is that of a search point by point.
+        #[test]
+        fn deepest_is_that_of_a_brute_force_search(intervals in proptest::collection::vec((-20i64..20, 0i64..8), 1..9)) {
+            let intervals: Vec<Interval> = intervals.into_iter().map(|(m, h)| Interval::around(Wall::from_nanos(m), Bound::from_nanos(h))).collect();
+            let depth = |p: i64| intervals.iter().filter(|i| i.low.as_nanos() <= p && p <= i.high.as_nanos()).count();
+            let most = (-40..40).map(depth).max().unwrap();
+            let points: Vec<i64> = (-40..40).filter(|p| depth(*p) == most).collect();
+            let found = deepest(intervals.iter().copied()).unwrap();
+            prop_assert_eq!((found.low.as_nanos(), found.high.as_nanos()), (points[0], points[points.len() - 1]));
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! How fast the node's raw clock runs against reference time, and how far an interval moves and grows in a
+//! span of it.
+//!
+//! No oscillator is assumed: a guest's clock may be 7% fast. The rate is what the intervals that the servers
+//! agreed on show, as an interval of its own.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::interval::Interval;
+use super::{Mono, NANOS_PER_SEC, Offset, Ppb, nanos};
+
+/// No raw clock is taken to be further off: reference time gains 11.1% on a clock that is 10% slow.
+pub const MAX_RATE: Ppb = Ppb::from_ppm(120_000);
+/// How fast every rate may change, per hour: with the temperature.
+const WANDER: Ppb = Ppb::from_ppm(20);
+/// How far the rate may differ after a pause: the machine may run on other hardware. The kernel corrects no
+/// clock by more (MAXFREQ in linux/timex.h).
+const AFTER_PAUSE: Ppb = Ppb::from_ppm(500);
+/// Points that a [`RateTracker`] keeps.
+const MAX_POINTS: usize = 32;
+/// How often in an hour a refuted rate is measured from the start again. After that it widens.
+const RESTARTS_AN_HOUR: usize = 3;
+/// How far one of several pools may bend the rate that they agree on, within their intervals.
+const DOUBT: Ppb = Ppb::from_ppm(200);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// How much faster reference time runs than the raw clock: an interval at one instant, and how fast it may
+/// change.
+///
+/// Positive: the node's oscillator is slow, and without discipline the node falls behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    low: Ppb,
+    high: Ppb,
+    /// When it was so.
+    at: Mono,
+    /// Change per hour, in either direction.
+    wander: Ppb,
+}
+
+/// The rate over time.
+#[derive(Clone, Debug)]
+pub struct RateTracker {
+    rate: Rate,
+    /// What the servers agreed on, oldest first.
+    points: VecDeque<(Mono, Interval)>,
+    /// When the rate was measured again from the start, in the last hour.
+    restarts: VecDeque<Mono>,
+    /// When the wander last changed.
+    wander_changed: Mono,
+}
+
+/// What a refuted rate leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Refuted {
+    /// It is measured again: polls start from the shortest wait.
+    Restart,
+    /// It was refuted too often: it is taken to change faster.
+    Widened,
+}
+
+impl Rate {
+    /// Not measured.
+    pub const UNKNOWN: Self =
+        Self { low: Ppb(-MAX_RATE.0), high: MAX_RATE, at: Mono::from_nanos(0), wander: WANDER };
+
+    /// Exactly this, at any time.
+    pub const fn exactly(rate: Ppb) -> Self {
+        Self { low: rate, high: rate, at: Mono::from_nanos(0), wander: Ppb(0) }
+    }
+
+    /// The middle of the interval.
+    pub fn middle(self) -> Ppb {
+        Ppb(i64::midpoint(self.low.0, self.high.0))
+    }
+
+    /// Half the width of the interval, rounded up.
+    pub fn bound(self) -> Ppb {
+        Ppb((self.high.0 - self.low.0 + 1) / 2)
+    }
+
+    /// Was it measured?
+    pub fn is_known(self) -> bool {
+        (self.low, self.high) != (Self::UNKNOWN.low, Self::UNKNOWN.high)
+    }
+
+    /// What reference time gains on the raw clock in `span` at most, ns.
+    pub fn high_over(self, span: Duration) -> i64 {
+        self.high.over(span)
+    }
+
+    /// The rate as it may be at `now`.
+    #[must_use]
+    pub fn at(self, now: Mono) -> Self {
+        let change = self.wander_over(apart(self.at, now));
+        Self { at: now, ..self.widened(change).within_max() }
+    }
+
+    /// Wider by what a single pool may have invented.
+    #[must_use]
+    pub fn doubted(self) -> Self {
+        self.widened(DOUBT.0).within_max()
+    }
+
+    fn widened(self, by: i64) -> Self {
+        let (low, high) = (self.low.0.saturating_sub(by), self.high.0.saturating_add(by));
+        Self { low: Ppb(low), high: Ppb(high), ..self }
+    }
+
+    fn within_max(self) -> Self {
+        let limit = |rate: Ppb| Ppb(rate.0.clamp(-MAX_RATE.0, MAX_RATE.0));
+        Self { low: limit(self.low), high: limit(self.high), ..self }
+    }
+
+    /// The change of the rate in `span` at most, ppb; rounded up.
+    fn wander_over(self, span: Duration) -> i64 {
+        let change = i128::from(self.wander.0).saturating_mul(i128::from(nanos(span)));
+        i64::try_from(change / i128::from(nanos(HOUR)) + 1).unwrap_or(i64::MAX)
+    }
+
+    /// Where an interval measured at `from` lies at `to`, earlier or later.
+    pub fn carry(self, interval: Interval, from: Mono, to: Mono) -> Interval {
+        let span = apart(from, to);
+        let (low, high) = (self.low.over(span), self.high.over(span));
+        let (low, high) =
+            if to >= from { (low, high) } else { (high.saturating_neg(), low.saturating_neg()) };
+        let wander = self.wander_offset(from, to);
+        Interval {
+            low: interval.low.plus(Offset::from_nanos(low.saturating_sub(wander))),
+            high: interval.high.plus(Offset::from_nanos(high.saturating_add(wander))),
+        }
+    }
+
+    /// How far reference time may be gained or lost from `from` to `to` because the rate changes, ns: the
+    /// integral of the wander since [`Rate::at`] over the span.
+    fn wander_offset(self, from: Mono, to: Mono) -> i64 {
+        let square = |at: Mono| {
+            let away = i128::from(nanos(apart(self.at, at)));
+            away.saturating_mul(away)
+        };
+        let is_between = (from <= self.at) != (to <= self.at);
+        let doubled = if is_between {
+            square(from).saturating_add(square(to))
+        } else {
+            square(from).saturating_sub(square(to)).saturating_abs()
+        };
+        if doubled == 0 {
+            return 0;
+        }
+        let scale = 2 * i128::from(nanos(HOUR)) * i128::from(NANOS_PER_SEC);
+        i64::try_from(i128::from(self.wander.0).saturating_mul(doubled) / scale + 1).unwrap_or(i64::MAX)
+    }
+
+    /// The rates that both allow; `None`: there is none.
+    fn intersection(self, other: Self) -> Option<Self> {
+        let (low, high) = (self.low.max(other.low), self.high.min(other.high));
+        (low <= high).then_some(Self { low, high, ..self })
+    }
+
+    fn hull(self, other: Self) -> Self {
+        Self { low: self.low.min(other.low), high: self.high.max(other.high), ..self }
+    }
+}
+
+fn apart(a: Mono, b: Mono) -> Duration {
+    a.since(b).max(b.since(a))
+}
+
+impl Default for RateTracker {
+    fn default() -> Self {
+        Self {
+            rate: Rate::UNKNOWN,
+            points: VecDeque::new(),
+            restarts: VecDeque::new(),
+            wander_changed: Mono::from_nanos(0),
+        }
+    }
+}
+
+impl RateTracker {
+    /// The rate, as it was last measured.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Takes in what the servers agreed on at `now`. `Err`: no rate leads from the earlier points to this
+    /// one; the tracker has started again with it.
+    ///
+    /// Not a regression: two true intervals bound the mean rate between them, for any noise. The rate now
+    /// differs from a mean by what it wanders from the middle of the span to its end.
+    pub fn push(&mut self, now: Mono, origin: Interval) -> Result<(), Refuted> {
+        self.calm_down(now);
+        let rate = self.points.iter().try_fold(self.rate.at(now), |rate, &(then, older)| {
+            let Some(mean) = mean_rate(then, older, now, origin, self.rate.wander) else { return Some(rate) };
+            rate.intersection(mean)
+        });
+        let Some(rate) = rate else { return Err(self.refute(now, origin)) };
+        self.rate = rate;
+        if self.points.back().is_none_or(|&(last, _)| now > last) {
+            self.points.push_back((now, origin));
+        }
+        self.thin_out(now);
+        Ok(())
+    }
+
+    /// What the servers agree on (`origin`) is not where the rate leads to.
+    pub fn refute(&mut self, now: Mono, origin: Interval) -> Refuted {
+        self.restarts.retain(|at| now.since(*at) < HOUR);
+        let last = self.points.back().copied();
+        self.points.clear();
+        self.points.push_back((now, origin));
+        if self.restarts.len() < RESTARTS_AN_HOUR {
+            self.restarts.push_back(now);
+            self.rate = Rate { wander: self.rate.wander, ..Rate::UNKNOWN.at(now) };
+            return Refuted::Restart;
+        }
+        let wander = Ppb(self.rate.wander.0.saturating_mul(2).min(MAX_RATE.0));
+        self.wander_changed = now;
+        let seen = last.and_then(|(then, older)| mean_rate(then, older, now, origin, wander));
+        let rate = Rate { wander, ..self.rate.at(now) };
+        self.rate =
+            seen.map_or(Rate { wander, ..Rate::UNKNOWN.at(now) }, |seen| rate.hull(seen).within_max());
+        Refuted::Widened
+    }
+
+    /// The raw clock did not count all of the time. The machine may run on other hardware since.
+    pub fn handle_pause(&mut self, now: Mono) {
+        self.points.clear();
+        self.rate = self.rate.at(now).widened(AFTER_PAUSE.0).within_max();
+    }
+
+    /// Another clock counts now, so nothing is known of its rate.
+    pub fn reset(&mut self, now: Mono) {
+        self.points.clear();
+        self.rate = Rate::UNKNOWN.at(now);
+    }
+
+    /// Halves a wander that nothing has refuted for an hour.
+    fn calm_down(&mut self, now: Mono) {
+        if self.rate.wander > WANDER && now.since(self.wander_changed) >= HOUR {
+            self.rate.wander = Ppb((self.rate.wander.0 / 2).max(WANDER.0));
+            self.wander_changed = now;
+        }
+    }
+
+    /// Keeps the points spread by their age: half of them are of the last minutes, and the oldest may be of
+    /// hours ago. A wide interval needs a long base, a narrow one a short.
+    fn thin_out(&mut self, now: Mono) {
+        if self.points.len() <= MAX_POINTS {
+            return;
+        }
+        let age = |index: usize| self.points.get(index).map_or(0, |&(at, _)| nanos(now.since(at)));
+        let crowded = (1..self.points.len() - 1).min_by_key(|&index| {
+            let between = age(index - 1).saturating_sub(age(index + 1));
+            i128::from(between) * 1_000_000 / i128::from(age(index).max(1))
+        });
+        if let Some(index) = crowded {
+            self.points.remove(index);
+        }
+    }
+}
+
+/// The rates at `to` that lead from one interval to another.
+fn mean_rate(from: Mono, older: Interval, to: Mono, newer: Interval, wander: Ppb) -> Option<Rate> {
+    let span = nanos(to.since(from));
+    if span == 0 {
+        return None;
+    }
+    let ppb = |gain: i64| i64::try_from(i128::from(gain) * i128::from(NANOS_PER_SEC) / i128::from(span)).ok();
+    let mean = Rate {
+        low: Ppb(ppb(newer.low.minus(older.high).as_nanos())? - 1),
+        high: Ppb(ppb(newer.high.minus(older.low).as_nanos())? + 1),
+        at: to,
+        wander,
+    };
+    Some(mean.widened(mean.wander_over(to.since(from) / 2)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{Bound, Wall};
+    use proptest::prelude::*;
+
+    const MS: i64 = 1_000_000;
+    const SEC: i64 = 1_000 * MS;
+
+    fn interval(middle: i64, half: i64) -> Interval {
+        Interval::around(Wall::from_nanos(middle), Bound::from_nanos(half))
+    }
+
+    fn at(secs: i64) -> Mono {
+        Mono::from_nanos(secs * SEC)
+    }
+
+    /// A tracker after these points: seconds, middle and half the width in ms.
+    fn after(points: &[(i64, i64, i64)]) -> RateTracker {
+        let mut tracker = RateTracker::default();
+        for &(secs, middle, half) in points {
+            let _ = tracker.push(at(secs), interval(middle * MS, half * MS));
+        }
+        tracker
+    }
+
+    #[test]
+    fn rates_are_unknown_before_the_second_point_and_bounds_grow_by_12_percent() {
+        let rate = after(&[(100, 0, 1)]).rate();
+        assert!(!rate.is_known());
+        let later = rate.carry(interval(0, MS), at(100), at(102));
+        assert!((later.bound().as_nanos() - 241 * MS).abs() < MS / 10, "{later:?}");
+    }
+
+    #[test]
+    fn two_points_bound_the_rate_by_their_widths_over_their_distance() {
+        let rate = after(&[(0, 0, 1), (100, 7_000, 1)]).rate();
+        assert!((rate.middle().0 - 70_000_000).abs() < 20, "7%: {rate:?}");
+        assert!((rate.bound().0 - 20_000 - 277).abs() < 5, "2 ms in 100 s + 20 ppm/h for 50 s: {rate:?}");
+    }
+
+    #[test]
+    fn all_points_together_bound_the_rate() {
+        let wide = after(&[(0, 0, 1), (1_000, 0, 9)]).rate();
+        let both = after(&[(0, 0, 1), (500, 0, 1), (1_000, 0, 9)]).rate();
+        assert!(both.bound() < wide.bound(), "{both:?} {wide:?}");
+    }
+
+    #[test]
+    fn carrying_back_and_forth_contains_the_start() {
+        let rate = after(&[(0, 0, 1), (1_000, 3_000, 1)]).rate();
+        let start = interval(5, MS);
+        let there = rate.carry(start, at(900), at(2_000));
+        assert!((there.middle().as_nanos() - 3 * 1_100 * MS).abs() < 10 * MS, "3,000 ppm for 1,100 s");
+        let back = rate.carry(there, at(2_000), at(900));
+        assert!(back.low <= start.low && start.high <= back.high);
+        let earlier = rate.carry(start, at(2_000), at(900));
+        assert!((earlier.middle().as_nanos() + 3 * 1_100 * MS).abs() < 10 * MS);
+    }
+
+    #[test]
+    fn rates_that_the_points_refute_start_again_three_times_an_hour_and_then_widen() {
+        let mut tracker = after(&[(0, 0, 1), (1_000, 0, 1)]);
+        let mut origin = 0;
+        for n in 1..=3 {
+            origin += 20 * SEC;
+            assert_eq!(tracker.push(at(1_000 + n * 64), interval(origin, MS)), Err(Refuted::Restart));
+            assert!(!tracker.rate().is_known());
+            // The second point shows a rate again.
+            assert_eq!(tracker.push(at(1_000 + n * 64 + 32), interval(origin, MS)), Ok(()));
+            assert!(tracker.rate().is_known());
+        }
+        let before = tracker.rate();
+        assert_eq!(tracker.push(at(1_300), interval(origin + 300 * MS, MS)), Err(Refuted::Widened));
+        let after = tracker.rate();
+        assert_eq!(after.wander, Ppb(2 * WANDER.0));
+        assert!(after.low <= before.low && after.high.0 > 2_500_000, "300 ms in 76 s are allowed: {after:?}");
+        assert_eq!(tracker.push(at(1_300 + 3_600), interval(origin + 300 * MS, MS)), Ok(()));
+        assert_eq!(tracker.rate().wander, WANDER, "an hour later");
+    }
+
+    #[test]
+    fn rates_are_kept_after_a_pause_and_widened() {
+        let mut tracker = after(&[(0, 0, 1), (1_000, 3_000, 1)]);
+        let before = tracker.rate();
+        tracker.handle_pause(at(1_001));
+        let after = tracker.rate();
+        assert_eq!(before.middle(), after.middle());
+        assert!((after.bound().0 - before.bound().0 - AFTER_PAUSE.0).abs() < 10);
+        assert_eq!(
+            tracker.push(at(1_002), interval(90 * SEC, MS)),
+            Ok(()),
+            "the jump of the pause shows no rate"
+        );
+        tracker.reset(at(1_003));
+        assert!(!tracker.rate().is_known());
+    }
+
+    #[test]
+    fn points_are_kept_for_hours_and_stay_few() {
+        let mut tracker = RateTracker::default();
+        for minute in 0..600 {
+            tracker.push(at(minute * 60), interval(0, 150 * MS)).unwrap();
+        }
+        assert_eq!(tracker.points.len(), MAX_POINTS);
+        let oldest = tracker.points.front().unwrap().0;
+        assert!(at(599 * 60).since(oldest) > HOUR * 3, "{oldest:?}");
+        let young =
+            tracker.points.iter().filter(|(then, _)| at(599 * 60).since(*then) < Duration::from_secs(600));
+        assert!(young.count() >= 5);
+        // 300 ms of round trip: the best base is about 3 h long, and gives 2 x 300 ms / 10,400 s + wander.
+        assert!(tracker.rate().bound() < Ppb::from_ppm(65), "{:?}", tracker.rate());
+    }
+
+    proptest! {
+        /// For an oscillator that changes by up to 20 ppm an hour, and any true intervals, the carried
+        /// interval holds the true origin, and nothing is refuted.
+        #[test]
+        fn carried_intervals_hold_the_truth(
+            ppm in -100_000i64..110_000,
+            slope in -20_000i64..=20_000,
+            measurements in proptest::collection::vec((2i64..300, 1i64..30_000_000, -1.0f64..1.0), 2..60),
+            ahead in 0i64..2_000,
+        ) {
+            let truth = |t: Mono| {
+                let secs = t.as_nanos() / SEC;
+                // ppb per hour over s^2 / 2.
+                let bent = i128::from(slope) * i128::from(secs) * i128::from(secs) / 7_200;
+                Wall::from_nanos(Ppb::from_ppm(ppm).over(Duration::from_nanos(t.as_nanos().unsigned_abs())) + i64::try_from(bent).unwrap())
+            };
+            let mut tracker = RateTracker::default();
+            let (mut now, mut last) = (at(1), None);
+            for (step, half, error) in measurements {
+                now = now.plus(Duration::from_secs(step.unsigned_abs()));
+                #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a test value")]
+                let seen = Interval::around(truth(now).plus(Offset::from_nanos((half as f64 * error) as i64)), Bound::from_nanos(half + 2));
+                prop_assert_eq!(tracker.push(now, seen), Ok(()));
+                last = Some((now, seen));
+            }
+            let (then, seen) = last.unwrap();
+            let later = then.plus(Duration::from_secs(ahead.unsigned_abs()));
+            let carried = tracker.rate().carry(seen, then, later);
+            let true_then = truth(later);
+            prop_assert!(carried.low <= true_then && true_then <= carried.high, "{:?} outside {:?}", true_then, carried);
+        }
+
+        #[test]
+        fn trackers_never_panic(points in proptest::collection::vec((any::<i64>(), any::<i64>(), any::<i64>()), 1..40)) {
+            let mut tracker = RateTracker::default();
+            for (then, middle, half) in points {
+                let _ = tracker.push(Mono::from_nanos(then), interval(middle, half));
+                let _ = tracker.rate().carry(interval(half, middle), Mono::from_nanos(half), Mono::from_nanos(then));
+            }
+        }
+    }
+}
