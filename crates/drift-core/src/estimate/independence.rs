@@ -63,28 +63,28 @@ mod tests {
     use super::*;
     use crate::ntp::sample::tests::source_of_reference;
 
-    fn source(reference: u64) -> Option<Source> {
-        Some(source_of_reference(reference))
+    fn source(reference: u64) -> Source {
+        source_of_reference(reference)
     }
 
     #[test]
     fn two_pools_are_one_clock_after_three_rounds_in_a_row() {
         let mut independence = Independence::default();
         assert_eq!(independence.verdict(), None);
-        let one = [(0, source(7)), (1, source(7))];
+        let one = [(0, Some(source(7))), (1, Some(source(7)))];
         independence.record(&one);
         independence.record(&one);
         assert_eq!(independence.verdict(), Some(true));
-        independence.record(&[(0, source(7)), (1, source(8))]);
+        independence.record(&[(0, Some(source(7))), (1, Some(source(8)))]);
         independence.record(&one);
         independence.record(&one);
         assert_eq!(independence.verdict(), Some(true), "in a row");
         independence.record(&one);
         assert_eq!(independence.verdict(), Some(false));
         assert_eq!(independence.shared().collect::<Vec<_>>(), [(0, 1)]);
-        independence.record(&[(0, source(7))]);
+        independence.record(&[(0, Some(source(7)))]);
         assert_eq!(independence.verdict(), Some(false), "a round without the other shows nothing");
-        independence.record(&[(0, source(7)), (1, None)]);
+        independence.record(&[(0, Some(source(7))), (1, None)]);
         assert_eq!(independence.verdict(), Some(true));
     }
 
@@ -92,11 +92,16 @@ mod tests {
     fn pools_that_share_some_of_their_servers_only_are_independent() {
         let mut independence = Independence::default();
         for _ in 0..9 {
-            independence.record(&[(0, source(7)), (0, source(8)), (1, source(7)), (1, source(9))]);
+            independence.record(&[
+                (0, Some(source(7))),
+                (0, Some(source(8))),
+                (1, Some(source(7))),
+                (1, Some(source(9))),
+            ]);
         }
         assert_eq!(independence.verdict(), Some(true));
         for _ in 0..3 {
-            independence.record(&[(0, source(7)), (0, source(8)), (1, source(7))]);
+            independence.record(&[(0, Some(source(7))), (0, Some(source(8))), (1, Some(source(7)))]);
         }
         assert_eq!(
             independence.verdict(),
@@ -109,7 +114,7 @@ mod tests {
     fn answers_that_show_no_source_are_no_evidence() {
         let mut independence = Independence::default();
         for _ in 0..9 {
-            independence.record(&[(0, None), (1, None), (2, source(7))]);
+            independence.record(&[(0, None), (1, None), (2, Some(source(7)))]);
         }
         assert_eq!(independence.verdict(), Some(true));
     }

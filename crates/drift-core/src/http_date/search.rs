@@ -185,13 +185,21 @@ mod tests {
     }
 
     #[test]
-    fn bounds_grow_by_200_ppm() {
+    fn bounds_grow_by_12_percent_until_a_second_answer_shows_the_rate() {
         let (mut search, mut world) = (Search::default(), World::new(0, 0));
         world.ask(&mut search, (MS, MS)).unwrap();
         let Measurement { bound: before, .. } = search.measured(world.now).unwrap();
         world.pass(1_000 * NANOS_PER_SEC);
         let Measurement { bound: after, .. } = search.measured(world.now).unwrap();
-        assert_eq!(after.as_nanos() - before.as_nanos(), 200 * MS, "200 ppm");
+        assert!((after.as_nanos() - before.as_nanos() - 120 * NANOS_PER_SEC).abs() < 3 * MS, "{after:?}");
+        world.ask(&mut search, (MS, MS)).unwrap();
+        let Measurement { bound: before, .. } = search.measured(world.now).unwrap();
+        world.pass(1_000 * NANOS_PER_SEC);
+        let Measurement { bound: after, .. } = search.measured(world.now).unwrap();
+        assert!(
+            after.as_nanos() - before.as_nanos() < 3 * NANOS_PER_SEC,
+            "1 s in 1,000 s: {before:?} {after:?}"
+        );
     }
 
     proptest! {
@@ -208,11 +216,11 @@ mod tests {
                 prop_assert!(bound >= MAX_HEADER_AGE);
                 prop_assert!((offset.as_nanos() - truth).abs() <= bound.as_nanos(), "{:?} {:?}", offset, bound);
             }
-            // The five answers after the first leave 1/32 s; the request's delay is known to a round trip
-            // only.
+            // The five answers after the first would leave 1/32 s, but the raw clock is known to 12% only, a
+            // second or so between two of them. The request's delay is known to a round trip only.
             let Measurement { bound, .. } = search.measured(world.now).unwrap();
             let half = bound.as_nanos() - MAX_HEADER_AGE.as_nanos();
-            prop_assert!(half <= NANOS_PER_SEC / 64 + 65 * MS, "{half}");
+            prop_assert!(half <= 300 * MS, "{half}");
         }
 
         #[test]

@@ -238,7 +238,7 @@ impl Pool {
 fn is_worth_keeping(server: &Server, now: Mono, pace: Pace) -> bool {
     let is_good =
         server.is_reachable(now, pace.stale_after) && server.false_rounds == 0 && !server.is_failing();
-    is_good || !server.is_introduced()
+    is_good || !(server.is_introduced() || server.is_backed_off(now))
 }
 
 pub(crate) fn take_id(next: &mut u32) -> ServerId {
@@ -254,7 +254,7 @@ mod tests {
     use crate::ntp::sample::Sample;
     use crate::ntp::server::Answer;
     use crate::time::rate::Rate;
-    use crate::time::{Bound, Wall};
+    use crate::time::{Bound, Reading, Wall};
 
     const T0: Mono = Mono::from_nanos(0);
 
@@ -282,12 +282,39 @@ mod tests {
         (pool, ids)
     }
 
+    fn at(secs: i64) -> Reading {
+        Reading {
+            wall: Wall::from_secs(1_795_341_600),
+            raw: Mono::from_nanos(secs * 1_000_000_000),
+            suspended: Duration::ZERO,
+        }
+    }
+
+    fn timeout() -> Answer {
+        Answer::Rejected(RejectReason::Timeout)
+    }
+
+    /// Every new server has been asked twice, and has not answered.
+    fn introduce(pool: &mut Pool) {
+        for index in 0..pool.servers.len() {
+            for secs in [0, 3] {
+                if pool.servers[index].ask(at(secs), PACE.interval, false, false).is_some() {
+                    answer(pool, index, timeout());
+                }
+            }
+        }
+    }
+
     fn answer(pool: &mut Pool, index: usize, answer: Answer) {
         pool.servers[index].handle_answer(answer, T0, Rate::UNKNOWN, PACE);
     }
 
     fn sample() -> Answer {
-        Answer::Sample(Sample {
+        Answer::Sample(good())
+    }
+
+    fn good() -> Sample {
+        Sample {
             at: T0,
             origin: Wall::from_nanos(0),
             bound: Bound::from_nanos(1),
@@ -297,7 +324,7 @@ mod tests {
             stratum: 1,
             leap: Leap::None,
             source: None,
-        })
+        }
     }
 
     #[test]
@@ -332,8 +359,10 @@ mod tests {
             [address(3), address(2)],
             "the one spare, and not the server it has just replaced"
         );
+        introduce(&mut pool);
         pool.handle_resolved(Ok(resolution(&[3, 4], 150)), T0, PACE, &mut ids);
         assert_eq!(in_use(&pool), [address(3), address(4)]);
+        introduce(&mut pool);
         pool.handle_resolved(Ok(resolution(&[1, 2], 150)), T0, PACE, &mut ids);
         assert!(
             pool.servers.is_empty(),
@@ -354,9 +383,90 @@ mod tests {
     #[test]
     fn reachable_servers_stay_when_the_name_has_other_addresses() {
         let (mut pool, mut ids) = pool();
+        introduce(&mut pool);
         answer(&mut pool, 0, sample());
         pool.handle_resolved(Ok(resolution(&[7, 8], 150)), T0, PACE, &mut ids);
         assert_eq!(in_use(&pool), [address(1), address(7)]);
+    }
+
+    #[test]
+    fn new_servers_stay_until_they_were_asked_twice_whatever_the_name_has() {
+        let (mut pool, mut ids) = pool();
+        pool.handle_resolved(Ok(resolution(&[7, 8], 0)), T0, PACE, &mut ids);
+        assert_eq!(in_use(&pool), [address(1), address(2)], "not asked yet");
+        let ask =
+            |pool: &mut Pool, secs| pool.servers[0].ask(at(secs), PACE.interval, false, false).is_some();
+        assert!(ask(&mut pool, 0));
+        pool.handle_resolved(Ok(resolution(&[9], 0)), T0, PACE, &mut ids);
+        answer(&mut pool, 0, timeout());
+        pool.handle_resolved(Ok(resolution(&[7, 8], 0)), T0, PACE, &mut ids);
+        assert_eq!(in_use(&pool), [address(1), address(2)], "asked once");
+        assert!(ask(&mut pool, 3));
+        pool.handle_resolved(Ok(resolution(&[7, 8], 0)), T0, PACE, &mut ids);
+        assert_eq!(in_use(&pool), [address(1), address(2)], "an answer is on its way");
+        answer(&mut pool, 0, timeout());
+        pool.handle_resolved(Ok(resolution(&[7, 8], 0)), T0, PACE, &mut ids);
+        assert_eq!(in_use(&pool), [address(2), address(7)]);
+    }
+
+    /// Every server is reachable, and the name has other addresses once an hour.
+    fn moved(hours: i64) -> Pool {
+        let (mut pool, mut ids) = pool();
+        introduce(&mut pool);
+        for hour in 0..hours {
+            let now = at(hour * 3_600).raw;
+            for server in &mut pool.servers {
+                let sample = Sample { at: now, ..good() };
+                server.handle_answer(Answer::Sample(sample), now, Rate::UNKNOWN, PACE);
+            }
+            pool.handle_resolved(Ok(resolution(&[7, 8], 60)), now, PACE, &mut ids);
+        }
+        pool
+    }
+
+    #[test]
+    fn addresses_that_the_name_has_lost_are_retired_after_a_day_one_at_a_time() {
+        assert_eq!(in_use(&moved(24)), [address(1), address(2)]);
+        assert_eq!(in_use(&moved(25)), [address(2), address(7)]);
+        assert_eq!(in_use(&moved(26)), [address(7), address(8)], "once the first new one is reachable");
+    }
+
+    #[test]
+    fn falsetickers_that_the_name_has_lost_leave_at_once_and_others_after_three_rounds() {
+        let (mut pool, mut ids) = pool();
+        introduce(&mut pool);
+        answer(&mut pool, 0, sample());
+        answer(&mut pool, 1, sample());
+        pool.servers[0].false_rounds = 2;
+        pool.replace_unusable(T0, PACE, &mut ids);
+        assert_eq!(in_use(&pool), [address(1), address(2)]);
+        pool.servers[0].false_rounds = 3;
+        pool.replace_unusable(T0, PACE, &mut ids);
+        assert_eq!(in_use(&pool), [address(3), address(2)]);
+        introduce(&mut pool);
+        answer(&mut pool, 0, sample());
+        pool.handle_resolved(Ok(resolution(&[7, 8], 150)), T0, PACE, &mut ids);
+        assert_eq!(in_use(&pool), [address(3), address(2)]);
+        pool.servers[1].false_rounds = 1;
+        pool.replace_unusable(T0, PACE, &mut ids);
+        assert_eq!(in_use(&pool), [address(3), address(7)]);
+    }
+
+    #[test]
+    fn pools_without_a_reachable_server_are_probed_and_looked_up_ever_more_slowly() {
+        let (mut pool, _) = pool();
+        let mut probes = Vec::new();
+        for secs in 0..200 {
+            if pool.take_probe(at(secs).raw, PACE) {
+                assert!(pool.take_resolve(at(secs).raw), "the name is looked up, too");
+                pool.is_resolving = false;
+                probes.push(secs);
+            }
+        }
+        assert_eq!(probes, [2, 6, 14, 30, 62, 126, 190]);
+        answer(&mut pool, 0, sample());
+        assert!(!pool.take_probe(at(254).raw, PACE));
+        assert_eq!(pool.probe_at(), None, "one is reachable");
     }
 
     #[test]

@@ -541,3 +541,6 @@ fn exchange_event(pool: String, server: SocketAddr, answer: Answer, now: Reading
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,6 +172,7 @@ impl Wall {
     }
 
     /// Reference time at which the raw clock read 0, when it reads `raw` at this reference time.
+    #[must_use]
     pub const fn minus_raw(self, raw: Mono) -> Self {
         Self(self.0.saturating_sub(raw.0))
     }

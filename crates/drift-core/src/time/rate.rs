@@ -146,11 +146,9 @@ impl Rate {
         } else {
             square(from).saturating_sub(square(to)).saturating_abs()
         };
-        if doubled == 0 {
-            return 0;
-        }
         let scale = 2 * i128::from(nanos(HOUR)) * i128::from(NANOS_PER_SEC);
-        i64::try_from(i128::from(self.wander.0).saturating_mul(doubled) / scale + 1).unwrap_or(i64::MAX)
+        let offset = i128::from(self.wander.0).saturating_mul(doubled).saturating_add(scale - 1) / scale;
+        i64::try_from(offset).unwrap_or(i64::MAX)
     }
 
     /// The rates that both allow; `None`: there is none.

@@ -110,7 +110,10 @@ fn each_rule_alone_refuses_a_step() {
 fn refusals_read_as_the_end_of_a_sentence() {
     for (refusal, words) in [
         (StepRefusal::NotATrigger(Class::ClockSet), "clock-set does not trigger a step"),
-        (StepRefusal::NotAllPools, "not all pools returned a consistent time; at least two must"),
+        (
+            StepRefusal::NotAllPools,
+            "too few pools returned a consistent time: both of two must, and a majority of more",
+        ),
         (
             StepRefusal::Uncertain(Bound::from_nanos(300 * MS)),
             "uncertainty ±300 ms exceeds a quarter of the offset",
