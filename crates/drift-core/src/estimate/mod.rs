@@ -67,11 +67,19 @@ impl Estimate {
         self.rate.rate()
     }
 
+    /// Does what the newest samples alone agree on contradict what was measured before?
+    pub fn is_contradicted_by(&self, newest: &Combined, now: Mono) -> bool {
+        match (self.basis, newest) {
+            (Basis::Line(line), Combined::Agree { interval, .. }) => !line.origin(now).meets(*interval),
+            _ => false,
+        }
+    }
+
     /// Compares what the newest samples alone agree on with what was measured before. `Some`: the two contradict each
     /// other. Then the raw clock changed its rate, or lost time unnoticed, or the time of most servers jumped.
     pub fn check_newest(&mut self, newest: &Combined, now: Mono) -> Option<Refuted> {
-        match (self.basis, newest) {
-            (Basis::Line(line), Combined::Agree { interval, .. }) if !line.origin(now).meets(*interval) => {
+        match newest {
+            Combined::Agree { interval, .. } if self.is_contradicted_by(newest, now) => {
                 Some(self.rate.refute(now, *interval))
             }
             _ => None,
@@ -95,7 +103,10 @@ impl Estimate {
                 return refuted;
             }
             Combined::Disagree { hull } => {
+                // Whichever of them is right, the truth is inside.
+                let refuted = self.rate.push(now, hull).err();
                 self.basis = Basis::Contradiction(Line::new(now, hull, self.rate(), newest(None, hull)));
+                return refuted;
             }
             // A line ages by itself. A contradiction ends with the servers that made it.
             Combined::Nothing if self.is_contradiction() => self.basis = Basis::Nothing,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::disruption::Bursts;
-use crate::estimate::{Estimate, Independence, combine};
+use crate::estimate::{Combined, Estimate, Independence, combine};
 use crate::http_date::coarse::{CoarseReadings, HttpSource};
 use crate::io::{Effect, Input, LogEvent};
 use crate::ntp::reject::RejectReason;
@@ -263,7 +263,15 @@ impl Machine {
         let since = self.rounds.newest_since();
         self.independence.record(&self.rounds.newest_sources(since));
         let newest = combine(&self.rounds.newest(since, now.raw, self.estimate.rate()), self.tolerance());
-        if let Some(refuted) = self.estimate.check_newest(&newest, now.raw) {
+        if let Combined::Agree { pools, .. } = &newest
+            && pools.len() < 2
+        {
+            // One pool alone may have jumped itself. Its next samples show it, and come soon.
+            if self.estimate.is_contradicted_by(&newest, now.raw) && self.may_confirm(now.raw) {
+                self.last_confirmation = Some(now.raw);
+                self.rounds.request_quick_rounds(false);
+            }
+        } else if let Some(refuted) = self.estimate.check_newest(&newest, now.raw) {
             self.rounds.forget_before(since);
             if refuted == Refuted::Restart {
                 self.rounds.restart(now.raw);
@@ -326,3 +334,6 @@ impl Machine {
         self.last_confirmation.is_none_or(|at| now.since(at) >= pause)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,10 +11,6 @@ use crate::report::snapshot::{Counts, PoolSnapshot, ServerSnapshot, Snapshot, St
 use crate::time::interval::Interval;
 use crate::time::{Measurement, Reading};
 
-/// A leeway can be recommended by a measurement that is too wide for a verdict, up to this bound: it is far
-/// below what a verifier gets that knows nothing about its clock.
-const LEEWAY_BOUND_MAX: Duration = Duration::from_secs(5);
-
 impl Machine {
     /// Everything that is known at `now`.
     pub fn snapshot(&self, now: Reading) -> Snapshot {
@@ -22,10 +18,8 @@ impl Machine {
         let hull = self.estimate.contradiction(now).filter(|_| self.verdict.state().has_offset());
         let measured = self.estimate.measured(now).or(hull);
         let coarse = self.coarse(now);
-        let known = measured
-            .filter(|m| self.verdict.state().has_offset() || m.bound.as_duration() < LEEWAY_BOUND_MAX);
-        let mut leeway = self.settings.leeway.recommend(known.or(coarse.offset()));
-        if known.is_none() && coarse.offset().is_some() {
+        let mut leeway = self.settings.leeway.recommend(measured.or(coarse.offset()));
+        if measured.is_none() && coarse.offset().is_some() {
             leeway.reason.push_str("; coarse, by HTTP Date headers alone");
         }
         let reference = self.estimate.reference(now);
