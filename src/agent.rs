@@ -72,7 +72,8 @@ impl AgentHandle {
     }
 
     fn has_settled(&self) -> bool {
-        self.machine().has_settled()
+        let machine = self.machine();
+        machine.has_settled(self.clock.read())
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {

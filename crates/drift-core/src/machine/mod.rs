@@ -317,7 +317,7 @@ impl Machine {
             self.rounds.request_quick_rounds(false);
         }
         let state = self.verdict.state();
-        let is_first = !self.ready && (state != State::Unknown || self.rounds.has_settled());
+        let is_first = !self.ready && (state != State::Unknown || self.has_settled(now));
         self.ready |= is_first;
         // First rounds without an answer are a first verdict, too, though the state stays `unknown`.
         if state != before || is_first {

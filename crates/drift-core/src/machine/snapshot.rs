@@ -9,7 +9,8 @@ use crate::ntp::server::{Pace, Server};
 use crate::report::history::History;
 use crate::report::snapshot::{Counts, PoolSnapshot, ServerSnapshot, Snapshot, StepSnapshot};
 use crate::time::interval::Interval;
-use crate::time::{Measurement, Reading};
+use crate::time::{Bound, Measurement, Reading};
+use crate::verdict::State;
 
 impl Machine {
     /// Everything that is known at `now`.
@@ -110,10 +111,16 @@ impl Machine {
         }
     }
 
-    /// Has every pool been measured, or been asked often enough, since the start or a disruption? `check` ends
-    /// then.
-    pub fn has_settled(&self) -> bool {
-        self.rounds.has_settled()
+    /// Has every pool been measured, or been asked often enough, since the start or a disruption, and would
+    /// further quick rounds decide nothing? `check` ends then.
+    pub fn has_settled(&self, now: Reading) -> bool {
+        // Each further sample shows the rate of the raw clock better, and so narrows the bound to that of the
+        // best sample.
+        let best = self.rounds.best_bound().map(Bound::as_duration);
+        let is_decidable =
+            self.estimate.measured(now).is_some() && best.is_some_and(|best| best < self.settings.threshold);
+        let is_deciding = self.verdict.state() == State::Unknown && is_decidable && self.rounds.is_quick();
+        self.rounds.has_settled() && !is_deciding
     }
 }
 

@@ -243,6 +243,23 @@ fn the_first_verdict_waits_for_a_pool_that_has_not_answered_until_its_time_out()
 }
 
 #[test]
+fn a_clock_near_the_threshold_settles_after_three_rounds_and_a_far_one_after_two() {
+    let settled = |round_trip: i64, ahead: i64| {
+        let far = Clock { round_trip, ..clock(0) };
+        let mut harness = Harness::of(ahead, vec![far, far]);
+        while !harness.machine.has_settled(harness.now()) {
+            harness.run_for(10);
+        }
+        (harness.elapsed / NANOS_PER_SEC, harness.state())
+    };
+    assert_eq!(settled(400, 0), (0, State::InSync));
+    assert_eq!(settled(20_000, 95), (4, State::InSync), "95 ms ±11 ms");
+    assert_eq!(settled(20_000, 105), (4, State::Drifting));
+    assert_eq!(settled(165_000, 0), (4, State::InSync), "the first sample alone has a bound over 100 ms");
+    assert_eq!(settled(300_000, 0), (0, State::Unknown), "more samples do not help");
+}
+
+#[test]
 fn uncertain_drift_takes_three_rounds_with_new_samples_and_ticks_do_not_count() {
     // ±15 ms: 103 ms are over the threshold, but not certainly.
     let far = Clock { round_trip: 30_000, ..clock(0) };

@@ -17,7 +17,7 @@ use crate::ntp::reject::RejectReason;
 use crate::ntp::sample::Source;
 use crate::ntp::server::{Answer, Ask, Pace, Server, ServerId};
 use crate::time::rate::Rate;
-use crate::time::{Measurement, Mono, Reading};
+use crate::time::{Bound, Measurement, Mono, Reading};
 
 /// How long after the time-out of its exchanges a round ends without the missing answers.
 const ROUND_GRACE: Duration = Duration::from_millis(500);
@@ -416,6 +416,11 @@ impl Rounds {
             Some(Candidate { pool, server: server.id, interval, newest: sample.at })
         };
         self.by_pool().filter_map(|(pool, server)| candidate(pool, server)).collect()
+    }
+
+    /// The smallest bound of a newest sample, without what the rate of the raw clock adds.
+    pub fn best_bound(&self) -> Option<Bound> {
+        self.servers().filter_map(Server::newest_sample).map(|sample| sample.bound).min()
     }
 
     /// The clocks behind these samples, by pool.
