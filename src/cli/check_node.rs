@@ -62,6 +62,13 @@ impl NodeClock {
         Daemon::identify(self.chrony.is_ok(), self.kernel.is_some_and(|kernel| kernel.synchronized))
     }
 
+    /// The NTP server that chrony follows, as far as other programs can ask it, too; `None` for a reference clock
+    /// and for a server on this machine.
+    pub fn ntp_source(&self) -> Option<IpAddr> {
+        let tracking = self.chrony.as_ref().ok().map(|(tracking, _)| tracking)?;
+        tracking.source.filter(|source| tracking.is_synchronised() && !source.is_loopback())
+    }
+
     /// The lines of the table, each as its name and its text.
     pub fn lines(&self, measured: Measured) -> Vec<Vec<String>> {
         let kernel =
@@ -327,6 +334,16 @@ mod tests {
         assert!(
             text(&node(KEPT, Ok(Tracking::NEVER)), measured(1)).contains("not synchronised; never updated")
         );
+    }
+
+    #[test]
+    fn the_server_that_chrony_follows_is_a_hint_only_where_pods_may_reach_it() {
+        let source = |tracking| node(KEPT, Ok(tracking)).ntp_source();
+        assert_eq!(source(following()), Some([192, 0, 2, 7].into()));
+        assert_eq!(source(Tracking { source: Some([127, 0, 0, 1].into()), ..following() }), None);
+        assert_eq!(source(Tracking { source: None, ..following() }), None, "a reference clock");
+        assert_eq!(source(Tracking { leap: Leap::Alarm, ..following() }), None, "not synchronised");
+        assert_eq!(node(KEPT, Err("no socket")).ntp_source(), None);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::check_node::{Measured, NodeClock, NodeReport};
 use clock_drift::terminal::{Style, columns};
 use drift_core::http_date::coarse::HttpReading;
+use drift_core::ntp::server::ServerState;
 use drift_core::report::diagnosis::Diagnosis;
-use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot};
+use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot, Snapshot};
 use drift_core::time::{Measurement, Offset, Span};
 use drift_core::verdict::State;
 
@@ -28,14 +29,23 @@ impl CheckReport {
         self.diagnosis.state()
     }
 
-    /// What the operator can do where UDP seems to be blocked.
+    /// What the operator can do where UDP seems to be blocked, and which server chrony reaches where no pool
+    /// answers.
     fn hint(&self) -> Option<String> {
-        let blocked = self.diagnosis.snapshot.blocked()?;
-        Some(if self.diagnosis.readings.0.is_empty() {
-            format!("{blocked} To measure by HTTP instead, to about half a second: --http-date http://HOST.")
-        } else {
-            blocked
-        })
+        let snapshot = &self.diagnosis.snapshot;
+        let by_http = "To measure by HTTP instead, to about half a second: --http-date http://HOST.";
+        let by_http = Some(by_http.to_owned()).filter(|_| self.diagnosis.readings.0.is_empty());
+        let blocked = snapshot.blocked();
+        let by_http = by_http.filter(|_| blocked.is_some());
+        let is_answered = snapshot.pools.iter().any(|pool| pool.reachable_servers() > 0);
+        let own = self.node.ntp_source().filter(|_| !is_answered);
+        let own = own.map(|own| {
+            format!(
+                "chrony on this node follows the NTP server {own}: if it may serve pods, use it as a pool."
+            )
+        });
+        let hints: Vec<String> = blocked.into_iter().chain(by_http).chain(own).collect();
+        (!hints.is_empty()).then(|| hints.join(" "))
     }
 
     fn measured(&self) -> Measured {
@@ -59,7 +69,7 @@ impl CheckReport {
                 bound_cell(pool.measured),
                 pool.round_trip.map_or_else(|| "-".to_owned(), |trip| Span(trip).to_string()),
                 pool.stratum.map_or_else(|| "-".to_owned(), |s| s.to_string()),
-                pool_result(pool),
+                pool_result(&self.diagnosis.snapshot, pool),
             ]);
             for server in &pool.servers {
                 rows.push(vec![
@@ -115,17 +125,28 @@ fn bound_cell(measured: Option<Measurement>) -> String {
     measured.map_or_else(|| "-".to_owned(), |Measurement { bound, .. }| format!("±{}", bound.in_words()))
 }
 
-fn pool_result(pool: &PoolSnapshot) -> String {
-    match (pool.reachable_servers(), pool.servers.len()) {
+fn pool_result(snapshot: &Snapshot, pool: &PoolSnapshot) -> String {
+    let answers = match (pool.reachable_servers(), pool.servers.len()) {
         (0, _) => pool.trouble().unwrap_or_else(|| "no answer".to_owned()),
         (reachable, all) => format!("{reachable} of {all} servers answer"),
-    }
+    };
+    let wrong = pool.is_falseticker.then(|| format!("falseticker: {}", snapshot.error_in_words(pool)));
+    let undecided =
+        (!pool.is_falseticker && pool.contradicts_itself()).then(|| "contradicts itself".to_owned());
+    let same = same_server(snapshot, pool).map(|other| format!("looks like the same server as {other}"));
+    wrong.into_iter().chain(undecided).chain(same).chain([answers]).collect::<Vec<_>>().join("; ")
+}
+
+/// The name of the pool that looks like the same clock.
+fn same_server<'a>(snapshot: &'a Snapshot, pool: &PoolSnapshot) -> Option<&'a str> {
+    Some(snapshot.pools.get(pool.same_server_as?)?.name.as_str())
 }
 
 fn server_result(server: &ServerSnapshot) -> &'static str {
     match server.last {
         None => "not polled",
-        Some(Ok(())) if server.is_falseticker => "falseticker",
+        _ if server.is_falseticker && server.has_sample() => "falseticker",
+        Some(Ok(())) if server.state == ServerState::BackedOff => server.state_in_words(),
         Some(Ok(())) => "ok",
         Some(Err(reason)) => reason.in_words(),
     }
@@ -142,6 +163,10 @@ struct Report {
     /// `true`: the state, offset and bound come from HTTP `Date` headers, because no NTP server answered.
     coarse: bool,
     observed_at: Option<String>,
+    /// Whether pools contradict each other, though what they have in common may decide the state.
+    contradiction: bool,
+    /// `false`: two pools look like one server; `null`: no two were compared.
+    pools_independent: Option<bool>,
     pools: Vec<PoolReport>,
     http_date: Vec<HttpDateReport>,
     hint: Option<String>,
@@ -156,6 +181,9 @@ struct PoolReport {
     bound_seconds: Option<f64>,
     round_trip_seconds: Option<f64>,
     stratum: Option<u8>,
+    is_falseticker: bool,
+    /// The pool that looks like the same server.
+    same_server_as: Option<String>,
     error: Option<String>,
     servers: Vec<ServerReport>,
 }
@@ -200,7 +228,9 @@ impl Report {
             bound_seconds,
             coarse: diagnosis.coarse().is_some(),
             observed_at: snapshot.reference.map(|t| t.rfc3339(9)),
-            pools: snapshot.pools.iter().map(PoolReport::new).collect(),
+            contradiction: snapshot.is_contradiction,
+            pools_independent: snapshot.pools_independent,
+            pools: snapshot.pools.iter().map(|pool| PoolReport::new(snapshot, pool)).collect(),
             http_date: readings.map(|reading| HttpDateReport::new(reading, snapshot.measured)).collect(),
             hint: report.hint(),
             node: node.report(report.measured()),
@@ -224,7 +254,7 @@ impl HttpDateReport {
 }
 
 impl PoolReport {
-    fn new(pool: &PoolSnapshot) -> Self {
+    fn new(snapshot: &Snapshot, pool: &PoolSnapshot) -> Self {
         let (offset_seconds, bound_seconds) = seconds(pool.measured);
         Self {
             name: pool.name.clone(),
@@ -232,6 +262,8 @@ impl PoolReport {
             bound_seconds,
             round_trip_seconds: pool.round_trip.map(|d| d.as_secs_f64()),
             stratum: pool.stratum,
+            is_falseticker: pool.is_falseticker,
+            same_server_as: same_server(snapshot, pool).map(str::to_owned),
             error: pool.trouble().filter(|_| pool.reachable_servers() == 0),
             servers: pool.servers.iter().map(ServerReport::new).collect(),
         }

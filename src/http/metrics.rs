@@ -129,8 +129,8 @@ fn estimate(out: &mut Exposition, snapshot: &Snapshot) {
     let leeway = snapshot.leeway.seconds as f64;
     out.plain(
         "recommended_leeway_seconds",
-        "Recommended leeway for token verifiers on this node.",
-        snapshot.measured.filter(|_| snapshot.state.has_offset()).map(|_| leeway),
+        "Recommended leeway for token verifiers on this node, by what NTP measured.",
+        snapshot.measured.filter(|_| snapshot.leeway.is_measured).map(|_| leeway),
     );
     #[expect(clippy::cast_precision_loss, reason = "a handful of pools")]
     let agreeing = snapshot.pools_agreeing as f64;
@@ -142,12 +142,12 @@ fn estimate(out: &mut Exposition, snapshot: &Snapshot) {
     );
     out.plain(
         "frequency_error_bound_ratio",
-        "Bound of frequency_error_ratio: the true frequency error is within ± this of it.",
+        "Bound of the frequency error: the true one is inside frequency_error_ratio plus or minus this.",
         snapshot.rate.map(|rate| rate.bound().as_ratio()),
     );
     out.plain(
         "pools_independent",
-        "1 while no two pools look like one server, 0 otherwise.",
+        "1 while each pool looks like a server of its own, 0 while two look like one.",
         snapshot.pools_independent.map(|independent| f64::from(u8::from(independent))),
     );
     out.plain(
@@ -188,6 +188,11 @@ fn pools(out: &mut Exposition, pools: &[PoolSnapshot]) {
         "pool_offset_bound_seconds",
         "Bound of the pool's offset, if most of its servers are correct.",
         &|p| p.measured.map(|m| m.bound.as_secs_f64()),
+    );
+    each(
+        "pool_falseticker",
+        "1 while a majority of three reachable pools or more agrees and contradicts this one, else 0.",
+        &|p| Some(f64::from(u8::from(p.is_falseticker))),
     );
     each("pool_round_trip_seconds", "Round trip of the pool's best sample.", &|p| {
         p.round_trip.map(|d| d.as_secs_f64())

@@ -8,7 +8,7 @@ use super::html::Html;
 use super::{PageContext, state_in_words};
 use crate::build_info::{REVISION, VERSION};
 use drift_core::ntp::server::ServerState;
-use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot};
+use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot, Snapshot};
 use drift_core::resume::Signal;
 use drift_core::step::outcome::Method;
 use drift_core::step::policy::Mode;
@@ -54,24 +54,41 @@ pub fn facts(html: &mut Html, context: &PageContext) {
         (offset.in_words(), more)
     });
     let frequency = snapshot.rate.map_or_else(|| UNKNOWN.to_owned(), |rate| oscillator(rate.middle()));
+    let frequency_bound = snapshot.rate.map_or_else(String::new, |rate| format!("±{}, ", ppm(rate.bound())));
     let agreeing = format!("{} of {}", snapshot.pools_agreeing, snapshot.pools.len());
-    let apart = snapshot.disagreement().map_or_else(String::new, |d| format!("{} apart", Span(d)));
     html.element("section", &[("aria-label", "Overview")], |html| {
         html.element("dl", &[("class", "facts")], |html| {
             fact(html, "Offset", &offset, &bound);
-            fact(html, "Agreeing pools", &agreeing, &apart);
+            fact(html, "Agreeing pools", &agreeing, &pools_in_words(snapshot));
             let leeway = format!("{} s", snapshot.leeway.seconds);
             fact(html, "Leeway for tokens", &leeway, &snapshot.leeway.reason);
-            fact(html, "Undisciplined oscillator", &frequency, "against reference time");
+            fact(
+                html,
+                "Undisciplined oscillator",
+                &frequency,
+                &format!("{frequency_bound}against reference time"),
+            );
         });
     });
 }
 
 /// Positive: the oscillator is slow.
 fn oscillator(frequency: Ppb) -> String {
-    let ppm = frequency.as_ratio() * 1e6;
-    let direction = if ppm < 0.0 { "fast" } else { "slow" };
-    format!("{:.1} ppm {direction}", ppm.abs())
+    format!("{} {}", ppm(frequency), if frequency.0 < 0 { "fast" } else { "slow" })
+}
+
+/// Without a sign.
+fn ppm(frequency: Ppb) -> String {
+    format!("{:.1} ppm", frequency.as_ratio().abs() * 1e6)
+}
+
+/// How far the pools are apart, which of them is wrong, and which look like one clock.
+fn pools_in_words(snapshot: &Snapshot) -> String {
+    let apart = snapshot.disagreement().map(|d| format!("{} apart", Span(d)));
+    let contradiction = snapshot.is_contradiction.then(|| "they contradict each other".to_owned());
+    let wrong = snapshot.pools.iter().filter(|p| p.is_falseticker).map(|p| format!("{} is wrong", p.name));
+    let shared = (snapshot.pools_independent == Some(false)).then(|| "two look like one server".to_owned());
+    apart.into_iter().chain(contradiction).chain(wrong).chain(shared).collect::<Vec<_>>().join("; ")
 }
 
 /// Each pool and server, and the last reason for a rejection.
@@ -81,7 +98,11 @@ pub fn pools(html: &mut Html, context: &PageContext) {
         for (index, pool) in context.snapshot.pools.iter().enumerate() {
             let id = format!("pool-{index}");
             html.leaf("h3", &[("id", &id)], &pool.name);
-            html.leaf("p", &[("class", "muted")], &(pool_in_words(pool) + &exchanges(context, index)));
+            html.leaf(
+                "p",
+                &[("class", "muted")],
+                &(pool_in_words(context.snapshot, pool) + &exchanges(context, index)),
+            );
             html.element("div", &[("class", "scroll")], |html| {
                 html.element("table", &[("class", "servers"), ("aria-labelledby", &id)], |html| {
                     head(html, &["Server", "State", "Offset", "Last exchange", "Last rejection"]);
@@ -127,7 +148,7 @@ pub fn last_resort(html: &mut Html, context: &PageContext) {
 }
 
 /// What the pool's own servers report, or why there is no measurement.
-fn pool_in_words(pool: &PoolSnapshot) -> String {
+fn pool_in_words(snapshot: &Snapshot, pool: &PoolSnapshot) -> String {
     let is_starting = pool.servers.iter().any(|s| s.state == ServerState::Starting);
     let mut text = match (pool.measured, pool.trouble()) {
         (Some(measured), _) => format!("Reports {}", offset_in_words(Some(measured))),
@@ -135,7 +156,11 @@ fn pool_in_words(pool: &PoolSnapshot) -> String {
         (None, Some(trouble)) if !is_starting => format!("Unreachable: {trouble}"),
         (None, _) => "No answer yet".to_owned(),
     };
+    let same = pool.same_server_as.and_then(|other| snapshot.pools.get(other));
     let figures = [
+        pool.is_falseticker.then(|| format!("falseticker: {}", snapshot.error_in_words(pool))),
+        same.map(|other| format!("looks like the same server as {}", other.name)),
+        pool.is_slowed().then(|| "slowed by its servers (kiss-o'-death)".to_owned()),
         pool.sample_age.map(|age| format!("newest sample {}", ago(age))),
         pool.round_trip.map(|trip| format!("round trip {}", Span(trip))),
         pool.root_distance.map(|distance| format!("root distance {}", Span(distance))),
@@ -165,9 +190,9 @@ fn exchanges(context: &PageContext, pool: usize) -> String {
 fn row(html: &mut Html, server: &ServerSnapshot) {
     html.element("tr", &[], |html| {
         html.leaf("th", &[("scope", "row")], &server.address.to_string());
-        let state = server_state(server);
-        let is_bad = server.is_falseticker || server.state == ServerState::Unreachable;
-        html.leaf("td", if is_bad { &[("class", "bad")] } else { &[] }, state);
+        let is_bad =
+            (server.is_falseticker && server.has_sample()) || server.state == ServerState::Unreachable;
+        html.leaf("td", if is_bad { &[("class", "bad")] } else { &[] }, server.state_in_words());
         html.leaf("td", &[], &offset_in_words(server.measured));
         html.leaf(
             "td",
@@ -184,16 +209,6 @@ fn row(html: &mut Html, server: &ServerSnapshot) {
         );
         html.leaf("td", &[], &rejected);
     });
-}
-
-fn server_state(server: &ServerSnapshot) -> &'static str {
-    match server.state {
-        ServerState::Reachable if server.is_falseticker => "falseticker",
-        ServerState::Reachable => "reachable",
-        ServerState::Starting => "starting",
-        ServerState::Unreachable => "unreachable",
-        ServerState::BackedOff => "backed off (kiss-o'-death)",
-    }
 }
 
 fn offset_in_words(measured: Option<Measurement>) -> String {

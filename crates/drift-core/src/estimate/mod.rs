@@ -168,9 +168,12 @@ impl Estimate {
         self.last_line.map(|line| line.reference(now))
     }
 
-    /// Age of the newest sample behind the last line.
+    /// Age of the newest sample behind the last line, or behind a contradiction.
     pub fn age(&self, now: Mono) -> Option<Duration> {
-        self.last_line.map(|line| line.age(now))
+        match self.basis {
+            Basis::Contradiction(line) => Some(line.age(now)),
+            _ => self.last_line.map(|line| line.age(now)),
+        }
     }
 
     /// The interval that the servers agreed on in the last round, carried to `now`. A server outside is a

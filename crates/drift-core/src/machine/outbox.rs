@@ -17,7 +17,7 @@ impl Machine {
     }
 
     pub(super) fn event_time(&self, now: Reading) -> EventTime {
-        let reference = self.estimate.reference(now);
+        let reference = self.reference(now);
         let best = best_time(reference, &self.coarse(now), now.wall);
         EventTime { best, is_reference: reference.is_some() }
     }

@@ -9,21 +9,19 @@ use crate::ntp::server::{Pace, Server};
 use crate::report::history::History;
 use crate::report::snapshot::{Counts, PoolSnapshot, ServerSnapshot, Snapshot, StepSnapshot};
 use crate::time::interval::Interval;
-use crate::time::{Bound, Measurement, Reading};
+use crate::time::{Bound, Measurement, Reading, Wall};
 use crate::verdict::State;
 
 impl Machine {
     /// Everything that is known at `now`.
     pub fn snapshot(&self, now: Reading) -> Snapshot {
-        // Pools that contradict each other give an offset only where it decides the state.
-        let hull = self.estimate.contradiction(now).filter(|_| self.verdict.state().has_offset());
-        let measured = self.estimate.measured(now).or(hull);
+        let measured = self.measured(now);
         let coarse = self.coarse(now);
         let mut leeway = self.settings.leeway.recommend(measured.or(coarse.offset()));
         if measured.is_none() && coarse.offset().is_some() {
             leeway.reason.push_str("; coarse, by HTTP Date headers alone");
         }
-        let reference = self.estimate.reference(now);
+        let reference = self.reference(now);
         let last_age = self.stepper.last().zip(reference).map(|(last, reference)| {
             Duration::from_nanos(u64::try_from(reference.minus(last.at).as_nanos()).unwrap_or(0))
         });
@@ -67,9 +65,22 @@ impl Machine {
     }
 
     pub(super) fn record_history(&mut self, now: Reading) {
-        let reference = self.estimate.reference(now);
-        let measured = self.estimate.measured(now);
+        let (reference, measured) = (self.reference(now), self.measured(now));
         self.history.note(now, self.verdict.state(), measured, reference);
+    }
+
+    /// The offset now. Pools that contradict each other give one only where it decides the state: all that any
+    /// of them allows.
+    fn measured(&self, now: Reading) -> Option<Measurement> {
+        let decides = || self.verdict.state().has_offset();
+        self.estimate.measured(now).or_else(|| self.estimate.contradiction(now).filter(|_| decides()))
+    }
+
+    /// Reference time now, by the last agreement of the servers, however old; without one, by the offset of
+    /// pools that contradict each other and decide the state all the same.
+    pub(super) fn reference(&self, now: Reading) -> Option<Wall> {
+        let by_contradiction = || self.measured(now).map(|measured| now.wall.plus(measured.offset));
+        self.estimate.reference(now).or_else(by_contradiction)
     }
 
     fn pool_snapshot(&self, index: usize, pool: &Pool, now: Reading) -> PoolSnapshot {

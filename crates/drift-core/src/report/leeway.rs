@@ -21,6 +21,8 @@ pub struct Settings {
 pub struct Leeway {
     /// The leeway in whole seconds.
     pub seconds: u64,
+    /// It rests on what was measured, and not only on the limits.
+    pub is_measured: bool,
     /// What it is made of, for `/v1/clock` and the status page.
     pub reason: String,
 }
@@ -34,6 +36,7 @@ impl Settings {
         let Some(measured) = measured else {
             return Leeway {
                 seconds: whole(maximum),
+                is_measured: false,
                 reason: "the maximum, because this clock is not measured".to_owned(),
             };
         };
@@ -47,7 +50,7 @@ impl Settings {
             seconds if seconds < whole(minimum) => (whole(minimum), ", which leeway.minimum covers"),
             seconds => (seconds, ""),
         };
-        Leeway { seconds, reason: format!("{sum}{limit}") }
+        Leeway { seconds, is_measured: true, reason: format!("{sum}{limit}") }
     }
 }
 
@@ -89,7 +92,9 @@ mod tests {
         assert_eq!(recommend(0, 10_000).seconds, 11);
         assert_eq!(recommend(29_900, 0).seconds, 30);
         assert_eq!(recommend(29_901, 0).seconds, 30);
+        assert_eq!(recommend(3, 131).seconds, 5, "a far site, whose bound is too wide for a verdict");
         assert_eq!(settings().recommend(None).seconds, 30);
+        assert!(recommend(2, 1).is_measured && !settings().recommend(None).is_measured);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //!
 //! | file         | what                                                              |
 //! |--------------|-------------------------------------------------------------------|
-//! | [`snapshot`] | everything that is known at one instant, and the verdict in words |
+//! | [`snapshot`] | everything that is known at one instant                           |
+//! | `sentence`   | the verdict in words                                              |
 //! | [`node`]     | the Node's status and events as values                            |
 //! | [`names`]    | the names of the annotations and the condition                    |
 //! | [`outbox`]   | which status write and which event is due                         |
@@ -20,4 +21,5 @@ pub mod names;
 pub mod node;
 pub mod outbox;
 pub mod publish;
+mod sentence;
 pub mod snapshot;

@@ -1,5 +1,4 @@
-//! Everything that is known at one instant, and the verdict in words. A snapshot is computed for each use and
-//! never stored.
+//! Everything that is known at one instant. A snapshot is computed for each use and never stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,11 +14,14 @@ use crate::step::outcome::StepCounts;
 use crate::step::policy::Mode;
 use crate::step::time_daemon::DaemonReport;
 use crate::time::rate::Rate;
-use crate::time::{ExactSpan, Measurement, Offset, Span, Wall};
+use crate::time::{Measurement, Offset, Wall};
 use crate::verdict::State;
 
 /// The label `result` of an exchange that gave a sample.
 pub const ACCEPTED: &str = "accepted";
+
+/// A server whose kisses-o'-death make the requests so rare that its samples grow old.
+const SLOWED: &str = "slowed by the server (kiss-o'-death)";
 
 /// Everything that metrics, pages and reports show.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,79 +180,6 @@ impl Snapshot {
             format!("N{none}: the port is closed, or there is no route to them.")
         })
     }
-
-    /// The verdict in a sentence or two: the offset with its bound, and which pools are unreachable.
-    pub fn sentence(&self) -> String {
-        match self.coarse.sentence(self.threshold) {
-            // Without NTP this verdict rests on the `Date` headers.
-            Some(coarse) if self.state == State::Drifting && self.measured.is_none() => {
-                coarse + &self.unreachable_in_words()
-            }
-            Some(coarse) => format!("{} {coarse}", self.by_ntp()),
-            None => self.by_ntp(),
-        }
-    }
-
-    /// The verdict by NTP alone.
-    fn by_ntp(&self) -> String {
-        let threshold = ExactSpan(self.threshold);
-        match (self.state, self.measured) {
-            (State::InSync | State::Drifting, Some(measured)) => {
-                let side = if self.state == State::InSync { "within" } else { "over" };
-                format!(
-                    "The clock is {measured}, {side} the threshold of {threshold}.{}",
-                    self.unreachable_in_words()
-                )
-            }
-            (State::Disagree, _) => {
-                let reports: Vec<String> = self.pools.iter().map(PoolSnapshot::report_in_words).collect();
-                format!("The time servers disagree; no offset is reported: {}.", reports.join("; "))
-            }
-            (State::Disrupted, _) => {
-                "The machine was suspended or paused, and the clock has not been measured since.".to_owned()
-            }
-            _ => {
-                let unreachable = self.unreachable_in_words();
-                match (self.measured, self.estimate_age) {
-                    (Some(measured), _) if measured.bound.as_duration() <= self.threshold => {
-                        format!("Not settled yet: {measured}.{unreachable}")
-                    }
-                    (Some(Measurement { bound, .. }), _) => format!(
-                        "The uncertainty ±{} is wider than the threshold of {threshold}.{unreachable}",
-                        bound.in_words()
-                    ),
-                    (None, Some(age)) => format!("Nothing measured for {}.{unreachable}", Span(age)),
-                    (None, None) => format!("Nothing measured yet.{unreachable}"),
-                }
-            }
-        }
-    }
-
-    /// The verdict, and what an operator has to fix so that a step is possible.
-    pub fn message(&self) -> String {
-        let missing = self.daemon.as_ref().and_then(|d| d.ready.as_ref().err());
-        match missing.filter(|_| self.step.mode != Mode::Off) {
-            Some(missing) => format!("{} The clock cannot be stepped: {missing}.", self.sentence()),
-            None => self.sentence(),
-        }
-    }
-
-    /// Which pools are unreachable, why, and which ones are left; begins with a blank, or is empty.
-    fn unreachable_in_words(&self) -> String {
-        let unreachable: Vec<String> = self
-            .unreachable_pools()
-            .filter_map(|p| Some(format!("{} is unreachable ({})", p.name, p.trouble()?)))
-            .collect();
-        let reachable: Vec<&str> =
-            self.pools.iter().filter(|p| p.reachable_servers() > 0).map(|p| p.name.as_str()).collect();
-        match (unreachable.as_slice(), reachable.as_slice()) {
-            ([], _) => String::new(),
-            (_, []) => format!(" No pool answers: {}.", unreachable.join("; ")),
-            (_, names) => {
-                format!(" Measured against {} alone: {}.", names.join(" and "), unreachable.join("; "))
-            }
-        }
-    }
 }
 
 /// [`Snapshot::best_time`] from its parts.
@@ -260,20 +189,19 @@ pub(crate) fn best_time(reference: Option<Wall>, coarse: &CoarseReadings, node_t
 }
 
 impl PoolSnapshot {
-    /// Number of reachable servers.
+    /// Number of servers with a sample younger than `staleAfter`, those that are backed off included.
     pub fn reachable_servers(&self) -> usize {
-        self.servers.iter().filter(|s| s.state == ServerState::Reachable).count()
+        self.servers.iter().filter(|s| s.has_sample()).count()
     }
 
-    /// `A reports 43 µs behind`
-    fn report_in_words(&self) -> String {
-        match self.measured {
-            Some(Measurement { offset, .. }) => format!("{} reports {}", self.name, offset.in_words()),
-            None if self.reachable_servers() > 0 => {
-                format!("the servers of {} contradict each other", self.name)
-            }
-            None => format!("{} is unreachable", self.name),
-        }
+    /// Do its servers contradict each other, so that no majority of them agrees?
+    pub fn contradicts_itself(&self) -> bool {
+        self.measured.is_none() && self.reachable_servers() > 0
+    }
+
+    /// Is it measured only as seldom as the kisses-o'-death of its servers ask for?
+    pub fn is_slowed(&self) -> bool {
+        self.reachable_servers() > 0 && !self.servers.iter().any(|s| s.state == ServerState::Reachable)
     }
 
     /// Why it is unreachable, if it is: the last error. `None` as long as nothing has failed.
@@ -281,6 +209,29 @@ impl PoolSnapshot {
         if self.servers.is_empty() {
             return self.resolve_error.as_ref().map(|e| format!("the name does not resolve: {e}"));
         }
-        self.servers.iter().rev().find_map(|s| s.last?.err()).map(|reason| reason.in_words().to_owned())
+        let error = self.servers.iter().rev().find_map(|s| s.last?.err()).map(RejectReason::in_words);
+        let is_backed_off = self.servers.iter().any(|s| s.state == ServerState::BackedOff);
+        error.or(is_backed_off.then_some(SLOWED)).map(str::to_owned)
+    }
+}
+
+impl ServerSnapshot {
+    /// Has it a sample younger than `staleAfter`?
+    pub fn has_sample(&self) -> bool {
+        self.state == ServerState::Reachable || self.measured.is_some()
+    }
+
+    /// Its state, for operators.
+    pub fn state_in_words(&self) -> &'static str {
+        let is_kissed = !matches!(self.last, Some(Err(RejectReason::ClientsDisagree)));
+        match self.state {
+            _ if self.is_falseticker && self.has_sample() => "falseticker",
+            ServerState::Reachable => "reachable",
+            ServerState::Starting => "starting",
+            ServerState::Unreachable => "unreachable",
+            ServerState::BackedOff if self.has_sample() => SLOWED,
+            ServerState::BackedOff if is_kissed => "backed off (kiss-o'-death)",
+            ServerState::BackedOff => "backed off",
+        }
     }
 }
