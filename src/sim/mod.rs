@@ -4,8 +4,10 @@
 //! [`node`]) never uses real time or the network; [`server`] answers on loopback by this machine's clock.
 
 pub mod behaviour;
+pub mod manners;
 pub mod node;
 pub mod server;
+pub mod service;
 pub mod world;
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::behaviour::{Behaviour, ServerModel};
+use super::manners::Limit;
+use super::service::{Moment, Service};
 use crate::os::clock::{Clock, LinuxClock};
 use drift_core::time::{Mono, Offset, Ppb, Wall};
 
@@ -74,11 +76,12 @@ pub struct Server {
     task: JoinHandle<()>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct ServerState {
-    model: ServerModel,
+    service: Service,
     delay: Duration,
-    served: u64,
+    /// When each request arrived, since the start.
+    arrivals: Vec<Duration>,
 }
 
 impl Server {
@@ -95,8 +98,9 @@ impl Server {
     ) -> std::io::Result<Self> {
         let socket = UdpSocket::bind(address).await?;
         let address = socket.local_addr()?;
-        let model = ServerModel::new(behaviour);
-        let state = Arc::new(Mutex::new(ServerState { model, delay: Duration::ZERO, served: 0 }));
+        let service = Service::new(ServerModel::new(behaviour), address.port().into());
+        let (delay, arrivals) = (Duration::ZERO, Vec::new());
+        let state = Arc::new(Mutex::new(ServerState { service, delay, arrivals }));
         let task = tokio::spawn(serve(socket, time, Arc::clone(&state)));
         Ok(Self { address, state, task })
     }
@@ -108,7 +112,17 @@ impl Server {
 
     /// Changes the behaviour.
     pub fn behave(&self, behaviour: Behaviour) {
-        lock(&self.state).model.behaviour = behaviour;
+        lock(&self.state).service.model.behaviour = behaviour;
+    }
+
+    /// Limits each client, by its address, from now on.
+    pub fn limit(&self, limit: Limit) {
+        lock(&self.state).service.model.limit = limit;
+    }
+
+    /// Replaces the whole model: behaviour, limit, clocks, stray packets, what the answers declare.
+    pub fn set_model(&self, model: ServerModel) {
+        lock(&self.state).service.model = model;
     }
 
     /// Delays each answer by this, so that the path is asymmetric.
@@ -118,7 +132,12 @@ impl Server {
 
     /// Requests since the start.
     pub fn served(&self) -> u64 {
-        lock(&self.state).served
+        lock(&self.state).service.served()
+    }
+
+    /// When each request arrived, since the start.
+    pub fn arrivals(&self) -> Vec<Duration> {
+        lock(&self.state).arrivals.clone()
     }
 }
 
@@ -139,13 +158,14 @@ async fn serve(socket: UdpSocket, time: TimeScale, state: Arc<Mutex<ServerState>
         // An error here comes from an earlier answer (port closed) and does not concern the next request.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
         let (receive, now) = time.now();
-        let ServerState { model, delay, served } = {
-            let mut state = lock(&state);
-            state.served += 1;
-            *state
-        };
         let request = buffer.get(..length).unwrap_or_default();
-        let answers = model.answer(request, receive, time.now().0, now.since(started), served);
+        let (answers, delay) = {
+            let mut state = lock(&state);
+            let uptime = now.since(started);
+            state.arrivals.push(uptime);
+            let at = Moment { receive, transmit: time.now().0, uptime };
+            (state.service.serve(request, client.ip(), at), state.delay)
+        };
         if !delay.is_zero() {
             sleep(delay).await;
         }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::behaviour::ServerModel;
+use super::service::{Moment, Service};
 use crate::config::{self, raw::RawConfig};
 use drift_core::http_date::DateSample;
 use drift_core::http_date::coarse::HttpDateError;
@@ -120,7 +121,7 @@ pub struct World {
     rtc_written: i64,
     /// The wall clock was set since the last observation.
     clock_was_set: bool,
-    hosts: BTreeMap<SocketAddr, (Host, u64)>,
+    hosts: BTreeMap<SocketAddr, (Service, Path)>,
     /// The HTTP servers in the order of the settings; without one, requests time out.
     pub date_hosts: Vec<DateHost>,
     /// When each HTTP request was sent, and the index of its server.
@@ -160,13 +161,13 @@ enum Pending {
         date: Wall,
         sent: Mono,
     },
-    /// The answer to an NTP exchange; without bytes: its time-out.
+    /// The packets that come in an NTP exchange; none: its time-out.
     Arrival {
         server: ServerId,
         ask: Ask,
         before: Reading,
         nonce: NtpTimestamp,
-        bytes: Option<Vec<u8>>,
+        packets: Vec<Vec<u8>>,
     },
 }
 
@@ -198,7 +199,8 @@ impl World {
         let mut hosts = BTreeMap::new();
         for (pool, servers) in plan.pools.iter().enumerate() {
             for (index, host) in servers.iter().enumerate() {
-                hosts.insert(address(pool, index), (*host, 0));
+                let address = address(pool, index);
+                hosts.insert(address, (Service::new(host.model, name(address)), host.path));
             }
         }
         let start = Reading {
@@ -323,8 +325,8 @@ impl World {
 
     /// Replaces the model of a server.
     pub fn change(&mut self, pool: usize, index: usize, model: ServerModel) {
-        if let Some((host, _)) = self.hosts.get_mut(&address(pool, index)) {
-            host.model = model;
+        if let Some((service, _)) = self.hosts.get_mut(&address(pool, index)) {
+            service.model = model;
         }
     }
 
@@ -333,14 +335,14 @@ impl World {
         let snapshot = self.snapshot();
         let reachable =
             snapshot.pools.iter().flat_map(|p| &p.servers).filter(|s| s.state == ServerState::Reachable);
-        let honest = |s: &SocketAddr| self.hosts.get(s).is_some_and(|(host, _)| host.model.is_honest());
+        let honest = |s: &SocketAddr| self.hosts.get(s).is_some_and(|(service, _)| service.model.is_honest());
         reachable
             .fold((0, 0), |(good, bad), s| if honest(&s.address) { (good + 1, bad) } else { (good, bad + 1) })
     }
 
     /// Requests to each server.
     pub fn served(&self) -> impl Iterator<Item = u64> {
-        self.hosts.values().map(|(_, served)| *served)
+        self.hosts.values().map(|(service, _)| service.served())
     }
 
     /// Runs until `end`, and checks the world after each input.
@@ -425,28 +427,30 @@ impl World {
     fn send(&mut self, server: ServerId, address: SocketAddr, ask: Ask) {
         let before = self.reading();
         let time_out = self.plan.settings.limits.max_round_trip;
-        let lost = Pending::Arrival { server, ask, before, nonce: NtpTimestamp::ZERO, bytes: None };
-        let Some((Host { model, path }, served)) = self.hosts.get(&address).copied() else {
-            return self.after(time_out, lost);
-        };
         let nonce = NtpTimestamp(self.rng.u64(..));
-        let sent = request(nonce).to_vec();
+        let arrival = |packets| Pending::Arrival { server, ask, before, nonce, packets };
+        let Some(path) = self.hosts.get(&address).map(|(_, path)| *path) else {
+            return self.after(time_out, arrival(Vec::new()));
+        };
         let (there, processing) =
             (path.there + self.jitter(path), Duration::from_micros(self.rng.u64(5..200)));
         let at_server = self.reference().plus(Offset::from_nanos(nanos(there)));
         let leaves = at_server.plus(Offset::from_nanos(nanos(processing)));
-        let answers = model.answer(&sent, at_server, leaves, self.elapsed + there, served);
-        if let Some((_, served)) = self.hosts.get_mut(&address) {
-            *served += 1;
-        }
+        let moment = Moment { receive: at_server, transmit: leaves, uptime: self.elapsed + there };
+        let packets = match self.hosts.get_mut(&address) {
+            Some((service, _)) => service.serve(&request(nonce), CLIENT, moment),
+            None => Vec::new(),
+        };
         let back = path.back + self.jitter(path);
         let arrives = there + processing + back;
         let is_lost = self.rng.f64() < path.loss;
-        match answers.into_iter().next() {
-            Some(bytes) if !is_lost && arrives <= time_out => {
-                self.after(arrives, Pending::Arrival { server, ask, before, nonce, bytes: Some(bytes) });
-            }
-            _ => self.after(time_out, lost),
+        let is_answer = |bytes: &Vec<u8>| Exchange::complete(nonce, before, before, bytes).is_ok();
+        // The agent listens until the time-out for an answer.
+        let waits = !packets.iter().any(is_answer) || arrives > time_out;
+        match packets.is_empty() || is_lost {
+            true => self.after(time_out, arrival(Vec::new())),
+            false if arrives > time_out => self.after(time_out, arrival(Vec::new())),
+            false => self.after(if waits { time_out } else { arrives }, arrival(packets)),
         }
     }
 
@@ -488,21 +492,40 @@ impl World {
                 request,
                 answer: Ok(DateSample { date, sent, received: after.raw }),
             },
-            Pending::Arrival { server, ask, before, nonce, bytes } => {
-                let exchange = bytes
-                    .ok_or(RejectReason::Timeout)
-                    .and_then(|bytes| Exchange::complete(nonce, before, after, &bytes));
+            Pending::Arrival { server, ask, before, nonce, packets } => {
+                let exchange = first_answer(nonce, before, after, &packets);
                 let answer = match ask {
                     Ask::Sample => {
                         let sample = exchange.and_then(|exchange| exchange.sample(limits));
                         sample.map_or_else(Answer::Rejected, Answer::Sample)
                     }
-                    Ask::CrossCheck => Answer::CrossChecked(exchange.ok().and_then(|e| cross_check(&e))),
+                    Ask::CrossCheck => {
+                        // A stray packet ends the exchange of rsntp.
+                        let exchange = exchange.ok().filter(|_| packets.len() == 1);
+                        Answer::CrossChecked(exchange.and_then(|e| cross_check(&e)))
+                    }
                 };
                 Input::Answered { server, answer }
             }
         })
     }
+}
+
+/// The first packet that is an answer; if none is, why the last is not.
+fn first_answer(
+    nonce: NtpTimestamp,
+    before: Reading,
+    after: Reading,
+    packets: &[Vec<u8>],
+) -> Result<Exchange, RejectReason> {
+    let mut result = Err(RejectReason::Timeout);
+    for bytes in packets {
+        result = Exchange::complete(nonce, before, after, bytes);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }
 
 /// What rsntp makes of an exchange: it measures by the wall clock.
@@ -519,6 +542,17 @@ fn cross_check(exchange: &Exchange) -> Option<CrossCheck> {
 const RAW_START: Mono = Mono::from_nanos(1_234_567_890_123);
 /// The agent observes its clocks at least this often.
 const TICK: Duration = Duration::from_secs(1);
+
+/// The agent's address, as servers see it.
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+
+/// A number for each server.
+fn name(address: SocketAddr) -> u32 {
+    match address.ip() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(_) => 0,
+    }
+}
 
 fn address(pool: usize, index: usize) -> SocketAddr {
     let byte = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);

@@ -46,8 +46,8 @@ fn serve(background: &BackgroundRuntime, dir: &Path, name: &str) -> (Process, St
     let ntp = Ntp::new(Arc::new(LinuxClock), limits);
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     wait_for("chronyd to answer", || {
-        let answer = background.runtime().block_on(ntp.ask(address, Ask::Header));
-        matches!(answer, Answer::Header(_)).then_some(())
+        let answer = background.runtime().block_on(ntp.ask(address, Ask::Sample));
+        matches!(answer, Answer::Sample(_)).then_some(())
     });
     (process, address.to_string())
 }

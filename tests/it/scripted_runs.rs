@@ -36,7 +36,7 @@ fn settled() -> World {
     });
     run(&mut world, MINUTE * 30);
     assert_eq!(world.snapshot().state, State::InSync);
-    assert!(world.snapshot().frequency.is_some(), "half an hour is enough for the frequency");
+    assert!(world.snapshot().rate.is_some(), "half an hour is enough for the frequency");
     world
 }
 
@@ -62,8 +62,7 @@ fn estimates_are_discarded_after_a_suspend_until_the_next_measurement() {
             let snapshot = world.snapshot();
             if snapshot.state == State::Disrupted {
                 disrupted = true;
-                if snapshot.measured.is_some() || snapshot.frequency.is_some() || snapshot.reference.is_some()
-                {
+                if snapshot.measured.is_some() || snapshot.rate.is_some() || snapshot.reference.is_some() {
                     return Err("it claims to know something".into());
                 }
             }
