@@ -320,7 +320,7 @@ impl World {
             set_behavior: RtcSetBehavior::ResetsSubsecond,
         };
         let clock_set = Some(std::mem::take(&mut self.clock_was_set));
-        Observation { now, rtc: Some(rtc), clock_set, vmclock: None, late: Duration::ZERO }
+        Observation { now, rtc: Some(rtc), clock_set, vmclock: None, clocksource: None, late: Duration::ZERO }
     }
 
     /// Replaces the model of a server.

@@ -127,9 +127,21 @@ impl Estimate {
         }
     }
 
-    /// The kernel reads another clock from now on.
-    pub fn handle_other_clock(&mut self, now: Mono) {
+    /// The raw clock has another rate since a time after `since`, which is not known. What was measured holds
+    /// until `since`; from there on any rate is possible.
+    pub fn handle_other_clock(&mut self, since: Mono, now: Mono) {
         self.rate.reset(now);
+        let rate = self.rate();
+        let forget_rate = |line: Line| line.with_rate_from(since, rate);
+        self.basis = match self.basis {
+            Basis::Line(line) => Basis::Line(forget_rate(line)),
+            Basis::Contradiction(line) => Basis::Contradiction(forget_rate(line)),
+            other @ (Basis::Nothing | Basis::Disruption) => other,
+        };
+        self.last_line = self.last_line.map(forget_rate);
+        if let Some(agreement) = &mut self.agreement {
+            agreement.line = forget_rate(agreement.line);
+        }
     }
 
     /// The offset now, if there is a line that is young enough.
@@ -302,6 +314,23 @@ mod tests {
         assert!(!estimate.is_disrupted() && estimate.measured(at(360)).is_some());
         estimate.disrupt(true, at(361).raw);
         assert!(!estimate.rate().is_known());
+    }
+
+    #[test]
+    fn another_clock_leaves_the_line_and_voids_the_rate_since_it_was_last_seen() {
+        let mut estimate = after((0..5).map(|_| agree(3)));
+        let before = estimate.measured(at(250)).unwrap();
+        estimate.handle_other_clock(at(249).raw, at(250).raw);
+        assert!(!estimate.rate().is_known());
+        let measured = estimate.measured(at(250)).unwrap();
+        assert!(is_about(measured.offset, 3));
+        // A second at 12%.
+        let wider = measured.bound.as_nanos() - before.bound.as_nanos();
+        assert!((115_000_000..125_000_000).contains(&wider), "{wider}");
+        assert!(estimate.agreed(at(250).raw).is_some() && estimate.reference(at(250)).is_some());
+        let mut contradiction = after([disagree()]);
+        contradiction.handle_other_clock(at(0).raw, at(1).raw);
+        assert!(contradiction.contradiction(at(1)).unwrap().bound.as_nanos() > 9 * SECOND / 2 + 100_000_000);
     }
 
     #[test]

@@ -41,6 +41,12 @@ impl Line {
         self.rate.carry(self.origin, self.at, now)
     }
 
+    /// The line until `since`, and from there on at this rate.
+    #[must_use]
+    pub fn with_rate_from(self, since: Mono, rate: Rate) -> Self {
+        Self { at: since, origin: self.origin(since), rate, ..self }
+    }
+
     /// Offset and bound for these readings.
     pub fn offset(&self, now: Reading) -> Measurement {
         let here = self.origin(now.raw);
