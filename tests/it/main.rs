@@ -14,6 +14,7 @@ mod chrony;
 mod chrony_commands;
 mod chrony_step;
 mod cli;
+mod client;
 mod dns;
 mod help;
 mod http;
