@@ -67,9 +67,13 @@ impl Machine {
         let is_complete = !self.rounds.is_quick()
             && (0..self.settings.pools.len()).all(|pool| measured.iter().any(|c| c.pool == pool));
         let max_wait = self.settings.interval * 2;
-        if let Some(pause) =
-            self.detector.confirm_pause(&measured, self.estimate.rate(), is_complete, max_wait, now.raw)
-        {
+        if let Some(pause) = self.detector.confirm_pause(
+            &measured,
+            self.estimate.rate_if_paused(now.raw),
+            is_complete,
+            max_wait,
+            now.raw,
+        ) {
             self.handle_disruption(pause, now, out);
         }
     }
