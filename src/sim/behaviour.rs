@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::manners::Limit;
+use super::manners::{Admission, Limit};
 use super::service::Moment;
 use drift_core::ntp::packet::{Header, Leap, MODE_SERVER, NtpTimestamp};
 use drift_core::time::{NANOS_PER_SEC, Offset, Ppb, Wall};
@@ -237,6 +237,25 @@ impl ServerModel {
         let times = if self.behaviour == Behaviour::Twice { 2 } else { 1 };
         packets.extend(std::iter::repeat_n(header.to_bytes().to_vec(), times));
         packets
+    }
+
+    /// Does it answer what is asked this often, so long after its start, so that the answers are samples?
+    pub fn gives_samples(&self, uptime: Duration, interval: Duration) -> bool {
+        let is_allowed = match self.limit_at(uptime) {
+            Limit::None => true,
+            Limit::Ntpd(_) | Limit::Chrony(_) => interval >= Duration::from_secs(16),
+            Limit::Pattern(acts) => acts.iter().all(|act| *act == Admission::Answer),
+        };
+        let is_sample = matches!(
+            self.behaviour,
+            Behaviour::Honest
+                | Behaviour::Offset(_)
+                | Behaviour::Drifting(_)
+                | Behaviour::Alternating(_)
+                | Behaviour::LeapInsert
+                | Behaviour::Twice
+        );
+        is_allowed && is_sample
     }
 
     /// Is every time that it reports correct to its own root distance?

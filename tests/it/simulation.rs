@@ -4,7 +4,9 @@ use drift_core::time::Measurement;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use drift_agent::sim::any_world::{Drawn, draw};
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
+use drift_agent::sim::invariants::Checker;
 use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
 use drift_core::io::{Effect, LogEvent};
 use drift_core::resume::Class;
@@ -458,6 +460,15 @@ fn pauses_with_honest_pools_are_stepped_to_within_a_few_milliseconds() {
             Some(after) if after <= Duration::from_secs(4) && off < Duration::from_millis(10) => Ok(()),
             _ => Err(format!("stepped after {stepped:?}, {off:?} off")),
         }
+    });
+}
+
+#[test]
+fn any_world() {
+    for_seeds(2_000, |seed| {
+        let Drawn { mut world, end, .. } = draw(seed);
+        let mut checker = Checker::new(&world);
+        world.run_until(end, |world| checker.check(world))
     });
 }
 

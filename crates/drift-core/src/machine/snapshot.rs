@@ -59,6 +59,11 @@ impl Machine {
         }
     }
 
+    /// The verdict in force.
+    pub fn state(&self) -> State {
+        self.verdict.state()
+    }
+
     /// Offset, bound and verdict of the last two hours, and the events in them.
     pub fn history(&self) -> &History {
         &self.history
@@ -71,7 +76,7 @@ impl Machine {
 
     /// The offset now. Pools that contradict each other give one only where it decides the state: all that any
     /// of them allows.
-    fn measured(&self, now: Reading) -> Option<Measurement> {
+    pub fn measured(&self, now: Reading) -> Option<Measurement> {
         let decides = || self.verdict.state().has_offset();
         self.estimate.measured(now).or_else(|| self.estimate.contradiction(now).filter(|_| decides()))
     }

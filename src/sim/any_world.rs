@@ -1,0 +1,495 @@
+//! Draws a world over all dimensions: pools, paths, servers, names, clocks, what happens, and how the agent is set.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::behaviour::{Behaviour, Clocks, Reference, ServerModel, Stray};
+use super::clocks::Oscillator;
+use super::dns::{Rotation, Zone};
+use super::events::Event;
+use super::manners::Limit;
+use super::network::{Host, Path};
+use super::world::{Plan, Surroundings, World, default_settings};
+use drift_core::machine::Settings;
+use drift_core::step::policy::Mode;
+use drift_core::time::{NANOS_PER_SEC, Offset, Ppb, Wall, nanos};
+
+const MS: i64 = 1_000_000;
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+/// 2024-01-01, and 2160-01-01: reference time is in between.
+const PRESENT: std::ops::Range<i64> = 1_704_067_200..5_995_900_000;
+/// Half an hour before NTP's first era ends.
+const ERA_END: i64 = 2_085_978_496 - 1_800;
+
+/// A drawn world.
+#[derive(Debug)]
+pub struct Drawn {
+    /// The world at its start; what happens in it is scheduled.
+    pub world: World,
+    /// When it ends.
+    pub end: Duration,
+    /// Which dimensions have an interesting value.
+    pub traits: BTreeSet<&'static str>,
+}
+
+struct Draw {
+    rng: fastrand::Rng,
+    traits: BTreeSet<&'static str>,
+}
+
+/// Draws the world of this seed.
+pub fn draw(seed: u64) -> Drawn {
+    let mut draw = Draw { rng: fastrand::Rng::with_seed(seed), traits: BTreeSet::new() };
+    let settings = draw.settings();
+    let (pools, zones) = draw.pools(&settings);
+    let oscillator = draw.oscillator();
+    let surroundings = draw.surroundings(zones, oscillator);
+    let (present, offset) = draw.times();
+    let rng = &mut draw.rng;
+    let rtc_ahead = Offset::from_nanos(rng.i64(-3 * NANOS_PER_SEC..3 * NANOS_PER_SEC));
+    let has_api_errors = rng.u8(0..8) == 0;
+    let api_errors = if has_api_errors { rng.f64() * 0.5 } else { 0.0 };
+    let end = draw.span(settings.interval);
+    let events = draw.events(end, &pools, &settings, oscillator, &surroundings);
+    draw.note("api-errors", has_api_errors);
+    let plan =
+        Plan { seed, present, offset, oscillator, rtc_ahead, pools, settings, api_errors, steps_work: true };
+    let mut world = World::with(plan, surroundings);
+    if draw.rng.u8(0..4) > 0 {
+        // A daemon disciplines the wall clock, more or less well.
+        let left = draw.rng.i64(-2_000..2_000);
+        world.slew_wall(Ppb(left - oscillator.error.0));
+    } else {
+        draw.traits.insert("no-daemon");
+    }
+    for (at, event) in events {
+        world.schedule(at, event);
+    }
+    Drawn { world, end, traits: draw.traits }
+}
+
+impl Draw {
+    fn note(&mut self, name: &'static str, is_so: bool) {
+        if is_so {
+            self.traits.insert(name);
+        }
+    }
+
+    /// One in `n`.
+    fn one_in(&mut self, n: u32) -> bool {
+        self.rng.u32(0..n) == 0
+    }
+
+    fn micros(&mut self, range: std::ops::Range<u64>) -> Duration {
+        Duration::from_micros(self.rng.u64(range))
+    }
+
+    /// Each order of magnitude as often as any other.
+    fn spread(&mut self, low: Duration, high: Duration) -> Duration {
+        let (low, high) = (low.as_secs_f64().ln(), high.as_secs_f64().ln());
+        Duration::from_secs_f64((low + (high - low) * self.rng.f64()).exp())
+    }
+
+    fn settings(&mut self) -> Settings {
+        let mut settings = default_settings();
+        let intervals = [1, 2, 5, 16, 30, 64, 64, 64, 64, 64, 128, 256, 600, 1_024];
+        let interval = Duration::from_secs(self.rng.choice(intervals).unwrap_or(64));
+        settings.interval = interval;
+        let least = interval * 3;
+        settings.stale_after =
+            if self.one_in(4) { least.max(SECOND) } else { settings.stale_after.max(least) };
+        settings.threshold = Duration::from_millis(self.rng.choice([20, 100, 100, 100, 500]).unwrap_or(100));
+        settings.servers_per_pool = self.rng.choice([1, 2, 4, 4, 4]).unwrap_or(4);
+        if self.one_in(3) {
+            settings.step.mode = Mode::Kernel;
+            self.traits.insert("steps");
+        }
+        self.note("interval-short", interval < SECOND * 16);
+        self.note("interval-long", interval > SECOND * 256);
+        settings
+    }
+
+    /// Mostly minutes to an hour, some a day; as many rounds as are worth their time.
+    fn span(&mut self, interval: Duration) -> Duration {
+        let most = (interval * 400).clamp(MINUTE * 10, HOUR * 24);
+        let (low, high) = match self.rng.u8(0..100) {
+            0 => (HOUR * 12, HOUR * 24),
+            1..=12 => (HOUR * 2, HOUR * 6),
+            _ => (MINUTE * 3, HOUR),
+        };
+        let span = self.spread(low, high).max(interval * 10).min(most);
+        self.note("day", span >= HOUR * 12);
+        self.note("hours", span >= HOUR * 2);
+        span
+    }
+
+    fn times(&mut self) -> (Wall, Offset) {
+        let present = match self.rng.u8(0..8) {
+            0 => {
+                self.traits.insert("era-ends");
+                ERA_END
+            }
+            1 | 2 => self.rng.i64(PRESENT),
+            _ => 1_795_341_600,
+        };
+        let offset = Offset::from_nanos(match self.rng.u8(0..8) {
+            0 | 1 => 0,
+            2 | 3 => self.rng.i64(-90 * MS..90 * MS),
+            4 => self.rng.i64(-600 * MS..600 * MS),
+            5 | 6 => self.rng.i64(-100 * NANOS_PER_SEC..100 * NANOS_PER_SEC),
+            // A node without a battery, or one far ahead: from 1960 to 2260 all the same.
+            _ => {
+                self.traits.insert("other-year");
+                self.rng.i64(-60 * 31_557_600..60 * 31_557_600) * NANOS_PER_SEC
+            }
+        });
+        (Wall::from_secs(present), offset)
+    }
+
+    fn oscillator(&mut self) -> Oscillator {
+        let most = self.rng.choice([100, 100, 100, 100, 500, 500, 5_000, 100_000]).unwrap_or(100);
+        let error = Ppb::from_ppm(self.rng.i64(-most..=most));
+        self.note("rate-500", error.0.abs() > 200_000);
+        self.note("rate-percents", error.0.abs() > 10_000_000);
+        let period = self.spread(HOUR, HOUR * 24);
+        // The fastest change of a sine is its amplitude times 2 pi in a period: 20 ppm an hour at most.
+        let steepest = 20_000.0 * self.rng.f64() * if self.one_in(3) { 1.0 } else { 0.1 };
+        let swing = steepest * period.as_secs_f64() / HOUR.as_secs_f64() / std::f64::consts::TAU;
+        self.note("swing-10-ppm-an-hour", steepest > 10_000.0);
+        #[expect(clippy::cast_possible_truncation, reason = "at most 80 ppm")]
+        Oscillator { error, swing: Ppb(swing as i64), period }
+    }
+
+    fn surroundings(&mut self, zones: Vec<Zone>, oscillator: Oscillator) -> Surroundings {
+        let has_rtc = !self.one_in(6);
+        // The detector takes a hardware clock to be within 100 ppm of the raw clock.
+        let rtc_rate = Ppb(oscillator.error.0 + self.rng.i64(-70_000..70_000));
+        let has_vmclock = self.one_in(4);
+        let failing_steps = if self.one_in(5) { 0.5 } else { 0.0 };
+        self.note("no-signals", !has_rtc && !has_vmclock);
+        self.note("vmclock", has_vmclock);
+        self.note("rtc-own-rate", has_rtc && rtc_rate.0.abs_diff(oscillator.error.0) > 20_000);
+        Surroundings { zones, has_rtc, rtc_rate: Some(rtc_rate), has_vmclock, lost_max: 2, failing_steps }
+    }
+
+    /// The pools and how their names are answered.
+    fn pools(&mut self, settings: &Settings) -> (Vec<Vec<Host>>, Vec<Zone>) {
+        let count = self.rng.choice([1, 2, 2, 2, 2, 2, 3, 3, 4, 5]).unwrap_or(2);
+        self.note("one-pool", count == 1);
+        self.note("three-pools-or-more", count >= 3);
+        // Most worlds are honest; in some a few servers are not, in others a whole pool or more.
+        let (falsetickers, dishonest_pools) = match self.rng.u8(0..10) {
+            0..=1 => (true, 0),
+            2 => (false, self.rng.usize(0..=count)),
+            _ => (false, 0),
+        };
+        self.note("falsetickers", falsetickers);
+        self.note("dishonest-pools", dishonest_pools > 0);
+        let is_limited = self.one_in(4);
+        let mut pools = Vec::new();
+        let mut zones = Vec::new();
+        for pool in 0..count {
+            let servers = if self.one_in(3) { self.rng.usize(4..13) } else { self.rng.usize(1..5) };
+            let round_trip = self.distance();
+            let mut hosts: Vec<Host> = (0..servers).map(|_| self.host(round_trip)).collect();
+            let limit = self.limit();
+            if is_limited {
+                hosts.iter_mut().for_each(|host| host.model.limit = limit);
+            }
+            let zone = self.zone(servers);
+            let voting = settings.servers_per_pool.min(zone.in_answer).min(servers);
+            let wrong = if pool < dishonest_pools {
+                servers
+            } else if falsetickers {
+                self.rng.usize(0..voting.div_ceil(2))
+            } else {
+                0
+            };
+            let lie = self.lie();
+            for host in hosts.iter_mut().take(wrong) {
+                host.model.behaviour = if pool < dishonest_pools { lie } else { self.lie() };
+            }
+            if self.one_in(6) && servers > 2 {
+                let useless = self.useless();
+                if let Some(host) = hosts.last_mut() {
+                    host.model.behaviour = useless;
+                }
+                self.traits.insert("useless-server");
+            }
+            pools.push(hosts);
+            zones.push(zone);
+        }
+        if self.one_in(30) && count > 1 {
+            // A router that answers all NTP itself.
+            self.traits.insert("one-server-for-all");
+            let model = ServerModel { reference: Reference::Shared(7), stratum: 3, ..honest() };
+            pools.iter_mut().flatten().for_each(|host| host.model = model);
+        }
+        (pools, zones)
+    }
+
+    /// A round trip: from the same rack to the far end of a satellite link.
+    fn distance(&mut self) -> Duration {
+        let round_trip = match self.rng.u8(0..8) {
+            0 | 1 => self.micros(300..1_000),
+            2..=4 => self.micros(1_000..20_000),
+            5 => self.micros(20_000..100_000),
+            6 => self.micros(100_000..300_000),
+            _ => self.micros(300_000..700_000),
+        };
+        self.note("rack", round_trip < Duration::from_millis(1));
+        self.note("far", round_trip > Duration::from_millis(150));
+        round_trip
+    }
+
+    fn path(&mut self, round_trip: Duration) -> Path {
+        let share = if self.one_in(4) { self.rng.f64() } else { 0.45 + 0.1 * self.rng.f64() };
+        let jitter = round_trip.mul_f64(if self.one_in(6) { 0.3 } else { 0.02 } * self.rng.f64());
+        let loss = if self.one_in(3) { self.rng.f64() * 0.1 } else { 0.0 };
+        let there = round_trip.mul_f64(share);
+        Path { there, back: round_trip.saturating_sub(there), jitter, loss }
+    }
+
+    fn host(&mut self, round_trip: Duration) -> Host {
+        let own = round_trip.mul_f64(0.8 + 0.4 * self.rng.f64());
+        let path = self.path(own);
+        let mut model = honest();
+        model.root_dispersion = self.spread(Duration::from_micros(10), Duration::from_millis(5));
+        model.root_delay = self.micros(0..5_000);
+        model.stratum = self.rng.u8(1..4);
+        let within = nanos(model.root_dispersion);
+        model.clocks = match self.rng.u8(0..24) {
+            0 => Clocks::InTurn(Offset::from_nanos(self.rng.i64(-within..=within))),
+            1 => Clocks::AtRandom(Offset::from_nanos(self.rng.i64(-within..=within))),
+            _ => Clocks::One,
+        };
+        self.note("anycast", model.clocks != Clocks::One);
+        model.reference = match self.rng.u8(0..8) {
+            0 => Reference::Zero,
+            1 => Reference::OfAnswer,
+            _ => Reference::Own,
+        };
+        let strays = [Stray::WrongOrigin, Stray::Short, Stray::Empty, Stray::ForgedKiss, Stray::All];
+        if self.one_in(12) {
+            model.stray = self.rng.choice(strays).unwrap_or_default();
+            self.traits.insert("stray-packets");
+        }
+        Host { model, path }
+    }
+
+    fn limit(&mut self) -> Limit {
+        let limits = [
+            ("limit-ntpd", Limit::NTPD),
+            ("limit-ntpd", Limit::NTPD),
+            ("limit-chrony", Limit::CHRONY),
+            ("limit-every-other", Limit::EVERY_OTHER),
+            ("limit-kiss-and-drop", Limit::KISS_AND_DROP),
+        ];
+        let (name, limit) = self.rng.choice(limits).unwrap_or_default();
+        self.note(name, true);
+        limit
+    }
+
+    fn zone(&mut self, servers: usize) -> Zone {
+        let ttl = Duration::from_secs(self.rng.choice([0, 30, 60, 150, 300, 3_600, 86_400]).unwrap_or(300));
+        let rotation = match self.rng.u8(0..6) {
+            0 => Rotation::EachLookup,
+            1 => Rotation::Random,
+            2 => Rotation::Every(Duration::from_secs(150)),
+            _ => Rotation::Fixed,
+        };
+        let in_answer = if self.one_in(3) { self.rng.usize(1..=4) } else { 4 };
+        self.note("dns-rotates", rotation != Rotation::Fixed && in_answer < servers);
+        self.note("dns-ttl-0", ttl.is_zero());
+        self.note("dns-ttl-day", ttl > HOUR);
+        let delay = self.micros(1_000..80_000);
+        Zone { ttl, rotation, in_answer, delay, ..Zone::default() }
+    }
+
+    fn lie(&mut self) -> Behaviour {
+        let far = Offset::from_nanos(self.rng.i64(-20 * NANOS_PER_SEC..20 * NANOS_PER_SEC));
+        let near = Offset::from_nanos(self.rng.i64(-40 * MS..40 * MS));
+        match self.rng.u8(0..6) {
+            0 => Behaviour::Offset(far),
+            1 => Behaviour::Offset(near),
+            2 => Behaviour::Drifting(Ppb::from_ppm(self.rng.i64(-20_000..20_000))),
+            3 => Behaviour::Drifting(Ppb::from_ppm(self.rng.i64(-200..200))),
+            4 => Behaviour::Alternating(far),
+            _ => Behaviour::Alternating(near),
+        }
+    }
+
+    fn useless(&mut self) -> Behaviour {
+        let kinds = [
+            Behaviour::Stratum16,
+            Behaviour::LeapAlarm,
+            Behaviour::Kiss(*b"RATE"),
+            Behaviour::Kiss(*b"DENY"),
+            Behaviour::ForgedKiss(*b"DENY"),
+            Behaviour::ZeroTransmit,
+            Behaviour::ZeroBoth,
+            Behaviour::Swapped,
+            Behaviour::HugeRootDispersion,
+            Behaviour::Silent,
+            Behaviour::WrongOrigin,
+            Behaviour::Broadcast,
+            Behaviour::Garbage(7),
+            Behaviour::Garbage(48),
+        ];
+        self.rng.choice(kinds).unwrap_or(Behaviour::Silent)
+    }
+
+    /// What happens, and when; a third of the worlds are steady.
+    fn events(
+        &mut self,
+        end: Duration,
+        pools: &[Vec<Host>],
+        settings: &Settings,
+        oscillator: Oscillator,
+        surroundings: &Surroundings,
+    ) -> Vec<(Duration, Event)> {
+        let mut events = Vec::new();
+        if self.one_in(3) {
+            self.traits.insert("steady");
+            return events;
+        }
+        for _ in 0..self.rng.usize(1..7) {
+            let at = end.mul_f64(self.rng.f64());
+            let what = self.rng.u8(0..17);
+            let begun = events.len();
+            match what {
+                0..=2 => {
+                    let span = self.spread(Duration::from_millis(20), SECOND * 100);
+                    let is_marked = surroundings.has_vmclock && !self.one_in(4);
+                    self.note("pause", true);
+                    events.push((at, Event::Pause { span, is_marked }));
+                }
+                3 => {
+                    let span = self.spread(SECOND, MINUTE * 10);
+                    let left_behind = self.micros(0..900_000);
+                    self.note("suspend", true);
+                    events.push((at, Event::Suspend { span, left_behind }));
+                }
+                4 => {
+                    let span = self.spread(SECOND, MINUTE * 2);
+                    self.note("stall", true);
+                    events.push((at, Event::Stall(span)));
+                }
+                5 => {
+                    let by = Offset::from_nanos(self.rng.i64(-5 * NANOS_PER_SEC..5 * NANOS_PER_SEC));
+                    self.note("step-by-another", true);
+                    events.push((at, Event::Step(by)));
+                }
+                6 | 7 => {
+                    let most = self.rng.choice([500, 500, 83_333]).unwrap_or(500);
+                    let rate = Ppb::from_ppm(self.rng.i64(-most..=most));
+                    self.note("slew-fast", rate.0.abs() > 20_000_000);
+                    self.note("slew", true);
+                    let span = self.spread(SECOND, MINUTE * 10);
+                    events.push((at, Event::Slew(rate)));
+                    events.push((at + span, Event::Slew(Ppb(-oscillator.error.0))));
+                }
+                8 => {
+                    // A hardware clock shows a larger step as pauses: it is taken to be near the raw clock.
+                    let most = if surroundings.has_rtc { 20 } else { 500 };
+                    let by = Ppb::from_ppm(self.rng.i64(-most..=most));
+                    self.note("rate-step", true);
+                    events.push((at, Event::Rate(Ppb(oscillator.error.0 + by.0))));
+                }
+                9 => events.push((at, Event::WriteRtc(Offset::from_nanos(self.rng.i64(-MS..MS))))),
+                10 | 11 => {
+                    let pool = self.rng.bool().then(|| self.rng.usize(0..pools.len()));
+                    self.note(if pool.is_some() { "outage-of-a-pool" } else { "outage-of-all" }, true);
+                    let span = self.spread(SECOND * 10, MINUTE * 20);
+                    events.push((at, Event::Outage(pool)));
+                    events.push((at + span, Event::Return(pool)));
+                }
+                12 => self.change_server(at, pools, &mut events),
+                13 => {
+                    let pool = self.rng.usize(0..pools.len());
+                    let servers = pools.get(pool).map_or(1, Vec::len);
+                    let mut zone = self.zone(servers);
+                    zone.first = self.rng.usize(0..servers);
+                    self.note("dns-moves", servers > 1);
+                    events.push((at, Event::Name(pool, zone)));
+                }
+                14 => {
+                    let pool = self.rng.usize(0..pools.len());
+                    let failing = Zone { fails: true, ..Zone::default() };
+                    let zone = self.zone(pools.get(pool).map_or(1, Vec::len));
+                    let span = self.spread(SECOND * 10, HOUR);
+                    self.note("dns-fails", true);
+                    events.push((at, Event::Name(pool, failing)));
+                    events.push((at + span, Event::Name(pool, zone)));
+                }
+                15 => {
+                    let (pool, round_trip) = (self.rng.usize(0..pools.len()), self.distance());
+                    for index in 0..pools.get(pool).map_or(0, Vec::len) {
+                        let path = self.path(round_trip);
+                        events.push((at, Event::Route(pool, index, path)));
+                    }
+                    self.note("route-changes", true);
+                }
+                _ => {
+                    self.note("restart", true);
+                    events.push((at, Event::Restart));
+                }
+            }
+            if what <= 8 && self.one_in(2) {
+                self.into_exchange(begun, &mut events);
+            }
+        }
+        let _ = settings;
+        events.sort_by_key(|(at, _)| *at);
+        events
+    }
+
+    /// Lets what begins there happen in the midst of an exchange.
+    fn into_exchange(&mut self, begun: usize, events: &mut [(Duration, Event)]) {
+        let percent = if self.one_in(3) { 0 } else { self.rng.u8(1..100) };
+        let Some((_, event)) = events.get_mut(begun) else { return };
+        *event = Event::InExchange(percent, Box::new(event.clone()));
+        self.note(if percent == 0 { "request-held-up" } else { "in-exchange" }, true);
+    }
+
+    /// A server changes: it is silent, limits its clients for a while, is wrong, or is honest again.
+    fn change_server(&mut self, at: Duration, pools: &[Vec<Host>], events: &mut Vec<(Duration, Event)>) {
+        let pool = self.rng.usize(0..pools.len());
+        let Some(hosts) = pools.get(pool) else { return };
+        let index = self.rng.usize(0..hosts.len());
+        let Some(host) = hosts.get(index) else { return };
+        let until = at + self.spread(MINUTE, MINUTE * 40);
+        let changed = match self.rng.u8(0..4) {
+            0 => {
+                self.note("kisses-that-end", true);
+                let limit = self.rng.choice([Limit::KISSES, Limit::KISS_AND_DROP, Limit::KISS_AND_DROPS]);
+                let changed =
+                    ServerModel { limit: limit.unwrap_or_default(), limited_for: Some(until), ..host.model };
+                // A whole pool behind one address refuses as one.
+                let others = (0..hosts.len()).filter(|n| *n != index);
+                events.extend(others.filter_map(|n| {
+                    let model = ServerModel {
+                        limit: changed.limit,
+                        limited_for: changed.limited_for,
+                        ..hosts.get(n)?.model
+                    };
+                    Some((at, Event::Serve(pool, n, model)))
+                }));
+                events.push((at, Event::Serve(pool, index, changed)));
+                return;
+            }
+            1 => ServerModel { behaviour: Behaviour::Silent, ..host.model },
+            2 => ServerModel { behaviour: Behaviour::LeapInsert, ..host.model },
+            _ => ServerModel { behaviour: self.lie(), ..host.model },
+        };
+        self.note("server-changes", true);
+        events.push((at, Event::Serve(pool, index, changed)));
+        events.push((until, Event::Serve(pool, index, host.model)));
+    }
+}
+
+fn honest() -> ServerModel {
+    ServerModel::new(Behaviour::Honest)
+}

@@ -1,0 +1,153 @@
+//! What happens to a simulated node and its surroundings at a given time, also in the midst of an exchange.
+
+use std::time::Duration;
+
+use super::behaviour::ServerModel;
+use super::dns::Zone;
+use super::network::Path;
+use super::world::World;
+use drift_core::time::{Offset, Ppb};
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The hypervisor pauses the node; its kernel does not notice. Where there is a vmclock, it may show this.
+    Pause {
+        /// For how long.
+        span: Duration,
+        /// The vmclock shows it.
+        is_marked: bool,
+    },
+    /// The node is suspended; its kernel notices.
+    Suspend {
+        /// For how long.
+        span: Duration,
+        /// How far the kernel leaves the wall clock behind.
+        left_behind: Duration,
+    },
+    /// The agent does not run for so long, and the node does.
+    Stall(Duration),
+    /// Another process steps the wall clock; positive: forward.
+    Step(Offset),
+    /// Another process slews the wall clock from now on.
+    Slew(Ppb),
+    /// The oscillator has another constant error from now on.
+    Rate(Ppb),
+    /// The hardware clock is set to the wall clock plus this.
+    WriteRtc(Offset),
+    /// The servers of a pool, or of all pools with their names, cannot be reached.
+    Outage(Option<usize>),
+    /// They can be again.
+    Return(Option<usize>),
+    /// A server is another from now on: pool, index, model.
+    Serve(usize, usize, ServerModel),
+    /// The path to a server is another from now on: pool, index, path.
+    Route(usize, usize, Path),
+    /// A pool's name is answered in another way from now on.
+    Name(usize, Zone),
+    /// The agent ends, and starts again with what it has left on the Node.
+    Restart,
+    /// Share of the requests to the API server that fail from now on.
+    ApiErrors(f64),
+    /// This happens in the midst of the next exchange, after such a share of its round trip, in percent; at 0 it holds
+    /// the request up, which leaves afterwards.
+    InExchange(u8, Box<Event>),
+}
+
+/// The kinds of events, for the checks of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The node stood still, and its kernel does not know it.
+    Pause,
+    /// The node stood still, and its kernel knows it.
+    Suspend,
+    /// The agent did not run.
+    Stall,
+    /// The wall clock was stepped or begins to be slewed.
+    Wall,
+    /// The oscillator's rate has stepped.
+    Rate,
+    /// The hardware clock was set.
+    Rtc,
+    /// Servers, paths, names or the API server have changed.
+    Surroundings,
+    /// The agent was started again.
+    Restart,
+}
+
+impl Event {
+    /// Its kind; `None`: nothing has happened yet.
+    pub fn kind(&self) -> Option<Kind> {
+        Some(match self {
+            Self::Pause { .. } => Kind::Pause,
+            Self::Suspend { .. } => Kind::Suspend,
+            Self::Stall(_) => Kind::Stall,
+            Self::Step(_) | Self::Slew(_) => Kind::Wall,
+            Self::Rate(_) => Kind::Rate,
+            Self::WriteRtc(_) => Kind::Rtc,
+            Self::Outage(_)
+            | Self::Return(_)
+            | Self::Serve(..)
+            | Self::Route(..)
+            | Self::Name(..)
+            | Self::ApiErrors(_) => Kind::Surroundings,
+            Self::Restart => Kind::Restart,
+            Self::InExchange(..) => return None,
+        })
+    }
+}
+
+impl World {
+    /// It happens now.
+    pub fn happen(&mut self, event: Event) {
+        if let Some(kind) = event.kind() {
+            self.happened.push((self.elapsed(), kind));
+        }
+        let pools = 0..self.pools();
+        match event {
+            Event::Pause { span, is_marked } => {
+                self.clocks.pause(span);
+                self.marker += u64::from(is_marked);
+            }
+            Event::Suspend { span, left_behind } => {
+                self.clocks.suspend(span, left_behind);
+                self.clock_was_set = true;
+            }
+            Event::Stall(span) => {
+                let end = self.elapsed() + span;
+                self.clocks.pass_until(end);
+            }
+            Event::Step(by) => {
+                self.clocks.step_wall(by);
+                self.clock_was_set = true;
+            }
+            Event::Slew(rate) => self.clocks.slew_wall(rate),
+            Event::Rate(error) => self.clocks.set_rate(error),
+            Event::WriteRtc(ahead) => self.clocks.write_rtc(ahead),
+            Event::Outage(Some(pool)) => {
+                self.network.down.insert(pool);
+            }
+            Event::Outage(None) => {
+                self.network.down.extend(pools);
+                self.names_fail = true;
+            }
+            Event::Return(Some(pool)) => {
+                self.network.down.remove(&pool);
+            }
+            Event::Return(None) => {
+                self.network.down.clear();
+                self.names_fail = false;
+            }
+            Event::Serve(pool, index, model) => self.change(pool, index, model),
+            Event::Route(pool, index, path) => self.reroute(pool, index, path),
+            Event::Name(pool, zone) => {
+                if let Some(old) = self.zones.get_mut(pool) {
+                    *old = zone;
+                }
+            }
+            Event::Restart => self.restart(),
+            Event::ApiErrors(share) => self.set_api_errors(share),
+            Event::InExchange(percent, event) => self.in_exchange = Some((percent, *event)),
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! The rules that hold in every simulated world, whatever the plan: one checker, called after each input.
+//!
+//! * The true offset is within the bound while most servers of most reachable pools are honest.
+//! * With an honest, reachable majority of pools the clock is never `unknown`, `disagree` or `disrupted` for longer
+//!   than three intervals, unless the round trips make it undecidable.
+//! * The bound of fresh samples is their own: half the round trip, the root distance, a millisecond, and what the rate
+//!   of the oscillator adds.
+//! * A steady world writes the Node at most seven times an hour.
+//! * A reachable server has a young sample.
+//! * No server is asked sooner than after two seconds, or an interval, but once after a disruption.
+//!
+//! Two times are excused and counted: after an unannounced step of the oscillator's rate until every reachable pool has
+//! given a sample, and after a pause that the kernel did not notice until the agent has.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::events::Kind;
+use super::network::{Endpoint, address};
+use super::world::World;
+use drift_core::io::{Effect, LogEvent};
+use drift_core::ntp::server::ServerState;
+use drift_core::report::snapshot::Snapshot;
+use drift_core::resume::Class;
+use drift_core::time::{Bound, Measurement, Mono};
+use drift_core::verdict::State;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Writes of the Node in an hour of a steady world.
+const WRITES_AN_HOUR: usize = 7;
+/// Two requests to one server are this far apart, or an interval.
+const SPACING: Duration = Duration::from_secs(2);
+/// Rounding of the published offset and bound.
+const ROUNDING: u64 = 1_000;
+/// What a bound may have beyond round trip, root distance and rate.
+const BOUND_SLACK: Duration = Duration::from_millis(1);
+/// After a change of the surroundings, the intervals until a world counts as settled.
+const INTERVALS_TO_SETTLE: u32 = 12;
+
+/// What was seen in a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Inputs after which the world was checked.
+    pub looks: u64,
+    /// Looks with an offset.
+    pub measured: u64,
+    /// Time with an offset that does not hold the truth, after a step of the rate.
+    pub outside_after_rate: Duration,
+    /// The same after a pause that the agent had not noticed.
+    pub outside_after_pause: Duration,
+    /// Looks at which most servers of most reachable pools were honest, and some were not.
+    pub honest_majority: u64,
+    /// Looks at which they were not.
+    pub dishonest: u64,
+    /// Rounds whose bound was checked.
+    pub bounds: u64,
+    /// Hours in which the writes were counted.
+    pub hours: u64,
+    /// The longest time without a verdict although an honest majority was reachable.
+    pub longest_without: Duration,
+    /// Requests that came too soon after a disruption, as they may.
+    pub extras: u64,
+}
+
+/// A time in which the truth may be outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Excuse {
+    /// Since the rate has stepped, with the raw clock then.
+    Rate(Mono),
+    /// Since the node was paused, with true time then.
+    Pause(Duration),
+}
+
+/// Checks a world after each input.
+#[derive(Debug)]
+pub struct Checker {
+    /// Of the world: events, effects and samples that were seen.
+    events: usize,
+    effects: usize,
+    samples: u64,
+    last_look: Duration,
+    excuses: Vec<Excuse>,
+    /// Since when nothing has happened that makes the agent measure anew.
+    undisturbed_since: Duration,
+    /// Since when nothing at all has happened.
+    steady_since: Duration,
+    /// Since when an honest majority of the pools is reachable.
+    healthy_since: Option<Duration>,
+    /// Since when there is no verdict although there should be.
+    without_since: Option<Duration>,
+    /// Until when what dishonest servers gave may still count.
+    poisoned_until: Duration,
+    writes: VecDeque<Duration>,
+    /// Servers that may be asked too soon, once.
+    extras: BTreeMap<SocketAddr, bool>,
+    /// What was seen.
+    pub tally: Tally,
+}
+
+impl Checker {
+    /// At the start of a world.
+    pub fn new(world: &World) -> Self {
+        Self {
+            events: 0,
+            effects: 0,
+            samples: 0,
+            last_look: world.elapsed(),
+            excuses: Vec::new(),
+            undisturbed_since: Duration::ZERO,
+            steady_since: Duration::ZERO,
+            healthy_since: None,
+            without_since: None,
+            poisoned_until: Duration::ZERO,
+            writes: VecDeque::new(),
+            extras: BTreeMap::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Checks the world after an input.
+    ///
+    /// # Errors
+    /// The rule that it breaks, in words.
+    pub fn check(&mut self, world: &World) -> Result<(), String> {
+        self.tally.looks += 1;
+        self.note_events(world);
+        self.note_effects(world)?;
+        self.check_spacing(world)?;
+        let has_sample = world.samples != self.samples;
+        self.samples = world.samples;
+        let measured = world.machine.measured(world.reading());
+        let is_without = matches!(world.machine.state(), State::Unknown | State::Disagree | State::Disrupted);
+        let is_outside = measured.is_some_and(|measured| is_outside(measured, world));
+        self.tally.measured += u64::from(measured.is_some());
+        if has_sample || is_outside || is_without {
+            let health = Health::of(world);
+            self.note_health(&health, is_without, world);
+            if has_sample || is_outside {
+                let snapshot = world.snapshot();
+                self.note_honesty(&snapshot, world);
+                Self::check_young(&snapshot, world)?;
+                if let Some(measured) = measured {
+                    self.check_bound(measured, &snapshot, world)?;
+                }
+            }
+            self.check_liveness(&health, is_without, world)?;
+        } else {
+            self.without_since = None;
+        }
+        if let Some(measured) = measured.filter(|_| is_outside) {
+            self.handle_outside(measured, world)?;
+        }
+        self.last_look = world.elapsed();
+        Ok(())
+    }
+
+    fn note_events(&mut self, world: &World) {
+        for &(at, kind) in world.happened.get(self.events..).unwrap_or_default() {
+            self.steady_since = self.steady_since.max(at);
+            if !matches!(kind, Kind::Wall | Kind::Rtc) {
+                self.undisturbed_since = self.undisturbed_since.max(at);
+            }
+            match kind {
+                Kind::Rate => self.excuses.push(Excuse::Rate(world.reading().raw)),
+                Kind::Pause => self.excuses.push(Excuse::Pause(at)),
+                // A new process does not know when the one before has asked.
+                Kind::Restart => self.extras = all_of(world),
+                _ => {}
+            }
+        }
+        self.events = world.happened.len();
+        let (now, stale_after) = (world.elapsed(), world.settings().stale_after);
+        let raw = world.reading().raw;
+        self.excuses.retain(|excuse| match *excuse {
+            Excuse::Rate(since) => raw.since(since) < stale_after && !pools_have_samples_since(world, since),
+            // A pause that is too short to be noticed is over when all samples are of after it.
+            Excuse::Pause(since) => now.saturating_sub(since) < stale_after + world.settings().interval,
+        });
+    }
+
+    fn note_effects(&mut self, world: &World) -> Result<(), String> {
+        for (at, effect) in world.effects.get(self.effects..).unwrap_or_default() {
+            match effect {
+                Effect::Log(LogEvent::Disrupted(detection)) => {
+                    let class = detection.disruption.class();
+                    if matches!(class, Class::Pause | Class::Suspend) {
+                        self.excuses.retain(|excuse| !matches!(excuse, Excuse::Pause(_)));
+                        self.undisturbed_since = self.undisturbed_since.max(*at);
+                    }
+                    self.extras = all_of(world);
+                }
+                Effect::WriteNode(_) => self.writes.push_back(*at),
+                _ => {}
+            }
+        }
+        self.effects = world.effects.len();
+        let now = world.elapsed();
+        while self.writes.front().is_some_and(|at| now.saturating_sub(*at) > HOUR) {
+            self.writes.pop_front();
+        }
+        let settled = self.steady_since + HOUR + world.settings().interval * INTERVALS_TO_SETTLE;
+        if now < settled || world.api_errors() > 0.0 {
+            return Ok(());
+        }
+        self.tally.hours += u64::from(now.as_secs() / 3_600 > self.last_look.as_secs() / 3_600);
+        match self.writes.len() {
+            count if count > WRITES_AN_HOUR => {
+                Err(format!("{count} writes of the Node in an hour, {}", at(world)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_spacing(&mut self, world: &World) -> Result<(), String> {
+        let least = SPACING.min(world.settings().interval);
+        for &(address, before, now) in &world.asked {
+            let since = before.map_or(Duration::MAX, |before| now.since(before));
+            if since >= least {
+                continue;
+            }
+            if !std::mem::take(self.extras.entry(address).or_default()) {
+                return Err(format!("{address} is asked {since:?} after the last request, {}", at(world)));
+            }
+            self.tally.extras += 1;
+        }
+        Ok(())
+    }
+
+    fn note_health(&mut self, health: &Health, is_without: bool, world: &World) {
+        let is_healthy = health.is_healthy(world);
+        self.healthy_since = is_healthy
+            .then(|| self.healthy_since.unwrap_or_else(|| world.elapsed()).max(self.undisturbed_since));
+        self.without_since = is_without.then(|| self.without_since.unwrap_or_else(|| world.elapsed()));
+    }
+
+    fn note_honesty(&mut self, snapshot: &Snapshot, world: &World) {
+        let span = world.settings().stale_after + world.settings().interval * 3;
+        match honesty(snapshot, world) {
+            Honesty::All => {}
+            Honesty::Most => self.tally.honest_majority += 1,
+            Honesty::Few => {
+                self.tally.dishonest += 1;
+                self.poisoned_until = world.elapsed() + span;
+            }
+        }
+    }
+
+    /// The estimate does not hold the truth.
+    fn handle_outside(&mut self, measured: Measurement, world: &World) -> Result<(), String> {
+        let span = world.elapsed().saturating_sub(self.last_look);
+        if self.excuses.iter().any(|excuse| matches!(excuse, Excuse::Pause(_))) {
+            self.tally.outside_after_pause += span;
+            return Ok(());
+        }
+        if !self.excuses.is_empty() {
+            self.tally.outside_after_rate += span;
+            return Ok(());
+        }
+        if world.elapsed() < self.poisoned_until {
+            return Ok(());
+        }
+        let Measurement { offset, bound } = measured;
+        let truth = world.truth();
+        Err(format!("the agent measures {offset:?} {bound:?}, the truth is {truth:?}, {}", at(world)))
+    }
+
+    fn check_liveness(&mut self, health: &Health, is_without: bool, world: &World) -> Result<(), String> {
+        let (Some(healthy), Some(without)) = (self.healthy_since, self.without_since) else { return Ok(()) };
+        if !is_without || world.elapsed() < self.poisoned_until || !health.is_decidable(world) {
+            return Ok(());
+        }
+        let span = world.elapsed().saturating_sub(healthy.max(without).max(self.undisturbed_since));
+        self.tally.longest_without = self.tally.longest_without.max(span);
+        // An exchange that times out and the spacing after it take longer than a short interval.
+        let interval = world.settings().interval.max(SECOND * 4);
+        if span <= interval * 3 + SECOND * 3 {
+            return Ok(());
+        }
+        Err(format!(
+            "{:?} for {span:?} with an honest, reachable majority, {}",
+            world.machine.state(),
+            at(world)
+        ))
+    }
+
+    fn check_young(snapshot: &Snapshot, world: &World) -> Result<(), String> {
+        let now = world.reading().raw;
+        for server in snapshot.pools.iter().flat_map(|pool| &pool.servers) {
+            let sample = world.network.endpoints.get(&server.address).and_then(|e| e.sample);
+            let is_young = sample.is_some_and(|sample| now.since(sample.at) < world.settings().stale_after);
+            if server.state == ServerState::Reachable && !is_young {
+                return Err(format!("{} is reachable without a young sample, {}", server.address, at(world)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where every server in use has given a sample just now, the bound is that of their samples.
+    fn check_bound(
+        &mut self,
+        measured: Measurement,
+        snapshot: &Snapshot,
+        world: &World,
+    ) -> Result<(), String> {
+        let now = world.reading().raw;
+        let settled = world.settings().interval * INTERVALS_TO_SETTLE + SECOND * 60;
+        let since = self.steady_since.max(self.poisoned_until);
+        let Some(rate) = snapshot.rate.filter(|_| world.elapsed() > since + settled) else { return Ok(()) };
+        let mut pools = Vec::new();
+        for pool in &snapshot.pools {
+            let mut bounds = Vec::new();
+            for server in &pool.servers {
+                let Some(endpoint) = world.network.endpoints.get(&server.address) else { return Ok(()) };
+                let Some(sample) = endpoint.sample.filter(|s| now.since(s.at) < SECOND * 2) else {
+                    return Ok(());
+                };
+                if !endpoint.service.model.is_honest() || server.measured.is_none() {
+                    return Ok(());
+                }
+                let by_rate = rate.high_over(sample.elapsed).saturating_abs() / 2;
+                let own = sample.round_trip / 2 + sample.root_distance + BOUND_SLACK;
+                bounds.push(Bound::from(own) + Bound::from_nanos(by_rate));
+            }
+            let Some(own) = combined(&bounds) else { return Ok(()) };
+            pools.push(own);
+        }
+        let Some(all) = combined(&pools) else { return Ok(()) };
+        let ageing = rate.bound().over(SECOND * 2).saturating_mul(2);
+        let most = all + Bound::from_nanos(ageing);
+        self.tally.bounds += 1;
+        if measured.bound <= most {
+            return Ok(());
+        }
+        Err(format!("the bound is {:?} and the samples allow {most:?}, {}", measured.bound, at(world)))
+    }
+}
+
+/// The bound that intervals with these bounds have together when most of them must hold a point.
+fn combined(bounds: &[Bound]) -> Option<Bound> {
+    let mut sorted = bounds.to_vec();
+    sorted.sort_unstable();
+    // Of `n` the majority is `k`: as many as may be wider than the result are outside of it.
+    let widest = sorted.get(sorted.len() - (sorted.len() / 2 + 1)).copied()?;
+    // Intervals that reach to both sides of the truth may together be twice as wide.
+    Some(if sorted.len() < 3 { widest } else { widest + widest })
+}
+
+fn is_outside(measured: Measurement, world: &World) -> bool {
+    let error = measured.offset.as_nanos().abs_diff(world.truth().as_nanos());
+    error > measured.bound.as_nanos().unsigned_abs() + ROUNDING
+}
+
+fn all_of(world: &World) -> BTreeMap<SocketAddr, bool> {
+    world.network.endpoints.keys().map(|address| (*address, true)).collect()
+}
+
+fn at(world: &World) -> String {
+    format!("at {:?}", world.elapsed())
+}
+
+fn pools_have_samples_since(world: &World, since: Mono) -> bool {
+    let has_sample = |pool: usize| {
+        world.network.down.contains(&pool)
+            || world
+                .network
+                .endpoints
+                .values()
+                .any(|e| e.pool == pool && e.sample.is_some_and(|sample| sample.at > since))
+    };
+    (0..world.pools()).all(has_sample)
+}
+
+/// Are the servers honest whose samples the agent uses?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Honesty {
+    All,
+    Most,
+    Few,
+}
+
+fn honesty(snapshot: &Snapshot, world: &World) -> Honesty {
+    let (mut good_pools, mut pools, mut wrong_servers) = (0, 0, 0);
+    for pool in &snapshot.pools {
+        let used = pool.servers.iter().filter(|server| server.measured.is_some());
+        let (good, all) = used.fold((0, 0), |(good, all), server| {
+            let endpoint = world.network.endpoints.get(&server.address);
+            (good + usize::from(endpoint.is_some_and(|e| is_honest(e, world))), all + 1)
+        });
+        wrong_servers += all - good;
+        pools += usize::from(all > 0);
+        good_pools += usize::from(all > 0 && good * 2 > all);
+    }
+    match (pools > 0 && good_pools * 2 > pools, wrong_servers) {
+        (true, 0) => Honesty::All,
+        (true, _) => Honesty::Most,
+        (false, _) if pools == 0 => Honesty::All,
+        (false, _) => Honesty::Few,
+    }
+}
+
+/// Is it honest, and has it been for as long as samples are used?
+fn is_honest(endpoint: &Endpoint, world: &World) -> bool {
+    let span = world.settings().stale_after + SECOND * 10;
+    let is_over = |last: Duration| world.elapsed() > last + span;
+    endpoint.service.model.is_honest() && endpoint.last_wrong.is_none_or(is_over)
+}
+
+/// Which pools could be measured now, as the world knows it, and how well.
+struct Health {
+    /// The bound of each pool that most of its servers can give.
+    pools: Vec<Option<Duration>>,
+}
+
+impl Health {
+    fn of(world: &World) -> Self {
+        Self { pools: (0..world.pools()).map(|pool| bound_of(pool, world)).collect() }
+    }
+
+    /// Can a majority of the pools be measured?
+    fn is_healthy(&self, _: &World) -> bool {
+        self.pools.iter().flatten().count() * 2 > self.pools.len()
+    }
+
+    /// Do the round trips allow a verdict?
+    fn is_decidable(&self, world: &World) -> bool {
+        let mut bounds: Vec<Duration> = self.pools.iter().flatten().copied().collect();
+        bounds.sort_unstable();
+        let needed = self.pools.len() / 2;
+        // The worst pool of the best majority, with a margin for what the rate adds.
+        bounds.get(needed).is_some_and(|bound| *bound * 3 / 2 < world.settings().threshold)
+    }
+}
+
+/// The bound that most of a pool's servers give; `None`: too few of them are honest and answer.
+fn bound_of(pool: usize, world: &World) -> Option<Duration> {
+    if world.network.down.contains(&pool) || world.names_fail() {
+        return None;
+    }
+    let zone = world.zone(pool).filter(|zone| !zone.fails)?;
+    let members = zone.members(world.hosts(pool));
+    let limit = world.settings().servers_per_pool.min(zone.in_answer).min(members.len());
+    let (mut bounds, mut useless, mut wrong) = (Vec::new(), 0, 0);
+    for index in members {
+        let endpoint = world.network.endpoints.get(&address(pool, index))?;
+        let model = &endpoint.service.model;
+        if !is_honest(endpoint, world) {
+            wrong += 1;
+        } else if !model.gives_samples(world.elapsed(), world.settings().interval) {
+            useless += 1;
+        } else {
+            let path = endpoint.path;
+            let round_trip = path.there + path.back + path.jitter * 8;
+            bounds.push(round_trip / 2 + model.root_delay / 2 + model.root_dispersion + BOUND_SLACK);
+        }
+    }
+    let good = limit.checked_sub(useless + wrong).filter(|good| *good > wrong)?;
+    bounds.sort_unstable();
+    // Any of them may be in use.
+    let _ = good;
+    bounds.last().copied()
+}
