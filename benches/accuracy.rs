@@ -44,6 +44,7 @@ const INTERVAL: Duration = Duration::from_secs(4);
 const LENGTH: Duration = Duration::from_secs(1_200);
 /// Runs of a row, each with its own random numbers.
 const SEEDS: u64 = 3;
+const WORLDS: usize = SCENARIOS.len() * SEEDS as usize;
 
 fn main() {
     // `cargo test --benches` only wants to know that it builds.
@@ -57,18 +58,21 @@ fn main() {
         Duration::from_secs(seconds.parse().expect("DRIFT_AGENT_BENCH_SECONDS: a number of seconds"))
     });
     let folder = Folder::new("accuracy");
-    namespace::prepare(&folder, SCENARIOS.len() * SEEDS as usize);
+    namespace::prepare(&folder, WORLDS);
 
     let wheel = Wheel::start();
     let started = Instant::now();
-    let worlds: Vec<_> = (0..SEEDS)
-        .flat_map(|seed| SCENARIOS.iter().map(move |scenario| (scenario, seed)))
-        .enumerate()
-        .map(|(number, (scenario, seed))| {
-            World::start(number, scenario, seed, &agent, &folder, &wheel, length)
-        })
-        .collect();
-    let runs: Vec<_> = worlds.into_iter().map(World::finish).collect();
+    let mut worlds = Vec::new();
+    for (number, (seed, scenario)) in
+        (0..SEEDS).flat_map(|seed| SCENARIOS.iter().map(move |s| (seed, s))).enumerate()
+    {
+        worlds.push(World::start(number, scenario, seed, &agent, &folder, &wheel, length));
+        // Their polls are spread over an interval, or all of them would wait for the same two cores.
+        std::thread::sleep(INTERVAL / WORLDS as u32);
+    }
+    // All have ended before a panic of one goes on here: what the others started does not stay behind.
+    let ended: Vec<_> = worlds.into_iter().map(World::finish).collect();
+    let runs: Vec<_> = ended.into_iter().map(|run| run.expect("no panic in a run")).collect();
     let document = document::document(&runs, &agent, length, &wheel.lateness());
     println!("{document}");
     eprintln!("{:.0} s in all", started.elapsed().as_secs_f64());

@@ -12,7 +12,7 @@ use drift_agent::os::chrony::Client;
 use drift_agent::os::clock::{Clock, LinuxClock};
 
 use crate::INTERVAL;
-use crate::namespace::{SERVERS, address, pool};
+use crate::namespace::{SERVERS, address, client_address, pool};
 use crate::path::{nanos, stamp};
 use crate::support::{Exposition, Folder, Process, clean, finish, free_tcp_port, free_udp_port, get, tool};
 
@@ -76,6 +76,7 @@ impl Chronyd {
         ]);
         command.args([
             format!("cmdport {port}"),
+            format!("bindacqaddress {}", client_address(world, 1)),
             format!("pidfile {}", folder.path().join(format!("chronyd-{world}.pid")).display()),
         ]);
         command.args(
@@ -123,11 +124,11 @@ struct Shared {
 impl OneShot {
     pub fn start(world: usize) -> Self {
         let shared = Arc::new(Shared::default());
-        let (sink, server) = (Arc::clone(&shared), address(world, 0));
+        let sink = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
             let mut due = Instant::now();
             while !sink.ended.load(Ordering::Relaxed) {
-                sink.seen.lock().unwrap().extend(exchange(server));
+                sink.seen.lock().unwrap().extend(exchange(client_address(world, 2), address(world, 0)));
                 due += INTERVAL;
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
@@ -148,8 +149,8 @@ impl OneShot {
 }
 
 /// Offset and round trip (RFC 5905, section 8); as patient as the agent.
-fn exchange(server: Ipv4Addr) -> Option<(f64, f64)> {
-    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+fn exchange(from: Ipv4Addr, server: Ipv4Addr) -> Option<(f64, f64)> {
+    let socket = UdpSocket::bind((from, 0)).ok()?;
     socket.connect((server, 123)).ok()?;
     socket.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     let wall = || LinuxClock.read().wall.as_nanos();

@@ -8,10 +8,10 @@ use crate::figures::{Group, Run, Spread};
 use crate::path::ROOT_DISTANCE;
 use crate::scenario::{FASTEST, JITTER, LAN, OUTAGE, SCENARIOS, Scenario};
 use crate::support::process::machine;
-use crate::support::{clean, finish};
+use crate::support::{clean, finish, tool};
 use crate::{INTERVAL, SEEDS};
 
-/// Errors count from then on: at the start nobody has measured for long. The truth outside the bound counts from the first scrape.
+/// Errors count from then on: at the start no client has measured for long. The truth outside the bound counts from the first scrape.
 const SETTLED: f64 = 60.0;
 /// From when on the goal for the bound on a LAN holds.
 const LAN_SETTLED: f64 = 600.0;
@@ -22,13 +22,15 @@ pub fn document(runs: &[Run], agent: &Path, length: Duration, lateness: &[f64]) 
     let groups: Vec<Group<'_>> = SCENARIOS.iter().flat_map(|scenario| groups(runs, scenario)).collect();
     let version = finish(clean(agent).arg("version"), "").stdout;
     let version = version.lines().next().unwrap_or("unknown").to_owned();
+    let chrony = finish(std::process::Command::new(tool("chronyd")).arg("-v"), "").stdout;
+    let chrony = chrony.split_whitespace().nth(3).unwrap_or("unknown").to_owned();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split_whitespace().next().unwrap_or("unknown");
     let late = Spread::of(lateness.iter().copied());
     let fastest = runs.iter().find(|run| run.scenario.name == FASTEST && run.seed == 0).expect("the row");
     format!(
         "# How accurate offset and bound are\n\n\
-         Written by `make bench-accuracy` (`benches/accuracy.rs`); not edited by hand. The agent ({version}), chronyd 4 with `-x`, which does not \
+         Written by `make bench-accuracy` (`benches/accuracy.rs`); not edited by hand. The agent ({version}), chronyd {chrony} with `-x`, which does not \
          set the\nclock, and a client that sends one SNTP request to one server per poll measure the clock of this machine at the same time, on the same paths \
          and at the\nsame poll interval: `--interval {interval}s`, and `minpoll {poll} maxpoll {poll}`. Nothing sets the clock. Two pools of two servers; all four report the same time, \
          20 ms ahead of\nthis machine at the start. The servers run in the bench; each holds every packet for its way there and back, by random numbers of its \
@@ -42,8 +44,9 @@ pub fn document(runs: &[Run], agent: &Path, length: Duration, lateness: &[f64]) 
          All in milliseconds, without their sign: p50 / p95 / max. In brackets: the largest error, in bounds.\n\n\
          | Path | Agent | Bound, p50 | Truth outside | chronyd | One-shot |\n|---|---|---|---|---|---|\n{errors}\n\n\
          ## The truth outside the bound, by state\n\n\
-         Of the scrapes with an offset in this state.\n\n\
-         | Path | {states} | No offset: agent, chronyd, one-shot |\n|---|{columns}---|\n{by_state}\n\n\
+         Of the scrapes with an offset in this state; then the share of scrapes without an offset (agent, chronyd, one-shot), and the requests that reached \
+         a server\nin a minute (from the three, in the same order).\n\n\
+         | Path | {states} | No offset | Requests a minute |\n|---|{columns}---|---|\n{by_state}\n\n\
          ## Goals\n\n\
          | Goal | Measured | Met |\n|---|---|---|\n{goals}\n\n\
          ## What chronyd reports at 70,000 ppm\n\n```text\n{chronyd}\n```\n",
@@ -69,8 +72,7 @@ pub fn document(runs: &[Run], agent: &Path, length: Duration, lateness: &[f64]) 
 fn groups<'a>(runs: &'a [Run], scenario: &Scenario) -> Vec<Group<'a>> {
     let part = |name: &str, from: f64, to: f64| {
         let runs = runs.iter().filter(|run| run.scenario.name == scenario.name);
-        let samples = runs.flat_map(|run| &run.samples).filter(|s| (from..to).contains(&s.share)).collect();
-        Group { name: name.to_owned(), samples }
+        Group::of(name, runs, |sample| (from..to).contains(&sample.share))
     };
     if scenario.outage {
         let way = "round trip 20 ms, rate 50 ppm";
@@ -111,16 +113,17 @@ fn by_state(group: &Group<'_>) -> String {
         group.share(|sample| sample.one_shot.is_none()),
     ];
     let without = without.map(|share| format!("{:.1} %", share * 100.0));
-    format!("| {} | {} | {} |", group.name, states.join(" | "), without.join(", "))
+    let requests = group.requests.map(|rate| format!("{rate:.1}")).join(", ");
+    format!("| {} | {} | {} | {requests} |", group.name, states.join(" | "), without.join(", "))
 }
 
 fn goals(runs: &[Run], settled: f64, lan_settled: f64) -> Vec<String> {
-    let all = Group { name: String::new(), samples: runs.iter().flat_map(|run| &run.samples).collect() };
+    let all = Group::of("all", runs.iter(), |_| true);
     let (scrapes, outside) = all.outside(None);
     let mut rows = vec![row(
         "The truth is never outside offset ± bound",
         &format!("{outside} of {scrapes} scrapes"),
-        outside == 0,
+        outside == 0 && scrapes > 0,
     )];
     for percent in [50, 95] {
         let pair = |group: &Group<'_>| {
@@ -145,10 +148,7 @@ fn goals(runs: &[Run], settled: f64, lan_settled: f64) -> Vec<String> {
     let limit = (lan.way.there + lan.way.back).as_secs_f64() / 2.0 + ROOT_DISTANCE + 1e-3;
     let measured = runs.iter().filter(|run| run.scenario.name == LAN).flat_map(|run| &run.round_trips);
     rows.push(row(
-        &format!(
-            "On a LAN, after {:.0} min, the bound's p50 is under RTT/2 + root distance + 1 ms",
-            lan_settled / 60.0
-        ),
+        &format!("On a LAN, after {lan_settled:.0} s, the bound's p50 is under RTT/2 + root distance + 1 ms"),
         &format!(
             "{} ms; the limit is {} ms (the one-shot client's round trips: p50 {} ms)",
             millis(bound),
@@ -163,8 +163,7 @@ fn goals(runs: &[Run], settled: f64, lan_settled: f64) -> Vec<String> {
 /// All samples of a scenario, or those of one run.
 fn of<'a>(runs: &'a [Run], name: &str, seed: Option<u64>) -> Group<'a> {
     let fits = |run: &&Run| run.scenario.name == name && seed.is_none_or(|seed| run.seed == seed);
-    let samples = runs.iter().filter(fits).flat_map(|run| &run.samples).collect();
-    Group { name: name.to_owned(), samples }
+    Group::of(name, runs.iter().filter(fits), |_| true)
 }
 
 fn row(goal: &str, measured: &str, met: bool) -> String {

@@ -1,6 +1,7 @@
 //! What was observed, and the figures that are made of it.
 
 use crate::clients::STATES;
+use crate::path::CLIENTS;
 use crate::scenario::Scenario;
 
 /// What the three publish at one instant.
@@ -42,6 +43,8 @@ pub struct Run {
     pub round_trips: Vec<f64>,
     /// What chronyd reports at the end.
     pub chronyd: String,
+    /// Requests of each client that reached a server, per server that it polls and minute.
+    pub requests: [f64; CLIENTS],
 }
 
 /// p50, p95 and the largest of a list of magnitudes.
@@ -66,11 +69,23 @@ impl Spread {
 /// The samples of a row: of all its runs, and of one part of them.
 pub struct Group<'a> {
     pub name: String,
-    pub samples: Vec<&'a Sample>,
+    samples: Vec<&'a Sample>,
+    /// As in [`Run`], of whole runs.
+    pub requests: [f64; CLIENTS],
 }
 
-impl Group<'_> {
-    /// Of the samples that are as old as this or older: at the start nobody has measured for long.
+impl<'a> Group<'a> {
+    pub fn of(name: &str, runs: impl Iterator<Item = &'a Run>, belongs: impl Fn(&Sample) -> bool) -> Self {
+        let (mut samples, mut requests, mut number) = (Vec::new(), [0.0; CLIENTS], 0.0);
+        for run in runs {
+            samples.extend(run.samples.iter().filter(|sample| belongs(sample)));
+            number += 1.0;
+            requests.iter_mut().zip(run.requests).for_each(|(sum, rate)| *sum += rate);
+        }
+        Self { name: name.to_owned(), samples, requests: requests.map(|sum| sum / number) }
+    }
+
+    /// The samples from this second of their run on: at its start no client has measured for long.
     pub fn settled(&self, from: f64) -> impl Iterator<Item = &Sample> {
         self.samples.iter().copied().filter(move |sample| sample.at >= from)
     }

@@ -16,6 +16,8 @@ const ADDRESSES: &str = "198.18.0.0/16";
 
 /// Servers of a world: two pools of two.
 pub const SERVERS: usize = 4;
+/// The addresses of a world's clients come after this many.
+const FIRST_CLIENT: usize = 100;
 
 /// Starts this program again inside, in the place of this process; returns there.
 pub fn enter() {
@@ -45,6 +47,16 @@ pub fn prepare(folder: &Folder, worlds: usize) {
 pub fn address(world: usize, server: usize) -> Ipv4Addr {
     let [world, server] = [world, server + 1].map(|n| u8::try_from(n).expect("fewer than 256"));
     Ipv4Addr::new(198, 18, world, server)
+}
+
+/// Where the packets of chronyd (1) and of the one-shot client (2) come from; the agent's come from other addresses.
+pub fn client_address(world: usize, client: usize) -> Ipv4Addr {
+    address(world, FIRST_CLIENT + client)
+}
+
+/// Whose packet it is: the agent's (0), or as above.
+pub fn client_of(address: Ipv4Addr) -> usize {
+    usize::from(address.octets()[3]).saturating_sub(FIRST_CLIENT + 1)
 }
 
 /// The name of the first or second pool of a world.

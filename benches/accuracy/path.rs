@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use drift_agent::os::clock::{Clock, LinuxClock};
+
+use crate::namespace::client_of;
 
 /// From 1900, where NTP's seconds begin, to 1970.
 const NTP_EPOCH: i64 = 2_208_988_800;
@@ -125,6 +127,11 @@ impl Wheel {
     }
 }
 
+/// The agent, chronyd, and the one-shot client.
+pub const CLIENTS: usize = 3;
+/// How many requests of each have reached the servers of a world.
+pub type Requests = Arc<[AtomicU64; CLIENTS]>;
+
 /// One server and its path.
 pub struct Server {
     pub address: Ipv4Addr,
@@ -132,6 +139,7 @@ pub struct Server {
     pub way: Way,
     /// While it is set, no packet passes.
     pub outage: Arc<AtomicBool>,
+    pub requests: Requests,
     pub seed: u64,
 }
 
@@ -152,7 +160,9 @@ impl Server {
             let Ok((length, client)) = socket.recv_from(&mut request) else { continue };
             let now = Instant::now();
             let [there, back] = [self.way.there, self.way.back].map(|least| self.passes(least, &mut random));
-            let Some(there) = there.filter(|_| length == request.len()) else { continue };
+            let (SocketAddr::V4(from), true) = (client, length == request.len()) else { continue };
+            self.requests[client_of(*from.ip())].fetch_add(1, Ordering::Relaxed);
+            let Some(there) = there else { continue };
             let (reference, address, outage) = (self.reference, self.address, Arc::clone(&self.outage));
             let (socket, next) = (Arc::clone(socket), Arc::clone(wheel));
             let arrive = move || {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::clients::{Agent, Chronyd, OneShot};
 use crate::figures::{Run, Sample, Seen};
 use crate::namespace::{SERVERS, address};
-use crate::path::{Reference, Server, Way, Wheel};
+use crate::path::{Reference, Requests, Server, Way, Wheel};
 use crate::support::Folder;
 
 /// How far the servers are ahead of this machine at the start.
@@ -72,6 +72,7 @@ const fn symmetric(round_trip_micros: u64) -> Way {
 pub struct World {
     scenario: &'static Scenario,
     seed: u64,
+    requests: Requests,
     thread: JoinHandle<(Vec<Sample>, Vec<f64>, String)>,
 }
 
@@ -87,12 +88,14 @@ impl World {
     ) -> Self {
         let reference = Reference::new(AHEAD, scenario.ppm * 1e-6);
         let outage = Arc::new(AtomicBool::new(false));
+        let requests = Requests::default();
         for server in 0..SERVERS {
             Server {
                 address: address(number, server),
                 reference,
                 way: scenario.way,
                 outage: Arc::clone(&outage),
+                requests: Arc::clone(&requests),
                 seed: seed * 10_000 + (number * SERVERS + server) as u64,
             }
             .start(wheel);
@@ -105,12 +108,19 @@ impl World {
             outage: scenario.outage.then_some(outage),
         };
         let thread = std::thread::spawn(move || observer.observe(length));
-        Self { scenario, seed, thread }
+        Self { scenario, seed, requests, thread }
     }
 
-    pub fn finish(self) -> Run {
-        let (samples, round_trips, chronyd) = self.thread.join().expect("no panic in a run");
-        Run { scenario: self.scenario, seed: self.seed, samples, round_trips, chronyd }
+    /// Waits for the end; an error is a panic.
+    pub fn finish(self) -> std::thread::Result<Run> {
+        let (samples, round_trips, chronyd) = self.thread.join()?;
+        let minutes = samples.last().map_or(f64::NAN, |sample| sample.at) / 60.0;
+        let rate = |client: usize, servers: usize| {
+            self.requests[client].load(Ordering::Relaxed) as f64 / servers as f64 / minutes
+        };
+        // The one-shot client has one server.
+        let requests = [rate(0, SERVERS), rate(1, SERVERS), rate(2, 1)];
+        Ok(Run { scenario: self.scenario, seed: self.seed, samples, round_trips, chronyd, requests })
     }
 }
 
