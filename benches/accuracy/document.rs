@@ -30,7 +30,7 @@ pub fn document(runs: &[Run], agent: &Path, length: Duration, lateness: &[f64]) 
     let fastest = runs.iter().find(|run| run.scenario.name == FASTEST && run.seed == 0).expect("the row");
     format!(
         "# How accurate offset and bound are\n\n\
-         Written by `make bench-accuracy` (`benches/accuracy.rs`); not edited by hand. The agent ({version}), chronyd {chrony} with `-x`, which does not \
+         Written by `make bench-accuracy` (`benches/accuracy.rs`); not edited by hand. {version}, chronyd {chrony} with `-x`, which does not \
          set the\nclock, and a client that sends one SNTP request to one server per poll measure the clock of this machine at the same time, on the same paths \
          and at the\nsame poll interval: `--interval {interval}s`, and `minpoll {poll} maxpoll {poll}`. Nothing sets the clock. Two pools of two servers; all four report the same time, \
          20 ms ahead of\nthis machine at the start. The servers run in the bench; each holds every packet for its way there and back, by random numbers of its \
