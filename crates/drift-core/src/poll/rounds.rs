@@ -247,13 +247,6 @@ impl Rounds {
         self.unresolved.is_empty() && self.pools.iter().zip(&self.attempts).all(is_settled)
     }
 
-    /// Has every pool given a sample or had one attempt, since the start or the last disruption?
-    pub fn has_been_tried(&self) -> bool {
-        let is_tried =
-            |(pool, attempts): (&Pool, &Option<u8>)| *attempts != Some(0) || pool.servers.is_empty();
-        self.unresolved.is_empty() && self.pools.iter().zip(&self.attempts).all(is_tried)
-    }
-
     /// Takes in the result of a look-up.
     pub fn handle_resolved(
         &mut self,
