@@ -2,6 +2,7 @@
 
 use drift_agent::os::chrony::Tracking;
 use drift_agent::sim::behaviour::Behaviour;
+use drift_agent::sim::manners::Limit;
 use drift_agent::sim::server::{Server, TimeScale};
 use drift_core::time::Offset;
 use jiff::SignedDuration;
@@ -162,6 +163,29 @@ fn dropped_udp_is_suspected_only_when_no_server_answers() {
         let hint = report["hint"].as_str().unwrap_or_default();
         assert!(hint.is_empty() || hint.starts_with("chrony on this node follows"), "{report}");
     }
+}
+
+#[test]
+fn three_checks_in_a_row_are_answered_by_servers_with_ntpds_limit() {
+    let background = BackgroundRuntime::new();
+    let (servers, names) = servers(&background, [250, 250], Behaviour::Honest);
+    servers.iter().for_each(|server| server.limit(Limit::NTPD));
+    for run in 1..=3 {
+        let (code, report) = report(&names, &NO_CHRONY);
+        assert_eq!((code, &report["state"]), (1, &Value::from("drifting")), "{run}: {report}");
+        assert_eq!(servers.each_ref().map(Server::served), [run, run], "one request for a verdict");
+    }
+}
+
+#[test]
+fn checks_of_servers_that_refuse_and_drop_name_the_refusal_and_ask_no_faster() {
+    let background = BackgroundRuntime::new();
+    let (servers, names) = servers(&background, [0, 0], Behaviour::Honest);
+    servers.iter().for_each(|server| server.limit(Limit::KISS_AND_DROP));
+    let ended = check(&names, &NO_CHRONY);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.stdout.contains("asks to be polled less often (kiss-o'-death RATE)"), "{ended:?}");
+    assert!(servers.iter().all(|server| server.served() <= 2), "{ended:?}");
 }
 
 #[test]
