@@ -61,7 +61,7 @@ impl Manners {
     /// When the next urgent request may be sent.
     pub fn next_at(&self, now: Mono, interval: Duration) -> Mono {
         match self.last_asked {
-            Some(at) if !self.has_extra => at.plus(self.spacing(interval)).max(now),
+            Some(at) if !self.has_extra || self.slowdown > 0 => at.plus(self.spacing(interval)).max(now),
             _ => now,
         }
     }
@@ -150,6 +150,7 @@ mod tests {
         let mut manners = asked(0);
         manners.grant_extra();
         assert!(manners.may_ask(at(100), INTERVAL, false));
+        assert_eq!(manners.next_at(at(100), INTERVAL), at(100));
         manners.note_asked(at(100));
         assert!(!manners.may_ask(at(200), INTERVAL, false), "one");
         manners.note_kiss(Kiss::Rate, at(110));
@@ -188,6 +189,16 @@ mod tests {
             manners.note_kiss(Kiss::Rate, at(0));
         }
         assert_eq!(manners.slowdown, MAX_SLOWDOWN);
+    }
+
+    #[test]
+    fn a_slowed_server_is_next_asked_when_it_may_be() {
+        let mut manners = asked(0);
+        manners.note_kiss(Kiss::Rate, at(0));
+        manners.grant_extra();
+        let next = manners.next_at(at(100), INTERVAL);
+        assert_eq!(next, at(4_040));
+        assert!(!manners.may_ask(at(4_039), INTERVAL, true) && manners.may_ask(next, INTERVAL, true));
     }
 
     #[test]
