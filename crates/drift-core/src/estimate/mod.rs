@@ -111,7 +111,8 @@ impl Estimate {
             Combined::Agree { interval, pools, falsetickers } => {
                 let refuted = self.rate.push(now, interval).err();
                 let newest = newest(Some(&pools), interval);
-                let line = Line::new(now, self.narrowed(interval, now), self.rate(), newest);
+                let narrowed = self.narrowed(interval, now);
+                let line = Line::new(now, narrowed, self.rate(), newest).through(self.likely(narrowed, now));
                 (self.basis, self.last_line) = (Basis::Line(line), Some(line));
                 self.agreement = Some(Agreement { line, pools, falsetickers });
                 return refuted;
@@ -145,6 +146,16 @@ impl Estimate {
         }
         self.recent.push_back((now, interval));
         narrowed
+    }
+
+    /// The most likely point of `narrowed`: the middle of what all rounds allow, if the rate is the middle of
+    /// what it may be. The ends of old rounds are narrow only then, and with jitter they are better than new
+    /// ones.
+    fn likely(&self, narrowed: Interval, now: Mono) -> Wall {
+        let rate = Rate::exactly(self.rate().middle());
+        let carried = self.recent.iter().map(|&(at, earlier)| rate.carry(earlier, at, now));
+        let common = carried.map(Some).reduce(|all, one| all?.intersection(one?));
+        common.flatten().unwrap_or(narrowed).middle().clamp(narrowed.low, narrowed.high)
     }
 
     /// The machine was suspended or paused, so the raw clock did not run all the time: all that was measured

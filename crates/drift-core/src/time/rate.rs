@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::interval::Interval;
-use super::{Mono, NANOS_PER_SEC, Offset, Ppb, nanos};
+use super::{Mono, NANOS_PER_SEC, Offset, Ppb, Wall, nanos};
 
 /// No raw clock is taken to be further off: reference time gains 11.1% on a clock that is 10% slow.
 pub const MAX_RATE: Ppb = Ppb::from_ppm(120_000);
@@ -136,6 +136,12 @@ impl Rate {
             low: interval.low.plus(Offset::from_nanos(low.saturating_sub(wander))),
             high: interval.high.plus(Offset::from_nanos(high.saturating_add(wander))),
         }
+    }
+
+    /// Where a point lies later, at the middle of the rates.
+    pub fn carry_likely(self, point: Wall, from: Mono, to: Mono) -> Wall {
+        let gain = self.middle().over(apart(from, to));
+        point.plus(Offset::from_nanos(if to >= from { gain } else { gain.saturating_neg() }))
     }
 
     /// How far reference time may be gained or lost from `from` to `to` because the rate changes, ns: the
@@ -294,7 +300,7 @@ fn mean_rate(from: Mono, older: Interval, to: Mono, newer: Interval, wander: Ppb
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::{Bound, Wall};
+    use crate::time::Bound;
     use proptest::prelude::*;
 
     const MS: i64 = 1_000_000;
