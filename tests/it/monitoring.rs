@@ -9,11 +9,11 @@ use crate::support::monitoring::{Prometheus, blocks, chart_rules, read, reposito
 use crate::support::simulated::{Served, SimulatedAgent};
 use crate::support::{Folder, drift_agent, finish, tool, wait_for};
 
-const RULES: [&str; 2] =
+pub const RULES: [&str; 2] =
     ["manifests/prometheus/drift-agent.rules.yaml", "manifests/prometheus/drift-agent-tokens.rules.yaml"];
 
 /// What follows this key at the start of a line of the rule files.
-fn in_rules(key: &str) -> BTreeSet<String> {
+pub fn in_rules(key: &str) -> BTreeSet<String> {
     let text = RULES.map(read).concat();
     let found = text.lines().filter_map(|line| {
         let line = line.trim_start();
