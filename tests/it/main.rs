@@ -33,6 +33,7 @@ mod rejected_samples;
 mod resume;
 mod scripted_runs;
 mod signals;
+mod simulated_alerts;
 mod simulation;
 mod stepping;
 mod steps;

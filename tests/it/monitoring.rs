@@ -9,11 +9,11 @@ use crate::support::monitoring::{Prometheus, blocks, chart_rules, read, reposito
 use crate::support::simulated::{Served, SimulatedAgent};
 use crate::support::{Folder, drift_agent, finish, tool, wait_for};
 
-const RULES: [&str; 2] =
+pub const RULES: [&str; 2] =
     ["manifests/prometheus/drift-agent.rules.yaml", "manifests/prometheus/drift-agent-tokens.rules.yaml"];
 
 /// What follows this key at the start of a line of the rule files.
-fn in_rules(key: &str) -> BTreeSet<String> {
+pub fn in_rules(key: &str) -> BTreeSet<String> {
     let text = RULES.map(read).concat();
     let found = text.lines().filter_map(|line| {
         let line = line.trim_start();
@@ -83,7 +83,8 @@ fn runbooks_have_meaning_impact_diagnosis_and_mitigation() {
             assert!(diagnosis.contains(look), "{alert}: no {look} in the diagnosis");
         }
         for link in text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)) {
-            assert!(repository().join("docs/runbooks").join(link).is_file(), "{alert}: {link} leads nowhere");
+            let file = link.split('#').next().unwrap_or(link);
+            assert!(repository().join("docs/runbooks").join(file).is_file(), "{alert}: {link} leads nowhere");
         }
     }
 }

@@ -156,7 +156,7 @@ fn the_overview_shows_offset_leeway_and_frequency_or_unknown() {
     let page = fixture.page();
     let document = parse(&page);
     let facts = text(elements(&document, "section").next().unwrap());
-    for words in ["132 ms ahead", "±2 ms, measured", "2 of 2", "7 s", "12.3 ppm fast"] {
+    for words in ["132 ms ahead", "±2 ms, measured", "2 of 2", "7 s", "12.3 ppm fast ±0.0 ppm, against"] {
         assert!(facts.contains(words), "{words:?} is missing in {facts:?}");
     }
     (fixture.snapshot.measured, fixture.snapshot.rate) = (None, None);
@@ -164,6 +164,59 @@ fn the_overview_shows_offset_leeway_and_frequency_or_unknown() {
     let document = parse(&page);
     let facts = text(elements(&document, "section").next().unwrap());
     assert_eq!(facts.matches("unknown").count(), 2, "{facts}");
+}
+
+#[test]
+fn falseticker_pools_contradictions_and_one_server_pools_are_shown() {
+    let mut fixture = Fixture::new();
+    let agreed = fixture.snapshot.measured.unwrap();
+    let ahead = Offset::from_nanos(agreed.offset.as_nanos() + 10_020 * MS);
+    fixture.snapshot.pools[1].is_falseticker = true;
+    fixture.snapshot.pools[1].measured = Some(Measurement::new(ahead, Bound::from_nanos(2 * MS)));
+    fixture.snapshot.pools[0].same_server_as = Some(1);
+    (fixture.snapshot.pools_agreeing, fixture.snapshot.pools_independent) = (1, Some(false));
+    let page = fixture.page();
+    assert_contains(
+        &page,
+        "Pools and servers",
+        &[
+            "; falseticker: 10.0 s ahead of the others; newest",
+            "; looks like the same server as pool-1.invalid;",
+        ],
+    );
+    let document = parse(&page);
+    let facts = text(elements(&document, "section").next().unwrap());
+    assert!(
+        facts.contains("1 of 2 10.0 s apart; pool-1.invalid is wrong; two look like one server"),
+        "{facts}"
+    );
+    fixture.snapshot.is_contradiction = true;
+    let page = fixture.page();
+    let document = parse(&page);
+    let facts = text(elements(&document, "section").next().unwrap());
+    assert!(facts.contains("apart; they contradict each other"), "{facts}");
+}
+
+#[test]
+fn servers_slowed_by_a_kiss_are_measured_and_shown_as_slowed() {
+    let mut fixture = Fixture::new();
+    fixture.snapshot.pools[0].servers[0].state = ServerState::BackedOff;
+    assert_contains(
+        &fixture.page(),
+        "Pools and servers",
+        &[
+            "Reports",
+            "; slowed by its servers (kiss-o'-death); newest",
+            " slowed by the server (kiss-o'-death) ",
+        ],
+    );
+    fixture.snapshot.pools[0].servers[0].measured = None;
+    fixture.snapshot.pools[0].servers[0].last = Some(Err(RejectReason::ClientsDisagree));
+    assert_contains(
+        &fixture.page(),
+        "Pools and servers",
+        &[" backed off - two clients measure it differently"],
+    );
 }
 
 #[test]
