@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use drift_agent::os::clock::{Clock, LinuxClock, ShiftedClock};
@@ -20,7 +21,7 @@ use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::support::DEADLINE;
+use crate::support::{BackgroundRuntime, DEADLINE, Exposition, Folder, RunningAgent, pool};
 
 /// Reference time at which the raw clock read 0, in the servers here: nothing that sets the wall clock moves it.
 const ORIGIN: i64 = 1_795_341_600 * NANOS_PER_SEC;
@@ -397,4 +398,92 @@ async fn cross_checks_that_fail_measure_nothing() {
     }
     let closed = ByHand::start().await.address();
     assert_eq!(cross_check(&ntp, closed).await, None);
+}
+
+/// A server that tells the two clients apart by the request, and gives rsntp a time that is 10 s ahead. It ends
+/// with the test.
+struct TwoFaced {
+    address: SocketAddr,
+    by_rsntp: Arc<AtomicU64>,
+    end: Arc<AtomicBool>,
+}
+
+impl TwoFaced {
+    fn start() -> Self {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = socket.local_addr().expect("bound");
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
+        let (by_rsntp, end) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let server = Self { address, by_rsntp: by_rsntp.clone(), end: end.clone() };
+        std::thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while !end.load(Ordering::Relaxed) {
+                let Ok((length, client)) = socket.recv_from(&mut buffer) else { continue };
+                let now = LinuxClock.read().wall;
+                let is_by_rsntp = is_wall_time(&buffer[..length], now);
+                by_rsntp.fetch_add(u64::from(is_by_rsntp), Ordering::Relaxed);
+                let ahead = if is_by_rsntp { 10 * NANOS_PER_SEC } else { 0 };
+                let stamp = NtpTimestamp::from_unix_nanos(now.as_nanos() + ahead);
+                let request =
+                    Request { bytes: buffer[..length].to_vec(), client, arrived: LinuxClock.read().raw };
+                let answer = Header { receive: stamp, transmit: stamp, ..request.answer() };
+                let _ = socket.send_to(&answer.to_bytes(), client);
+            }
+        });
+        server
+    }
+}
+
+impl Drop for TwoFaced {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Is the request's transmit timestamp the time now, to a minute? One random number in thirty million is.
+fn is_wall_time(request: &[u8], now: Wall) -> bool {
+    let sent = Header::from_bytes(request).expect("a request").transmit.to_wall();
+    sent.minus(now).magnitude() < Duration::from_secs(60)
+}
+
+#[tokio::test]
+async fn only_rsntp_discloses_the_time_of_the_node_and_its_contradiction_shows() {
+    let server = TwoFaced::start();
+    let ntp = patient();
+    let own = sample(&ntp, server.address).await.expect("an answer").interval(Rate::UNKNOWN);
+    assert_eq!(server.by_rsntp.load(Ordering::Relaxed), 0);
+    let check = cross_check(&ntp, server.address).await.expect("an answer").interval;
+    assert_eq!(server.by_rsntp.load(Ordering::Relaxed), 1);
+    assert!(!check.meets(own), "{check:?} {own:?}");
+    let apart = check.middle().minus(own.middle()).as_secs_f64();
+    assert!((apart - 10.0).abs() < check.bound().as_secs_f64() + own.bound().as_secs_f64(), "{apart}");
+}
+
+#[test]
+fn a_server_that_the_two_clients_measure_differently_twice_is_left_alone() {
+    let (background, folder) = (BackgroundRuntime::new(), Folder::new("client-two-faced"));
+    let honest = background.server(&TimeScale::new(Offset::ZERO), Behaviour::Honest);
+    let two_faced = TwoFaced::start();
+    let (doubtful, right) = (two_faced.address.to_string(), pool(&honest));
+    let agent = RunningAgent::start(
+        folder.path(),
+        &[doubtful.clone(), right.clone()],
+        &["--kubernetes", "off"],
+        |_| {},
+    );
+    let scrape = agent.wait_for_scrape("two cross-checks", |scrape| {
+        assert!(!["drifting", "disagree"].iter().any(|state| scrape.is_state(state)), "{}", scrape.0);
+        scrape.samples(&doubtful).contains_key("clients_disagree").then(|| Exposition(scrape.0.clone()))
+    });
+    let (samples, checks) = (scrape.samples(&doubtful), two_faced.by_rsntp.load(Ordering::Relaxed));
+    assert_eq!(
+        (samples["server_inconsistent"], samples["clients_disagree"], samples.len()),
+        (1, 1, 3),
+        "{samples:?}"
+    );
+    assert!(checks == 2 && samples["accepted"] >= 32, "one exchange in seventeen: {checks} {samples:?}");
+    let backed_off = format!("drift_agent_pool_servers{{pool=\"{doubtful}\",state=\"backed-off\"}}");
+    assert_eq!(scrape.value(&backed_off), Some(1.0));
+    assert_eq!(scrape.samples(&right).into_keys().collect::<Vec<_>>(), ["accepted"]);
+    assert!(scrape.is_state("in-sync"), "by the other pool: {}", scrape.0);
 }
