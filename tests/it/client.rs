@@ -124,7 +124,8 @@ fn assert_true(sample: &Sample) {
 
 #[tokio::test]
 async fn packets_that_are_no_answer_do_not_end_an_exchange_whoever_sent_them() {
-    let strays: [(&str, fn(&Request) -> Vec<u8>); 9] = [
+    type Stray = fn(&Request) -> Vec<u8>;
+    let strays: [(&str, Stray); 9] = [
         ("empty", |_| Vec::new()),
         ("one byte", |_| vec![0x24]),
         ("short", |request| request.answer().to_bytes()[..HEADER_LEN - 1].to_vec()),

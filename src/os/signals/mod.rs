@@ -127,4 +127,18 @@ mod tests {
         assert_eq!(seen.late, seen.now.raw.since(due));
         assert_eq!(signals.observe(due.plus(Duration::from_secs(3_600))).late, Duration::ZERO);
     }
+    #[test]
+    fn the_clocksource_is_observed_each_time() {
+        let path = std::env::temp_dir().join(format!("drift-agent-signals-{}", std::process::id()));
+        std::fs::write(&path, "tsc\n").unwrap();
+        let clock = Arc::new(LinuxClock);
+        let mut signals =
+            LinuxSignals::open(clock.clone(), &Paths { clocksource: path.clone(), ..nowhere() });
+        let mut observe = || signals.observe(clock.read().raw).clocksource.map(|c| c.to_string());
+        assert_eq!(observe().as_deref(), Some("tsc"));
+        std::fs::write(&path, "hpet\n").unwrap();
+        assert_eq!(observe().as_deref(), Some("hpet"));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(observe().as_deref(), Some("hpet"), "the file stays open");
+    }
 }
