@@ -204,9 +204,9 @@ impl World {
         self.zones.get(pool).copied()
     }
 
-    /// Do all look-ups fail?
-    pub fn names_fail(&self) -> bool {
-        self.names_fail
+    /// Does a pool's name resolve?
+    pub fn resolves(&self, pool: usize) -> bool {
+        !self.names_fail && self.zone(pool).is_some_and(|zone| !zone.fails)
     }
 
     /// How many servers the plan has for a pool.
@@ -217,6 +217,11 @@ impl World {
     /// Share of the requests to the API server that fail.
     pub fn api_errors(&self) -> f64 {
         self.plan.api_errors
+    }
+
+    /// Is an exchange under way?
+    pub fn is_exchanging(&self) -> bool {
+        !self.flights.is_empty()
     }
 
     /// How many pools there are.
@@ -340,14 +345,10 @@ impl World {
             // As the agent does: an input that waited through a stall must not hide it.
             if input.is_none() || self.reading().raw > due {
                 let observed = self.observe(due);
-                self.feed(observed);
-                check(self)?;
-                self.asked.clear();
+                self.feed(observed, &mut check)?;
             }
             if let Some(input) = input {
-                self.feed(input);
-                check(self)?;
-                self.asked.clear();
+                self.feed(input, &mut check)?;
             }
         }
         Ok(())
@@ -367,12 +368,23 @@ impl World {
         Input::Observed(Observation { now, rtc, clock_set, vmclock, late: now.raw.since(due) })
     }
 
-    fn feed(&mut self, input: Input) {
-        let now = self.reading();
+    /// Hands the machine an input, carries out its effects, and checks the world.
+    fn feed(
+        &mut self,
+        input: Input,
+        check: &mut impl FnMut(&Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let (now, happened) = (self.reading(), self.happened.len());
         self.fed = now.raw;
         for effect in self.machine.handle(input, now) {
             self.carry_out(effect);
         }
+        // What happened in their midst shows with the next input.
+        if self.happened.len() == happened {
+            check(self)?;
+            self.asked.clear();
+        }
+        Ok(())
     }
 
     fn carry_out(&mut self, effect: Effect) {
