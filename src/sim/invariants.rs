@@ -24,7 +24,7 @@ use drift_core::io::{Effect, LogEvent};
 use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::Snapshot;
 use drift_core::resume::Class;
-use drift_core::time::{Bound, Measurement, Mono};
+use drift_core::time::{Bound, Measurement, Mono, Offset};
 use drift_core::verdict::State;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -98,6 +98,8 @@ pub struct Checker {
     /// Since when names resolve, and for how long a failed look-up may wait.
     resolving_since: Duration,
     writes: VecDeque<Duration>,
+    /// The true offset in the last hour, once for each look at which it was counted.
+    truths: VecDeque<(Duration, Offset)>,
     /// Servers that may be asked too soon, once.
     extras: BTreeMap<SocketAddr, bool>,
     /// What was seen.
@@ -120,6 +122,7 @@ impl Checker {
             poisoned_until: Duration::ZERO,
             resolving_since: Duration::ZERO,
             writes: VecDeque::new(),
+            truths: VecDeque::new(),
             extras: BTreeMap::new(),
             tally: Tally::default(),
         }
@@ -134,6 +137,10 @@ impl Checker {
         self.note_events(world);
         self.note_effects(world)?;
         self.check_spacing(world)?;
+        if world.is_torn {
+            // The agent does not know it yet.
+            return Ok(());
+        }
         let has_sample = world.samples != self.samples;
         self.samples = world.samples;
         let measured = world.machine.measured(world.reading());
@@ -211,7 +218,7 @@ impl Checker {
         let settled = self.steady_since.max(self.poisoned_until)
             + HOUR
             + world.settings().interval * INTERVALS_TO_SETTLE;
-        if now < settled || world.api_errors() > 0.0 {
+        if now < settled || !self.is_steady(world) {
             return Ok(());
         }
         self.tally.hours += u64::from(now.as_secs() / 3_600 > self.last_look.as_secs() / 3_600);
@@ -221,6 +228,18 @@ impl Checker {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Does nothing change by itself? A clock that drifts crosses the threshold once.
+    fn is_steady(&self, world: &World) -> bool {
+        let offsets = || self.truths.iter().map(|(_, truth)| truth.as_nanos());
+        let moved = offsets().max().zip(offsets().min()).map_or(0, |(high, low)| high.abs_diff(low));
+        let is_quiet = |e: &Endpoint| {
+            e.path.loss <= 0.0 && e.service.model.limit == Limit::None && e.service.model.is_honest()
+        };
+        world.api_errors() <= 0.0
+            && Duration::from_nanos(moved) < world.settings().threshold / 10
+            && world.network.endpoints.values().all(is_quiet)
     }
 
     fn check_spacing(&mut self, world: &World) -> Result<(), String> {

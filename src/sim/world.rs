@@ -145,6 +145,8 @@ pub struct World {
     pub machine: Machine,
     /// The raw clock as of the machine's last input.
     fed: Mono,
+    /// Something has happened while the effects of the last input were carried out.
+    pub(super) is_torn: bool,
     /// The last report that is on the Node.
     written: Option<NodeReport>,
     /// The machine's effects other than requests to servers, and when each was carried out.
@@ -171,6 +173,7 @@ impl World {
             fed: clocks.reading().raw,
             rng: fastrand::Rng::with_seed(plan.seed),
             clocks,
+            is_torn: false,
             clock_was_set: false,
             marker: 1,
             network,
@@ -380,10 +383,9 @@ impl World {
             self.carry_out(effect);
         }
         // What happened in their midst shows with the next input.
-        if self.happened.len() == happened {
-            check(self)?;
-            self.asked.clear();
-        }
+        self.is_torn = self.happened.len() > happened;
+        check(self)?;
+        self.asked.clear();
         Ok(())
     }
 
