@@ -194,8 +194,8 @@ impl Draw {
             let servers = if self.one_in(3) { self.rng.usize(4..13) } else { self.rng.usize(1..5) };
             let round_trip = self.distance();
             let mut hosts: Vec<Host> = (0..servers).map(|_| self.host(round_trip)).collect();
-            let limit = self.limit();
             if is_limited {
+                let limit = self.limit();
                 hosts.iter_mut().for_each(|host| host.model.limit = limit);
             }
             let zone = self.zone(servers);

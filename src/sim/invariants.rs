@@ -9,21 +9,22 @@
 //! * A reachable server has a young sample.
 //! * No server is asked sooner than after two seconds, or an interval, but once after a disruption.
 //!
-//! Two times are excused and counted: after an unannounced step of the oscillator's rate until every reachable pool has
-//! given a sample, and after a pause that the kernel did not notice until the agent has.
+//! Two times are excused and counted: after an unannounced step of the oscillator's rate for as long as samples of
+//! before are used, and after a pause that the kernel did not notice until the agent has.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::events::Kind;
+use super::manners::Limit;
 use super::network::{Endpoint, address};
 use super::world::World;
 use drift_core::io::{Effect, LogEvent};
 use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::Snapshot;
 use drift_core::resume::Class;
-use drift_core::time::{Bound, Measurement, Mono};
+use drift_core::time::{Bound, Measurement, Mono, Offset};
 use drift_core::verdict::State;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -46,8 +47,10 @@ pub struct Tally {
     pub looks: u64,
     /// Looks with an offset.
     pub measured: u64,
-    /// Time with an offset that does not hold the truth, after a step of the rate.
+    /// Time with an offset that does not hold the truth, after a step of the rate, until the next round.
     pub outside_after_rate: Duration,
+    /// The same, after the next round.
+    pub outside_after_rate_later: Duration,
     /// The same after a pause that the agent had not noticed.
     pub outside_after_pause: Duration,
     /// Looks at which most servers of most reachable pools were honest, and some were not.
@@ -67,10 +70,10 @@ pub struct Tally {
 /// A time in which the truth may be outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Excuse {
-    /// Since the rate has stepped, with the raw clock then.
-    Rate(Mono),
-    /// Since the node was paused, with true time then.
-    Pause(Duration),
+    /// Since the rate has stepped, with the raw clock then; all pools have given a sample since.
+    Rate(Mono, bool),
+    /// Since the node was paused, with the raw clock then.
+    Pause(Mono),
 }
 
 /// Checks a world after each input.
@@ -92,7 +95,11 @@ pub struct Checker {
     without_since: Option<Duration>,
     /// Until when what dishonest servers gave may still count.
     poisoned_until: Duration,
+    /// Since when names resolve, and for how long a failed look-up may wait.
+    resolving_since: Duration,
     writes: VecDeque<Duration>,
+    /// The true offset in the last hour, once for each look at which it was counted.
+    truths: VecDeque<(Duration, Offset)>,
     /// Servers that may be asked too soon, once.
     extras: BTreeMap<SocketAddr, bool>,
     /// What was seen.
@@ -113,7 +120,9 @@ impl Checker {
             healthy_since: None,
             without_since: None,
             poisoned_until: Duration::ZERO,
+            resolving_since: Duration::ZERO,
             writes: VecDeque::new(),
+            truths: VecDeque::new(),
             extras: BTreeMap::new(),
             tally: Tally::default(),
         }
@@ -128,6 +137,10 @@ impl Checker {
         self.note_events(world);
         self.note_effects(world)?;
         self.check_spacing(world)?;
+        if world.is_torn {
+            // The agent does not know it yet.
+            return Ok(());
+        }
         let has_sample = world.samples != self.samples;
         self.samples = world.samples;
         let measured = world.machine.measured(world.reading());
@@ -163,20 +176,22 @@ impl Checker {
                 self.undisturbed_since = self.undisturbed_since.max(at);
             }
             match kind {
-                Kind::Rate => self.excuses.push(Excuse::Rate(world.reading().raw)),
-                Kind::Pause => self.excuses.push(Excuse::Pause(at)),
+                Kind::Rate => self.excuses.push(Excuse::Rate(world.reading().raw, false)),
+                Kind::Pause => self.excuses.push(Excuse::Pause(world.reading().raw)),
                 // A new process does not know when the one before has asked.
                 Kind::Restart => self.extras = all_of(world),
                 _ => {}
             }
         }
         self.events = world.happened.len();
-        let (now, stale_after) = (world.elapsed(), world.settings().stale_after);
-        let raw = world.reading().raw;
-        self.excuses.retain(|excuse| match *excuse {
-            Excuse::Rate(since) => raw.since(since) < stale_after && !pools_have_samples_since(world, since),
+        let (raw, stale_after) = (world.reading().raw, world.settings().stale_after);
+        self.excuses.retain_mut(|excuse| match excuse {
+            Excuse::Rate(since, is_sampled) => {
+                *is_sampled |= pools_have_samples_since(world, *since);
+                raw.since(*since) < stale_after + world.settings().interval
+            }
             // A pause that is too short to be noticed is over when all samples are of after it.
-            Excuse::Pause(since) => now.saturating_sub(since) < stale_after + world.settings().interval,
+            Excuse::Pause(since) => raw.since(*since) < stale_after + world.settings().interval,
         });
     }
 
@@ -200,8 +215,10 @@ impl Checker {
         while self.writes.front().is_some_and(|at| now.saturating_sub(*at) > HOUR) {
             self.writes.pop_front();
         }
-        let settled = self.steady_since + HOUR + world.settings().interval * INTERVALS_TO_SETTLE;
-        if now < settled || world.api_errors() > 0.0 {
+        let settled = self.steady_since.max(self.poisoned_until)
+            + HOUR
+            + world.settings().interval * INTERVALS_TO_SETTLE;
+        if now < settled || !self.is_steady(world) {
             return Ok(());
         }
         self.tally.hours += u64::from(now.as_secs() / 3_600 > self.last_look.as_secs() / 3_600);
@@ -211,6 +228,18 @@ impl Checker {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Does nothing change by itself? A clock that drifts crosses the threshold once.
+    fn is_steady(&self, world: &World) -> bool {
+        let offsets = || self.truths.iter().map(|(_, truth)| truth.as_nanos());
+        let moved = offsets().max().zip(offsets().min()).map_or(0, |(high, low)| high.abs_diff(low));
+        let is_quiet = |e: &Endpoint| {
+            e.path.loss <= 0.0 && e.service.model.limit == Limit::None && e.service.model.is_honest()
+        };
+        world.api_errors() <= 0.0
+            && Duration::from_nanos(moved) < world.settings().threshold / 10
+            && world.network.endpoints.values().all(is_quiet)
     }
 
     fn check_spacing(&mut self, world: &World) -> Result<(), String> {
@@ -229,9 +258,13 @@ impl Checker {
     }
 
     fn note_health(&mut self, health: &Health, is_without: bool, world: &World) {
-        let is_healthy = health.is_healthy(world);
-        self.healthy_since = is_healthy
-            .then(|| self.healthy_since.unwrap_or_else(|| world.elapsed()).max(self.undisturbed_since));
+        let now = world.elapsed();
+        if (0..world.pools()).any(|pool| !world.resolves(pool)) {
+            // A failed look-up is repeated a minute later at the latest, and may take some seconds.
+            self.resolving_since = now + SECOND * 70;
+        }
+        let since = self.undisturbed_since.max(self.resolving_since);
+        self.healthy_since = health.is_healthy().then(|| self.healthy_since.unwrap_or(now).max(since));
         self.without_since = is_without.then(|| self.without_since.unwrap_or_else(|| world.elapsed()));
     }
 
@@ -254,9 +287,16 @@ impl Checker {
             self.tally.outside_after_pause += span;
             return Ok(());
         }
-        if !self.excuses.is_empty() {
-            self.tally.outside_after_rate += span;
-            return Ok(());
+        match self.excuses.last() {
+            Some(Excuse::Rate(_, false)) => {
+                self.tally.outside_after_rate += span;
+                return Ok(());
+            }
+            Some(_) => {
+                self.tally.outside_after_rate_later += span;
+                return Ok(());
+            }
+            None => {}
         }
         if world.elapsed() < self.poisoned_until {
             return Ok(());
@@ -273,9 +313,7 @@ impl Checker {
         }
         let span = world.elapsed().saturating_sub(healthy.max(without).max(self.undisturbed_since));
         self.tally.longest_without = self.tally.longest_without.max(span);
-        // An exchange that times out and the spacing after it take longer than a short interval.
-        let interval = world.settings().interval.max(SECOND * 4);
-        if span <= interval * 3 + SECOND * 3 {
+        if span <= Self::longest_without(world) {
             return Ok(());
         }
         Err(format!(
@@ -283,6 +321,15 @@ impl Checker {
             world.machine.state(),
             at(world)
         ))
+    }
+
+    /// The longest time without a verdict.
+    fn longest_without(world: &World) -> Duration {
+        // An exchange that times out and the spacing after it take longer than a short interval. A server with a limit
+        // that was asked too often once does not answer for a while, however long the interval is.
+        let has_limits = world.network.endpoints.values().any(|e| e.service.model.limit != Limit::None);
+        let least = if has_limits { SECOND * 64 } else { SECOND * 4 };
+        world.settings().interval.max(least) * 3 + SECOND * 3
     }
 
     fn check_young(snapshot: &Snapshot, world: &World) -> Result<(), String> {
@@ -305,6 +352,9 @@ impl Checker {
         world: &World,
     ) -> Result<(), String> {
         let now = world.reading().raw;
+        if world.is_exchanging() {
+            return Ok(());
+        }
         let settled = world.settings().interval * INTERVALS_TO_SETTLE + SECOND * 60;
         let since = self.steady_since.max(self.poisoned_until);
         let Some(rate) = snapshot.rate.filter(|_| world.elapsed() > since + settled) else { return Ok(()) };
@@ -342,7 +392,7 @@ fn combined(bounds: &[Bound]) -> Option<Bound> {
     let mut sorted = bounds.to_vec();
     sorted.sort_unstable();
     // Of `n` the majority is `k`: as many as may be wider than the result are outside of it.
-    let widest = sorted.get(sorted.len() - (sorted.len() / 2 + 1)).copied()?;
+    let widest = sorted.get(sorted.len().checked_sub(sorted.len() / 2 + 1)?).copied()?;
     // Intervals that reach to both sides of the truth may together be twice as wide.
     Some(if sorted.len() < 3 { widest } else { widest + widest })
 }
@@ -419,7 +469,7 @@ impl Health {
     }
 
     /// Can a majority of the pools be measured?
-    fn is_healthy(&self, _: &World) -> bool {
+    fn is_healthy(&self) -> bool {
         self.pools.iter().flatten().count() * 2 > self.pools.len()
     }
 
@@ -435,10 +485,10 @@ impl Health {
 
 /// The bound that most of a pool's servers give; `None`: too few of them are honest and answer.
 fn bound_of(pool: usize, world: &World) -> Option<Duration> {
-    if world.network.down.contains(&pool) || world.names_fail() {
+    if world.network.down.contains(&pool) || !world.resolves(pool) {
         return None;
     }
-    let zone = world.zone(pool).filter(|zone| !zone.fails)?;
+    let zone = world.zone(pool)?;
     let members = zone.members(world.hosts(pool));
     let limit = world.settings().servers_per_pool.min(zone.in_answer).min(members.len());
     let (mut bounds, mut useless, mut wrong) = (Vec::new(), 0, 0);

@@ -145,6 +145,8 @@ pub struct World {
     pub machine: Machine,
     /// The raw clock as of the machine's last input.
     fed: Mono,
+    /// Something has happened while the effects of the last input were carried out.
+    pub(super) is_torn: bool,
     /// The last report that is on the Node.
     written: Option<NodeReport>,
     /// The machine's effects other than requests to servers, and when each was carried out.
@@ -171,6 +173,7 @@ impl World {
             fed: clocks.reading().raw,
             rng: fastrand::Rng::with_seed(plan.seed),
             clocks,
+            is_torn: false,
             clock_was_set: false,
             marker: 1,
             network,
@@ -204,9 +207,9 @@ impl World {
         self.zones.get(pool).copied()
     }
 
-    /// Do all look-ups fail?
-    pub fn names_fail(&self) -> bool {
-        self.names_fail
+    /// Does a pool's name resolve?
+    pub fn resolves(&self, pool: usize) -> bool {
+        !self.names_fail && self.zone(pool).is_some_and(|zone| !zone.fails)
     }
 
     /// How many servers the plan has for a pool.
@@ -217,6 +220,11 @@ impl World {
     /// Share of the requests to the API server that fail.
     pub fn api_errors(&self) -> f64 {
         self.plan.api_errors
+    }
+
+    /// Is an exchange under way?
+    pub fn is_exchanging(&self) -> bool {
+        !self.flights.is_empty()
     }
 
     /// How many pools there are.
@@ -340,14 +348,10 @@ impl World {
             // As the agent does: an input that waited through a stall must not hide it.
             if input.is_none() || self.reading().raw > due {
                 let observed = self.observe(due);
-                self.feed(observed);
-                check(self)?;
-                self.asked.clear();
+                self.feed(observed, &mut check)?;
             }
             if let Some(input) = input {
-                self.feed(input);
-                check(self)?;
-                self.asked.clear();
+                self.feed(input, &mut check)?;
             }
         }
         Ok(())
@@ -374,12 +378,22 @@ impl World {
         })
     }
 
-    fn feed(&mut self, input: Input) {
-        let now = self.reading();
+    /// Hands the machine an input, carries out its effects, and checks the world.
+    fn feed(
+        &mut self,
+        input: Input,
+        check: &mut impl FnMut(&Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let (now, happened) = (self.reading(), self.happened.len());
         self.fed = now.raw;
         for effect in self.machine.handle(input, now) {
             self.carry_out(effect);
         }
+        // What happened in their midst shows with the next input.
+        self.is_torn = self.happened.len() > happened;
+        check(self)?;
+        self.asked.clear();
+        Ok(())
     }
 
     fn carry_out(&mut self, effect: Effect) {
