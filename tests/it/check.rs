@@ -48,7 +48,11 @@ fn no_server() -> [String; 2] {
 }
 
 fn line<'a>(table: &'a str, name: &str) -> &'a str {
-    table.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name:?} in {table}"))
+    table
+        .lines()
+        .map(str::trim_end)
+        .find(|line| line.starts_with(name))
+        .unwrap_or_else(|| panic!("no {name:?} in {table}"))
 }
 
 #[test]
@@ -126,6 +130,55 @@ fn check_without_chrony_reports_its_absence_and_keeps_the_verdict() {
         by_udp || error.contains("/nonexistent/chronyd.sock") && error.contains("UDP 127.0.0.1:323"),
         "{report}"
     );
+}
+
+/// Pools of one server each, ahead by so much, and their names.
+fn pools_ahead(background: &BackgroundRuntime, ahead_ms: &[i64]) -> (Vec<Server>, Vec<String>) {
+    let start = |millis: &i64| {
+        background.server(&TimeScale::new(Offset::from_nanos(millis * 1_000_000)), Behaviour::Honest)
+    };
+    let servers: Vec<Server> = ahead_ms.iter().map(start).collect();
+    let names = servers.iter().map(pool).collect();
+    (servers, names)
+}
+
+#[test]
+fn a_third_pool_names_the_wrong_one_of_two() {
+    let background = BackgroundRuntime::new();
+    let (_servers, names) = pools_ahead(&background, &[0, 10_000, 0]);
+    let ended = check(&names, &NO_CHRONY);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let wrong = format!(" Pool {} is wrong: 10.0 s ahead of the others.\n", names[1]);
+    assert!(ended.stdout.starts_with("in-sync: The clock is ") && ended.stdout.contains(&wrong), "{ended:?}");
+    let row = line(&ended.stdout, &names[1]);
+    assert!(row.ends_with("falseticker: 10.0 s ahead of the others; 1 of 1 servers answer"), "{row}");
+    let server = line(&ended.stdout, &format!("  {}", names[1]));
+    assert!(server.ends_with("  falseticker"), "{server}");
+    let (_, report) = report(&names, &NO_CHRONY);
+    let of_pools =
+        |key: &str| report["pools"].as_array().unwrap().iter().map(|p| p[key].clone()).collect::<Vec<_>>();
+    assert_eq!(of_pools("isFalseticker"), [false, true, false].map(Value::from), "{report}");
+    assert_eq!(report["contradiction"], false, "{report}");
+    assert_eq!(of_pools("sameServerAs"), [(); 3].map(|()| Value::Null), "{report}");
+}
+
+#[test]
+fn contradicting_pools_on_one_side_of_the_threshold_give_a_verdict() {
+    let background = BackgroundRuntime::new();
+    for (ahead_ms, code, side) in [([5_000, 5_020], 1, "over"), ([0, 60], 0, "within"), ([0, 10_000], 2, "")]
+    {
+        let (_servers, names) = pools_ahead(&background, &ahead_ms);
+        let (found, report) = report(&names, &NO_CHRONY);
+        assert_eq!((found, &report["contradiction"]), (code, &Value::from(true)), "{report}");
+        assert_eq!(report["offsetSeconds"].is_f64(), code != 2, "{report}");
+        let message = report["message"].as_str().unwrap();
+        let apart = format!("; all are {side} the threshold.");
+        assert_eq!(
+            message.contains("The pools differ by ") && message.ends_with(&apart),
+            code != 2,
+            "{message}"
+        );
+    }
 }
 
 #[test]

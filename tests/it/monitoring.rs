@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use drift_core::ntp::reject::RejectReason;
+use drift_core::ntp::server::ServerState;
+use drift_core::report::snapshot::ACCEPTED;
 use serde_json::Value;
 
 use crate::support::monitoring::{Prometheus, blocks, chart_rules, read, repository};
@@ -141,6 +144,54 @@ fn every_series_in_rules_and_documents_exists() {
         }
     }
     assert!(named > 100, "{named} names were looked at");
+}
+
+/// The code spans in the first column of a table's rows.
+fn first_column(table: &str) -> BTreeSet<String> {
+    let cells =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" |")).map(|(cell, _)| cell);
+    cells.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`').to_owned()).collect()
+}
+
+#[test]
+fn the_reference_lists_every_metric_and_the_values_of_its_labels() {
+    /// Exported only while the offset is coarse.
+    const COARSE: [&str; 2] = ["coarse_offset_seconds", "coarse_offset_bound_seconds"];
+    let reference = read("docs/reference/metrics.md");
+    let mut sections = reference.split("\n`");
+    let _ = sections.next();
+    let rest: Vec<&str> = sections.collect();
+    let of_label = |name: &str| {
+        let table =
+            rest.iter().find_map(|section| section.strip_prefix(name)).unwrap_or_else(|| panic!("{name}"));
+        first_column(table.split("\n## ").next().unwrap())
+    };
+    let labels = RejectReason::LABELS.iter().copied().chain([ACCEPTED]);
+    assert_eq!(of_label("samples_total{result}"), labels.map(str::to_owned).collect());
+    let states = ServerState::ALL.map(|state| state.label().to_owned());
+    assert_eq!(of_label("pool_servers{state}"), states.into_iter().collect());
+
+    let exposition: String = {
+        let mut agent = SimulatedAgent::busy("n1");
+        (0..40).map(|_| agent.exposition()).collect()
+    };
+    let types =
+        exposition.lines().filter_map(|line| line.strip_prefix("# TYPE drift_agent_")?.split(' ').next());
+    let exported: BTreeSet<String> = types.chain(COARSE).map(str::to_owned).collect();
+    let tables = reference.split("\n## ").map(|section| section.split("\n`").next().unwrap());
+    assert_eq!(tables.flat_map(first_column).collect::<BTreeSet<_>>(), exported);
+    let values = exposition.lines().filter(|line| !line.starts_with('#')).flat_map(|line| {
+        let labels = line.split_once('{').map_or("", |(_, rest)| rest.split('}').next().unwrap_or(""));
+        labels.split(',').filter_map(|label| label.split_once("=\"")).collect::<Vec<_>>()
+    });
+    let values: BTreeSet<&str> = values
+        .filter(|(name, _)| ["state", "result", "class", "method", "daemon"].contains(name))
+        .map(|(_, value)| value.trim_end_matches('"'))
+        .collect();
+    assert!(values.len() > 40, "{values:?}");
+    for value in values {
+        assert!(reference.contains(&format!("`{value}`")), "{value}");
+    }
 }
 
 #[test]

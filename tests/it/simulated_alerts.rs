@@ -153,7 +153,6 @@ impl Case {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "a list of cases")]
 fn cases() -> Vec<Case> {
     use Behaviour::{Honest, Silent};
     let off = |behind_ms| node(&[Honest; 2], behind_ms).with(|n| n.has_daemon = false);
