@@ -238,7 +238,8 @@ impl Rounds {
         self.quick_left > 0 || self.round.is_some()
     }
 
-    /// Has every pool given a sample, or been asked often enough, since the start or the last disruption?
+    /// Has every pool given a sample, or been asked often enough, since the start or the last disruption, and was that
+    /// judged?
     pub fn has_settled(&self) -> bool {
         // One attempt less where another pool has answered: the clock is measured.
         let enough = ATTEMPTS_TO_SETTLE - u8::from(self.attempts.contains(&None));
@@ -246,7 +247,8 @@ impl Rounds {
             None => true,
             Some(attempts) => *attempts >= enough || pool.servers.is_empty(),
         };
-        self.unresolved.is_empty() && self.pools.iter().zip(&self.attempts).all(is_settled)
+        let is_judged = self.round.as_ref().is_none_or(|round| round.is_judged);
+        is_judged && self.unresolved.is_empty() && self.pools.iter().zip(&self.attempts).all(is_settled)
     }
 
     /// Takes in the result of a look-up.

@@ -195,6 +195,14 @@ fn a_round_is_judged_when_each_pool_has_a_majority_and_again_when_the_rest_has_c
     harness.behave(address(1, 0), Manner::Answers(50));
     harness.run_until(1_500);
     assert_eq!(harness.judged, [(61, true), (411, false)]);
+
+    let mut harness = Harness::new(&[3, 1]);
+    harness.behave(address(0, 1), Manner::Answers(50));
+    harness.behave(address(0, 2), Manner::Answers(50));
+    harness.run_until(40);
+    assert!(!harness.rounds.has_settled(), "each pool has a sample, but no majority of the first one");
+    harness.run_until(70);
+    assert!(harness.rounds.has_settled());
 }
 
 #[test]
