@@ -95,9 +95,9 @@ fn rejected_samples_are_counted_by_reason_from_the_first_exchange() {
             Behaviour::Kiss(code) if code == *b"DENY" => {
                 assert_eq!((samples[label], served, backed_off), (1, 1, Some(1.0)));
             }
-            // Each doubles the interval: 2, 4, 8 and 16 s.
+            // Once more after 2 s, and then not within 17 s.
             Behaviour::Kiss(code) if code == *b"RATE" => {
-                assert!((3..=6).contains(&served) && backed_off == Some(1.0), "{served} {backed_off:?}");
+                assert!((2..=3).contains(&served) && backed_off == Some(1.0), "{served} {backed_off:?}");
             }
             _ => assert!(samples[label] >= 12 && backed_off == Some(0.0), "{behaviour:?}: {samples:?}"),
         }

@@ -175,6 +175,7 @@ impl Estimate {
     /// until `since`; from there on any rate is possible.
     pub fn handle_other_clock(&mut self, since: Mono, now: Mono) {
         self.rate.reset(now);
+        self.recent.clear();
         let rate = self.rate();
         let forget_rate = |line: Line| line.with_rate_from(since, rate);
         self.basis = match self.basis {

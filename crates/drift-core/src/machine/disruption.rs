@@ -122,12 +122,14 @@ mod tests {
     use crate::machine::Settings;
     use crate::ntp::packet::Leap;
     use crate::ntp::pool::Resolution;
+    use crate::ntp::reject::RejectReason;
     use crate::ntp::sample::{Limits, Sample};
     use crate::ntp::server::Answer;
     use crate::report::leeway;
     use crate::resume::{Clocksource, Observation};
     use crate::step::policy::{self, Mode};
-    use crate::time::{Bound, Wall};
+    use crate::time::rate::Rate;
+    use crate::time::{Bound, Offset, Ppb, Wall};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -135,6 +137,10 @@ mod tests {
     struct Observed {
         machine: Machine,
         now: Mono,
+        /// From then on the raw clock is slow by this.
+        slow: (Mono, Ppb),
+        /// The servers do not answer.
+        is_silent: bool,
     }
 
     impl Observed {
@@ -158,7 +164,12 @@ mod tests {
                 leeway: leeway::Settings { peer_allowance: SECOND, minimum: SECOND, maximum: SECOND },
             };
             let now = Mono::from_nanos(1_000_000_000_000);
-            let mut observed = Self { machine: Machine::new(settings, 1, reading(now)), now };
+            let mut observed = Self {
+                machine: Machine::new(settings, 1, reading(now)),
+                now,
+                slow: (now, Ppb(0)),
+                is_silent: false,
+            };
             for pool in 0..2 {
                 let address = ([192, 0, 2, u8::try_from(pool).unwrap()], 123).into();
                 let answer = Ok(Resolution { addresses: vec![address], ttl: None });
@@ -181,7 +192,11 @@ mod tests {
                     effects.drain(..).filter_map(|e| if let Effect::Log(e) = e { Some(e) } else { None }),
                 );
                 for server in asked {
-                    let answer = Answer::Sample(self.sample());
+                    let answer = if self.is_silent {
+                        Answer::Rejected(RejectReason::Timeout)
+                    } else {
+                        Answer::Sample(self.sample())
+                    };
                     effects
                         .extend(self.machine.handle(Input::Answered { server, answer }, reading(self.now)));
                 }
@@ -189,10 +204,16 @@ mod tests {
             (logged, requests)
         }
 
+        /// The origin of reference time.
+        fn truth(&self) -> Wall {
+            let (since, rate) = self.slow;
+            reading(self.now).origin().plus(Offset::from_nanos(rate.over(self.now.since(since))))
+        }
+
         fn sample(&self) -> Sample {
             Sample {
                 at: self.now,
-                origin: reading(self.now).origin(),
+                origin: self.truth(),
                 bound: Bound::from_nanos(1_000_000),
                 elapsed: Duration::from_millis(1),
                 round_trip: Duration::from_millis(1),
@@ -250,6 +271,46 @@ mod tests {
         let asked: usize = (0..8).map(|_| observed.observe("hpet").1).sum();
         assert!((4..=6).contains(&asked), "after 2 and 4 more seconds: {asked}");
         assert_eq!(observed.machine.counts.resumes, [0; Class::ALL.len()], "no disruption");
+    }
+
+    #[test]
+    fn the_truth_stays_inside_when_another_clocksource_runs_at_another_rate() {
+        for ppm in [-1_000, 300, 50_000] {
+            let mut observed = Observed::new();
+            for _ in 0..400 {
+                observed.observe("tsc");
+            }
+            observed.slow = (observed.now, Ppb::from_ppm(ppm));
+            for second in 1..300 {
+                observed.observe("hpet");
+                let now = reading(observed.now);
+                let measured = observed.machine.estimate.measured(now).expect("a line");
+                let error = observed.truth().minus(now.origin().plus(measured.offset)).as_nanos().abs();
+                assert!(error <= measured.bound.as_nanos(), "{ppm} ppm, {second} s: {error} {measured:?}");
+                assert!(
+                    second < 30 || measured.bound.as_nanos() < 20_000_000,
+                    "{ppm} ppm, {second} s: {measured:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn until_the_next_answer_the_bound_allows_any_rate_since_the_old_clocksource_was_last_seen() {
+        let mut observed = Observed::new();
+        for _ in 0..400 {
+            observed.observe("tsc");
+        }
+        observed.slow = (observed.now, Ppb::from_ppm(100_000));
+        observed.is_silent = true;
+        observed.observe("hpet");
+        let now = reading(observed.now);
+        let measured = observed.machine.estimate.measured(now).unwrap();
+        let error = observed.truth().minus(now.origin().plus(measured.offset)).as_nanos().abs();
+        assert!(error > 50_000_000 && error <= measured.bound.as_nanos(), "{error} {measured:?}");
+        let rate = Rate::exactly(Ppb(0));
+        let by_old_samples = observed.machine.rounds.candidates(now.raw, rate, SECOND * 600);
+        assert_eq!(by_old_samples, [], "the next estimate rests on new samples alone");
     }
 
     #[test]
