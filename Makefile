@@ -11,7 +11,7 @@ SCRIPTS := .ci/run packaging/krew/release tests/tools/install tests/tools/guest.
 
 .PHONY: help
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Show the whole agent on this machine: no cluster, no network, no root
@@ -100,6 +100,11 @@ bench-fleet: tools ## Measure what a thousand agents cost the API server; writes
 .PHONY: bench-load
 bench-load: tools ## Measure the endpoint under load: requests, stuck clients; writes benches/LOAD.md
 	ulimit -n 12000; cargo bench --locked --bench load
+
+.PHONY: bench-accuracy
+bench-accuracy: ## Measure error and bound beside chronyd and a one-shot client; writes benches/ACCURACY.md (25 minutes)
+	tests/tools/install chronyd chronyc
+	cargo bench --locked --bench accuracy
 
 .PHONY: bench-resume
 bench-resume: ## Measure the time until a paused clock is corrected; writes benches/RESUME.md (20 minutes)

@@ -24,7 +24,7 @@
       burnRateSlow: 3,
       // -- `ClockPoolUnreachable`: percentage of nodes that must have lost the pool.
       poolUnreachablePercent: 50,
-      // -- `ClockFrequencyHigh`: error of the oscillator, in ppm. Linux cannot correct more than 500.
+      // -- `ClockFrequencyHigh`: error of the oscillator that is certain, in ppm. Linux cannot correct more than 500.
       frequencyPpm: 200,
       // -- `VMResumeUncorrected`: how long after a resume a drift is attributed to it.
       resumeWithin: '1h',
@@ -43,6 +43,8 @@
       ClockPoolsDisagree: '15m',
       ClockNotMeasured: '15m',
       ClockPoolUnreachable: '10m',
+      ClockPoolWrong: '15m',
+      ClockPoolsNotIndependent: '30m',
       ClockNotDisciplined: '10m',
       ClockFrequencyHigh: '1h',
       TimeDaemonDeceived: '1m',

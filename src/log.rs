@@ -187,6 +187,9 @@ fn log_event(event: &LogEvent) {
             warn!(host, %reason, "HTTP Date header rejected");
         }
         LogEvent::Disrupted(detection) => log_disruption(detection),
+        LogEvent::ClocksourceChanged { before, now } => {
+            warn!(clocksource = now, replaces = before, "the kernel uses another clocksource");
+        }
         LogEvent::NoPauseSignal { poll } => {
             warn!(poll_seconds = poll.as_secs_f64(), "no RTC and no vmclock: pauses are visible to NTP only");
         }
@@ -383,6 +386,11 @@ mod tests {
                 "HTTP Date header rejected",
             ),
             (LogEvent::Disrupted(pause), "WARN", "disruption detected"),
+            (
+                LogEvent::ClocksourceChanged { before: "tsc".to_owned(), now: "hpet".to_owned() },
+                "WARN",
+                "the kernel uses another clocksource",
+            ),
             (
                 LogEvent::NoPauseSignal { poll: Duration::from_secs(16) },
                 "WARN",

@@ -53,6 +53,28 @@ local text = import '../lib/text.libsonnet';
           'is measured.',
         ),
         lib.alert(
+          'ClockPoolWrong',
+          'warning',
+          'a majority of the other pools contradicts a pool (it takes three pools): one alert for each pool, not one per node',
+          |||
+            count by (cluster, pool) (max by (cluster, node, pool) (drift_agent_pool_falseticker) == 1)
+          |||,
+          'NTP pool {{ $labels.pool }} is wrong on ' + text.nodes + text.inCluster + text.poolError + '.',
+          'The other pools agree with each other and not with this one, so they alone decide there. If only one node reports ' +
+          'it, something on the path of that node answers in place of the pool.',
+        ),
+        lib.alert(
+          'ClockPoolsNotIndependent',
+          'warning',
+          'two pools of a node look like one server, so neither confirms the other: one alert, not one per node',
+          |||
+            count by (cluster) (max by (cluster, node) (drift_agent_pools_independent) == 0)
+          |||,
+          'Two NTP pools look like one server on ' + text.nodes + text.inCluster + '.',
+          'Two names lead to one server, or a router answers all NTP itself. If that server is wrong, no other pool shows it. ' +
+          'No clock is stepped there.',
+        ),
+        lib.alert(
           'DriftAgentDown',
           'critical',
           'Prometheus has no target of the agents',

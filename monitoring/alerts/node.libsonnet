@@ -82,11 +82,13 @@ local text = import '../lib/text.libsonnet';
         lib.alert(
           'ClockFrequencyHigh',
           'warning',
-          "a node's oscillator runs much too fast or too slow (%(frequencyPpm)s ppm)" % thresholds,
+          "a node's oscillator certainly runs much too fast or too slow (%(frequencyPpm)s ppm)" % thresholds,
           |||
             1e6 * max by (cluster, node) (drift_agent_frequency_error_ratio)
               and on (cluster, node)
-            1e6 * abs(max by (cluster, node) (drift_agent_frequency_error_ratio)) > %(frequencyPpm)s
+            1e6 * max by (cluster, node) (
+              abs(drift_agent_frequency_error_ratio) - drift_agent_frequency_error_bound_ratio
+            ) > %(frequencyPpm)s
           ||| % thresholds,
           'Oscillator of ' + text.node + ' runs {{ reReplaceAll "^-" "" (printf "%.0f" $value) }} ppm too ' +
           '{{ if lt $value 0.0 }}fast{{ else }}slow{{ end }}.',

@@ -2,8 +2,10 @@
 local panel = import '../lib/panel.libsonnet';
 local query = import '../lib/query.libsonnet';
 
-local edge(sign) = 'max by (cluster, node) (drift_agent_offset_seconds{%s} %s drift_agent_offset_bound_seconds{%s})' %
-                   [query.node, sign, query.node];
+// The value with its bound added or subtracted.
+local edge(sign, value='offset_seconds', bound='offset_bound_seconds') =
+  'max by (cluster, node) (drift_agent_%s{%s} %s drift_agent_%s{%s})' % [value, query.node, sign, bound, query.node];
+local frequency(sign) = '1e6 * ' + edge(sign, 'frequency_error_ratio', 'frequency_error_bound_ratio');
 
 // Looks of one series.
 local looks(name, properties) = {
@@ -51,10 +53,12 @@ local dashedRed = {
     ) + panel.size(8, 8),
     panel.lines(
       'Frequency',
-      'Error of the oscillator itself, and the correction by the kernel. Above 0 the oscillator is too slow.',
+      'Error of the oscillator itself with its bound, and the correction by the kernel. Above 0 the oscillator is too slow.',
       'ppm',
       [
         panel.range('1e6 * ' + query.ofNodes('frequency_error_ratio', query.node), 'oscillator'),
+        panel.range(frequency('-'), 'oscillator at least'),
+        panel.range(frequency('+'), 'oscillator at most'),
         panel.range('1e6 * ' + query.ofNodes('kernel_frequency_ratio', query.node), 'corrected by the kernel'),
       ],
     ) + panel.size(8, 8),

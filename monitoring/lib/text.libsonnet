@@ -29,6 +29,15 @@ local found = '(. | first | value)';
   extreme(which):: '{{ with query (printf "%s(1, cluster_node:drift_agent_offset_seconds:max{cluster=%%q})" ' % which +
                    '$labels.cluster) }}{{ (. | first).Labels.node }}{{ end }}',
 
+  // The alert's value, a number of nodes.
+  nodes: '{{ $value }} node{{ if gt $value 1.0 }}s{{ end }}',
+
+  // By how much the pool of the alert contradicts the others, at most.
+  poolError: '{{ with query (printf "max(abs(drift_agent_pool_offset_seconds{cluster=%q,pool=%q} ' +
+             '- on (cluster, node) group_left () cluster_node:drift_agent_offset_seconds:max) ' +
+             'and on (cluster, node, pool) drift_agent_pool_falseticker == 1)" $labels.cluster $labels.pool) }}' +
+             ', by up to {{ humanizeDuration ' + found + ' }}{{ end }}',
+
   // The alert's value without its sign.
   seconds: '{{ reReplaceAll "^-" "" (humanizeDuration $value) }}',
 }

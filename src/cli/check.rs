@@ -13,7 +13,7 @@ use super::{CommandError, ConfigArgs, Exit, block_on, print};
 use crate::agent::Agent;
 use crate::config::Settings;
 use crate::config::http_url::HttpUrl;
-use crate::os::clock::LinuxClock;
+use crate::os::clock::{Clock, LinuxClock};
 use crate::sources::dns::Dns;
 use crate::sources::http_date::HttpDate;
 use clock_drift::terminal::{Style, stderr_is_terminal};
@@ -23,8 +23,12 @@ use drift_core::report::diagnosis::Diagnosis;
 use drift_core::report::snapshot::Snapshot;
 use drift_core::verdict::State;
 
-/// `check` ends within 5 s, whatever the network does.
-const CHECK_TIMEOUT: Duration = Duration::from_millis(4_500);
+/// With [`REQUEST_SPACING`], `check` ends within 5 s, whatever the network does.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(4_300);
+/// `check` ends this long after its last request at the soonest, so that another run right after it does not ask
+/// too soon: with `discard minimum` 2, ntpd refuses what comes within half a second, and then answers nothing
+/// for a quarter of a minute.
+const REQUEST_SPACING: Duration = Duration::from_millis(700);
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -100,9 +104,21 @@ async fn burst(settings: &Settings) -> Snapshot {
     settings.core.last_resort.clear();
     let mut agent = Agent::new(&settings, Arc::new(LinuxClock), Dns::default(), None);
     let mut progress = Progress::start();
-    agent.measure_once(CHECK_TIMEOUT, |effect| progress.show(effect)).await;
+    let mut last_request = None;
+    let observe = |effect: &Effect| {
+        if matches!(effect, Effect::Query { .. }) {
+            last_request = Some(LinuxClock.read().raw);
+        }
+        progress.show(effect);
+    };
+    agent.measure_once(CHECK_TIMEOUT, observe).await;
+    let snapshot = agent.handle().snapshot();
     progress.clear();
-    agent.handle().snapshot()
+    if let Some(last_request) = last_request {
+        let since = LinuxClock.read().raw.since(last_request);
+        tokio::time::sleep(REQUEST_SPACING.saturating_sub(since)).await;
+    }
+    snapshot
 }
 
 /// A line that shows what the command is doing, on terminals only.

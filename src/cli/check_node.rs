@@ -240,7 +240,7 @@ impl TrackingReport {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::os::chrony::Request;
     use crate::os::chrony::codec::tests::reply;
@@ -254,6 +254,11 @@ mod tests {
         let offset =
             Some(Measurement::new(Offset::from_nanos(millis * 1_000_000), Bound::from_nanos(2_000_000)));
         Measured { node_time: NOW, offset, threshold: Duration::from_millis(100) }
+    }
+
+    /// The report of a node whose chrony follows 192.0.2.7.
+    pub fn following_chrony() -> NodeClock {
+        node(KEPT, Ok(following()))
     }
 
     fn node(kernel: KernelClock, chrony: Result<Tracking, &str>) -> NodeClock {

@@ -286,3 +286,68 @@ impl ServerReport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::check_node::tests::following_chrony;
+    use crate::sim::behaviour::{Behaviour, ServerModel};
+    use crate::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
+    use drift_core::http_date::coarse::CoarseReadings;
+    use drift_core::time::{Ppb, Wall};
+
+    /// What a burst to these pools of one server each shows, on a node whose chrony follows 192.0.2.7.
+    fn report(pools: &[Behaviour]) -> CheckReport {
+        let path = Path {
+            there: Duration::from_millis(1),
+            back: Duration::from_millis(1),
+            jitter: Duration::ZERO,
+            loss: 0.0,
+        };
+        let mut world = World::new(Plan {
+            seed: 1,
+            present: Wall::from_secs(1_795_341_600),
+            offset: Offset::ZERO,
+            oscillator: Oscillator { error: Ppb(0), swing: Ppb(0), period: Duration::from_secs(60) },
+            rtc_ahead: Offset::ZERO,
+            pools: pools.iter().map(|b| vec![Host { model: ServerModel::new(*b), path }]).collect(),
+            settings: default_settings(),
+            api_errors: 0.0,
+            steps_work: true,
+        });
+        world.run_until(Duration::from_secs(20), |_| Ok(())).unwrap();
+        CheckReport::new(Diagnosis::new(world.snapshot(), CoarseReadings::default()), following_chrony())
+    }
+
+    #[test]
+    fn the_server_of_chrony_is_named_only_where_no_pool_answers() {
+        let silent = report(&[Behaviour::Silent; 2]);
+        let hint = silent.hint().unwrap();
+        assert!(
+            hint.contains("--http-date http://HOST. chrony on this node follows the NTP server 192.0.2.7:"),
+            "{hint}"
+        );
+        assert!(silent.table(Style::PLAIN).contains(&hint));
+        assert_eq!(report(&[Behaviour::Silent, Behaviour::Honest]).hint(), None);
+        let rejected = report(&[Behaviour::Stratum16; 2]).hint().unwrap();
+        assert!(rejected.starts_with("chrony on this node follows"), "{rejected}");
+    }
+
+    #[test]
+    fn pools_that_look_like_one_server_are_marked() {
+        let mut one = report(&[Behaviour::Honest; 2]);
+        one.diagnosis.snapshot.pools[1].same_server_as = Some(0);
+        one.diagnosis.snapshot.pools_independent = Some(false);
+        let table = one.table(Style::PLAIN);
+        assert!(
+            table.contains("looks like the same server as pool-0.invalid; 1 of 1 servers answer"),
+            "{table}"
+        );
+        let json: serde_json::Value = serde_json::from_str(&one.json().unwrap()).unwrap();
+        assert_eq!(json["poolsIndependent"], false);
+        assert_eq!(json["pools"][1]["sameServerAs"], "pool-0.invalid");
+        assert!(json["pools"][0]["sameServerAs"].is_null());
+    }
+}

@@ -1,6 +1,7 @@
 //! From what an operator wrote to checked settings: a flag, else the environment, else the file, else the
 //! default.
 
+pub mod decidable;
 mod groups;
 pub mod http_url;
 pub mod listen;

@@ -24,13 +24,13 @@ pub struct RawConfig {
     /// [default: none]
     #[arg(long, value_name = "NAME", env = "DRIFT_AGENT_REGION", allow_hyphen_values = true)]
     pub region: Option<ConfigText>,
-    /// Time between two exchanges with a server [default: 64s]
+    /// Time between two polls of a server; sooner after a start or a disruption [default: 64s]
     #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_INTERVAL", allow_hyphen_values = true)]
     pub interval: Option<ConfigText>,
     /// Offset from which the clock counts as drifting [default: 100ms]
     #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_THRESHOLD", allow_hyphen_values = true)]
     pub threshold: Option<ConfigText>,
-    /// Maximum age of an estimate, at least three intervals [default: 10m]
+    /// Age from which a sample and an estimate no longer count, at least three intervals [default: 10m]
     #[arg(long, value_name = "TIME", env = "DRIFT_AGENT_STALE_AFTER", allow_hyphen_values = true)]
     pub stale_after: Option<ConfigText>,
     /// Addresses polled per pool, 1 to 16 [default: 4]

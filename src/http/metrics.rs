@@ -299,3 +299,6 @@ fn kernel_clock(out: &mut Exposition, kernel: Option<KernelClock>) {
         kernel.map(|k| k.frequency.as_ratio()),
     );
 }
+
+#[cfg(test)]
+mod tests;

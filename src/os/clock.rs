@@ -11,12 +11,6 @@ use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Reading, Wall, nanos};
 pub trait Clock: Send + Sync {
     /// All of them, as close to one instant as possible.
     fn read(&self) -> Reading;
-
-    /// How far its wall time is ahead of the machine's, which the NTP library reads by itself. Not zero in
-    /// tests only.
-    fn ahead_of_machine(&self) -> Offset {
-        Offset::ZERO
-    }
 }
 
 /// The clocks of the kernel (`clock_gettime(2)`); no privilege needed.
@@ -87,16 +81,17 @@ impl ShiftedClock {
     pub fn shift(&self, by: Offset) {
         self.ahead.fetch_add(by.as_nanos(), Ordering::Relaxed);
     }
+
+    /// How far its wall time is ahead of the machine's.
+    pub fn ahead_of_machine(&self) -> Offset {
+        Offset::from_nanos(self.ahead.load(Ordering::Relaxed))
+    }
 }
 
 impl Clock for ShiftedClock {
     fn read(&self) -> Reading {
         let reading = LinuxClock.read();
         Reading { wall: reading.wall.plus(self.ahead_of_machine()), ..reading }
-    }
-
-    fn ahead_of_machine(&self) -> Offset {
-        Offset::from_nanos(self.ahead.load(Ordering::Relaxed))
     }
 }
 

@@ -424,6 +424,7 @@ fn any_observation() -> impl Strategy<Value = Observation> {
             }),
             clock_set,
             vmclock,
+            clocksource: None,
             late: Duration::from_nanos(late),
         })
 }

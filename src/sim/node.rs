@@ -214,7 +214,7 @@ impl Signals for Node {
         }
         let clock_set = Some(std::mem::take(&mut self.cancelled));
         let vmclock = self.hardware.vmclock.then_some(self.marker);
-        Observation { now, rtc, clock_set, vmclock, late: now.raw.since(due) }
+        Observation { now, rtc, clock_set, vmclock, clocksource: None, late: now.raw.since(due) }
     }
 
     fn waker(&self) -> Option<BorrowedFd<'_>> {

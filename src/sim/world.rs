@@ -368,7 +368,14 @@ impl World {
         });
         let clock_set = Some(std::mem::take(&mut self.clock_was_set));
         let vmclock = self.surroundings.has_vmclock.then_some(self.marker);
-        Input::Observed(Observation { now, rtc, clock_set, vmclock, late: now.raw.since(due) })
+        Input::Observed(Observation {
+            now,
+            rtc,
+            clock_set,
+            vmclock,
+            clocksource: None,
+            late: now.raw.since(due),
+        })
     }
 
     /// Hands the machine an input, carries out its effects, and checks the world.

@@ -2,6 +2,7 @@
 
 use drift_agent::os::chrony::Tracking;
 use drift_agent::sim::behaviour::Behaviour;
+use drift_agent::sim::manners::Limit;
 use drift_agent::sim::server::{Server, TimeScale};
 use drift_core::time::Offset;
 use jiff::SignedDuration;
@@ -47,7 +48,11 @@ fn no_server() -> [String; 2] {
 }
 
 fn line<'a>(table: &'a str, name: &str) -> &'a str {
-    table.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name:?} in {table}"))
+    table
+        .lines()
+        .map(str::trim_end)
+        .find(|line| line.starts_with(name))
+        .unwrap_or_else(|| panic!("no {name:?} in {table}"))
 }
 
 #[test]
@@ -127,6 +132,55 @@ fn check_without_chrony_reports_its_absence_and_keeps_the_verdict() {
     );
 }
 
+/// Pools of one server each, ahead by so much, and their names.
+fn pools_ahead(background: &BackgroundRuntime, ahead_ms: &[i64]) -> (Vec<Server>, Vec<String>) {
+    let start = |millis: &i64| {
+        background.server(&TimeScale::new(Offset::from_nanos(millis * 1_000_000)), Behaviour::Honest)
+    };
+    let servers: Vec<Server> = ahead_ms.iter().map(start).collect();
+    let names = servers.iter().map(pool).collect();
+    (servers, names)
+}
+
+#[test]
+fn a_third_pool_names_the_wrong_one_of_two() {
+    let background = BackgroundRuntime::new();
+    let (_servers, names) = pools_ahead(&background, &[0, 10_000, 0]);
+    let ended = check(&names, &NO_CHRONY);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let wrong = format!(" Pool {} is wrong: 10.0 s ahead of the others.\n", names[1]);
+    assert!(ended.stdout.starts_with("in-sync: The clock is ") && ended.stdout.contains(&wrong), "{ended:?}");
+    let row = line(&ended.stdout, &names[1]);
+    assert!(row.ends_with("falseticker: 10.0 s ahead of the others; 1 of 1 servers answer"), "{row}");
+    let server = line(&ended.stdout, &format!("  {}", names[1]));
+    assert!(server.ends_with("  falseticker"), "{server}");
+    let (_, report) = report(&names, &NO_CHRONY);
+    let of_pools =
+        |key: &str| report["pools"].as_array().unwrap().iter().map(|p| p[key].clone()).collect::<Vec<_>>();
+    assert_eq!(of_pools("isFalseticker"), [false, true, false].map(Value::from), "{report}");
+    assert_eq!(report["contradiction"], false, "{report}");
+    assert_eq!(of_pools("sameServerAs"), [(); 3].map(|()| Value::Null), "{report}");
+}
+
+#[test]
+fn contradicting_pools_on_one_side_of_the_threshold_give_a_verdict() {
+    let background = BackgroundRuntime::new();
+    for (ahead_ms, code, side) in [([5_000, 5_020], 1, "over"), ([0, 60], 0, "within"), ([0, 10_000], 2, "")]
+    {
+        let (_servers, names) = pools_ahead(&background, &ahead_ms);
+        let (found, report) = report(&names, &NO_CHRONY);
+        assert_eq!((found, &report["contradiction"]), (code, &Value::from(true)), "{report}");
+        assert_eq!(report["offsetSeconds"].is_f64(), code != 2, "{report}");
+        let message = report["message"].as_str().unwrap();
+        let apart = format!("; all are {side} the threshold.");
+        assert_eq!(
+            message.contains("The pools differ by ") && message.ends_with(&apart),
+            code != 2,
+            "{message}"
+        );
+    }
+}
+
 #[test]
 fn dropped_udp_is_suspected_only_when_no_server_answers() {
     let background = BackgroundRuntime::new();
@@ -162,6 +216,29 @@ fn dropped_udp_is_suspected_only_when_no_server_answers() {
         let hint = report["hint"].as_str().unwrap_or_default();
         assert!(hint.is_empty() || hint.starts_with("chrony on this node follows"), "{report}");
     }
+}
+
+#[test]
+fn three_checks_in_a_row_are_answered_by_servers_with_ntpds_limit() {
+    let background = BackgroundRuntime::new();
+    let (servers, names) = servers(&background, [250, 250], Behaviour::Honest);
+    servers.iter().for_each(|server| server.limit(Limit::NTPD));
+    for run in 1..=3 {
+        let (code, report) = report(&names, &NO_CHRONY);
+        assert_eq!((code, &report["state"]), (1, &Value::from("drifting")), "{run}: {report}");
+        assert_eq!(servers.each_ref().map(Server::served), [run, run], "one request for a verdict");
+    }
+}
+
+#[test]
+fn checks_of_servers_that_refuse_and_drop_name_the_refusal_and_ask_no_faster() {
+    let background = BackgroundRuntime::new();
+    let (servers, names) = servers(&background, [0, 0], Behaviour::Honest);
+    servers.iter().for_each(|server| server.limit(Limit::KISS_AND_DROP));
+    let ended = check(&names, &NO_CHRONY);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.stdout.contains("asks to be polled less often (kiss-o'-death RATE)"), "{ended:?}");
+    assert!(servers.iter().all(|server| server.served() <= 2), "{ended:?}");
 }
 
 #[test]

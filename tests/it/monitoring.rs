@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use drift_core::ntp::reject::RejectReason;
+use drift_core::ntp::server::ServerState;
+use drift_core::report::snapshot::ACCEPTED;
 use serde_json::Value;
 
 use crate::support::monitoring::{Prometheus, blocks, chart_rules, read, repository};
 use crate::support::simulated::{Served, SimulatedAgent};
 use crate::support::{Folder, drift_agent, finish, tool, wait_for};
 
-const RULES: [&str; 2] =
+pub const RULES: [&str; 2] =
     ["manifests/prometheus/drift-agent.rules.yaml", "manifests/prometheus/drift-agent-tokens.rules.yaml"];
 
 /// What follows this key at the start of a line of the rule files.
-fn in_rules(key: &str) -> BTreeSet<String> {
+pub fn in_rules(key: &str) -> BTreeSet<String> {
     let text = RULES.map(read).concat();
     let found = text.lines().filter_map(|line| {
         let line = line.trim_start();
@@ -83,7 +86,8 @@ fn runbooks_have_meaning_impact_diagnosis_and_mitigation() {
             assert!(diagnosis.contains(look), "{alert}: no {look} in the diagnosis");
         }
         for link in text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)) {
-            assert!(repository().join("docs/runbooks").join(link).is_file(), "{alert}: {link} leads nowhere");
+            let file = link.split('#').next().unwrap_or(link);
+            assert!(repository().join("docs/runbooks").join(file).is_file(), "{alert}: {link} leads nowhere");
         }
     }
 }
@@ -140,6 +144,54 @@ fn every_series_in_rules_and_documents_exists() {
         }
     }
     assert!(named > 100, "{named} names were looked at");
+}
+
+/// The code spans in the first column of a table's rows.
+fn first_column(table: &str) -> BTreeSet<String> {
+    let cells =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" |")).map(|(cell, _)| cell);
+    cells.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`').to_owned()).collect()
+}
+
+#[test]
+fn the_reference_lists_every_metric_and_the_values_of_its_labels() {
+    /// Exported only while the offset is coarse.
+    const COARSE: [&str; 2] = ["coarse_offset_seconds", "coarse_offset_bound_seconds"];
+    let reference = read("docs/reference/metrics.md");
+    let mut sections = reference.split("\n`");
+    let _ = sections.next();
+    let rest: Vec<&str> = sections.collect();
+    let of_label = |name: &str| {
+        let table =
+            rest.iter().find_map(|section| section.strip_prefix(name)).unwrap_or_else(|| panic!("{name}"));
+        first_column(table.split("\n## ").next().unwrap())
+    };
+    let labels = RejectReason::LABELS.iter().copied().chain([ACCEPTED]);
+    assert_eq!(of_label("samples_total{result}"), labels.map(str::to_owned).collect());
+    let states = ServerState::ALL.map(|state| state.label().to_owned());
+    assert_eq!(of_label("pool_servers{state}"), states.into_iter().collect());
+
+    let exposition: String = {
+        let mut agent = SimulatedAgent::busy("n1");
+        (0..40).map(|_| agent.exposition()).collect()
+    };
+    let types =
+        exposition.lines().filter_map(|line| line.strip_prefix("# TYPE drift_agent_")?.split(' ').next());
+    let exported: BTreeSet<String> = types.chain(COARSE).map(str::to_owned).collect();
+    let tables = reference.split("\n## ").map(|section| section.split("\n`").next().unwrap());
+    assert_eq!(tables.flat_map(first_column).collect::<BTreeSet<_>>(), exported);
+    let values = exposition.lines().filter(|line| !line.starts_with('#')).flat_map(|line| {
+        let labels = line.split_once('{').map_or("", |(_, rest)| rest.split('}').next().unwrap_or(""));
+        labels.split(',').filter_map(|label| label.split_once("=\"")).collect::<Vec<_>>()
+    });
+    let values: BTreeSet<&str> = values
+        .filter(|(name, _)| ["state", "result", "class", "method", "daemon"].contains(name))
+        .map(|(_, value)| value.trim_end_matches('"'))
+        .collect();
+    assert!(values.len() > 40, "{values:?}");
+    for value in values {
+        assert!(reference.contains(&format!("`{value}`")), "{value}");
+    }
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Misbehaving servers on real sockets: each rejected sample is counted by its reason and logged once.
 
-use std::collections::BTreeMap;
-
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
 use drift_core::time::Offset;
@@ -10,30 +8,26 @@ use crate::support::{BackgroundRuntime, Exposition, Folder, RunningAgent, get, p
 
 const ARGUMENTS: [&str; 4] = ["--kubernetes", "off", "--max-round-trip", "800ms"];
 
-/// A behaviour, its reject reason when the first header read meets it, and its two reasons when it begins
-/// after good exchanges: that of rsntp's exchange, which checks less, and then that of the next header read.
-const CASES: [(Behaviour, &str, [&str; 2]); 18] = [
-    (Behaviour::Stratum16, "unsynchronised", ["unsynchronised"; 2]),
-    (Behaviour::LeapAlarm, "unsynchronised", ["unsynchronised"; 2]),
-    (Behaviour::Kiss(*b"RATE"), "kiss_of_death", ["kiss_of_death"; 2]),
-    (Behaviour::Kiss(*b"DENY"), "kiss_of_death", ["kiss_of_death"; 2]),
-    (Behaviour::Kiss(*b"XXXX"), "kiss_of_death", ["kiss_of_death"; 2]),
-    // rsntp accepts it; the header read does not.
-    (Behaviour::ForgedKiss(*b"XXXX"), "wrong_origin", ["kiss_of_death", "wrong_origin"]),
-    // rsntp reads zero as the year 2036.
-    (Behaviour::ZeroTransmit, "zero_timestamp", ["impossible_round_trip", "zero_timestamp"]),
-    (Behaviour::ZeroBoth, "zero_timestamp", ["zero_timestamp"; 2]),
-    (Behaviour::Swapped, "transmit_before_receive", ["impossible_round_trip", "transmit_before_receive"]),
-    // rsntp does not check these two.
-    (Behaviour::HugeRootDispersion, "root_distance", ["accepted", "root_distance"]),
-    (Behaviour::Broadcast, "malformed", ["accepted", "malformed"]),
-    (Behaviour::Silent, "timeout", ["timeout"; 2]),
-    (Behaviour::WrongOrigin, "wrong_origin", ["wrong_origin"; 2]),
-    (Behaviour::Garbage(0), "malformed", ["malformed"; 2]),
-    (Behaviour::Garbage(1), "malformed", ["malformed"; 2]),
-    (Behaviour::Garbage(47), "malformed", ["malformed"; 2]),
-    (Behaviour::Garbage(48), "malformed", ["wrong_origin", "malformed"]),
-    (Behaviour::Garbage(65_507), "malformed", ["wrong_origin", "malformed"]),
+/// A behaviour and the reason for which its answers are rejected.
+const CASES: [(Behaviour, &str); 18] = [
+    (Behaviour::Stratum16, "unsynchronised"),
+    (Behaviour::LeapAlarm, "unsynchronised"),
+    (Behaviour::Kiss(*b"RATE"), "kiss_of_death"),
+    (Behaviour::Kiss(*b"DENY"), "kiss_of_death"),
+    (Behaviour::Kiss(*b"XXXX"), "kiss_of_death"),
+    (Behaviour::ForgedKiss(*b"DENY"), "wrong_origin"),
+    (Behaviour::ZeroTransmit, "zero_timestamp"),
+    (Behaviour::ZeroBoth, "zero_timestamp"),
+    (Behaviour::Swapped, "transmit_before_receive"),
+    (Behaviour::HugeRootDispersion, "root_distance"),
+    (Behaviour::Broadcast, "malformed"),
+    (Behaviour::Silent, "timeout"),
+    (Behaviour::WrongOrigin, "wrong_origin"),
+    (Behaviour::Garbage(0), "malformed"),
+    (Behaviour::Garbage(1), "malformed"),
+    (Behaviour::Garbage(47), "malformed"),
+    (Behaviour::Garbage(48), "wrong_origin"),
+    (Behaviour::Garbage(65_507), "wrong_origin"),
 ];
 
 /// Two honest servers and one server for each case. Each is a pool of its own, so that it is counted
@@ -83,27 +77,27 @@ fn rejected_samples_are_counted_by_reason_from_the_first_exchange() {
     let closed = format!("127.0.0.1:{}", crate::support::free_udp_port());
     let pools = [fixture.pools([&twice]), vec![closed.clone()]].concat();
     let mut agent = RunningAgent::start(folder.path(), &pools, &ARGUMENTS, |_| {});
-    let scrape = agent.wait_for_scrape("sixteen rounds", |scrape| {
+    let scrape = agent.wait_for_scrape("twenty rounds", |scrape| {
         assert!(!["drifting", "disagree"].iter().any(|state| scrape.is_state(state)), "{}", scrape.0);
         (fixture.honest[0].served() >= 20).then(|| Exposition(scrape.0.clone()))
     });
     assert!(scrape.is_state("in-sync"), "{}", scrape.0);
 
     let log = agent.process.output();
-    for (server, (behaviour, label, _)) in fixture.misbehaving.iter().zip(CASES) {
+    for (server, (behaviour, label)) in fixture.misbehaving.iter().zip(CASES) {
         let name = pool(server);
         let (samples, served) = (scrape.samples(&name), server.served());
         assert_eq!(samples.keys().map(String::as_str).collect::<Vec<_>>(), [label], "{behaviour:?}");
         let backed_off =
             scrape.value(&format!("drift_agent_pool_servers{{pool=\"{name}\",state=\"backed-off\"}}"));
         match behaviour {
-            // Obeyed when it comes twice in a row: not asked for an hour.
+            // Obeyed at once: not asked for an hour.
             Behaviour::Kiss(code) if code == *b"DENY" => {
-                assert_eq!((samples[label], served, backed_off), (2, 2, Some(1.0)));
+                assert_eq!((samples[label], served, backed_off), (1, 1, Some(1.0)));
             }
-            // Each two in a row double the interval.
+            // Each doubles the interval: 2, 4, 8 and 16 s.
             Behaviour::Kiss(code) if code == *b"RATE" => {
-                assert!((3..=8).contains(&served) && backed_off == Some(0.0), "{served}");
+                assert!((3..=6).contains(&served) && backed_off == Some(1.0), "{served} {backed_off:?}");
             }
             _ => assert!(samples[label] >= 12 && backed_off == Some(0.0), "{behaviour:?}: {samples:?}"),
         }
@@ -132,51 +126,33 @@ fn rejected_samples_are_counted_by_reason_after_good_exchanges() {
     let mut agent = RunningAgent::start(folder.path(), &fixture.pools([&stopping]), &ARGUMENTS, |_| {});
     let all = fixture.pools([&stopping]).len().to_string();
     agent.wait_for_metric("drift_agent_pools_agreeing", |pools| pools.to_string() == all);
-    let before = agent.scrape().unwrap();
-    fixture.misbehaving.iter_mut().zip(CASES).for_each(|(server, (behaviour, ..))| server.behave(behaviour));
+    fixture.misbehaving.iter_mut().zip(CASES).for_each(|(server, (behaviour, _))| server.behave(behaviour));
     drop(stopping);
 
-    let gained = |scrape: &Exposition, name: &str, label: &str| {
-        let count = |scrape: &Exposition| scrape.samples(name).get(label).copied().unwrap_or(0);
-        count(scrape) - count(&before)
+    // A kiss-o'-death may end the requests for longer than this test.
+    let least = |behaviour: &Behaviour| if matches!(behaviour, Behaviour::Kiss(_)) { 1 } else { 2 };
+    let is_counted = |scrape: &Exposition, name: &str, label: &str, least: u64| {
+        scrape.samples(name).get(label).is_some_and(|count| *count >= least)
     };
-    for phase in [0, 1] {
-        agent.wait_for_scrape(
-            ["the reasons of rsntp's exchange", "the reasons of the header read"][phase],
-            |scrape| {
-                assert!(scrape.is_state("in-sync"), "the honest servers still answer: {}", scrape.0);
-                let counted = |(server, case): (&Server, &(Behaviour, &str, [&str; 2]))| {
-                    // The header read after a kiss-o'-death confirms it, or shows that it was forged.
-                    let least = if matches!(case.0, Behaviour::ForgedKiss(_)) { 1 } else { 2 };
-                    gained(scrape, &pool(server), case.2[phase]) >= least
-                };
-                (fixture.misbehaving.iter().zip(&CASES).all(counted)
-                    && gained(scrape, &gone, "unreachable") >= 2)
-                    .then_some(())
-            },
-        );
-    }
+    agent.wait_for_scrape("each reason", |scrape| {
+        assert!(scrape.is_state("in-sync"), "the honest servers still answer: {}", scrape.0);
+        let is_done = |(server, (behaviour, label)): (&Server, &(Behaviour, &str))| {
+            is_counted(scrape, &pool(server), label, least(behaviour))
+        };
+        let all = fixture.misbehaving.iter().zip(&CASES).all(is_done);
+        (all && is_counted(scrape, &gone, "unreachable", 2)).then_some(())
+    });
+    // A single time-out is no news: it is logged when several come in a row.
+    agent.process.wait_for_output("reason=\"timeout\"");
 
     let (log, scrape) = (agent.process.output(), agent.scrape().unwrap());
-    for (server, (behaviour, _, labels)) in fixture.misbehaving.iter().zip(CASES) {
+    for (server, (behaviour, label)) in fixture.misbehaving.iter().zip(CASES) {
         let name = pool(server);
-        let mut rejected: BTreeMap<String, u64> = scrape.samples(&name);
-        rejected.remove("accepted");
-        let expected: std::collections::BTreeSet<&str> =
-            labels.into_iter().filter(|label| *label != "accepted").collect();
-        assert_eq!(
-            rejected.keys().map(String::as_str).collect::<Vec<_>>(),
-            Vec::from_iter(expected),
-            "{behaviour:?}"
-        );
-        let logged = logged(&log, &name);
-        assert_eq!(logged[0], "accepted");
-        assert!(
-            logged.windows(2).all(|pair| pair[0] != pair[1]),
-            "{behaviour:?} is logged twice in a row: {logged:?}"
-        );
-        assert_eq!(logged.len() - 1, rejected.len(), "{behaviour:?}: one line for each change: {logged:?}");
-        eprintln!("{behaviour:?}: {rejected:?}, logged {logged:?}");
+        let results = scrape.samples(&name).into_keys().collect::<Vec<_>>();
+        let mut expected = ["accepted", label];
+        expected.sort_unstable();
+        assert_eq!(results, expected, "{behaviour:?}");
+        assert_eq!(logged(&log, &name), ["accepted", label], "{behaviour:?} is logged when it changes");
     }
     assert_eq!(logged(&log, &gone), ["accepted", "unreachable"]);
     assert_runs(&mut agent);

@@ -130,7 +130,7 @@ async fn stalls_are_detected_though_inputs_wait_for_the_loop() {
     let settings = Settings::new(RawConfig::default(), RawConfig::default()).expect("the defaults");
     let clock = Arc::new(StallingClock::default());
     let none = || "/nonexistent".into();
-    let paths = Paths { rtc: none(), proc: none(), vmclock: none(), clockbound: none() };
+    let paths = Paths { rtc: none(), proc: none(), vmclock: none(), clockbound: none(), clocksource: none() };
     let signals = LinuxSignals::open(clock.clone(), &paths);
     let mut agent = Agent::new(&settings, clock.clone(), NoAddresses, None).with_signals(Box::new(signals));
     let (inputs, mut detected) = (agent.inputs(), Vec::new());

@@ -182,7 +182,10 @@ fn pauses_that_look_like_rtc_writes_are_stepped_once_the_pools_confirm_them() {
 fn pools_may_show_a_pause_before_the_rtc_does() {
     let mut before = 0;
     for n in 0..10 {
-        let mut world = with_an_rtc_behind(|plan| plan.settings.interval = SECOND);
+        let mut world = with_an_rtc_behind(|plan| {
+            // No multiple of the second of the RTC.
+            plan.settings.interval = SECOND * 11 / 10;
+        });
         run(&mut world, SECOND / 10 * n);
         world.pause(SECOND / 2);
         let (begin, mut missed) = (world.elapsed(), false);
@@ -199,8 +202,8 @@ fn pools_may_show_a_pause_before_the_rtc_does() {
 
 #[test]
 fn rtc_writes_followed_by_an_equal_pool_jump_are_not_pauses() {
-    // The doubt ends once both pools were measured; without an answer, after two intervals.
-    for (silent, after) in [(Duration::ZERO, SECOND * 3), (MINUTE * 3, MINUTE * 3)] {
+    // The doubt ends with the quick rounds; without an answer, after two intervals.
+    for (silent, after) in [(Duration::ZERO, SECOND * 12), (MINUTE * 3, MINUTE * 3)] {
         let mut world = with_an_rtc_behind(|_| {});
         world.write_rtc(Offset::ZERO);
         if !silent.is_zero() {
@@ -334,7 +337,8 @@ fn pauses_with_a_pool_ten_seconds_off_are_not_stepped_and_the_reason_is_reported
     let falseticker = ServerModel::new(Behaviour::Offset(Offset::from_nanos(10_000_000_000)));
     world.change(1, 0, falseticker);
     run(&mut world, MINUTE * 10);
-    assert_eq!((steps(&world), world.snapshot().state), (0, State::Disagree));
+    // Whichever of the two is right, the clock is behind by more than the threshold.
+    assert_eq!((steps(&world), world.snapshot().state), (0, State::Drifting));
     let refused = events(&world, EventReason::ClockStepRefused);
     assert_eq!(refused.len(), 1, "once per trigger");
     assert!(refused[0].note.contains("contradict each other"), "{}", refused[0].note);

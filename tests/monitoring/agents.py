@@ -13,9 +13,15 @@ HEALTHY = {
     'drift_agent_state{state="unknown"}': 0,
     'drift_agent_state{state="disrupted"}': 0,
     "drift_agent_frequency_error_ratio": 0.00001,
+    "drift_agent_frequency_error_bound_ratio": 0.000004,
     "drift_agent_kernel_synchronized": 1,
     "drift_agent_recommended_leeway_seconds": 5,
     "drift_agent_pool_disagreement_seconds": 0.0005,
+    "drift_agent_pools_independent": 1,
+    'drift_agent_pool_falseticker{pool="a.example"}': 0,
+    'drift_agent_pool_falseticker{pool="b.example"}': 0,
+    'drift_agent_pool_falseticker{pool="c.example"}': 0,
+    'drift_agent_pool_offset_seconds{pool="b.example"}': 0.001,
     'drift_agent_pool_servers{pool="a.example",state="reachable"}': 4,
     'drift_agent_pool_servers{pool="a.example",state="unreachable"}': 0,
     'drift_agent_pool_servers{pool="b.example",state="reachable"}': 4,
@@ -34,6 +40,10 @@ OFFSET = "drift_agent_offset_seconds"
 BOUND = "drift_agent_offset_bound_seconds"
 THRESHOLD = "drift_agent_threshold_seconds"
 FREQUENCY = "drift_agent_frequency_error_ratio"
+FREQUENCY_BOUND = "drift_agent_frequency_error_bound_ratio"
+INDEPENDENT = "drift_agent_pools_independent"
+B_FALSE = 'drift_agent_pool_falseticker{pool="b.example"}'
+B_OFFSET = 'drift_agent_pool_offset_seconds{pool="b.example"}'
 KERNEL = "drift_agent_kernel_synchronized"
 DAEMON = 'drift_agent_daemon_offset_seconds{daemon="chrony"}'
 STEPPED = 'drift_agent_steps_total{method="chrony",result="stepped"}'

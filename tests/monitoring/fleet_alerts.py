@@ -1,6 +1,8 @@
 """Alerts about a whole cluster, and cases in which no alert may fire."""
 
-from agents import B_REACHABLE, FAILED, HEALTHY, KERNEL, OFFSET, STEPPED, THRESHOLD, agent, fleet, restarting, resumed, series
+from agents import (
+    B_FALSE, B_OFFSET, B_REACHABLE, FAILED, HEALTHY, INDEPENDENT, KERNEL, OFFSET, STEPPED, THRESHOLD, agent, fleet, restarting,
+    resumed, series)
 from cases import says
 
 # Only the series that the budget uses.
@@ -92,6 +94,52 @@ def pools(cases):
     cases.silent("missing", alert, "no such series", fleet(4, {key: None for key in HEALTHY if "pool_servers" in key}))
 
 
+def wrong(count, by=", by up to 10s", **labels):
+    where = " of cluster east" if "cluster" in labels else ""
+    return says(
+        "ClockPoolWrong", "warning",
+        f"NTP pool b.example is wrong on {count} node{'s' if count > 1 else ''}{where}{by}.",
+        "The other pools agree with each other and not with this one, so they alone decide there. If only one node reports it, "
+        "something on the path of that node answers in place of the pool.", pool="b.example", **labels)
+
+
+def wrong_pool(cases):
+    alert = "ClockPoolWrong"
+    false = {B_FALSE: 1, B_OFFSET: 10.001}
+    cases.fires(alert, "one of four nodes", agent("n1", false) + fleet(3), wrong(1))
+    cases.fires(alert, "three of four, and one alert", fleet(3, false) + agent("n1"), wrong(3))
+    cases.fires(alert, "one of two clusters", agent("n1", false, cluster="east") + agent("n1", cluster="west"),
+                wrong(1, cluster="east"))
+    cases.fires(alert, "its servers contradict each other", agent("n1", {B_FALSE: 1, B_OFFSET: None}) + fleet(3), wrong(1, by=""))
+    cases.silent("below", alert, "no majority: the pools disagree, which another alert covers",
+                 agent("n1", {OFFSET: None, B_OFFSET: 10}) + fleet(3))
+    cases.silent("below", alert, "for fourteen minutes", agent("n1", {B_FALSE: "1+0x14 0+0x90"}) + fleet(3))
+    cases.silent("restart", alert, "the pod is replaced", restarting("n1", 15, false) + fleet(3))
+    cases.silent("missing", alert, "no such series", agent("n1", {B_FALSE: None, B_OFFSET: 10}) + fleet(3))
+
+
+def one_server(count, **labels):
+    where = " of cluster east" if labels else ""
+    return says(
+        "ClockPoolsNotIndependent", "warning",
+        f"Two NTP pools look like one server on {count} node{'s' if count > 1 else ''}{where}.",
+        "Two names lead to one server, or a router answers all NTP itself. If that server is wrong, no other pool shows it. No "
+        "clock is stepped there.", **labels)
+
+
+def not_independent(cases):
+    alert = "ClockPoolsNotIndependent"
+    one = {INDEPENDENT: 0}
+    cases.fires(alert, "one of four nodes", agent("n1", one) + fleet(3), one_server(1))
+    cases.fires(alert, "all nodes, and one alert", fleet(4, one), one_server(4))
+    cases.fires(alert, "one of two clusters", agent("n1", one, cluster="east") + agent("n1", cluster="west"),
+                one_server(1, cluster="east"))
+    cases.silent("below", alert, "independent", fleet(4))
+    cases.silent("below", alert, "for 29 minutes", agent("n1", {INDEPENDENT: "0+0x29 1+0x90"}) + fleet(3))
+    cases.silent("restart", alert, "the pod is replaced", restarting("n1", 30, one) + fleet(3))
+    cases.silent("missing", alert, "no two pools were compared", agent("n1", {INDEPENDENT: None}) + fleet(3))
+
+
 def series_of_another_job():
     return [series("up", 1, {"job": "node-exporter", "node": "n1"})]
 
@@ -108,12 +156,14 @@ def no_agent(cases):
 
 
 def thousand(cases):
-    """One node of a thousand that drifts by 2 s, and that one has lost a pool."""
+    """One node of a thousand that drifts by 2 s; it has lost a pool, another is wrong there, and two are one server."""
     expected = {"ClockDriftBudgetBurn": [], "ClockPoolUnreachable": [],
-                "ClockPairwiseSkewHigh": [skew("2.001s", "n1", "f0")]}
-    few = {**FEW, OFFSET: 0, B_REACHABLE: 4}
-    agents = agent("f0", {**few, OFFSET: 0.001}) + fleet(998, few) + agent("n1", {**few, OFFSET: -2, B_REACHABLE: 0})
-    cases.add_fleet("one node of a thousand", agents, 20, expected)
+                "ClockPairwiseSkewHigh": [skew("2.001s", "n1", "f0")],
+                "ClockPoolWrong": [wrong(1, by=", by up to 12s")], "ClockPoolsNotIndependent": [one_server(1)]}
+    few = {**FEW, OFFSET: 0, B_REACHABLE: 4, B_FALSE: 0, INDEPENDENT: 1}
+    off = {**few, OFFSET: -2, B_REACHABLE: 0, B_FALSE: 1, B_OFFSET: 10, INDEPENDENT: 0}
+    agents = agent("f0", {**few, OFFSET: 0.001}) + fleet(998, few) + agent("n1", off)
+    cases.add_fleet("one node of a thousand", agents, 40, expected)
 
 
 def nothing(cases):
@@ -137,5 +187,5 @@ def nothing(cases):
 
 
 def add(cases):
-    for part in budget, pairwise, pools, no_agent, thousand, nothing:
+    for part in budget, pairwise, pools, wrong_pool, not_independent, no_agent, thousand, nothing:
         part(cases)

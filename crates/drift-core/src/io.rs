@@ -226,6 +226,13 @@ pub enum LogEvent {
     },
     /// The machine did not run all the time, or one of its clocks was set.
     Disrupted(Detection),
+    /// The kernel counts time by another clocksource than before, so that the rate is measured again.
+    ClocksourceChanged {
+        /// The name of the one before.
+        before: String,
+        /// The name of the new one.
+        now: String,
+    },
     /// This machine has no signal that shows a pause.
     NoPauseSignal {
         /// The servers are polled this often instead.

@@ -306,6 +306,7 @@ mod tests {
     fn a_bound_ends_a_verdict_over_120_percent_of_the_threshold_at_the_end_of_a_round() {
         let widths = [measured(1, 1), measured(1, 119), measured(1, 121), measured(1, 101), measured(1, 98)];
         assert_eq!(states(&widths), [InSync, InSync, Unknown, Unknown, InSync]);
+        assert_eq!(states(&[measured(1, 110); 5]), [Unknown; 5], "too wide for a new verdict, however often");
         let mut verdict = Verdict::new(THRESHOLD);
         let _ = verdict.handle(measured(1, 1), Occasion::Round);
         let _ = verdict.handle(measured(1, 500), Occasion::Tick);

@@ -4,6 +4,7 @@
 //! Each signal may be absent. Only the device file of vmclock needs a privilege: a pod has to be given it.
 
 pub mod clock_set;
+pub mod clocksource;
 pub mod rtc;
 pub mod vmclock;
 pub mod waker;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::clock_set::ClockSet;
+use self::clocksource::ClocksourceFile;
 use self::rtc::Rtc;
 use self::vmclock::Vmclock;
 use crate::os::clock::Clock;
@@ -42,6 +44,8 @@ pub struct Paths {
     pub vmclock: PathBuf,
     /// The shared memory of `ClockBound` 2, which has the marker for processes that may not read the device.
     pub clockbound: PathBuf,
+    /// The name of the clocksource in use.
+    pub clocksource: PathBuf,
 }
 
 /// The signals of this machine.
@@ -50,6 +54,7 @@ pub struct LinuxSignals {
     rtc: Option<Rtc>,
     clock_set: Option<ClockSet>,
     vmclock: Option<Vmclock>,
+    clocksource: Option<ClocksourceFile>,
 }
 
 impl Default for Paths {
@@ -59,6 +64,7 @@ impl Default for Paths {
             proc: "/proc".into(),
             vmclock: "/dev/vmclock0".into(),
             clockbound: "/var/run/clockbound/shm0".into(),
+            clocksource: "/sys/devices/system/clocksource/clocksource0/current_clocksource".into(),
         }
     }
 }
@@ -71,6 +77,7 @@ impl LinuxSignals {
             rtc: Rtc::open(&paths.rtc, &paths.proc),
             clock_set: ClockSet::new(),
             vmclock: Vmclock::open(&paths.vmclock, &paths.clockbound),
+            clocksource: ClocksourceFile::open(&paths.clocksource),
         }
     }
 }
@@ -80,9 +87,10 @@ impl Signals for LinuxSignals {
         // The clocks are read last, right after the notification: they show everything that a signal shows.
         let rtc = self.rtc.as_ref().and_then(|rtc| rtc.read(self.clock.as_ref()));
         let vmclock = self.vmclock.as_ref().and_then(Vmclock::marker);
+        let clocksource = self.clocksource.as_ref().and_then(ClocksourceFile::read);
         let clock_set = self.clock_set.as_ref().map(ClockSet::take_notification);
         let now = self.clock.read();
-        Observation { now, rtc, clock_set, vmclock, late: now.raw.since(due) }
+        Observation { now, rtc, clock_set, vmclock, clocksource, late: now.raw.since(due) }
     }
 
     fn waker(&self) -> Option<BorrowedFd<'_>> {
@@ -99,7 +107,13 @@ mod tests {
 
     fn nowhere() -> Paths {
         let none = PathBuf::from("/nonexistent");
-        Paths { rtc: none.clone(), proc: none.clone(), vmclock: none.clone(), clockbound: none }
+        Paths {
+            rtc: none.clone(),
+            proc: none.clone(),
+            vmclock: none.clone(),
+            clockbound: none.clone(),
+            clocksource: none,
+        }
     }
 
     #[test]
@@ -108,9 +122,23 @@ mod tests {
         let mut signals = LinuxSignals::open(clock.clone(), &nowhere());
         let due = clock.read().raw;
         let seen = signals.observe(due);
-        assert_eq!((seen.rtc, seen.vmclock), (None, None));
+        assert_eq!((seen.rtc, seen.vmclock, seen.clocksource), (None, None, None));
         assert!(seen.now.raw >= due);
         assert_eq!(seen.late, seen.now.raw.since(due));
         assert_eq!(signals.observe(due.plus(Duration::from_secs(3_600))).late, Duration::ZERO);
+    }
+    #[test]
+    fn the_clocksource_is_observed_each_time() {
+        let path = std::env::temp_dir().join(format!("drift-agent-signals-{}", std::process::id()));
+        std::fs::write(&path, "tsc\n").unwrap();
+        let clock = Arc::new(LinuxClock);
+        let mut signals =
+            LinuxSignals::open(clock.clone(), &Paths { clocksource: path.clone(), ..nowhere() });
+        let mut observe = || signals.observe(clock.read().raw).clocksource.map(|c| c.to_string());
+        assert_eq!(observe().as_deref(), Some("tsc"));
+        std::fs::write(&path, "hpet\n").unwrap();
+        assert_eq!(observe().as_deref(), Some("hpet"));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(observe().as_deref(), Some("hpet"), "the file stays open");
     }
 }

@@ -6,7 +6,7 @@
 mod independence;
 mod select;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub use self::independence::Independence;
@@ -37,6 +37,9 @@ struct Agreement {
     falsetickers: BTreeSet<usize>,
 }
 
+/// Agreements that are kept: half an hour of them at the default interval, if `staleAfter` allows it.
+const MAX_RECENT: usize = 32;
+
 /// The offset of the node over time.
 #[derive(Debug)]
 pub struct Estimate {
@@ -47,6 +50,9 @@ pub struct Estimate {
     last_line: Option<Line>,
     /// `None` unless the servers agreed in the last round.
     agreement: Option<Agreement>,
+    /// What they agreed on in the rounds before, oldest first. Each holds the truth, so all together are
+    /// narrower than the last: what one round with slow answers lacks, an earlier one has.
+    recent: VecDeque<(Mono, Interval)>,
     rate: RateTracker,
 }
 
@@ -58,6 +64,7 @@ impl Estimate {
             basis: Basis::Nothing,
             last_line: None,
             agreement: None,
+            recent: VecDeque::new(),
             rate: RateTracker::default(),
         }
     }
@@ -65,6 +72,11 @@ impl Estimate {
     /// How much faster reference time runs than the raw clock, as far as it is known.
     pub fn rate(&self) -> Rate {
         self.rate.rate()
+    }
+
+    /// The rate, if the machine was paused in the last minutes.
+    pub fn rate_if_paused(&self, now: Mono) -> Rate {
+        self.rate.rate_if_paused(now)
     }
 
     /// Does what the newest samples alone agree on contradict what was measured before?
@@ -80,6 +92,7 @@ impl Estimate {
     pub fn check_newest(&mut self, newest: &Combined, now: Mono) -> Option<Refuted> {
         match newest {
             Combined::Agree { interval, .. } if self.is_contradicted_by(newest, now) => {
+                self.recent.clear();
                 Some(self.rate.refute(now, *interval))
             }
             _ => None,
@@ -97,12 +110,15 @@ impl Estimate {
         match combined {
             Combined::Agree { interval, pools, falsetickers } => {
                 let refuted = self.rate.push(now, interval).err();
-                let line = Line::new(now, interval, self.rate(), newest(Some(&pools), interval));
+                let newest = newest(Some(&pools), interval);
+                let narrowed = self.narrowed(interval, now);
+                let line = Line::new(now, narrowed, self.rate(), newest).through(self.likely(narrowed, now));
                 (self.basis, self.last_line) = (Basis::Line(line), Some(line));
                 self.agreement = Some(Agreement { line, pools, falsetickers });
                 return refuted;
             }
             Combined::Disagree { hull } => {
+                self.recent.clear();
                 // Whichever of them is right, the truth is inside.
                 let refuted = self.rate.push(now, hull).err();
                 self.basis = Basis::Contradiction(Line::new(now, hull, self.rate(), newest(None, hull)));
@@ -115,11 +131,39 @@ impl Estimate {
         None
     }
 
+    /// The part of `interval` that the rounds before allow, too. One that contradicts it is no evidence any
+    /// more.
+    fn narrowed(&mut self, interval: Interval, now: Mono) -> Interval {
+        let (rate, stale_after) = (self.rate(), self.stale_after);
+        let mut narrowed = interval;
+        self.recent.retain(|&(at, earlier)| {
+            let both = narrowed.intersection(rate.carry(earlier, at, now));
+            narrowed = both.unwrap_or(narrowed);
+            both.is_some() && now.since(at) < stale_after
+        });
+        if self.recent.len() == MAX_RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now, interval));
+        narrowed
+    }
+
+    /// The most likely point of `narrowed`: the middle of what all rounds allow, if the rate is the middle of
+    /// what it may be. The ends of old rounds are narrow only then, and with jitter they are better than new
+    /// ones.
+    fn likely(&self, narrowed: Interval, now: Mono) -> Wall {
+        let rate = Rate::exactly(self.rate().middle());
+        let carried = self.recent.iter().map(|&(at, earlier)| rate.carry(earlier, at, now));
+        let common = carried.map(Some).reduce(|all, one| all?.intersection(one?));
+        common.flatten().unwrap_or(narrowed).middle().clamp(narrowed.low, narrowed.high)
+    }
+
     /// The machine was suspended or paused, so the raw clock did not run all the time: all that was measured
     /// is void. `is_moved`: the machine may run on other hardware.
     pub fn disrupt(&mut self, is_moved: bool, now: Mono) {
         self.basis = Basis::Disruption;
         (self.last_line, self.agreement) = (None, None);
+        self.recent.clear();
         if is_moved {
             self.rate.reset(now);
         } else {
@@ -127,9 +171,21 @@ impl Estimate {
         }
     }
 
-    /// The kernel reads another clock from now on.
-    pub fn handle_other_clock(&mut self, now: Mono) {
+    /// The raw clock has another rate since a time after `since`, which is not known. What was measured holds
+    /// until `since`; from there on any rate is possible.
+    pub fn handle_other_clock(&mut self, since: Mono, now: Mono) {
         self.rate.reset(now);
+        let rate = self.rate();
+        let forget_rate = |line: Line| line.with_rate_from(since, rate);
+        self.basis = match self.basis {
+            Basis::Line(line) => Basis::Line(forget_rate(line)),
+            Basis::Contradiction(line) => Basis::Contradiction(forget_rate(line)),
+            other @ (Basis::Nothing | Basis::Disruption) => other,
+        };
+        self.last_line = self.last_line.map(forget_rate);
+        if let Some(agreement) = &mut self.agreement {
+            agreement.line = forget_rate(agreement.line);
+        }
     }
 
     /// The offset now, if there is a line that is young enough.
@@ -302,6 +358,23 @@ mod tests {
         assert!(!estimate.is_disrupted() && estimate.measured(at(360)).is_some());
         estimate.disrupt(true, at(361).raw);
         assert!(!estimate.rate().is_known());
+    }
+
+    #[test]
+    fn another_clock_leaves_the_line_and_voids_the_rate_since_it_was_last_seen() {
+        let mut estimate = after((0..5).map(|_| agree(3)));
+        let before = estimate.measured(at(250)).unwrap();
+        estimate.handle_other_clock(at(249).raw, at(250).raw);
+        assert!(!estimate.rate().is_known());
+        let measured = estimate.measured(at(250)).unwrap();
+        assert!(is_about(measured.offset, 3));
+        // A second at 12%.
+        let wider = measured.bound.as_nanos() - before.bound.as_nanos();
+        assert!((115_000_000..125_000_000).contains(&wider), "{wider}");
+        assert!(estimate.agreed(at(250).raw).is_some() && estimate.reference(at(250)).is_some());
+        let mut contradiction = after([disagree()]);
+        contradiction.handle_other_clock(at(0).raw, at(1).raw);
+        assert!(contradiction.contradiction(at(1)).unwrap().bound.as_nanos() > 9 * SECOND / 2 + 100_000_000);
     }
 
     #[test]

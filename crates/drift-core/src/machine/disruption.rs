@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Machine;
 use crate::io::{Effect, Input, LogEvent};
 use crate::report::node::EventReason;
-use crate::resume::{Class, Detection, Signal};
+use crate::resume::{Class, ClocksourceChange, Detection, Signal};
 use crate::step::policy::Trigger;
 use crate::time::backoff::Bucket;
 use crate::time::{Mono, Reading};
@@ -41,6 +41,9 @@ impl Machine {
     pub(crate) fn detect_disruption(&mut self, input: &Input, now: Reading, out: &mut Vec<Effect>) {
         let detection = if let Input::Observed(observation) = input {
             let is_first = self.detector.available().is_none();
+            if let Some(change) = self.detector.handle_clocksource(observation) {
+                self.handle_clocksource_change(change, now, out);
+            }
             let detection = self.detector.handle_observation(observation);
             if is_first && !self.detector.sees_pauses() {
                 self.rounds.limit_interval(BLIND_INTERVAL);
@@ -64,10 +67,29 @@ impl Machine {
         let is_complete = !self.rounds.is_quick()
             && (0..self.settings.pools.len()).all(|pool| measured.iter().any(|c| c.pool == pool));
         let max_wait = self.settings.interval * 2;
-        if let Some(pause) =
-            self.detector.confirm_pause(&measured, self.estimate.rate(), is_complete, max_wait, now.raw)
-        {
+        if let Some(pause) = self.detector.confirm_pause(
+            &measured,
+            self.estimate.rate_if_paused(now.raw),
+            is_complete,
+            max_wait,
+            now.raw,
+        ) {
             self.handle_disruption(pause, now, out);
+        }
+    }
+
+    /// The raw clock goes on at another rate: samples from before show where reference time was, but not how
+    /// fast it gains from now on.
+    fn handle_clocksource_change(&mut self, change: ClocksourceChange, now: Reading, out: &mut Vec<Effect>) {
+        let ClocksourceChange { before, now: clocksource, last_seen } = change;
+        out.push(Effect::Log(LogEvent::ClocksourceChanged {
+            before: before.to_string(),
+            now: clocksource.to_string(),
+        }));
+        self.estimate.handle_other_clock(last_seen, now.raw);
+        self.rounds.forget_before(now.raw);
+        if self.bursts.take(false, now.raw) {
+            self.rounds.restart(now.raw);
         }
     }
 
@@ -97,6 +119,138 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Settings;
+    use crate::ntp::packet::Leap;
+    use crate::ntp::pool::Resolution;
+    use crate::ntp::sample::{Limits, Sample};
+    use crate::ntp::server::Answer;
+    use crate::report::leeway;
+    use crate::resume::{Clocksource, Observation};
+    use crate::step::policy::{self, Mode};
+    use crate::time::{Bound, Wall};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A machine with two pools of one server each, which answer at once and report the node's own time.
+    struct Observed {
+        machine: Machine,
+        now: Mono,
+    }
+
+    impl Observed {
+        fn new() -> Self {
+            let settings = Settings {
+                pools: vec!["a.example".to_owned(), "b.example".to_owned()],
+                interval: SECOND * 64,
+                threshold: Duration::from_millis(100),
+                stale_after: SECOND * 600,
+                servers_per_pool: 1,
+                limits: Limits { max_round_trip: SECOND, max_root_distance: SECOND },
+                last_resort: Vec::new(),
+                step: policy::Settings {
+                    mode: Mode::Off,
+                    min_offset: SECOND,
+                    max_offset: SECOND,
+                    cooldown: SECOND,
+                    dry_run: false,
+                    on_request: false,
+                },
+                leeway: leeway::Settings { peer_allowance: SECOND, minimum: SECOND, maximum: SECOND },
+            };
+            let now = Mono::from_nanos(1_000_000_000_000);
+            let mut observed = Self { machine: Machine::new(settings, 1, reading(now)), now };
+            for pool in 0..2 {
+                let address = ([192, 0, 2, u8::try_from(pool).unwrap()], 123).into();
+                let answer = Ok(Resolution { addresses: vec![address], ttl: None });
+                observed.feed(Input::Resolved { pool, answer });
+            }
+            observed
+        }
+
+        /// What was logged, and the number of requests.
+        fn feed(&mut self, input: Input) -> (Vec<LogEvent>, usize) {
+            let (mut logged, mut requests) = (Vec::new(), 0);
+            let mut effects = self.machine.handle(input, reading(self.now));
+            while !effects.is_empty() {
+                let asked: Vec<_> = effects
+                    .iter()
+                    .filter_map(|e| if let Effect::Query { server, .. } = e { Some(*server) } else { None })
+                    .collect();
+                requests += asked.len();
+                logged.extend(
+                    effects.drain(..).filter_map(|e| if let Effect::Log(e) = e { Some(e) } else { None }),
+                );
+                for server in asked {
+                    let answer = Answer::Sample(self.sample());
+                    effects
+                        .extend(self.machine.handle(Input::Answered { server, answer }, reading(self.now)));
+                }
+            }
+            (logged, requests)
+        }
+
+        fn sample(&self) -> Sample {
+            Sample {
+                at: self.now,
+                origin: reading(self.now).origin(),
+                bound: Bound::from_nanos(1_000_000),
+                elapsed: Duration::from_millis(1),
+                round_trip: Duration::from_millis(1),
+                root_distance: Duration::ZERO,
+                stratum: 1,
+                leap: Leap::None,
+                source: None,
+            }
+        }
+
+        /// A second later.
+        fn observe(&mut self, clocksource: &str) -> (Vec<LogEvent>, usize) {
+            self.now = self.now.plus(SECOND);
+            self.feed(Input::Observed(Observation {
+                now: reading(self.now),
+                rtc: None,
+                clock_set: None,
+                vmclock: None,
+                clocksource: Some(Clocksource::from_name(clocksource)),
+                late: Duration::ZERO,
+            }))
+        }
+    }
+
+    fn reading(raw: Mono) -> Reading {
+        Reading {
+            wall: Wall::from_nanos(1_795_341_600_000_000_000 + raw.as_nanos()),
+            raw,
+            suspended: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn another_clocksource_restarts_the_rate_and_the_polls() {
+        let mut observed = Observed::new();
+        let is_change = |e: &LogEvent| matches!(e, LogEvent::ClocksourceChanged { .. });
+        // Until ten seconds after a poll of the regular rhythm.
+        let mut idle = 0;
+        for second in 0.. {
+            let (logged, asked) = observed.observe("tsc");
+            assert!(!logged.iter().any(is_change), "{logged:?}");
+            idle = if asked == 0 { idle + 1 } else { 0 };
+            if second > 300 && idle == 10 {
+                break;
+            }
+        }
+        let before = observed.machine.estimate.rate().bound();
+        assert!(observed.machine.estimate.rate().is_known());
+
+        let (logged, asked_at_once) = observed.observe("hpet");
+        let change = LogEvent::ClocksourceChanged { before: "tsc".to_owned(), now: "hpet".to_owned() };
+        assert_eq!(logged.iter().filter(|e| **e == change).count(), 1, "{logged:?}");
+        assert_eq!(asked_at_once, 2, "polls start again");
+        assert!(observed.machine.estimate.rate().bound() > before);
+        let asked: usize = (0..8).map(|_| observed.observe("hpet").1).sum();
+        assert!((4..=6).contains(&asked), "after 2 and 4 more seconds: {asked}");
+        assert_eq!(observed.machine.counts.resumes, [0; Class::ALL.len()], "no disruption");
+    }
 
     #[test]
     fn three_events_get_a_burst_at_once_however_often_they_are_reclassified() {

@@ -236,10 +236,6 @@ impl Machine {
 
     /// A round has ended, or enough of its answers are there.
     fn judge_round(&mut self, judged: Judged, now: Reading, out: &mut Vec<Effect>) {
-        if !self.estimate.has_line() && !self.rounds.has_been_tried() {
-            // A pool is missing still: the first estimate must not rest on the fastest pool alone.
-            return;
-        }
         if judged.is_complete {
             self.check_newest(now);
         }

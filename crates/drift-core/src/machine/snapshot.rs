@@ -32,7 +32,7 @@ impl Machine {
             reference,
             node_time: now.wall,
             estimate_age: self.estimate.age(now.raw),
-            pools_agreeing: self.estimate.pools_agreeing(),
+            pools_agreeing: self.estimate.measured(now).map_or(0, |_| self.estimate.pools_agreeing()),
             is_contradiction: self.estimate.is_contradiction(),
             pools_independent: self.independence.verdict(),
             rate: Some(self.estimate.rate().at(now.raw)).filter(|rate| rate.is_known()),

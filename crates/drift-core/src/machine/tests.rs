@@ -376,8 +376,14 @@ fn pause(harness: &mut Harness, millis: i64) {
     let (rate, since, counted) = harness.oscillator;
     harness.oscillator = (rate, since + millis * MS, counted);
     let now = harness.now();
-    let seen =
-        |marker| Observation { now, rtc: None, clock_set: None, vmclock: Some(marker), late: Duration::ZERO };
+    let seen = |marker| Observation {
+        now,
+        rtc: None,
+        clock_set: None,
+        vmclock: Some(marker),
+        clocksource: None,
+        late: Duration::ZERO,
+    };
     harness.feed(Input::Observed(seen(2)));
 }
 
@@ -391,6 +397,7 @@ fn watched(servers: Vec<Clock>) -> Harness {
         rtc: None,
         clock_set: None,
         vmclock: Some(1),
+        clocksource: None,
         late: Duration::ZERO,
     }));
     harness.run_for(10 * MINUTE);

@@ -48,14 +48,17 @@ impl CrossCheck {
     /// From an exchange between two readings. `None`: the wall clock, by which rsntp measures, was set in the
     /// midst of it, or the numbers are impossible.
     pub fn new(sent: Reading, received: Reading, offset: Offset, round_trip: Offset) -> Option<Self> {
-        const CLOCK_SET_TOLERANCE: i64 = 1_000_000;
+        const TOLERANCE: i64 = 1_000_000;
         let elapsed = received.raw.since(sent.raw);
         let moved = received.origin().minus(sent.origin()).as_nanos().saturating_abs();
-        let is_set = moved > CLOCK_SET_TOLERANCE.saturating_add(nanos(elapsed) / 10);
-        if is_set || sent.suspended != received.suspended {
+        let tolerance = TOLERANCE.saturating_add(nanos(elapsed) / 10);
+        let is_set = moved > tolerance;
+        // rsntp accepts any round trip, and takes a timestamp of zero for a time in 2036.
+        let is_possible =
+            (-tolerance..=nanos(elapsed).saturating_add(tolerance)).contains(&round_trip.as_nanos());
+        if is_set || !is_possible || sent.suspended != received.suspended {
             return None;
         }
-        // rsntp does not check that it is positive.
         let half = round_trip.as_nanos().max(0) / 2;
         Some(Self {
             at: sent.raw.plus(elapsed / 2),
@@ -103,5 +106,55 @@ impl CrossChecks {
     /// Starts again, without a contradiction.
     pub fn reset(&mut self) {
         *self = Self::new(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const MS: i64 = 1_000_000;
+
+    fn reading(ms: i64, wall_ahead_ms: i64) -> Reading {
+        Reading {
+            wall: Wall::from_nanos((1_000_000 + ms + wall_ahead_ms) * MS),
+            raw: Mono::from_nanos(ms * MS),
+            suspended: Duration::ZERO,
+        }
+    }
+
+    fn check(received: Reading, offset_ms: i64, round_trip_ms: i64) -> Option<CrossCheck> {
+        let [offset, round_trip] = [offset_ms, round_trip_ms].map(|ms| Offset::from_nanos(ms * MS));
+        CrossCheck::new(reading(0, 0), received, offset, round_trip)
+    }
+
+    #[test]
+    fn an_exchange_by_rsntp_gives_the_origins_within_half_its_round_trip() {
+        let found = check(reading(20, 0), 250, 18).unwrap();
+        let truth = Wall::from_nanos((1_000_000 + 250) * MS);
+        assert_eq!(found.at, Mono::from_nanos(10 * MS));
+        assert_eq!(found.interval, Interval::around(truth, Bound::from_nanos(9 * MS)));
+        // A slew within the limits makes it wider.
+        let slewed = check(reading(20, 2), 250, 18).unwrap();
+        assert_eq!(slewed.interval, Interval::around(truth, Bound::from_nanos(11 * MS)));
+    }
+
+    #[test]
+    fn clocks_that_were_set_and_impossible_round_trips_measure_nothing() {
+        assert!(check(reading(20, 3), 0, 20).is_some() && check(reading(20, -3), 0, 20).is_some());
+        assert_eq!((check(reading(20, 4), 0, 20), check(reading(20, -4), 0, 20)), (None, None), "set");
+        let suspended = Reading { suspended: Duration::from_millis(1), ..reading(20, 0) };
+        assert_eq!(check(suspended, 0, 20), None);
+        assert!(check(reading(20, 0), 0, -3).is_some() && check(reading(20, 0), 0, 23).is_some());
+        assert_eq!((check(reading(20, 0), 0, -4), check(reading(20, 0), 0, 24)), (None, None));
+    }
+
+    #[test]
+    fn rsntp_handles_clocks_from_1970_to_2104() {
+        let is_handled = |secs: i64| is_clock_in_range(Wall::from_nanos(secs * NANOS_PER_SEC));
+        assert!(is_handled(0) && is_handled(4_233_462_143));
+        assert!(!is_handled(-1) && !is_handled(4_233_462_144));
+        assert!(!is_clock_in_range(Wall::from_nanos(-1)));
     }
 }

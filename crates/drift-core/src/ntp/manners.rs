@@ -10,6 +10,9 @@ use crate::time::Mono;
 pub const MIN_SPACING: Duration = Duration::from_millis(2_020);
 /// How long a server is backed off after DENY or RSTR.
 const DENY_BACKOFF: Duration = Duration::from_secs(3_600);
+/// After RATE a single urgent request may follow soon, and others not before this has passed since the last:
+/// ntpd refuses what comes within twice its `discard average` of 8 s, and counts the time from there again.
+const KISS_PAUSE: Duration = Duration::from_secs(17);
 /// How often RATE doubles the interval: up to 2^6 times its length.
 const MAX_SLOWDOWN: u8 = 6;
 /// Good answers in a row that halve a slowed interval again.
@@ -27,6 +30,8 @@ pub struct Manners {
     slowdown: u8,
     /// Good answers since the slowdown last changed.
     good: u8,
+    /// A request was sent since RATE, and there was no good answer since.
+    has_retried: bool,
     backed_off_until: Option<Mono>,
 }
 
@@ -48,13 +53,15 @@ impl Manners {
 
     /// The shortest time between two requests: RATE doubles it, too.
     fn spacing(&self, interval: Duration) -> Duration {
-        interval.min(MIN_SPACING).saturating_mul(1 << self.slowdown)
+        let spacing = interval.min(MIN_SPACING).saturating_mul(1 << self.slowdown);
+        if self.slowdown > 0 && self.has_retried { spacing.max(KISS_PAUSE) } else { spacing }
     }
 
     /// A request is sent now.
     pub fn note_asked(&mut self, now: Mono) {
         self.was_extra = self.has_extra && self.last_asked.is_some_and(|at| now.since(at) < MIN_SPACING);
         self.has_extra = false;
+        self.has_retried = self.slowdown > 0;
         self.last_asked = Some(now);
     }
 
@@ -73,6 +80,7 @@ impl Manners {
 
     /// The server gave a good answer.
     pub fn note_good(&mut self) {
+        self.has_retried = false;
         self.good = self.good.saturating_add(1);
         if self.good >= GOOD_TO_SPEED_UP {
             (self.slowdown, self.good) = (self.slowdown.saturating_sub(1), 0);
@@ -160,6 +168,19 @@ mod tests {
         assert!(manners.is_slowed(), "the next one counts");
         manners.grant_extra();
         assert!(!manners.may_ask(at(3_100), INTERVAL, false), "a slowed server is not asked sooner");
+    }
+
+    #[test]
+    fn one_urgent_request_follows_a_kiss_soon_and_the_next_not_before_17_seconds() {
+        let mut manners = asked(0);
+        manners.note_kiss(Kiss::Rate, at(10));
+        assert_eq!(manners.next_at(at(10), INTERVAL), at(4_040));
+        manners.note_asked(at(4_040));
+        assert_eq!(manners.next_at(at(5_040), INTERVAL), at(21_040), "it was dropped in silence");
+        assert!(!manners.may_ask(at(21_039), INTERVAL, true) && manners.may_ask(at(21_040), INTERVAL, true));
+        manners.note_asked(at(21_040));
+        manners.note_good();
+        assert_eq!(manners.next_at(at(21_050), INTERVAL), at(25_080));
     }
 
     #[test]

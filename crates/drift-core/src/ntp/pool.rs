@@ -432,6 +432,28 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_not_retired_before_ten_answers_nor_by_servers_that_do_not_answer() {
+        let (mut pool, mut ids) = pool();
+        introduce(&mut pool);
+        let sample_all = |pool: &mut Pool, now: Mono, unless: Option<SocketAddr>| {
+            for server in pool.servers.iter_mut().filter(|s| Some(s.address) != unless) {
+                server.handle_answer(Answer::Sample(Sample { at: now, ..good() }), now, Rate::UNKNOWN, PACE);
+            }
+        };
+        let mut in_use_after = Vec::new();
+        for lookup in 0..14 {
+            let now = at(lookup * 6 * 3_600).raw;
+            // The one that takes the first place never answers.
+            sample_all(&mut pool, now, Some(address(7)));
+            pool.handle_resolved(Ok(resolution(&[7, 8], 60)), now, PACE, &mut ids);
+            in_use_after.push(in_use(&pool));
+        }
+        assert_eq!(in_use_after[8], [address(1), address(2)], "the ninth answer, after two days");
+        assert_eq!(in_use_after[9], [address(2), address(7)]);
+        assert_eq!(in_use_after[13], [address(2), address(7)], "the new one has not answered");
+    }
+
+    #[test]
     fn falsetickers_that_the_name_has_lost_leave_at_once_and_others_after_three_rounds() {
         let (mut pool, mut ids) = pool();
         introduce(&mut pool);

@@ -29,7 +29,7 @@ pub struct Window {
 impl Window {
     /// Takes a sample in.
     ///
-    /// A single sample that contradicts the others is outvoted by them. When two in a row agree on another
+    /// A single sample that contradicts the others does not count against them. When two in a row agree on another
     /// time, the server's clock was set, and the samples before are no evidence for the present.
     pub fn push(&mut self, sample: Sample, rate: Rate) {
         let has_jumped = self.has_jumped(&sample, rate);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_sample_against_the_rest_is_outvoted() {
+    fn a_single_sample_against_the_rest_does_not_count() {
         assert_eq!(ends(&window(&[0, 0, 5_000], 10), 3), Some((-10, 10)));
         assert_eq!(ends(&window(&[0, 5_000], 10), 2), Some((-10, 5_010)), "one against one is undecided");
     }

@@ -240,18 +240,13 @@ impl Rounds {
 
     /// Has every pool given a sample, or been asked often enough, since the start or the last disruption?
     pub fn has_settled(&self) -> bool {
+        // One attempt less where another pool has answered: the clock is measured.
+        let enough = ATTEMPTS_TO_SETTLE - u8::from(self.attempts.contains(&None));
         let is_settled = |(pool, attempts): (&Pool, &Option<u8>)| match attempts {
             None => true,
-            Some(attempts) => *attempts >= ATTEMPTS_TO_SETTLE || pool.servers.is_empty(),
+            Some(attempts) => *attempts >= enough || pool.servers.is_empty(),
         };
         self.unresolved.is_empty() && self.pools.iter().zip(&self.attempts).all(is_settled)
-    }
-
-    /// Has every pool given a sample or had one attempt, since the start or the last disruption?
-    pub fn has_been_tried(&self) -> bool {
-        let is_tried =
-            |(pool, attempts): (&Pool, &Option<u8>)| *attempts != Some(0) || pool.servers.is_empty();
-        self.unresolved.is_empty() && self.pools.iter().zip(&self.attempts).all(is_tried)
     }
 
     /// Takes in the result of a look-up.

@@ -98,7 +98,8 @@ impl Snapshot {
     /// Pools that a majority of the others contradicts.
     fn falsetickers_in_words(&self) -> String {
         let wrong = self.pools.iter().filter(|p| p.is_falseticker);
-        wrong.map(|p| format!(" Pool {} is wrong: {}.", p.name, self.error_in_words(p))).collect()
+        let sentences = wrong.map(|p| format!(" Pool {} is wrong: {}.", p.name, self.error_in_words(p)));
+        sentences.collect::<Vec<_>>().concat()
     }
 
     /// How far a falseticker's time is from that of the others: `10.0 s ahead of the others`.
@@ -150,11 +151,10 @@ impl Snapshot {
             let other = pool.same_server_as.filter(|other| *other < index)?;
             Some((self.pools.get(other)?.name.as_str(), pool.name.as_str()))
         });
-        pairs
-            .map(|(first, second)| {
-                format!(" {first} and {second} look like one server: neither confirms the other.")
-            })
-            .collect()
+        let sentences = pairs.map(|(first, second)| {
+            format!(" {first} and {second} look like one server: neither confirms the other.")
+        });
+        sentences.collect::<Vec<_>>().concat()
     }
 }
 

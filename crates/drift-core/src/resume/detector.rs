@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::classify::{Class, Evidence, RtcFinding};
+use super::clocksource::{Clocksource, ClocksourceChange, ClocksourceMonitor};
 use super::disruption::{Detection, Disruption, PauseEvidence};
 use super::merge::{EventMerger, Merge, SAME_EVENT_MAX};
 use super::pause_confirmation::PauseConfirmation;
@@ -31,6 +32,8 @@ pub struct Observation {
     pub clock_set: Option<bool>,
     /// The hypervisor's disruption marker; `None` where it cannot be read.
     pub vmclock: Option<u64>,
+    /// By what the kernel counts time; `None` where that cannot be read.
+    pub clocksource: Option<Clocksource>,
     /// How much later than planned the observation was made.
     pub late: Duration,
 }
@@ -44,6 +47,7 @@ pub struct Observation {
 #[derive(Clone, Debug, Default)]
 pub struct Detector {
     local: LocalSignals,
+    clocksource: ClocksourceMonitor,
     confirmation: PauseConfirmation,
 }
 
@@ -74,9 +78,21 @@ impl Detector {
         self.detect(observation)
     }
 
+    /// Takes the clocksource of an observation. Returns the change, if it is another one than before.
+    pub fn handle_clocksource(&mut self, observation: &Observation) -> Option<ClocksourceChange> {
+        self.clocksource.handle_reading(observation.clocksource, observation.now.raw)
+    }
+
     /// Takes a reading of the clocks alone, as it comes with every input between two observations.
     pub fn observe_clocks(&mut self, now: Reading) -> Option<Detection> {
-        self.detect(&Observation { now, rtc: None, clock_set: None, vmclock: None, late: Duration::ZERO })
+        self.detect(&Observation {
+            now,
+            rtc: None,
+            clock_set: None,
+            vmclock: None,
+            clocksource: None,
+            late: Duration::ZERO,
+        })
     }
 
     /// Takes what each server reported by the end of a round, carried to `now`.

@@ -20,11 +20,15 @@
 //! pause if the RTC, known better some seconds later, shows that no write can have made it (see `rtc.rs`), or
 //! if NTP confirms that the machine lost that much time (see `pause_confirmation.rs`).
 //!
+//! **Another clocksource** is no disruption: the raw clock goes on, but at another rate, so that only the rate
+//! is measured again.
+//!
 //! The base clock, against which the RTC and the wall clock are followed, is
 //! [`Reading::base`](crate::time::Reading::base): the raw clock and the time for which the kernel knows that
 //! the machine was suspended.
 
 mod classify;
+mod clocksource;
 mod detector;
 mod disruption;
 mod merge;
@@ -38,6 +42,7 @@ mod tracker;
 mod wall;
 
 pub use self::classify::Class;
+pub use self::clocksource::{Clocksource, ClocksourceChange};
 pub use self::detector::{Detector, Observation};
 pub use self::disruption::{Detection, Disruption, PauseEvidence};
 pub use self::merge::SAME_EVENT_MAX;

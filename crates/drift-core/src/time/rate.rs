@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::interval::Interval;
-use super::{Mono, NANOS_PER_SEC, Offset, Ppb, nanos};
+use super::{Mono, NANOS_PER_SEC, Offset, Ppb, Wall, nanos};
 
 /// No raw clock is taken to be further off: reference time gains 11.1% on a clock that is 10% slow.
 pub const MAX_RATE: Ppb = Ppb::from_ppm(120_000);
@@ -21,6 +21,8 @@ const AFTER_PAUSE: Ppb = Ppb::from_ppm(500);
 const MAX_POINTS: usize = 32;
 /// How often in an hour a refuted rate is measured from the start again. After that it widens.
 const RESTARTS_AN_HOUR: usize = 3;
+/// A pause is found out about within this time, by the hardware clock or by the servers.
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(300);
 /// How far one of several pools may bend the rate that they agree on, within their intervals.
 const DOUBT: Ppb = Ppb::from_ppm(200);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -49,6 +51,9 @@ pub struct RateTracker {
     restarts: VecDeque<Mono>,
     /// When the wander last changed.
     wander_changed: Mono,
+    /// The rate before it was last refuted, and when that was. A pause that is found out about later explains
+    /// it.
+    before: Option<(Mono, Rate)>,
 }
 
 /// What a refuted rate leads to.
@@ -133,6 +138,12 @@ impl Rate {
         }
     }
 
+    /// Where a point lies later, at the middle of the rates.
+    pub fn carry_likely(self, point: Wall, from: Mono, to: Mono) -> Wall {
+        let gain = self.middle().over(apart(from, to));
+        point.plus(Offset::from_nanos(if to >= from { gain } else { gain.saturating_neg() }))
+    }
+
     /// How far reference time may be gained or lost from `from` to `to` because the rate changes, ns: the
     /// integral of the wander since [`Rate::at`] over the span.
     fn wander_offset(self, from: Mono, to: Mono) -> i64 {
@@ -173,6 +184,7 @@ impl Default for RateTracker {
             points: VecDeque::new(),
             restarts: VecDeque::new(),
             wander_changed: Mono::from_nanos(0),
+            before: None,
         }
     }
 }
@@ -206,6 +218,9 @@ impl RateTracker {
     /// What the servers agree on (`origin`) is not where the rate leads to.
     pub fn refute(&mut self, now: Mono, origin: Interval) -> Refuted {
         self.restarts.retain(|at| now.since(*at) < HOUR);
+        if self.rate.is_known() {
+            self.before = Some((now, self.rate));
+        }
         let last = self.points.back().copied();
         self.points.clear();
         self.points.push_back((now, origin));
@@ -226,7 +241,13 @@ impl RateTracker {
     /// The raw clock did not count all of the time. The machine may run on other hardware since.
     pub fn handle_pause(&mut self, now: Mono) {
         self.points.clear();
-        self.rate = self.rate.at(now).widened(AFTER_PAUSE.0).within_max();
+        self.rate = self.rate_if_paused(now).at(now).widened(AFTER_PAUSE.0).within_max();
+    }
+
+    /// The rate, if what has refuted it in the last minutes was a pause, which changes no rate.
+    pub fn rate_if_paused(&self, now: Mono) -> Rate {
+        let before = self.before.filter(|(at, _)| now.since(*at) < EXPLAINED_WITHIN);
+        before.map_or(self.rate, |(_, rate)| rate)
     }
 
     /// Another clock counts now, so nothing is known of its rate.
@@ -279,7 +300,7 @@ fn mean_rate(from: Mono, older: Interval, to: Mono, newer: Interval, wander: Ppb
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::{Bound, Wall};
+    use crate::time::Bound;
     use proptest::prelude::*;
 
     const MS: i64 = 1_000_000;

@@ -176,6 +176,18 @@ fn two_contradictions_in_a_row_back_a_server_off_for_an_hour() {
 }
 
 #[test]
+fn cross_checks_allow_for_the_servers_own_error() {
+    let mut server = server();
+    for secs in 0..16 {
+        let far = Sample { root_distance: Duration::from_millis(10), ..sample_of(secs, 0) };
+        answer(&mut server, Answer::Sample(far), secs);
+    }
+    // ±1 ms each, 10 ms of root distance, and half a millisecond that no server declares.
+    assert_eq!(answer(&mut server, cross_check(16, 12), 16), None);
+    assert_eq!(answer(&mut server, cross_check(16, 13), 16), Some(RejectReason::ServerInconsistent));
+}
+
+#[test]
 fn a_cross_check_is_no_sample_and_its_failure_no_miss() {
     let mut server = server();
     regular(&mut server, 0..16);
