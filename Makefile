@@ -27,6 +27,13 @@ test: tools lint chart rules ## Install what the tests need, then run all of the
 	cargo test --locked --test it -- --test-threads 4
 	cargo test --locked --test alerts
 
+# How many worlds; one alone: DRIFT_AGENT_SIM_SEED=N make worlds
+WORLDS ?= 100000
+
+.PHONY: worlds
+worlds: ## Check the rules of measuring in WORLDS simulated worlds (100000 by default), and count what they reached
+	DRIFT_AGENT_SIM_SEEDS=$(WORLDS) cargo test --locked --profile worlds --test it simulation::any_world -- --exact --nocapture
+
 .PHONY: chart
 chart: tools ## Check the chart without a cluster: lint, schema against the agent, nothing stale
 	cargo build --quiet --locked --profile test

@@ -23,6 +23,61 @@ const PRESENT: std::ops::Range<i64> = 1_704_067_200..5_995_900_000;
 /// Half an hour before NTP's first era ends.
 const ERA_END: i64 = 2_085_978_496 - 1_800;
 
+/// The interesting values of the dimensions, and in how many of a thousand worlds each is at least.
+pub const DIMENSIONS: [(&str, u64); 51] = [
+    ("anycast", 250),
+    ("api-errors", 60),
+    ("day", 1),
+    ("dishonest-pools", 30),
+    ("dns-fails", 50),
+    ("dns-moves", 50),
+    ("dns-rotates", 200),
+    ("dns-ttl-0", 150),
+    ("dns-ttl-day", 150),
+    ("era-ends", 50),
+    ("falsetickers", 90),
+    ("far", 200),
+    ("hours", 70),
+    ("in-exchange", 150),
+    ("interval-long", 50),
+    ("interval-short", 90),
+    ("kisses-that-end", 15),
+    ("limit-chrony", 40),
+    ("limit-every-other", 40),
+    ("limit-kiss-and-drop", 40),
+    ("limit-ntpd", 70),
+    ("no-daemon", 100),
+    ("no-signals", 50),
+    ("one-pool", 40),
+    ("one-server-for-all", 10),
+    ("other-year", 50),
+    ("outage-of-a-pool", 50),
+    ("outage-of-all", 50),
+    ("pause", 150),
+    ("quiet", 20),
+    ("rack", 250),
+    ("rate-500", 180),
+    ("rate-percents", 40),
+    ("rate-step", 50),
+    ("request-held-up", 80),
+    ("restart", 50),
+    ("route-changes", 50),
+    ("rtc-own-rate", 250),
+    ("server-changes", 40),
+    ("slew", 100),
+    ("slew-fast", 25),
+    ("stall", 50),
+    ("steady", 150),
+    ("step-by-another", 50),
+    ("steps", 150),
+    ("stray-packets", 250),
+    ("suspend", 50),
+    ("swing-10-ppm-an-hour", 70),
+    ("three-pools-or-more", 180),
+    ("useless-server", 100),
+    ("vmclock", 100),
+];
+
 /// A drawn world.
 #[derive(Debug)]
 pub struct Drawn {
@@ -36,12 +91,17 @@ pub struct Drawn {
 
 struct Draw {
     rng: fastrand::Rng,
+    /// Nothing happens, nothing is lost, and every server is honest: for the rules about steady worlds.
+    is_quiet: bool,
     traits: BTreeSet<&'static str>,
 }
 
 /// Draws the world of this seed.
 pub fn draw(seed: u64) -> Drawn {
-    let mut draw = Draw { rng: fastrand::Rng::with_seed(seed), traits: BTreeSet::new() };
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let is_quiet = rng.u8(0..20) == 0;
+    let mut draw = Draw { rng, is_quiet, traits: BTreeSet::new() };
+    draw.note("quiet", is_quiet);
     let settings = draw.settings();
     let (pools, zones) = draw.pools(&settings);
     let oscillator = draw.oscillator();
@@ -49,15 +109,15 @@ pub fn draw(seed: u64) -> Drawn {
     let (present, offset) = draw.times();
     let rng = &mut draw.rng;
     let rtc_ahead = Offset::from_nanos(rng.i64(-3 * NANOS_PER_SEC..3 * NANOS_PER_SEC));
-    let has_api_errors = rng.u8(0..8) == 0;
+    let has_api_errors = rng.u8(0..8) == 0 && !is_quiet;
     let api_errors = if has_api_errors { rng.f64() * 0.5 } else { 0.0 };
     let end = draw.span(settings.interval);
-    let events = draw.events(end, &pools, &settings, oscillator, &surroundings);
+    let events = draw.events(end, &pools, oscillator, &surroundings);
     draw.note("api-errors", has_api_errors);
     let plan =
         Plan { seed, present, offset, oscillator, rtc_ahead, pools, settings, api_errors, steps_work: true };
     let mut world = World::with(plan, surroundings);
-    if draw.rng.u8(0..4) > 0 {
+    if is_quiet || draw.rng.u8(0..4) > 0 {
         // A daemon disciplines the wall clock, more or less well.
         let left = draw.rng.i64(-2_000..2_000);
         world.slew_wall(Ppb(left - oscillator.error.0));
@@ -95,7 +155,8 @@ impl Draw {
     fn settings(&mut self) -> Settings {
         let mut settings = default_settings();
         let intervals = [1, 2, 5, 16, 30, 64, 64, 64, 64, 64, 128, 256, 600, 1_024];
-        let interval = Duration::from_secs(self.rng.choice(intervals).unwrap_or(64));
+        let shortest = if self.is_quiet { 64 } else { 1 };
+        let interval = Duration::from_secs(self.rng.choice(intervals).unwrap_or(64).max(shortest));
         settings.interval = interval;
         let least = interval * 3;
         settings.stale_after =
@@ -113,8 +174,9 @@ impl Draw {
 
     /// Mostly minutes to an hour, some a day; as many rounds as are worth their time.
     fn span(&mut self, interval: Duration) -> Duration {
-        let most = (interval * 400).clamp(MINUTE * 10, HOUR * 24);
+        let most = if self.is_quiet { HOUR * 6 } else { (interval * 400).clamp(MINUTE * 10, HOUR * 24) };
         let (low, high) = match self.rng.u8(0..100) {
+            _ if self.is_quiet => (HOUR * 3, HOUR * 6),
             0 => (HOUR * 12, HOUR * 24),
             1..=12 => (HOUR * 2, HOUR * 6),
             _ => (MINUTE * 3, HOUR),
@@ -181,13 +243,14 @@ impl Draw {
         self.note("three-pools-or-more", count >= 3);
         // Most worlds are honest; in some a few servers are not, in others a whole pool or more.
         let (falsetickers, dishonest_pools) = match self.rng.u8(0..10) {
+            _ if self.is_quiet => (false, 0),
             0..=1 => (true, 0),
             2 => (false, self.rng.usize(0..=count)),
             _ => (false, 0),
         };
         self.note("falsetickers", falsetickers);
         self.note("dishonest-pools", dishonest_pools > 0);
-        let is_limited = self.one_in(4);
+        let is_limited = !self.is_quiet && self.one_in(4);
         let mut pools = Vec::new();
         let mut zones = Vec::new();
         for pool in 0..count {
@@ -211,7 +274,7 @@ impl Draw {
             for host in hosts.iter_mut().take(wrong) {
                 host.model.behaviour = if pool < dishonest_pools { lie } else { self.lie() };
             }
-            if self.one_in(6) && servers > 2 {
+            if !self.is_quiet && self.one_in(6) && servers > 2 {
                 let useless = self.useless();
                 if let Some(host) = hosts.last_mut() {
                     host.model.behaviour = useless;
@@ -247,7 +310,7 @@ impl Draw {
     fn path(&mut self, round_trip: Duration) -> Path {
         let share = if self.one_in(4) { self.rng.f64() } else { 0.45 + 0.1 * self.rng.f64() };
         let jitter = round_trip.mul_f64(if self.one_in(6) { 0.3 } else { 0.02 } * self.rng.f64());
-        let loss = if self.one_in(3) { self.rng.f64() * 0.1 } else { 0.0 };
+        let loss = if !self.is_quiet && self.one_in(3) { self.rng.f64() * 0.1 } else { 0.0 };
         let there = round_trip.mul_f64(share);
         Path { there, back: round_trip.saturating_sub(there), jitter, loss }
     }
@@ -346,12 +409,11 @@ impl Draw {
         &mut self,
         end: Duration,
         pools: &[Vec<Host>],
-        settings: &Settings,
         oscillator: Oscillator,
         surroundings: &Surroundings,
     ) -> Vec<(Duration, Event)> {
         let mut events = Vec::new();
-        if self.one_in(3) {
+        if self.is_quiet || self.one_in(3) {
             self.traits.insert("steady");
             return events;
         }
@@ -441,7 +503,6 @@ impl Draw {
                 self.into_exchange(begun, &mut events);
             }
         }
-        let _ = settings;
         events.sort_by_key(|(at, _)| *at);
         events
     }

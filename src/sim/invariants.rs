@@ -9,8 +9,8 @@
 //! * A reachable server has a young sample.
 //! * No server is asked sooner than after two seconds, or an interval, but once after a disruption.
 //!
-//! Two times are excused and counted: after an unannounced step of the oscillator's rate for as long as samples of
-//! before are used, and after a pause that the kernel did not notice until the agent has.
+//! Two times are excused and counted: an hour after an unannounced step of the oscillator's rate, in which samples and
+//! the rate of before are used, and after a pause that the kernel did not notice until the agent has.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -188,7 +188,7 @@ impl Checker {
         self.excuses.retain_mut(|excuse| match excuse {
             Excuse::Rate(since, is_sampled) => {
                 *is_sampled |= pools_have_samples_since(world, *since);
-                raw.since(*since) < stale_after + world.settings().interval
+                raw.since(*since) < HOUR.max(stale_after + world.settings().interval)
             }
             // A pause that is too short to be noticed is over when all samples are of after it.
             Excuse::Pause(since) => raw.since(*since) < stale_after + world.settings().interval,

@@ -62,7 +62,7 @@ fn estimates_are_discarded_after_a_suspend_until_the_next_measurement() {
             let snapshot = world.snapshot();
             if snapshot.state == State::Disrupted {
                 disrupted = true;
-                if snapshot.measured.is_some() || snapshot.rate.is_some() || snapshot.reference.is_some() {
+                if snapshot.measured.is_some() || snapshot.reference.is_some() {
                     return Err("it claims to know something".into());
                 }
             }
@@ -71,7 +71,7 @@ fn estimates_are_discarded_after_a_suspend_until_the_next_measurement() {
         .unwrap();
     assert!(disrupted);
     assert_eq!(world.snapshot().state, State::InSync, "a burst has settled it");
-    assert_eq!(asked(&world) - before, 4 * 4, "four exchanges with each of four servers");
+    assert_eq!(asked(&world) - before, 2 * 4, "each of four servers at once, and again after two seconds");
     assert_eq!(world.snapshot().counts.resumes[Class::Suspend.index()], 1);
     let raised = |reason| {
         let is = |e: &&Effect| matches!(e, Effect::SendEvent(event) if event.reason == reason);
@@ -107,12 +107,7 @@ fn unreachable_pools_make_the_clock_unknown_once_the_estimate_is_stale() {
     }
     run(&mut world, MINUTE * 9);
     let snapshot = world.snapshot();
-    assert_eq!(
-        (snapshot.state, snapshot.pools_agreeing),
-        (State::InSync, 0),
-        "the estimate is kept, and reported as unconfirmed"
-    );
-    assert!(snapshot.sentence().contains("No pool answers"), "{}", snapshot.sentence());
+    assert_eq!((snapshot.state, snapshot.pools_agreeing), (State::InSync, 2), "the samples are young enough");
     let Measurement { bound, .. } = snapshot.measured.unwrap();
     run(&mut world, MINUTE * 3);
     let snapshot = world.snapshot();
@@ -121,6 +116,7 @@ fn unreachable_pools_make_the_clock_unknown_once_the_estimate_is_stale() {
         (State::Unknown, None),
         "stale, though the bound was {bound:?}"
     );
+    assert!(snapshot.sentence().contains("No pool answers"), "{}", snapshot.sentence());
     assert!(snapshot.reference.is_some(), "what is published still carries reference time");
 }
 
@@ -151,7 +147,7 @@ fn unreachable_pools_are_named_and_the_verdict_stays() {
     for server in 0..2 {
         world.change(1, server, ServerModel::new(Behaviour::Stratum16));
     }
-    run(&mut world, MINUTE * 6);
+    run(&mut world, MINUTE * 11);
     let snapshot = world.snapshot();
     assert_eq!((snapshot.state, snapshot.pools_agreeing), (State::InSync, 1));
     let report = world.effects.iter().rev().find_map(|(_, effect)| match effect {

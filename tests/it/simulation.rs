@@ -4,9 +4,9 @@ use drift_core::time::Measurement;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use drift_agent::sim::any_world::{Drawn, draw};
+use drift_agent::sim::any_world::{DIMENSIONS, Drawn, draw};
 use drift_agent::sim::behaviour::{Behaviour, ServerModel};
-use drift_agent::sim::invariants::Checker;
+use drift_agent::sim::invariants::{Checker, Tally};
 use drift_agent::sim::world::{Host, Oscillator, Path, Plan, World, default_settings};
 use drift_core::io::{Effect, LogEvent};
 use drift_core::resume::Class;
@@ -14,8 +14,10 @@ use drift_core::step::policy::Mode;
 use drift_core::time::{Offset, Ppb, Wall};
 use drift_core::verdict::State;
 
-use crate::support::seeds::for_seeds;
+use crate::support::seeds::{for_seeds, results_of_seeds};
 
+/// From 2024 to 2160: the times that an NTP timestamp stands for.
+const PRESENT: std::ops::Range<i64> = 1_704_067_200..5_995_900_000;
 const MS: i64 = 1_000_000;
 const SEC: i64 = 1_000 * MS;
 const INTERVAL: Duration = Duration::from_secs(64);
@@ -81,7 +83,7 @@ fn useless(rng: &mut fastrand::Rng, most: u64) -> Host {
 
 fn plan(rng: &mut fastrand::Rng, seed: u64, offset: Offset, pools: Vec<Vec<Host>>) -> Plan {
     let present = match rng.u8(0..8) {
-        0 => 100,
+        0 => rng.i64(PRESENT),
         // Half an hour before NTP's era ends: most runs cross it.
         1 => 2_085_978_496 - 1_800,
         _ => 1_795_341_600,
@@ -245,7 +247,10 @@ fn contradicting_pools_are_a_disagreement_without_an_offset() {
         let bad = (0..rng.usize(1..5))
             .map(|_| Host { model: ServerModel::new(Behaviour::Offset(error)), ..honest(&mut rng, 20_000) })
             .collect();
-        let mut world = World::new(plan(&mut rng, seed, Offset::ZERO, vec![good, bad]));
+        let plan = plan(&mut rng, seed, Offset::ZERO, vec![good, bad]);
+        let mut world = World::new(plan.clone());
+        // Else it soon drifts by all pools.
+        disciplined(&mut world, &plan);
         world.run_until(MINUTE * 20, |world| {
             let snapshot = world.snapshot();
             let both = snapshot.pools.iter().all(|p| p.reachable_servers() > 0);
@@ -320,9 +325,10 @@ fn servers_are_never_asked_faster_than_the_rules_allow() {
                 .collect();
         let offset = Offset::from_nanos(rng.i64(-200 * MS..200 * MS));
         let mut world = World::new(plan(&mut rng, seed, offset, pools));
-        world.run_until(MINUTE * 60, |_| Ok(()))?;
-        // One in 64 s, four at the start, and a burst of four for at most every fourth round.
-        let most = 57 + 4 + 4 * 15;
+        let mut checker = Checker::new(&world);
+        world.run_until(MINUTE * 60, |world| checker.check(world))?;
+        // One in 64 s, and as much again twice: for confirmations, and where the rate is measured again.
+        let most = 57 * 3;
         match world.served().max() {
             Some(served) if served > most => Err(format!("a server was asked {served} times in an hour")),
             _ => Ok(()),
@@ -463,13 +469,55 @@ fn pauses_with_honest_pools_are_stepped_to_within_a_few_milliseconds() {
     });
 }
 
+/// As many worlds as fit into a minute on two cores; `make worlds` runs a hundred thousand.
+const WORLDS: u64 = 1_500;
+/// From so many worlds on, each dimension must have reached its interesting values often enough.
+const WORLDS_TO_COUNT: usize = 500;
+
 #[test]
 fn any_world() {
-    for_seeds(2_000, |seed| {
-        let Drawn { mut world, end, .. } = draw(seed);
+    let worlds = results_of_seeds(WORLDS, |seed| {
+        let Drawn { mut world, end, traits } = draw(seed);
         let mut checker = Checker::new(&world);
-        world.run_until(end, |world| checker.check(world))
+        world.run_until(end, |world| checker.check(world))?;
+        Ok((traits, checker.tally, world.elapsed()))
     });
+    let sum = |of: fn(&Tally) -> u64| worlds.iter().map(|(_, tally, _)| of(tally)).sum::<u64>();
+    let time = |of: fn(&Tally) -> Duration| worlds.iter().map(|(_, tally, _)| of(tally)).sum::<Duration>();
+    let span: Duration = worlds.iter().map(|(.., elapsed)| *elapsed).sum();
+    println!("{} worlds, {:.1} days of simulated time", worlds.len(), span.as_secs_f64() / 86_400.0);
+    println!("looks: {}, with an offset: {}", sum(|t| t.looks), sum(|t| t.measured));
+    println!(
+        "rounds with some falsetickers: {}, with too many: {}",
+        sum(|t| t.honest_majority),
+        sum(|t| t.dishonest)
+    );
+    println!("bounds checked: {}, hours of writes: {}", sum(|t| t.bounds), sum(|t| t.hours));
+    println!("requests that came sooner after a disruption: {}", sum(|t| t.extras));
+    println!(
+        "truth outside after a step of the rate: {:?} until the next round, {:?} later",
+        time(|t| t.outside_after_rate),
+        time(|t| t.outside_after_rate_later)
+    );
+    println!("truth outside after a pause that was not noticed yet: {:?}", time(|t| t.outside_after_pause));
+    let longest = worlds.iter().map(|(_, tally, _)| tally.longest_without).max();
+    println!("longest time without a verdict although a majority could be measured: {longest:?}");
+    let mut missed = Vec::new();
+    for (name, floor) in DIMENSIONS {
+        let count = worlds.iter().filter(|(traits, ..)| traits.contains(name)).count() as u64;
+        println!("{name}: {count}");
+        if count * 1_000 < floor * worlds.len() as u64 {
+            missed.push(name);
+        }
+    }
+    if worlds.len() < WORLDS_TO_COUNT {
+        return;
+    }
+    assert_eq!(missed, [""; 0], "too few worlds reach them");
+    let count = worlds.len() as u64;
+    assert!(sum(|t| t.bounds) > count * 10 && sum(|t| t.hours) > count / 20 && sum(|t| t.extras) > count / 2);
+    assert!(sum(|t| t.honest_majority) > count * 10 && sum(|t| t.dishonest) > count);
+    assert!(sum(|t| t.measured) > sum(|t| t.looks) / 2);
 }
 
 #[test]
