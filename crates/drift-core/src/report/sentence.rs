@@ -166,7 +166,10 @@ impl PoolSnapshot {
             None if self.contradicts_itself() => {
                 format!("the servers of {} contradict each other", self.name)
             }
-            None => format!("{} is unreachable", self.name),
+            None => match self.trouble() {
+                Some(trouble) => format!("{} is unreachable ({trouble})", self.name),
+                None => format!("{} is unreachable", self.name),
+            },
         }
     }
 }

@@ -134,6 +134,18 @@ fn unreachable_pools_are_named_with_the_pools_that_are_left() {
 }
 
 #[test]
+fn a_disagreement_lists_each_pool_once() {
+    let mut snapshot = snapshot(&["a", "b", "c"]);
+    make_unreachable(&mut snapshot.pools[2]);
+    snapshot.pools[1].measured = Some(measured(10_003, 2));
+    (snapshot.state, snapshot.measured) = (State::Disagree, None);
+    assert_eq!(
+        snapshot.sentence(),
+        "The time servers disagree; no offset is reported: a reports 3 ms behind; b reports 10.0 s behind; c is unreachable (no answer)."
+    );
+}
+
+#[test]
 fn pools_slowed_by_their_servers_are_named_while_they_are_measured() {
     let mut snapshot = snapshot(&["a", "b"]);
     snapshot.pools[1].servers = vec![server(ServerState::BackedOff), server(ServerState::Reachable)];
