@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-/// Every bound contains about this much: the error that a server does not declare, the least that it does, and
-/// the resolution of its clock.
-const SERVER_ERROR: Duration = Duration::from_micros(600);
+/// Every bound contains about this much: the error that a server does not declare (0.5 ms), and what the
+/// oscillator adds between two polls.
+const SERVER_ERROR: Duration = Duration::from_micros(1_100);
 /// The share of the threshold, in percent, that is left for the round trip: the rest is for the oscillator and
 /// for the jitter of the path. Found by simulation; the test below repeats it.
-const SHARE: u32 = 98;
+const SHARE: u32 = 93;
 
-/// The longest round trip at which the agent reaches a verdict within minutes and keeps it, for servers whose
-/// root distance is near zero. Twice their root distance makes it shorter.
+/// The longest round trip at which the agent reaches a verdict within ten minutes and keeps it but for lost
+/// packets, for servers whose root distance is near zero. Twice their root distance makes it shorter.
 ///
 /// A verdict needs a bound below the threshold, and a bound contains half the round trip.
 pub fn decidable_round_trip(threshold: Duration) -> Duration {
@@ -54,11 +54,12 @@ mod tests {
     fn a_threshold_is_decided_within_ten_minutes_up_to_its_round_trip_and_never_far_above() {
         for threshold in [2, 10, 50, 100, 200, 400].map(Duration::from_millis) {
             let round_trip = decidable_round_trip(threshold);
-            for seed in 1..=3 {
+            for seed in 1..=6 {
                 let decided = decided(threshold, round_trip, seed);
                 let first = decided.iter().position(|decided| *decided).unwrap_or(decided.len());
                 assert!(first < 600, "{threshold:?} at {round_trip:?}: after {first} s");
-                assert!(decided[first..].iter().all(|decided| *decided), "{threshold:?} at {round_trip:?}");
+                let lost = decided[first..].iter().filter(|decided| !**decided).count();
+                assert!(lost < 180, "{threshold:?} at {round_trip:?}: no verdict in {lost} of 3,600 s");
             }
             let above = threshold * 2;
             assert!(!decided(threshold, above, 1).contains(&true), "{threshold:?} at {above:?}");
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_threshold_below_the_error_of_every_server_is_decidable_at_no_round_trip() {
-        assert_eq!(decidable_round_trip(Duration::from_micros(610)), Duration::ZERO);
-        assert_eq!(decidable_round_trip(Duration::from_millis(100)), Duration::from_micros(194_800));
+        assert_eq!(decidable_round_trip(Duration::from_micros(1_180)), Duration::ZERO);
+        assert_eq!(decidable_round_trip(Duration::from_millis(100)), Duration::from_micros(183_800));
     }
 }
