@@ -492,7 +492,12 @@ fn any_world() {
         sum(|t| t.honest_majority),
         sum(|t| t.dishonest)
     );
-    println!("bounds checked: {}, hours of writes: {}", sum(|t| t.bounds), sum(|t| t.hours));
+    println!(
+        "bounds checked: {}, of which reach farther than around the middle: {}, hours of writes: {}",
+        sum(|t| t.bounds),
+        sum(|t| t.wider_bounds),
+        sum(|t| t.hours)
+    );
     println!("requests that came sooner after a disruption: {}", sum(|t| t.extras));
     println!(
         "truth outside after a step of the rate: {:?} until the next round, {:?} later",
