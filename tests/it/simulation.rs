@@ -234,7 +234,12 @@ fn a_falseticker_in_each_pool_changes_no_verdict() {
         disciplined(&mut world, &plan);
         world.run_until(MINUTE * 40, truth_is_inside)?;
         let states = states(&world);
-        if states == BTreeSet::from(["in-sync"]) { Ok(()) } else { Err(format!("reported {states:?}")) }
+        if states == BTreeSet::from(["in-sync"]) {
+            Ok(())
+        } else {
+            let changes = world.effects.iter().filter(|(_, e)| matches!(e, Effect::Log(LogEvent::StateChanged { .. })));
+            Err(format!("reported {states:?}: {:#?}", changes.collect::<Vec<_>>()))
+        }
     });
 }
 
