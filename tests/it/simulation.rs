@@ -237,7 +237,8 @@ fn a_falseticker_in_each_pool_changes_no_verdict() {
         if states == BTreeSet::from(["in-sync"]) {
             Ok(())
         } else {
-            let changes = world.effects.iter().filter(|(_, e)| matches!(e, Effect::Log(LogEvent::StateChanged { .. })));
+            let changes =
+                world.effects.iter().filter(|(_, e)| matches!(e, Effect::Log(LogEvent::StateChanged { .. })));
             Err(format!("reported {states:?}: {:#?}", changes.collect::<Vec<_>>()))
         }
     });

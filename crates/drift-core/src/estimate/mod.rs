@@ -14,7 +14,7 @@ pub use self::select::{Candidate, Combined, PoolInterval, combine, majority, poo
 use crate::time::interval::Interval;
 use crate::time::line::Line;
 use crate::time::rate::{Rate, RateTracker, Refuted};
-use crate::time::{Measurement, Mono, Reading, Wall};
+use crate::time::{Bound, Measurement, Mono, Offset, Reading, Wall};
 
 /// What the offset rests on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,7 +112,8 @@ impl Estimate {
                 let refuted = self.rate.push(now, interval).err();
                 let newest = newest(Some(&pools), interval);
                 let narrowed = self.narrowed(interval, now);
-                let line = Line::new(now, narrowed, self.rate(), newest).through(self.likely(narrowed, now));
+                let likely = self.likely(narrowed, interval.bound(), now);
+                let line = Line::new(now, narrowed, self.rate(), newest).through(likely);
                 (self.basis, self.last_line) = (Basis::Line(line), Some(line));
                 self.agreement = Some(Agreement { line, pools, falsetickers });
                 return refuted;
@@ -141,6 +142,10 @@ impl Estimate {
             narrowed = both.unwrap_or(narrowed);
             both.is_some() && now.since(at) < stale_after
         });
+        // A round is judged more than once.
+        if self.recent.back().is_some_and(|&(at, _)| at == now) {
+            self.recent.pop_back();
+        }
         if self.recent.len() == MAX_RECENT {
             self.recent.pop_front();
         }
@@ -151,11 +156,16 @@ impl Estimate {
     /// The most likely point of `narrowed`: the middle of what all rounds allow, if the rate is the middle of
     /// what it may be. The ends of old rounds are narrow only then, and with jitter they are better than new
     /// ones.
-    fn likely(&self, narrowed: Interval, now: Mono) -> Wall {
+    ///
+    /// From there to the farther end it is no more than `bound_max`.
+    fn likely(&self, narrowed: Interval, bound_max: Bound, now: Mono) -> Wall {
         let rate = Rate::exactly(self.rate().middle());
         let carried = self.recent.iter().map(|&(at, earlier)| rate.carry(earlier, at, now));
         let common = carried.map(Some).reduce(|all, one| all?.intersection(one?));
-        common.flatten().unwrap_or(narrowed).middle().clamp(narrowed.low, narrowed.high)
+        let likely = common.flatten().unwrap_or(narrowed).middle();
+        let farthest = Offset::from_nanos(bound_max.max(narrowed.bound()).as_nanos());
+        let lowest = narrowed.high.plus(Offset::from_nanos(-farthest.as_nanos())).max(narrowed.low);
+        likely.clamp(lowest, narrowed.low.plus(farthest).min(narrowed.high).max(lowest))
     }
 
     /// The machine was suspended or paused, so the raw clock did not run all the time: all that was measured
@@ -253,7 +263,6 @@ impl Estimate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::{Bound, Offset};
 
     const SECOND: i64 = 1_000_000_000;
     const STALE_AFTER: Duration = Duration::from_secs(300);

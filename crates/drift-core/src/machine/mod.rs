@@ -188,7 +188,7 @@ impl Machine {
             Input::Stepped(done) => self.handle_step_done(done, now, &mut out),
             Input::StepRequested { by } => self.handle_step_request(by, now),
             Input::Finish => {
-                self.rounds.end_quick_rounds();
+                self.rounds.give_up();
                 self.judge_round(Judged { is_complete: true }, now, &mut out);
             }
         }
@@ -240,11 +240,13 @@ impl Machine {
             self.check_newest(now);
         }
         let (rate, tolerance) = (self.estimate.rate(), self.tolerance());
-        let candidates = self.rounds.candidates(now.raw, rate, self.settings.stale_after);
-        self.detector.record_round(candidates.clone(), now.raw);
+        // As of the newest sample: until now the unknown part of the rate would widen all of them.
+        let at = self.rounds.newest_at().unwrap_or(now.raw);
+        let candidates = self.rounds.candidates(at, rate, self.settings.stale_after);
+        self.detector.record_round(candidates.clone(), at);
         let combined = combine(&candidates, tolerance);
         self.rounds.mark_falsetickers(&candidates, &combined, judged.is_complete);
-        if self.estimate.update(combined, &candidates, now.raw) == Some(Refuted::Restart) {
+        if self.estimate.update(combined, &candidates, at) == Some(Refuted::Restart) {
             self.rounds.restart(now.raw);
         }
         self.confirm_pause(now, out);
@@ -292,17 +294,23 @@ impl Machine {
     }
 
     fn finding(&self, now: Reading) -> Finding {
-        if let Some(hull) = self.estimate.contradiction(now) {
+        if let Some(hull) = self.estimate.contradiction(now).filter(|_| self.rounds.is_measured()) {
             Finding::Contradiction(hull)
-        } else if let Some(measured) = self.estimate.measured(now) {
+        } else if let Some(measured) = self.estimate.measured(now).filter(|_| self.rounds.is_measured()) {
             Finding::Measured(measured)
         } else if self.coarse(now).certainly_over(self.settings.threshold).is_some() {
             Finding::CertainlyOver
-        } else if self.estimate.is_disrupted() {
+        } else if self.is_disrupted() {
             Finding::Disruption
         } else {
             Finding::Nothing
         }
+    }
+
+    /// Was the machine suspended or paused, and not every pool measured since, as far as it answers?
+    pub(crate) fn is_disrupted(&self) -> bool {
+        let is_partial = self.verdict.state() == State::Disrupted && !self.rounds.is_measured();
+        self.estimate.is_disrupted() || is_partial
     }
 
     fn judge(&mut self, now: Reading, occasion: Occasion, out: &mut Vec<Effect>) {

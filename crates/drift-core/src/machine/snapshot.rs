@@ -78,7 +78,9 @@ impl Machine {
     /// of them allows.
     pub fn measured(&self, now: Reading) -> Option<Measurement> {
         let decides = || self.verdict.state().has_offset();
-        self.estimate.measured(now).or_else(|| self.estimate.contradiction(now).filter(|_| decides()))
+        let measured =
+            self.estimate.measured(now).or_else(|| self.estimate.contradiction(now).filter(|_| decides()));
+        measured.filter(|_| self.rounds.is_measured())
     }
 
     /// Reference time now, by the last agreement of the servers, however old; without one, by the offset of

@@ -104,7 +104,8 @@ impl Pool {
         self.probes.1
     }
 
-    /// Starts a probe that is due: `true`, once. The name is looked up again, too.
+    /// Starts a probe that is due: `true`, once. The name is looked up again, too, also where the servers need no
+    /// probe any more.
     pub fn take_probe(&mut self, now: Mono, pace: Pace) -> bool {
         if self.servers.is_empty() || self.is_reachable(now, pace.stale_after) {
             self.probes = (0, None);
@@ -112,15 +113,16 @@ impl Pool {
         }
         let (count, at) = self.probes;
         let is_due = at.is_some_and(|at| at <= now);
+        let wait = |count: u32| PROBE_MIN.saturating_mul(1 << count.min(16)).min(pace.interval);
         if is_due || at.is_none() {
             // The exchanges that made the servers known come first.
-            let wait = PROBE_MIN.saturating_mul(1 << count.min(16)).min(pace.interval);
-            self.probes = (count.saturating_add(1), Some(now.plus(wait)));
+            self.probes = (count.saturating_add(1), Some(now.plus(wait(count))));
         }
         if is_due && !self.is_address && !self.is_resolving {
             self.resolve_at = Some(now);
         }
-        is_due
+        // The regular polls come as often as the slowest probes.
+        is_due && wait(count.saturating_sub(1)) < pace.interval
     }
 
     /// Probes from the shortest wait again: a disruption has voided what was measured.
@@ -479,13 +481,14 @@ mod tests {
         let (mut pool, _) = pool();
         let mut probes = Vec::new();
         for secs in 0..200 {
-            if pool.take_probe(at(secs).raw, PACE) {
-                assert!(pool.take_resolve(at(secs).raw), "the name is looked up, too");
+            let is_probed = pool.take_probe(at(secs).raw, PACE);
+            if pool.take_resolve(at(secs).raw) {
                 pool.is_resolving = false;
-                probes.push(secs);
+                probes.push((secs, is_probed));
             }
         }
-        assert_eq!(probes, [2, 6, 14, 30, 62, 126, 190]);
+        let (yes, no) = (true, false);
+        assert_eq!(probes, [(2, yes), (6, yes), (14, yes), (30, yes), (62, yes), (126, no), (190, no)]);
         answer(&mut pool, 0, sample());
         assert!(!pool.take_probe(at(254).raw, PACE));
         assert_eq!(pool.probe_at(), None, "one is reachable");

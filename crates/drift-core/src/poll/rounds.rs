@@ -228,27 +228,35 @@ impl Rounds {
         (self.measuring_since, self.quick_left) = (Some(now), QUICK_ROUNDS);
     }
 
-    /// Ends quick rounds before their time.
-    pub fn end_quick_rounds(&mut self) {
-        self.quick_left = 0;
-    }
-
-    /// Will more rounds come soon, or is one under way?
+    /// Will more rounds come soon, or is one under way that was not judged yet?
     pub fn is_quick(&self) -> bool {
-        self.quick_left > 0 || self.round.is_some()
+        self.quick_left > 0 || self.round.as_ref().is_some_and(|round| !round.is_judged)
     }
 
-    /// Has every pool given a sample, or been asked often enough, since the start or the last disruption, and was that
-    /// judged?
-    pub fn has_settled(&self) -> bool {
+    /// Has every pool given a sample, or been asked often enough, since the start or the last disruption? A
+    /// verdict must not rest on one pool because another has lost a packet.
+    pub fn is_measured(&self) -> bool {
         // One attempt less where another pool has answered: the clock is measured.
         let enough = ATTEMPTS_TO_SETTLE - u8::from(self.attempts.contains(&None));
-        let is_settled = |(pool, attempts): (&Pool, &Option<u8>)| match attempts {
+        let is_measured = |(pool, attempts): (&Pool, &Option<u8>)| match attempts {
             None => true,
             Some(attempts) => *attempts >= enough || pool.servers.is_empty(),
         };
-        let is_judged = self.round.as_ref().is_none_or(|round| round.is_judged);
-        is_judged && self.unresolved.is_empty() && self.pools.iter().zip(&self.attempts).all(is_settled)
+        self.unresolved.is_empty() && self.pools.iter().zip(&self.attempts).all(is_measured)
+    }
+
+    /// The same, and the last round was judged?
+    pub fn has_settled(&self) -> bool {
+        self.is_measured() && self.round.as_ref().is_none_or(|round| round.is_judged)
+    }
+
+    /// There is no time left: pools that have not answered are not waited for.
+    pub fn give_up(&mut self) {
+        self.quick_left = 0;
+        self.unresolved.clear();
+        for attempts in self.attempts.iter_mut().flatten() {
+            *attempts = ATTEMPTS_TO_SETTLE;
+        }
     }
 
     /// Takes in the result of a look-up.
@@ -413,6 +421,11 @@ impl Rounds {
             Some(Candidate { pool, server: server.id, interval, newest: sample.at })
         };
         self.by_pool().filter_map(|(pool, server)| candidate(pool, server)).collect()
+    }
+
+    /// When the newest sample of all was taken.
+    pub fn newest_at(&self) -> Option<Mono> {
+        self.servers().filter_map(Server::newest_sample).map(|sample| sample.at).max()
     }
 
     /// The smallest bound of a newest sample, without what the rate of the raw clock adds.
