@@ -17,3 +17,7 @@ mod examples;
 pub mod jwt;
 pub mod nodes;
 pub mod terminal;
+// One text for both crates; a test helper is no part of a library.
+#[cfg(test)]
+#[path = "../../drift-core/src/test_support.rs"]
+mod test_support;

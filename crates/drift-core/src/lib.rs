@@ -38,5 +38,7 @@ pub mod poll;
 pub mod report;
 pub mod resume;
 pub mod step;
+#[cfg(test)]
+mod test_support;
 pub mod time;
 pub mod verdict;

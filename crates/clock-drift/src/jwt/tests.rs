@@ -11,6 +11,7 @@ use super::findings::{Finding, Id, Verdict};
 use super::judge::{in_words, judge};
 use super::question::{Kind, Now, Question, Truth};
 use super::token::Token;
+use crate::test_support::Reached;
 use drift_core::time::{Bound, NANOS_PER_SEC, Offset, Wall};
 
 /// 2026-11-22T10:00:00Z.
@@ -441,29 +442,50 @@ proptest! {
         prop_assert!(found(&claims, nanos, (named - 1) * SECOND).contains(&error), "{}", message);
     }
 
-    #[test]
-    fn findings_by_true_time_hold_everywhere_inside_the_bound(
-        here in -10 * SECOND..10 * SECOND,
-        truth in -10 * SECOND..10 * SECOND,
-        bound in 0..5 * SECOND,
-        where_in_it in -1.0..=1.0_f64,
-    ) {
+}
+
+#[test]
+fn findings_by_true_time_hold_everywhere_inside_the_bound() {
+    let reached = Reached::new([
+        ("expired by this clock only", 5),
+        ("expired by true time only", 5),
+        ("an end of the bound within 10 ms of exp", 8),
+    ]);
+    let bound = 0..5 * SECOND;
+    // Half of the intervals begin or end at exp, or nearly.
+    let side =
+        prop_oneof![Just(None), (prop_oneof![Just(-1), Just(1)], -10_000_000i64..10_000_000).prop_map(Some)];
+    let here = -10 * SECOND..10 * SECOND;
+    let place = prop_oneof![-1.0..=1.0_f64, Just(-1.0), Just(1.0)];
+    proptest!(|(here in here, anywhere in -10 * SECOND..10 * SECOND, bound in bound, side in side, where_in_it in place)| {
+        let truth = side.map_or(anywhere, |(side, near)| side * bound + near);
         let findings = ids(&found_truly(&expires_at_now(), here, truth, bound));
         #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "any instant inside will do")]
         let really = truth + (bound as f64 * where_in_it) as i64;
         let has_expired = really >= 0;
-        prop_assert!(!has_expired || !findings.contains(&Id::ExpiredByThisClock));
-        prop_assert!(has_expired || !findings.contains(&Id::ExpiredByTrueTime));
-    }
+        reached.case("an end of the bound within 10 ms of exp", (truth.abs() - bound).abs() <= 10_000_000);
+        if reached.case("expired by this clock only", findings.contains(&Id::ExpiredByThisClock)) {
+            prop_assert!(!has_expired);
+        }
+        if reached.case("expired by true time only", findings.contains(&Id::ExpiredByTrueTime)) {
+            prop_assert!(has_expired);
+        }
+    });
+}
 
-    #[test]
-    fn judging_any_claims_never_panics(
+#[test]
+fn judging_any_claims_never_panics() {
+    let reached = Reached::new([("no exp", 8), ("exp", 20), ("a date that is judged", 4)]);
+    let given = (any::<i64>(), any::<i64>(), any::<i64>());
+    let near =
+        ((NOW - 100..NOW + 100).prop_map(|secs| secs * SECOND), -100 * SECOND..100 * SECOND, 0..50 * SECOND);
+    proptest!(|(
         claims in prop::collection::vec(("(iat|nbf|exp|sub|\\\\u0065xp)", value()), 0..6),
-        clocks: (i64, i64, i64),
-        leeway: u64,
+        clocks in prop_oneof![given.boxed(), near.boxed()],
+        leeway in prop_oneof![any::<u64>(), 0..60_000_000_000u64],
         kind in prop_oneof![Just(Kind::Access), Just(Kind::Id), Just(Kind::Refresh)],
         is_given: bool,
-    ) {
+    )| {
         let members: Vec<String> = claims.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
         let token = token(&members.join(","));
         let clock = Wall::from_nanos(clocks.0);
@@ -475,8 +497,13 @@ proptest! {
         prop_assert_eq!(has(Id::MissingExp), !is_there("exp"));
         prop_assert_eq!(has(Id::MissingIat), !is_there("iat"));
         prop_assert!(findings.iter().all(|f| f.message.chars().all(|c| !c.is_control())));
-    }
+        reached.case("no exp", has(Id::MissingExp));
+        reached.case("exp", is_there("exp"));
+        reached.case("a date that is judged", has(Id::Expired) || has(Id::NotYetValid));
+    });
+}
 
+proptest! {
     #[test]
     fn signed_claims_are_read_back(iat: i64, exp: u64, fraction in 1_u32..1_000_000_000) {
         let token = token(&format!(r#""iat":{iat},"exp":{exp}.{fraction:09}"#));
@@ -491,6 +518,8 @@ fn value() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<i64>().prop_map(|n| n.to_string()),
         (1_700_000_000_i64..1_900_000_000).prop_map(|n| n.to_string()),
+        (NOW - 200..NOW + 200).prop_map(|n| n.to_string()),
+        (NOW - 200..NOW + 200).prop_map(|n| n.to_string()),
         "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,20})?([eE][-+]?[0-9]{1,10})?",
         any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
         Just("null".to_owned()),

@@ -203,6 +203,7 @@ mod tests {
 
     use super::super::cases::Key;
     use super::*;
+    use crate::test_support::Reached;
 
     fn sign(claims: &str) -> String {
         Key::new([1, 2, 3, 4]).sign(claims)
@@ -340,11 +341,36 @@ mod tests {
             let _ = Token::read(&bytes);
             let _ = looks_like_one(&String::from_utf8_lossy(&bytes));
         }
+    }
 
-        #[test]
-        fn reading_any_parts_never_panics(header: Vec<u8>, claims: Vec<u8>, signature in "[A-Za-z0-9+/_=-]{0,9}") {
+    /// Of bytes without a form, and of objects with any members.
+    #[test]
+    fn reading_any_parts_never_panics() {
+        let reached = Reached::new([
+            ("a token", 10),
+            ("a token with times", 5),
+            ("no object", 15),
+            ("not base64url", 3),
+        ]);
+        let value = prop_oneof![
+            any::<i64>().prop_map(|n| n.to_string()),
+            any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
+            "[0-9.]{1,4}|[0-9e\\[\\]{}]{0,4}",
+        ];
+        let object = prop::collection::vec(("alg|typ|exp|nbf|iat|x", value), 0..5).prop_map(|members| {
+            let members: Vec<String> =
+                members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            format!("{{{}}}", members.join(",")).into_bytes()
+        });
+        let signature = prop_oneof![1 => "[A-Za-z0-9+/_=-]{0,9}", 4 => any::<Vec<u8>>().prop_map(|bytes| BASE64URL_NOPAD.encode(&bytes))];
+        let part = || prop_oneof![1 => any::<Vec<u8>>().boxed(), 3 => object.clone().boxed()];
+        proptest!(|(header in part(), claims in part(), signature in signature)| {
             let _ = read(&(compact(&header, &claims) + &signature));
-            let _ = read(&(compact(br#"{"alg":"x"}"#, &claims) + &signature));
-        }
+            let token = read(&(compact(br#"{"alg":"x"}"#, &claims) + &signature));
+            reached.case("a token", token.is_ok());
+            reached.case("no object", matches!(token, Err(TokenError::NotAnObject(_))));
+            reached.case("not base64url", token.is_err() && !matches!(token, Err(TokenError::NotAnObject(_))));
+            reached.case("a token with times", token.is_ok_and(|token| !token.claims.times.is_empty()));
+        });
     }
 }

@@ -143,6 +143,7 @@ fn group(row: &Row, now: &Now) -> u8 {
 mod tests {
     use super::*;
     use crate::nodes::samples::{measured, node, now};
+    use crate::test_support::Reached;
     use proptest::prelude::*;
 
     fn names(rows: Vec<Row>) -> Vec<String> {
@@ -209,9 +210,18 @@ mod tests {
         assert_eq!(leeway(vec![measured("a", "in-sync", 1, 1, 90_000)]), None, "the measurement is stale");
     }
 
-    proptest! {
-        #[test]
-        fn every_node_is_listed_once_in_the_order_of_its_group(nodes in proptest::collection::vec((0usize..5, -9_000i64..9_000, 0i64..500, 0i64..3_000), 0..40)) {
+    #[test]
+    fn every_node_is_listed_once_in_the_order_of_its_group() {
+        let reached = Reached::new([
+            ("three groups or more", 20),
+            ("a worst pair", 30),
+            ("a leeway that suffices", 20),
+            ("a leeway that is too little", 5),
+        ]);
+        let nodes = proptest::sample::select(vec![3_000i64, 9_000, 40_000]).prop_flat_map(|offset| {
+            proptest::collection::vec((0usize..5, -offset..offset, 0i64..500, 0i64..3_000), 0..40)
+        });
+        proptest!(|(nodes in nodes)| {
             let states = ["in-sync", "drifting", "unknown", "disagree", "nonsense"];
             let rows: Vec<Row> = nodes.iter().enumerate()
                 .map(|(n, (state, offset, bound, ago))| measured(&format!("n{n}"), states[*state], *offset, *bound, *ago))
@@ -221,6 +231,7 @@ mod tests {
             prop_assert!(rows.iter().all(|row| fleet.rows.contains(row)));
             let groups: Vec<u8> = fleet.rows.iter().map(|row| group(row, &now())).collect();
             prop_assert!(groups.is_sorted());
+            reached.case("three groups or more", groups.iter().collect::<std::collections::BTreeSet<_>>().len() >= 3);
             let summary = fleet.summary();
             prop_assert_eq!(summary.states.iter().map(|(_, n)| n).sum::<usize>(), rows.len());
             // No pair is further apart than the worst.
@@ -231,12 +242,16 @@ mod tests {
                     prop_assert!(skew <= worst);
                 }
             }
+            reached.case("a worst pair", summary.worst_pair.is_some());
+            let is_too_little = summary.leeway.map(|leeway| leeway.is_too_little);
+            reached.case("a leeway that suffices", is_too_little == Some(false));
+            reached.case("a leeway that is too little", is_too_little == Some(true));
             // The leeway covers the worst pair, or is marked as too little.
             if let (Some((_, _, skew)), Some(leeway)) = (&summary.worst_pair, summary.leeway) {
                 let needed = skew.ahead.magnitude() + skew.now.as_duration();
                 prop_assert!(Duration::from_secs(leeway.seconds) >= needed || leeway.is_too_little);
                 prop_assert!((5..=30).contains(&leeway.seconds));
             }
-        }
+        });
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::nodes::now::Source;
 use crate::nodes::samples::{NOW, node, now};
+use crate::test_support::Reached;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -94,9 +95,39 @@ fn control_and_direction_characters_are_escaped() {
     assert_eq!(row.reported, ReportedState::Unrecognised("\\u{1b}]0;x\\u{7}".into()));
 }
 
-proptest! {
-    #[test]
-    fn reading_any_annotations_never_panics_and_escapes_them(texts in proptest::collection::vec("\\PC{0,80}|.{0,80}|[-+0-9.eE]{0,20}|20[0-9TZ:.+-]{0,24}", 8), at: i64) {
+#[test]
+fn reading_any_annotations_never_panics_and_escapes_them() {
+    let reached = Reached::new([
+        ("an offset", 8),
+        ("a bound", 8),
+        ("a time", 8),
+        ("a current measurement", 1),
+        ("unreadable text", 30),
+        ("text that is cut off", 20),
+    ]);
+    let text = prop_oneof![
+        2 => "\\PC{0,80}|.{0,80}|[-+0-9.eE]{0,20}|20[0-9TZ:.+-]{0,24}",
+        1 => "20[0-9]{2}-1[0-2]-[012][1-8]T[01][0-9]:[0-5][0-9]:[0-5][0-9]Z",
+        1 => "in-sync|drifting",
+    ];
+    // Most observations are measured from, within an hour.
+    let observed = prop_oneof![
+        text.clone().boxed(),
+        (-3_600i64..0)
+            .prop_map(|secs| now().at.plus(Offset::from_nanos(secs * 1_000_000_000)).rfc3339(0))
+            .boxed()
+    ];
+    let number = "-?[0-9]{1,4}(\\.[0-9]{1,9})?";
+    let good = proptest::option::of(("in-sync|drifting", number, number));
+    let texts =
+        (proptest::collection::vec(text, 8), observed, good).prop_map(|(mut texts, observed, good)| {
+            texts[3] = observed;
+            if let Some((state, offset, bound)) = good {
+                (texts[0], texts[1], texts[2]) = (state, offset, bound);
+            }
+            texts
+        });
+    proptest!(|(texts in texts, at in prop_oneof![any::<i64>(), Just(now().at.as_nanos())])| {
         let keys = ["clock-state", "offset-seconds", "offset-bound-seconds", "observed-at", "exceeded-since", "pools", "last-step", "step-result"];
         let all: Vec<(&str, &str)> = keys.into_iter().zip(texts.iter().map(String::as_str)).collect();
         let row = node("n0", &all);
@@ -107,5 +138,11 @@ proptest! {
         // Cut off, with an ellipsis.
         prop_assert!(row.unreadable().iter().all(|(_, text)| text.chars().count() <= CELL_CHARS_MAX + 1));
         prop_assert!(row.bound.value().is_none_or(|bound| texts[2].parse::<f64>().unwrap() > -1e-9 && bound.as_nanos() >= 0));
-    }
+        reached.case("an offset", row.offset.value().is_some());
+        reached.case("a bound", row.bound.value().is_some());
+        reached.case("a time", row.observed(&now).is_some());
+        reached.case("a current measurement", row.current(&now).is_some());
+        reached.case("unreadable text", !row.unreadable().is_empty());
+        reached.case("text that is cut off", shown.contains('…'));
+    });
 }

@@ -147,6 +147,7 @@ fn agreement<T: Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::Reached;
     use crate::time::Bound;
     use proptest::prelude::*;
 
@@ -248,51 +249,97 @@ mod tests {
         assert_eq!(combine(&[]), Combined::Nothing);
     }
 
-    proptest! {
-        #[test]
-        fn majorities_of_truechimers_hold_the_truth(
+    /// A falseticker: often near enough to overlap truechimers.
+    fn false_interval() -> impl Strategy<Value = (i64, i64)> {
+        prop_oneof![1 => (-1_000i64..1_000, 0i64..400), 3 => (-100i64..100, 0i64..80)]
+            .prop_filter("holds the truth", |(error, half)| error.abs() > *half)
+    }
+
+    /// Does a falseticker hold some, but not all of what the truechimers agree on? Then the deepest region may
+    /// exclude the truth.
+    fn cuts_in(all: &[Candidate], is_honest: impl Fn(&Candidate) -> bool) -> bool {
+        let (honest, others): (Vec<Candidate>, Vec<Candidate>) =
+            all.iter().partition(|candidate| is_honest(candidate));
+        let low = honest.iter().map(|c| c.interval.low).max();
+        let high = honest.iter().map(|c| c.interval.high).min();
+        let Some((low, high)) = low.zip(high) else { return false };
+        others.iter().any(|c| c.interval.meets(Interval { low, high }))
+    }
+
+    fn holds_truth(candidate: &Candidate) -> bool {
+        candidate.interval.low <= Wall::from_nanos(0) && candidate.interval.high >= Wall::from_nanos(0)
+    }
+
+    #[test]
+    fn majorities_of_truechimers_hold_the_truth() {
+        let reached = Reached::new([
+            ("a falseticker overlaps what the truechimers agree on", 5),
+            ("all but half are falsetickers", 8),
+        ]);
+        proptest!(|(
             honest in proptest::collection::vec((-100i64..100, 0i64..50), 1..9),
-            false_intervals in proptest::collection::vec((-1_000i64..1_000, 0i64..400), 0..8),
+            false_intervals in proptest::collection::vec(false_interval(), 0..8),
             order: u64,
-        ) {
+        )| {
             let false_intervals = &false_intervals[..false_intervals.len().min(honest.len() - 1)];
             let mut all: Vec<Candidate> = honest.iter().map(|&(error, slack)| candidate(0, error, error.abs() + slack)).collect();
             all.extend(false_intervals.iter().map(|&(error, half)| candidate(0, error, half)));
             fastrand::Rng::with_seed(order).shuffle(&mut all);
+            reached.case("a falseticker overlaps what the truechimers agree on", cuts_in(&all, holds_truth));
+            reached.case("all but half are falsetickers", honest.len() > 1 && false_intervals.len() == honest.len() - 1);
             match combine(&all) {
                 Combined::Agree { interval, .. } => prop_assert!(interval.low <= Wall::from_nanos(0) && interval.high >= Wall::from_nanos(0)),
                 other => prop_assert!(false, "a majority of truechimers shares the truth, yet {other:?}"),
             }
-        }
+        });
+    }
 
-        /// Whatever less than half of the pools report, whatever less than half of the servers of each other pool.
-        #[test]
-        fn majorities_of_pools_hold_the_truth(
-            honest in proptest::collection::vec((proptest::collection::vec((-100i64..100, 0i64..50), 1..4), -900i64..900), 2..5),
-            false_pools in proptest::collection::vec((-1_000i64..1_000, 0i64..400), 0..4),
-        ) {
+    /// Whatever less than half of the pools report, whatever less than half of the servers of each other pool.
+    #[test]
+    fn majorities_of_pools_hold_the_truth() {
+        let reached = Reached::new([
+            ("a false pool", 20),
+            ("a false pool overlaps what the true pools agree on", 5),
+            ("false servers in a true pool", 20),
+            ("one more true pool than false ones", 10),
+        ]);
+        let honest = (proptest::collection::vec((-100i64..100, 0i64..50), 1..4), false_interval());
+        proptest!(|(
+            honest in proptest::collection::vec(honest, 2..5),
+            false_pools in proptest::collection::vec(false_interval(), 0..4),
+        )| {
             let mut all = Vec::new();
-            for (pool, (servers, false_middle)) in (0..).zip(&honest) {
+            for (pool, (servers, (error, half))) in (0..).zip(&honest) {
                 all.extend(servers.iter().map(|&(error, slack)| candidate(pool, error, error.abs() + slack)));
                 if servers.len() > 1 {
-                    all.push(candidate(pool, *false_middle, 20));
+                    all.push(candidate(pool, *error, *half));
                 }
             }
+            reached.case("false servers in a true pool", all.iter().any(|c| !holds_truth(c)));
             let false_pools = &false_pools[..false_pools.len().min(honest.len() - 1)];
             all.extend((10..).zip(false_pools).map(|(pool, &(error, half))| candidate(pool, error, half)));
+            reached.case("a false pool", !false_pools.is_empty());
+            let servers: Vec<Candidate> = all.iter().copied().filter(|c| c.pool >= 10 || holds_truth(c)).collect();
+            reached.case("a false pool overlaps what the true pools agree on", cuts_in(&servers, |c| c.pool < 10));
+            reached.case("one more true pool than false ones", false_pools.len() + 1 == honest.len());
             match combine(&all) {
                 Combined::Agree { interval, .. } => prop_assert!(interval.low <= Wall::from_nanos(0) && interval.high >= Wall::from_nanos(0)),
                 other => prop_assert!(false, "a majority of truechimers shares the truth, yet {other:?}"),
             }
-        }
+        });
+    }
 
-        #[test]
-        fn majority_is_that_of_a_brute_force_search(intervals in proptest::collection::vec((-20i64..20, 0i64..8), 1..8)) {
+    #[test]
+    fn majority_is_that_of_a_brute_force_search() {
+        let reached = Reached::new([("none", 8), ("with a gap", 2)]);
+        proptest!(|(intervals in proptest::collection::vec((-10i64..10, 0i64..8), 1..8))| {
             let intervals: Vec<Interval> = intervals.into_iter().map(|(m, h)| candidate(0, m, h).interval).collect();
             let allowed = |p: i64| intervals.iter().filter(|i| i.low.as_nanos() <= p * MS && p * MS <= i.high.as_nanos()).count() > intervals.len() / 2;
             let points: Vec<i64> = (-40..40).filter(|&p| allowed(p)).collect();
             let expected = points.first().zip(points.last()).map(|(a, b)| (a * MS, b * MS));
+            reached.case("none", expected.is_none());
+            reached.case("with a gap", points.windows(2).any(|pair| pair[1] > pair[0] + 1));
             prop_assert_eq!(majority(&intervals).map(|i| (i.low.as_nanos(), i.high.as_nanos())), expected);
-        }
+        });
     }
 }

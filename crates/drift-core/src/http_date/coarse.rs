@@ -168,6 +168,7 @@ impl CoarseReadings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::Reached;
     use proptest::prelude::*;
 
     const MS: i64 = 1_000_000;
@@ -251,23 +252,43 @@ mod tests {
         assert!(listed.contains("not used"), "{listed}");
     }
 
-    proptest! {
-        #[test]
-        fn combined_readings_hold_the_true_offset(truth in -5_000i64..5_000, all in proptest::collection::vec((500i64..900, -1_000..=1_000i64), 1..4)) {
+    #[test]
+    fn combined_readings_hold_the_true_offset() {
+        let reached =
+            Reached::new([("narrower than the age of a header", 10), ("narrowed by another, and wider", 8)]);
+        proptest!(|(truth in -5_000i64..5_000, all in proptest::collection::vec((500i64..1_200, -1_000..=1_000i64), 1..4))| {
             let measured: Vec<_> = all.iter().map(|(bound, off)| Some((truth + bound * off / 1_000, *bound))).collect();
             let CombinedReadings::Agree(Measurement { offset, bound }) = coarse(&measured).combined() else { panic!("all of them hold the true offset") };
             prop_assert!(bound >= MAX_HEADER_AGE);
             prop_assert!((offset.as_nanos() - truth * MS).abs() <= bound.as_nanos());
-        }
+            let narrowest = all.iter().map(|(bound, _)| bound * MS).min().unwrap();
+            reached.case("narrower than the age of a header", all.len() > 1 && bound == MAX_HEADER_AGE);
+            reached.case("narrowed by another, and wider", bound > MAX_HEADER_AGE && bound.as_nanos() < narrowest);
+        });
+    }
 
-        #[test]
-        fn never_panics_for_any_offset(offsets in proptest::collection::vec((any::<i64>(), any::<i64>()), 0..4)) {
+    #[test]
+    fn never_panics_for_any_offset() {
+        let reached = Reached::new([
+            ("agreement", 15),
+            ("contradiction", 10),
+            ("certainly over the threshold", 5),
+            ("a contradiction of NTP", 10),
+        ]);
+        let offset = prop_oneof![any::<i64>(), -2_000 * MS..2_000 * MS];
+        proptest!(|(offsets in proptest::collection::vec((offset, prop_oneof![any::<i64>(), 0..1_000 * MS]), 0..4))| {
             let readings = offsets.iter().map(|(offset, bound)| HttpReading {
                 measured: Some(Measurement::new(Offset::from_nanos(*offset), Bound::from_nanos(*bound))),
                 ..reading("a", None)
             });
             let coarse = CoarseReadings(readings.collect());
-            let _ = (coarse.combined(), coarse.sentence(THRESHOLD), coarse.contradictions(Measurement::new(Offset::ZERO, Bound::default())));
-        }
+            let combined = coarse.combined();
+            reached.case("agreement", matches!(combined, CombinedReadings::Agree(_)));
+            reached.case("contradiction", combined == CombinedReadings::Contradiction);
+            reached.case("certainly over the threshold", coarse.certainly_over(THRESHOLD).is_some());
+            let contradictions = coarse.contradictions(Measurement::new(Offset::ZERO, Bound::default()));
+            reached.case("a contradiction of NTP", contradictions.is_some());
+            prop_assert_eq!(coarse.sentence(THRESHOLD).is_some(), !offsets.is_empty());
+        });
     }
 }

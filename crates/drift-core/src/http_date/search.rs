@@ -111,6 +111,7 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::Reached;
     use proptest::prelude::*;
 
     const MS: i64 = 1_000_000;
@@ -223,16 +224,31 @@ mod tests {
             prop_assert!(half <= 300 * MS, "{half}");
         }
 
-        #[test]
-        fn waits_are_below_a_second_and_no_answer_panics(date: i64, sent: i64, received: i64, again: i64, now: i64) {
+    }
+
+    /// Of times without an order, and of a server that is right within a second.
+    #[test]
+    fn waits_are_below_a_second_and_no_answer_panics() {
+        let reached = Reached::new([("answers that agree", 15), ("a contradiction", 15), ("a wait", 100)]);
+        let any_times = (any::<i64>(), any::<i64>(), any::<i64>(), any::<i64>(), any::<i64>()).boxed();
+        let span = || 0..5 * NANOS_PER_SEC;
+        let near = (any::<i64>(), any::<i64>(), span(), span(), -NANOS_PER_SEC..NANOS_PER_SEC);
+        let near = near.prop_map(|(date, sent, first, second, error)| {
+            let received = sent.saturating_add(first);
+            (date, sent, received, date.saturating_add(first + error), received.saturating_add(second))
+        });
+        proptest!(|((date, sent, received, again, now) in prop_oneof![any_times, near.boxed()])| {
             let mut search = Search::default();
             let _ = search.handle_answer(Wall::from_nanos(date), Mono::from_nanos(sent), Mono::from_nanos(received));
-            let _ = search.handle_answer(Wall::from_nanos(again), Mono::from_nanos(received), Mono::from_nanos(now));
+            let second = search.handle_answer(Wall::from_nanos(again), Mono::from_nanos(received), Mono::from_nanos(now));
+            reached.case("answers that agree", second.is_ok());
+            reached.case("a contradiction", second.is_err());
             let raw = Mono::from_nanos(now);
-            if let Some(phase) = search.send_phase() {
-                prop_assert!(phase.wait(raw) < Duration::from_secs(1));
+            if reached.case("a wait", search.send_phase().is_some()) {
+                prop_assert!(search.send_phase().unwrap().wait(raw) < Duration::from_secs(1));
             }
-            let _ = search.measured(Reading { wall: Wall::from_nanos(date), raw, suspended: Duration::ZERO });
-        }
+            let measured = search.measured(Reading { wall: Wall::from_nanos(date), raw, suspended: Duration::ZERO });
+            prop_assert_eq!(measured.is_some(), second.is_ok());
+        });
     }
 }

@@ -259,6 +259,7 @@ impl Header {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::Reached;
     use proptest::prelude::*;
 
     const NONCE: NtpTimestamp = NtpTimestamp(0x0123_4567_89ab_cdef);
@@ -342,12 +343,40 @@ mod tests {
         assert_eq!(before.to_wall(), Wall::from_secs(1_704_067_199 + (1 << 32)), "no earlier than 2024");
     }
 
-    proptest! {
-        #[test]
-        fn read_answer_never_panics_for_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-            let _ = read_answer(&bytes);
-        }
+    /// Bytes without a form, and good answers with a few bytes changed and a tail.
+    #[test]
+    fn read_answer_never_panics_for_any_bytes() {
+        let reached = Reached::new([
+            ("accepted", 8),
+            ("another origin", 10),
+            ("malformed", 8),
+            ("rejected for its content", 1),
+        ]);
+        let anything = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..600),
+            proptest::collection::vec(any::<u8>(), 0..HEADER_LEN),
+        ];
+        let changes = proptest::collection::vec((0..HEADER_LEN, any::<u8>()), 0..4);
+        let nearly_good =
+            (changes, proptest::collection::vec(any::<u8>(), 0..100)).prop_map(|(changes, tail)| {
+                let mut bytes = good().to_bytes().to_vec();
+                for (at, byte) in changes {
+                    bytes[at] = byte;
+                }
+                bytes.extend(tail);
+                bytes
+            });
+        proptest!(|(bytes in prop_oneof![anything, nearly_good.boxed()])| {
+            let read = read_answer(&bytes);
+            reached.case("malformed", matches!(read, Err(RejectReason::Malformed)));
+            reached.case("another origin", matches!(read, Err(RejectReason::WrongOrigin)));
+            reached.case("accepted", read.is_ok());
+            reached.case("rejected for its content", matches!(read, Err(reason) if !matches!(reason, RejectReason::WrongOrigin | RejectReason::Malformed)));
+            let _ = Header::from_bytes(&bytes).map(|header| (header.root_distance(), header.receive.to_wall()));
+        });
+    }
 
+    proptest! {
         #[test]
         fn headers_are_read_back_as_written(stratum: u8, precision: i8, mode in 0u8..8, version in 0u8..8, receive: u64, transmit: u64) {
             let header = Header { stratum, precision, mode, version, receive: NtpTimestamp(receive),

@@ -172,6 +172,7 @@ fn midway(a: Wall, b: Wall) -> Wall {
 pub(crate) mod tests {
     use super::*;
     use crate::ntp::packet::MODE_SERVER;
+    use crate::test_support::Reached;
     use crate::time::{NANOS_PER_SEC, Ppb};
     use proptest::prelude::*;
 
@@ -306,23 +307,47 @@ pub(crate) mod tests {
         assert_eq!(source(|a| a.reference = a.receive), None, "the time of the exchange itself");
     }
 
-    proptest! {
-        #[test]
-        fn samples_never_panic(stratum: u8, sent: i64, received: i64, receive: u64, transmit: u64, reference: u64, dispersion: u64) {
+    /// Of any raw time, and of answers near the limits.
+    #[test]
+    fn samples_never_panic() {
+        let reached =
+            Reached::new([("accepted", 6), ("impossible round trip", 8), ("slow", 2), ("a root too far", 1)]);
+        let dispersion = prop_oneof![2 => 0u64..990_000_000, 1 => any::<u64>()];
+        // Of the exchange on the raw clock, and in the server.
+        let spans = (
+            prop_oneof![2 => 0i64..1_200_000_000, 1 => any::<i64>()],
+            prop_oneof![3 => 0u64..1 << 32, 1 => any::<u64>()],
+        );
+        proptest!(|(
+            stratum in prop_oneof![4 => 1u8..16, 1 => any::<u8>()], sent: i64, (elapsed, held) in spans, receive: u64,
+            reference: u64, dispersion in dispersion,
+        )| {
+            let (received, transmit) = (sent.saturating_add(elapsed), receive.wrapping_add(held));
             let at = |raw| Reading { wall: Wall::from_nanos(received), raw: Mono::from_nanos(raw), suspended: Duration::ZERO };
             let answer = Header { stratum, receive: NtpTimestamp(receive), transmit: NtpTimestamp(transmit), reference: NtpTimestamp(reference),
                 root_dispersion: Duration::from_nanos(dispersion), ..header(0, 0) };
-            if let Ok(sample) = (Exchange { sent: at(sent), received: at(received), answer }).sample(LIMITS) {
-                let _ = sample.interval(Rate::UNKNOWN);
+            let sample = (Exchange { sent: at(sent), received: at(received), answer }).sample(LIMITS);
+            reached.case("accepted", sample.is_ok());
+            reached.case("impossible round trip", sample == Err(RejectReason::ImpossibleRoundTrip));
+            reached.case("slow", sample == Err(RejectReason::SlowRoundTrip));
+            reached.case("a root too far", sample == Err(RejectReason::RootDistance));
+            if let Ok(sample) = sample {
+                let interval = sample.interval(Rate::UNKNOWN);
+                prop_assert!(interval.low <= interval.high);
+                prop_assert!(sample.round_trip <= LIMITS.max_round_trip && sample.root_distance <= LIMITS.max_root_distance);
             }
-        }
+        });
+    }
 
-        /// RFC 5905 section 8: however the round trip is split, and however fast the oscillator is, within
-        /// what may be, the truth is inside.
-        #[test]
-        fn asymmetric_paths_and_any_oscillator_stay_within_the_bound(
-            there in 0i64..400_000_000, back in 0i64..400_000_000, hold in 0i64..50_000_000, ppm in -100_000i64..100_000,
-        ) {
+    /// RFC 5905 section 8: however the round trip is split, and however fast the oscillator is, within what
+    /// may be, the truth is inside.
+    #[test]
+    fn asymmetric_paths_and_any_oscillator_stay_within_the_bound() {
+        let reached = Reached::new([("outside without the rate", 5), ("outside half of the bound", 10)]);
+        let way = || prop_oneof![0i64..400_000_000, 0i64..100_000];
+        proptest!(|(
+            there in way(), back in way(), hold in 0i64..50_000_000, ppm in prop_oneof![-100_000i64..100_000, 90_000i64..100_000, -100_000i64..-90_000],
+        )| {
             let counted = |true_ns: i64| true_ns + Ppb::from_ppm(ppm).over(Duration::from_nanos(true_ns.unsigned_abs()));
             let at = |true_ns: i64| Reading { raw: Mono::from_nanos(counted(true_ns)), ..reading(0) };
             let exchange = Exchange { sent: at(0), received: at(there + hold + back), answer: header(NOW + there, NOW + there + hold) };
@@ -330,7 +355,13 @@ pub(crate) mod tests {
             let middle = (there + hold + back) / 2;
             let truth = Wall::from_nanos(NOW + middle).minus_raw(Mono::from_nanos(counted(middle)));
             let interval = sample.interval(Rate::UNKNOWN);
+            let error = truth.minus(sample.origin).as_nanos().abs();
+            // Half of the round trip is what the bound must cover; the server's own error is not simulated.
+            let is_outside = |bound: i64| error > bound;
+            let round_trip = nanos(sample.round_trip / 2);
+            reached.case("outside without the rate", is_outside(round_trip));
+            reached.case("outside half of the bound", is_outside(interval.bound().as_nanos() / 2));
             prop_assert!(interval.low <= truth && truth <= interval.high, "{interval:?} {truth:?}");
-        }
+        });
     }
 }

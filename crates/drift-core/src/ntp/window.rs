@@ -131,6 +131,7 @@ fn deepest(intervals: impl Iterator<Item = Interval>) -> Option<Interval> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::Reached;
     use crate::time::{Bound, Ppb, Wall};
     use proptest::prelude::*;
 
@@ -223,16 +224,19 @@ mod tests {
         assert_eq!(samples.samples.len(), 2);
     }
 
-    proptest! {
-        /// The deepest region is that of a search point by point.
-        #[test]
-        fn deepest_is_that_of_a_brute_force_search(intervals in proptest::collection::vec((-20i64..20, 0i64..8), 1..9)) {
+    /// The deepest region is that of a search point by point.
+    #[test]
+    fn deepest_is_that_of_a_brute_force_search() {
+        let reached = Reached::new([("two deepest regions", 5), ("three deep or more", 20)]);
+        proptest!(|(intervals in proptest::collection::vec((-20i64..20, 0i64..8), 1..9))| {
             let intervals: Vec<Interval> = intervals.into_iter().map(|(m, h)| Interval::around(Wall::from_nanos(m), Bound::from_nanos(h))).collect();
             let depth = |p: i64| intervals.iter().filter(|i| i.low.as_nanos() <= p && p <= i.high.as_nanos()).count();
             let most = (-40..40).map(depth).max().unwrap();
             let points: Vec<i64> = (-40..40).filter(|p| depth(*p) == most).collect();
+            reached.case("two deepest regions", points.windows(2).any(|pair| pair[1] > pair[0] + 1));
+            reached.case("three deep or more", most >= 3);
             let found = deepest(intervals.iter().copied()).unwrap();
             prop_assert_eq!((found.low.as_nanos(), found.high.as_nanos()), (points[0], points[points.len() - 1]));
-        }
+        });
     }
 }

@@ -191,6 +191,7 @@ mod tests {
     use super::*;
     use crate::resume::{Disruption, PauseEvidence};
     use crate::step::policy::Trigger;
+    use crate::test_support::Reached;
     use proptest::prelude::*;
     use std::mem::size_of;
 
@@ -361,13 +362,34 @@ mod tests {
         assert!(now <= derived && derived < most, "{now} bytes now, {derived} at worst");
     }
 
-    proptest! {
-        #[test]
-        fn the_history_is_bounded_and_in_order_for_any_clocks(
-            readings in prop::collection::vec((any::<i64>(), any::<u32>(), 0..5_usize, any::<Option<i64>>(), 0..8_usize), 0..200)
-        ) {
+    /// Clocks that go anywhere, and clocks that go on: raw ns, sleep, state, reference time and class.
+    fn readings() -> impl Strategy<Value = Vec<(i64, u32, usize, Option<i64>, usize)>> {
+        let anywhere = (any::<i64>(), any::<u32>(), 0..5_usize, any::<Option<i64>>(), 0..8_usize);
+        let onwards = prop::sample::select(vec![4_i64, 20, 90]).prop_flat_map(|step| {
+            prop::collection::vec((0..step * SECOND, 0..5_usize, 0..8_usize), 0..1_500).prop_map(|steps| {
+                steps
+                    .into_iter()
+                    .scan(0, |raw, (step, state, class)| {
+                        *raw += step;
+                        Some((*raw, 0, state, None, class))
+                    })
+                    .collect()
+            })
+        });
+        prop_oneof![prop::collection::vec(anywhere, 0..200).boxed(), onwards.boxed()]
+    }
+
+    #[test]
+    fn the_history_is_bounded_and_in_order_for_any_clocks() {
+        let reached = Reached::new([
+            ("as many events as are kept", 15),
+            ("more than 200 points", 10),
+            ("points that are too old", 8),
+        ]);
+        proptest!(|(readings in readings())| {
             let mut history = History::default();
             let mut last = at(0);
+            let length = readings.iter().map(|(raw, ..)| raw).max().copied().unwrap_or(0);
             for (raw, sleep, state, reference, class) in readings {
                 last = slept(raw / SECOND, sleep.into());
                 if let Some(class) = Class::ALL.get(class) {
@@ -378,6 +400,9 @@ mod tests {
             prop_assert!(history.points.len() <= MAX_POINTS && history.marks.len() <= MAX_MARKS);
             prop_assert!(history.points(last).all(|(age, _)| age <= HISTORY_LENGTH));
             prop_assert!(history.points(last).is_sorted_by_key(|(age, _)| std::cmp::Reverse(age)));
-        }
+            reached.case("as many events as are kept", history.marks.len() == MAX_MARKS);
+            reached.case("more than 200 points", history.points.len() > 200);
+            reached.case("points that are too old", length > crate::time::nanos(HISTORY_LENGTH) && history.points.len() > 100);
+        });
     }
 }

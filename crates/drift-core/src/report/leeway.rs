@@ -62,6 +62,7 @@ fn whole(span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::Reached;
     use crate::time::Bound;
     use crate::time::Offset;
     use proptest::prelude::*;
@@ -108,14 +109,22 @@ mod tests {
         assert!(settings().recommend(None).reason.contains("not measured"));
     }
 
-    proptest! {
-        #[test]
-        fn the_leeway_covers_offset_bound_and_peers_or_is_the_maximum(offset in any::<i64>(), bound in 0..i64::MAX) {
+    #[test]
+    fn the_leeway_covers_offset_bound_and_peers_or_is_the_maximum() {
+        let reached = Reached::new([("the minimum", 4), ("a sum", 15), ("the maximum", 10)]);
+        let offset = prop_oneof![-30_000 * MS..30_000 * MS, -7_000 * MS..7_000 * MS, any::<i64>()];
+        proptest!(|(offset in offset, bound in prop_oneof![4 => 0..2_000 * MS, 2 => 0..20_000 * MS, 1 => 0..i64::MAX])| {
             let measured = Measurement::new(Offset::from_nanos(offset), Bound::from_nanos(bound));
             let seconds = settings().recommend(Some(measured)).seconds;
             prop_assert!((5..=30).contains(&seconds));
             let needed = measured.offset.magnitude() + measured.bound.as_duration() + Duration::from_millis(100);
-            prop_assert!(Duration::from_secs(seconds) >= needed || seconds == 30);
-        }
+            if !reached.case("the maximum", needed > Duration::from_secs(30)) {
+                prop_assert!(Duration::from_secs(seconds) >= needed);
+            }
+            reached.case("the minimum", needed <= Duration::from_secs(5));
+            if reached.case("a sum", needed > Duration::from_secs(5) && needed <= Duration::from_secs(30)) {
+                prop_assert!(Duration::from_secs(seconds) < needed + Duration::from_secs(1));
+            }
+        });
     }
 }

@@ -129,6 +129,7 @@ impl Publisher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::Reached;
     use crate::time::backoff::BUCKET_REFILL;
     use proptest::prelude::*;
 
@@ -242,16 +243,30 @@ mod tests {
         assert_eq!(written, [0, 1, 2, 60]);
     }
 
-    proptest! {
-        #[test]
-        fn writes_stay_below_the_rate_limit_for_any_changes_and_errors(
-            events in proptest::collection::vec((0u64..90, any::<bool>(), any::<bool>()), 1..300), random in 0.0f64..1.0
-        ) {
+    #[test]
+    fn writes_stay_below_the_rate_limit_for_any_changes_and_errors() {
+        let reached = Reached::new([
+            ("as many writes as the limit allows", 10),
+            ("12 writes", 20),
+            ("a token too few for a change", 20),
+            ("a heartbeat", 6),
+        ]);
+        // Of the changes of one run, all come within a second or two, or within minutes.
+        let gaps = proptest::sample::select(vec![2_u64, 10, 90, 400]);
+        let events = (gaps, 0u8..=10).prop_flat_map(|(gap, fails)| {
+            let failing = (0u8..10).prop_map(move |n| n < fails);
+            proptest::collection::vec((0..gap, any::<bool>(), failing), 1..300)
+        });
+        proptest!(|(events in events, random in 0.0f64..1.0)| {
+            let (mut has_waited, mut has_heartbeat) = (false, false);
             let (mut publisher, mut now, mut successes, mut in_minute) = (Publisher::new(at(0)), 0, 0_u64, Vec::new());
             for (gap, change, fails) in events {
                 now += gap;
                 if change { publisher.changed(); }
+                let is_heartbeat = !publisher.changed && publisher.retry_at.is_none();
+                has_waited |= publisher.changed && publisher.retry_at.is_none() && !publisher.clone().take(at(now));
                 if publisher.take(at(now)) {
+                    has_heartbeat |= is_heartbeat;
                     in_minute.push(now);
                     successes += u64::from(!fails);
                     publisher.done(if fails { Err(ApiError::Server(None)) } else { Ok(()) }, at(now), random);
@@ -259,9 +274,13 @@ mod tests {
             }
             let (minutes, heartbeats) = (now / 60 + 1, now / 540 + 1);
             prop_assert!(successes <= 3 + minutes + heartbeats);
+            reached.case("as many writes as the limit allows", successes >= 3 + now / 60);
+            reached.case("12 writes", in_minute.len() >= 12);
+            reached.case("a token too few for a change", has_waited);
+            reached.case("a heartbeat", has_heartbeat);
             for window in in_minute.windows(12) {
                 prop_assert!(window[11] - window[0] >= 30, "12 writes within {:?}", window);
             }
-        }
+        });
     }
 }

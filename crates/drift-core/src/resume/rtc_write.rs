@@ -63,6 +63,7 @@ fn moves_whole_seconds(jump: OffsetRange, gap_after: OffsetRange) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::Reached;
     use proptest::prelude::*;
 
     const MS: i64 = 1_000_000;
@@ -141,52 +142,74 @@ mod tests {
         assert!(!pause_may_be_write(-5, 1_000, RESETS), "a write would have made the clocks agree");
     }
 
-    fn set_behavior() -> impl Strategy<Value = RtcSetBehavior> {
-        proptest::sample::select(vec![RESETS, KEEPS, RtcSetBehavior::Unknown])
+    /// This one, or that nothing is known of it.
+    fn or_unknown(set_behavior: RtcSetBehavior) -> impl Strategy<Value = RtcSetBehavior> {
+        proptest::sample::select(vec![set_behavior, RtcSetBehavior::Unknown])
+    }
+
+    /// Any gap closed by a write, in time or 40 ms late, however well it is known.
+    #[test]
+    fn writes_that_close_the_gap_are_never_pauses() {
+        let reached = Reached::new([
+            ("a jump forward", 15),
+            ("a jump back by more than 100 ms", 15),
+            ("late by more than a quarter of the gap", 4),
+        ]);
+        let before = prop_oneof![-20_000 * MS..20_000 * MS, -150 * MS..-20 * MS, 20 * MS..150 * MS];
+        proptest!(|(
+            before in before, late in 0..40 * MS, below in 0..1_000 * MS, width in prop_oneof![0..4 * MS, 0..1_000 * MS],
+            set_behavior in or_unknown(RESETS),
+        )| {
+            let gap = known(before, below.min(4 * MS), width.min(4 * MS));
+            // A write that misses by more than the gap does not close it.
+            let late = if before < 0 { late.min(-before - 1) } else { late };
+            let is_forward = reached.case("a jump forward", before < -late);
+            reached.case("a jump back by more than 100 ms", before + late > 110 * MS);
+            reached.case("late by more than a quarter of the gap", is_forward && late > before.abs() / 4);
+            prop_assert!(may_be_write(gap, known(-late, below, width), set_behavior));
+        });
+    }
+
+    /// A write that was held up for longer, after an operator's step, which the agent must not undo.
+    #[test]
+    fn writes_that_were_held_up_are_never_pauses() {
+        let reached =
+            Reached::new([("late by more than usual", 20), ("late by nearly a quarter of the step", 5)]);
+        proptest!(|(step in 400 * MS..4_000 * MS, late in prop_oneof![0i64..100, 90i64..100])| {
+            let after = -step * late / 400;
+            reached.case("late by more than usual", -after > nanos(RTC_WRITE_MAX_LATE) + 2 * MS);
+            reached.case("late by nearly a quarter of the step", late >= 90);
+            prop_assert!(may_be_write(known(-step, MS, 2 * MS), known(after, MS, 2 * MS), RESETS));
+        });
+    }
+
+    /// An RTC that keeps its subsecond: the write makes it show a second, at an instant that is `early`
+    /// before that second of the wall clock: 5 ms, or minus half a second, or with a simple tool anything
+    /// up to minus one second.
+    #[test]
+    fn writes_of_whole_seconds_are_never_pauses() {
+        let reached =
+            Reached::new([("a jump forward", 15), ("a jump back", 15), ("more than half a second off", 12)]);
+        proptest!(|(
+            before in -5_000 * MS..5_000 * MS, early in prop_oneof![-1_000 * MS..5 * MS, -10 * MS..5 * MS, -1_000 * MS..-950 * MS], below in 0..MS,
+            width in prop_oneof![0..4 * MS, 0..1_000 * MS], set_behavior in or_unknown(KEEPS),
+        )| {
+            let second = NANOS_PER_SEC;
+            let after = early + (before - early).rem_euclid(second);
+            reached.case("a jump forward", after > before);
+            reached.case("a jump back", after < before);
+            reached.case("more than half a second off", after != before && after.abs() > 500 * MS);
+            prop_assert!(after == before || may_be_write(known(before, below, 4 * MS), known(after, below, width), set_behavior));
+        });
     }
 
     proptest! {
-        /// Any gap closed by a write, in time or 40 ms late, however well it is known.
-        #[test]
-        fn writes_that_close_the_gap_are_never_pauses(
-            before in -20_000 * MS..20_000 * MS, late in 0..40 * MS, below in 0..1_000 * MS, width in 0..1_000 * MS,
-            set_behavior in set_behavior(),
-        ) {
-            prop_assume!(set_behavior != KEEPS);
-            let gap = known(before, below.min(4 * MS), width.min(4 * MS));
-            let after = -late;
-            prop_assume!(after - before < 0 || before.abs() > after.abs());
-            prop_assert!(may_be_write(gap, known(after, below, width), set_behavior));
-        }
-
-        /// A write that was held up for longer, after an operator's step, which the agent must not undo.
-        #[test]
-        fn writes_that_were_held_up_are_never_pauses(step in 400 * MS..4_000 * MS, late in 0i64..100) {
-            let after = -step * late / 400;
-            prop_assert!(may_be_write(known(-step, MS, 2 * MS), known(after, MS, 2 * MS), RESETS));
-        }
-
         /// By a tool that writes on the second: a PC's clock ticks half a second later, and is that much
         /// ahead.
         #[test]
         fn writes_half_a_second_off_are_never_pauses(gap in 2_000 * MS..30_000 * MS, forward: bool) {
             let before = if forward { -gap } else { gap };
             prop_assert!(may_be_write(known(before, MS, 2 * MS), known(498 * MS, MS, 2 * MS), RESETS));
-        }
-
-        /// An RTC that keeps its subsecond: the write makes it show a second, at an instant that is `early`
-        /// before that second of the wall clock: 5 ms, or minus half a second, or with a simple tool anything
-        /// up to minus one second.
-        #[test]
-        fn writes_of_whole_seconds_are_never_pauses(
-            before in -5_000 * MS..5_000 * MS, early in -1_000 * MS..5 * MS, below in 0..MS, width in 0..1_000 * MS,
-            set_behavior in set_behavior(),
-        ) {
-            prop_assume!(set_behavior != RESETS);
-            let second = NANOS_PER_SEC;
-            let after = early + (before - early).rem_euclid(second);
-            prop_assume!(after != before);
-            prop_assert!(may_be_write(known(before, below, 4 * MS), known(after, below, width), set_behavior));
         }
     }
 }

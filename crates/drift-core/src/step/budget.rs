@@ -127,6 +127,7 @@ mod tests {
     use super::*;
     use crate::resume::Class;
     use crate::step::policy::RequestedBy;
+    use crate::test_support::Reached;
     use proptest::prelude::*;
 
     const RESUME: Trigger = Trigger::Disruption(Class::Pause);
@@ -183,21 +184,26 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn restoring_any_annotation_keeps_memory_bounded(
-            in_hour in "[0-9]{1,40}|-1",
-            total in "[0-9]{1,40}(\\.[0-9]{1,9})?|1e308|inf|-0",
+    #[test]
+    fn restoring_any_annotation_keeps_memory_bounded() {
+        let reached = Reached::new([("restored", 10), ("more steps than the limit", 8), ("unreadable", 30)]);
+        proptest!(|(
+            in_hour in prop_oneof![1 => "[0-9]{1,40}|-1", 2 => "[0-9]{1,9}"],
+            total in prop_oneof![1 => "[0-9]{1,40}(\\.[0-9]{1,9})?|1e308|inf|-0", 2 => "[0-9]{1,6}"],
             arbitrary in ".{0,300}",
-        ) {
+        )| {
             let built = format!("2026-11-22T10:00:00Z before=+1 in-hour={in_hour} total={total}");
             for text in [&built, &arbitrary] {
                 let mut ledger = StepLedger::new();
                 ledger.restore(Some(text));
+                reached.case("restored", !ledger.budget().is_unknown);
+                reached.case("unreadable", ledger.budget().is_unknown);
+                let in_hour = ledger.last().map_or(0, |step| step.in_hour);
+                reached.case("more steps than the limit", in_hour > MAX_STEPS_PER_HOUR);
                 prop_assert!(ledger.budget().recent.capacity() <= 2 * MAX_STEPS_PER_HOUR);
                 ledger.record(OFFSET, Method::Kernel, &RESUME, at(0));
                 prop_assert!(ledger.annotation().is_some());
             }
-        }
+        });
     }
 }

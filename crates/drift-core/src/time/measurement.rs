@@ -74,6 +74,7 @@ impl fmt::Debug for Measurement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::Reached;
     use proptest::prelude::*;
 
     fn of(offset: i64, bound: i64) -> Measurement {
@@ -111,20 +112,48 @@ mod tests {
         assert!(of(-56, 5).certainly_beyond(half) && !of(-55, 5).certainly_beyond(half));
     }
 
-    proptest! {
-        #[test]
-        fn certain_statements_hold_for_each_offset_within_the_bound(
-            offset in -400i64..400, bound in 0i64..200, inside in -200i64..=200, other in -400i64..400, width in 0i64..200,
-        ) {
-            let (measured, other) = (of(offset, bound), of(other, width));
-            let truth = offset + inside.clamp(-bound, bound);
-            prop_assert!(!measured.certainly_exceeds(LIMIT) || truth.abs() > 100);
-            prop_assert!(!measured.certainly_within(LIMIT) || truth.abs() <= 100);
-            prop_assert!(!measured.certainly_beyond(Offset::from_nanos(50)) || truth > 50);
+    /// Each statement is exact, too: what is not certain is false for an offset within the bound.
+    #[test]
+    fn certain_statements_hold_for_each_offset_within_the_bound() {
+        let reached = Reached::new([
+            ("certainly exceeds", 8),
+            ("certainly within", 8),
+            ("certainly beyond", 8),
+            ("no overlap", 10),
+            ("an end of the bound is a limit", 3),
+        ]);
+        // Most of the true offsets are an end of the bound, and many of these a limit or one past it.
+        let bound = 0i64..100;
+        let offset = prop_oneof![
+            -250i64..250,
+            (99i64..102, any::<bool>()).prop_map(|(end, ahead)| if ahead { -end } else { end })
+        ];
+        proptest!(|(near in offset, bound in bound, outwards in -1i64..=1, inside in -200i64..=200, other in -250i64..250, width in 0i64..100)| {
+            let (measured, other) = (of(near + outwards * bound, bound), of(other, width));
+            let truth = near + outwards * bound + inside.clamp(-bound, bound);
+            let ends = [measured.offset.as_nanos() - bound, measured.offset.as_nanos() + bound];
+            reached.case("an end of the bound is a limit", ends.iter().any(|end| end.abs() == 100));
+            if reached.case("certainly exceeds", measured.certainly_exceeds(LIMIT)) {
+                prop_assert!(truth.abs() > 100);
+            }
+            if reached.case("certainly within", measured.certainly_within(LIMIT)) {
+                prop_assert!(truth.abs() <= 100);
+            }
+            if reached.case("certainly beyond", measured.certainly_beyond(Offset::from_nanos(50))) {
+                prop_assert!(truth > 50);
+            }
             prop_assert_eq!(measured.overlaps(other), other.overlaps(measured));
-            prop_assert!(measured.overlaps(other) || (truth - other.offset.as_nanos()).abs() > width);
-        }
+            if reached.case("no overlap", !measured.overlaps(other)) {
+                prop_assert!((truth - other.offset.as_nanos()).abs() > width);
+            }
+            let whole = ends[0]..=ends[1];
+            prop_assert_eq!(measured.certainly_exceeds(LIMIT), whole.clone().all(|o| o > 100) || whole.clone().all(|o| o < -100));
+            prop_assert_eq!(measured.certainly_within(LIMIT), whole.clone().all(|o| o.abs() <= 100));
+            prop_assert_eq!(measured.certainly_beyond(Offset::from_nanos(50)), whole.clone().all(|o| o > 50));
+        });
+    }
 
+    proptest! {
         #[test]
         fn never_panics_for_extreme_numbers(offset: i64, bound: i64, limit: u64) {
             let (measured, limit) = (of(offset, bound), Duration::from_nanos(limit));

@@ -300,6 +300,7 @@ fn mean_rate(from: Mono, older: Interval, to: Mono, newer: Interval, wander: Ppb
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::Reached;
     use crate::time::Bound;
     use proptest::prelude::*;
 
@@ -411,16 +412,24 @@ mod tests {
         assert!(tracker.rate().bound() < Ppb::from_ppm(65), "{:?}", tracker.rate());
     }
 
-    proptest! {
-        /// For an oscillator that changes by up to 20 ppm an hour, and any true intervals, the carried
-        /// interval holds the true origin, and nothing is refuted.
-        #[test]
-        fn carried_intervals_hold_the_truth(
+    /// For an oscillator that changes by up to 20 ppm an hour, and any true intervals, the carried interval
+    /// holds the true origin, and nothing is refuted.
+    #[test]
+    fn carried_intervals_hold_the_truth() {
+        let reached = Reached::new([
+            ("outside without the wander since the last point", 20),
+            ("outside at the middle of the rates", 20),
+            ("more points than are kept", 10),
+        ]);
+        // Narrow intervals show a change of the rate, wide ones hide it.
+        let measurements = proptest::sample::select(vec![1_000i64, 1_000_000, 30_000_000])
+            .prop_flat_map(|half| proptest::collection::vec((2i64..300, 1i64..half, -1.0f64..1.0), 2..60));
+        proptest!(|(
             ppm in -100_000i64..110_000,
-            slope in -20_000i64..=20_000,
-            measurements in proptest::collection::vec((2i64..300, 1i64..30_000_000, -1.0f64..1.0), 2..60),
-            ahead in 0i64..2_000,
-        ) {
+            slope in prop_oneof![-20_000i64..=20_000, Just(-20_000), Just(20_000)],
+            measurements in measurements,
+            ahead in prop_oneof![0i64..2_000, 0i64..20_000],
+        )| {
             let truth = |t: Mono| {
                 let secs = t.as_nanos() / SEC;
                 // ppb per hour over s^2 / 2.
@@ -428,6 +437,7 @@ mod tests {
                 Wall::from_nanos(Ppb::from_ppm(ppm).over(Duration::from_nanos(t.as_nanos().unsigned_abs())) + i64::try_from(bent).unwrap())
             };
             let mut tracker = RateTracker::default();
+            let count = measurements.len();
             let (mut now, mut last) = (at(1), None);
             for (step, half, error) in measurements {
                 now = now.plus(Duration::from_secs(step.unsigned_abs()));
@@ -441,15 +451,45 @@ mod tests {
             let carried = tracker.rate().carry(seen, then, later);
             let true_then = truth(later);
             prop_assert!(carried.low <= true_then && true_then <= carried.high, "{:?} outside {:?}", true_then, carried);
-        }
+            let is_outside = |rate: Rate| {
+                let carried = rate.carry(seen, then, later);
+                true_then < carried.low || carried.high < true_then
+            };
+            let rate = tracker.rate();
+            reached.case("outside without the wander since the last point", is_outside(Rate { wander: Ppb(0), ..rate }));
+            reached.case("outside at the middle of the rates", is_outside(Rate::exactly(rate.middle())));
+            reached.case("more points than are kept", count > MAX_POINTS);
+        });
+    }
 
-        #[test]
-        fn trackers_never_panic(points in proptest::collection::vec((any::<i64>(), any::<i64>(), any::<i64>()), 1..40)) {
+    /// For points without an order, and for points of one clock and its steps.
+    #[test]
+    fn trackers_never_panic() {
+        let reached =
+            Reached::new([("a known rate", 20), ("a refuted rate", 20), ("a rate that is widened", 15)]);
+        let anywhere = proptest::collection::vec((any::<i64>(), any::<i64>(), any::<i64>()), 1..40);
+        let origin = prop_oneof![5 => 0..MS, 1 => -100 * SEC..100 * SEC];
+        let onwards = proptest::collection::vec((0..100 * SEC, origin, 0..MS), 1..40).prop_map(|steps| {
+            steps
+                .into_iter()
+                .scan(0, |then, (step, middle, half)| {
+                    *then += step;
+                    Some((*then, middle, half))
+                })
+                .collect::<Vec<_>>()
+        });
+        proptest!(|(points in prop_oneof![anywhere.boxed(), onwards.boxed()])| {
             let mut tracker = RateTracker::default();
+            let mut refuted = Vec::new();
             for (then, middle, half) in points {
-                let _ = tracker.push(Mono::from_nanos(then), interval(middle, half));
+                refuted.extend(tracker.push(Mono::from_nanos(then), interval(middle, half)).err());
+                let Rate { low, high, .. } = tracker.rate();
+                prop_assert!(-MAX_RATE.0 <= low.0 && low <= high && high <= MAX_RATE);
                 let _ = tracker.rate().carry(interval(half, middle), Mono::from_nanos(half), Mono::from_nanos(then));
             }
-        }
+            reached.case("a known rate", tracker.rate().is_known());
+            reached.case("a refuted rate", refuted.contains(&Refuted::Restart));
+            reached.case("a rate that is widened", refuted.contains(&Refuted::Widened));
+        });
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::resume::Class;
+use crate::test_support::Reached;
 use crate::time::{Bound, Measurement};
 use proptest::prelude::*;
 
@@ -254,25 +255,29 @@ fn a_partly_applied_step_that_did_not_help_fails_with_its_error() {
     }
 }
 
-proptest! {
-    #[test]
-    fn restoring_any_annotation_never_panics(
-        date in prop_oneof!["2026-11-22T10:00:00Z", "[0-9]{1,5}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00:00Z"],
-        (before, after) in ("[-+]?[0-9]{1,30}(\\.[0-9]{1,9})?", "[-+]?[0-9.e]{0,12}|nan|inf"),
-        in_hour in "[0-9]{1,40}|-1",
-        total in "[0-9]{1,40}(\\.[0-9]{1,9})?|1e308|inf|-0",
+#[test]
+fn restoring_any_annotation_never_panics() {
+    let reached = Reached::new([("restored", 5), ("a step is ordered", 2), ("a step is refused", 20)]);
+    proptest!(|(
+        date in prop_oneof![3 => "2026-11-22T0[0-9]:00:00Z", 1 => "[0-9]{1,5}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00:00Z"],
+        (before, after) in (prop_oneof![1 => "[-+]?[0-9]{1,30}(\\.[0-9]{1,9})?", 2 => "[-+]?[0-9]{1,5}"], "[-+]?[0-9.e]{0,12}|nan|inf"),
+        in_hour in prop_oneof![1 => "[0-9]{1,40}|-1", 2 => "[0-3]"],
+        total in prop_oneof![1 => "[0-9]{1,40}(\\.[0-9]{1,9})?|1e308|inf|-0", 2 => "[0-9]{1,4}"],
         tail in ".{0,100}",
         arbitrary in ".{0,300}",
-    ) {
+    )| {
         let built = format!("{date} before={before} after={after} in-hour={in_hour} total={total} {tail}");
         for text in [&built, &arbitrary] {
             let mut stepper = Stepper::new(settings(), Duration::from_secs(64));
             let _ = stepper.restore(Some(text), Some(&arbitrary), at(0).raw);
             stepper.trigger(RESUME, at(10).raw);
-            let _ = stepper.consider(&measured(SECOND, at(10)), true, Ok(()), at(10));
+            let decided = stepper.consider(&measured(SECOND, at(10)), true, Ok(()), at(10));
+            reached.case("restored", text.parse::<LastStep>().is_ok());
+            reached.case("a step is ordered", matches!(decided, Some(Decided::Step(_))));
+            reached.case("a step is refused", matches!(decided, Some(Decided::Finished(_))));
             let _ = stepper.last_text();
         }
-    }
+    });
 }
 
 #[test]
