@@ -5,7 +5,7 @@
 //!   than three intervals, unless the round trips make it undecidable.
 //! * The bound of fresh samples is their own: half the round trip, the root distance, a millisecond, and what the rate
 //!   of the oscillator adds.
-//! * A steady world writes the Node at most seven times an hour.
+//! * A steady world writes the Node at most seven times an hour by itself.
 //! * A reachable server has a young sample.
 //! * No server is asked sooner than after two seconds, or an interval, but once after a disruption.
 //!
@@ -32,8 +32,9 @@ use drift_core::verdict::State;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
-/// Writes of the Node in an hour of a steady world.
-const WRITES_AN_HOUR: usize = 7;
+/// Writes of the Node in an hour of a steady world, wherever the hour begins: seven heartbeats, which come after nine
+/// minutes at the earliest, and one change of the verdict.
+const WRITES_AN_HOUR: usize = 8;
 /// Two requests to one server are this far apart, or an interval.
 const SPACING: Duration = Duration::from_secs(2);
 /// Rounding of the published offset and bound.
@@ -227,10 +228,10 @@ impl Checker {
             return Ok(());
         }
         self.tally.hours += u64::from(now.as_secs() / 3_600 > self.last_look.as_secs() / 3_600);
-        // Where the offset moves, the verdict may change once.
-        let most = WRITES_AN_HOUR + usize::from(self.moved() > world.settings().threshold / 100);
         match self.writes.len() {
-            count if count > most => Err(format!("{count} writes of the Node in an hour, {}", at(world))),
+            count if count > WRITES_AN_HOUR => {
+                Err(format!("{count} writes of the Node in an hour, {}", at(world)))
+            }
             _ => Ok(()),
         }
     }
