@@ -1,15 +1,16 @@
 //! Draws a world over all dimensions: pools, paths, servers, names, clocks, what happens, and how the agent is set.
 
+mod events;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::behaviour::{Behaviour, Clocks, Reference, ServerModel, Stray};
-use super::clocks::Oscillator;
-use super::dns::{Rotation, Zone};
-use super::events::Event;
-use super::manners::Limit;
-use super::network::{Host, Path};
-use super::world::{Plan, Surroundings, World, default_settings};
+use crate::sim::behaviour::{Behaviour, Clocks, Reference, ServerModel, Stray};
+use crate::sim::clocks::Oscillator;
+use crate::sim::dns::{Rotation, Zone};
+use crate::sim::manners::Limit;
+use crate::sim::network::{Host, Path};
+use crate::sim::world::{Plan, Surroundings, World, default_settings};
 use drift_core::machine::Settings;
 use drift_core::step::policy::Mode;
 use drift_core::time::{NANOS_PER_SEC, Offset, Ppb, Wall, nanos};
@@ -259,7 +260,9 @@ impl Draw {
             let mut hosts: Vec<Host> = (0..servers).map(|_| self.host(round_trip)).collect();
             if is_limited {
                 let limit = self.limit();
-                hosts.iter_mut().for_each(|host| host.model.limit = limit);
+                for host in &mut hosts {
+                    host.model.limit = limit;
+                }
             }
             let zone = self.zone(servers);
             let voting = settings.servers_per_pool.min(zone.in_answer).min(servers);
@@ -368,7 +371,7 @@ impl Draw {
         self.note("dns-ttl-0", ttl.is_zero());
         self.note("dns-ttl-day", ttl > HOUR);
         let delay = self.micros(1_000..80_000);
-        Zone { ttl, rotation, in_answer, delay, ..Zone::default() }
+        Zone { ttl, in_answer, rotation, delay, ..Zone::default() }
     }
 
     fn lie(&mut self) -> Behaviour {
@@ -402,152 +405,6 @@ impl Draw {
             Behaviour::Garbage(48),
         ];
         self.rng.choice(kinds).unwrap_or(Behaviour::Silent)
-    }
-
-    /// What happens, and when; a third of the worlds are steady.
-    fn events(
-        &mut self,
-        end: Duration,
-        pools: &[Vec<Host>],
-        oscillator: Oscillator,
-        surroundings: &Surroundings,
-    ) -> Vec<(Duration, Event)> {
-        let mut events = Vec::new();
-        if self.is_quiet || self.one_in(3) {
-            self.traits.insert("steady");
-            return events;
-        }
-        for _ in 0..self.rng.usize(1..7) {
-            let at = end.mul_f64(self.rng.f64());
-            let what = self.rng.u8(0..17);
-            let begun = events.len();
-            match what {
-                0..=2 => {
-                    let span = self.spread(Duration::from_millis(20), SECOND * 100);
-                    let is_marked = surroundings.has_vmclock && !self.one_in(4);
-                    self.note("pause", true);
-                    events.push((at, Event::Pause { span, is_marked }));
-                }
-                3 => {
-                    let span = self.spread(SECOND, MINUTE * 10);
-                    let left_behind = self.micros(0..900_000);
-                    self.note("suspend", true);
-                    events.push((at, Event::Suspend { span, left_behind }));
-                }
-                4 => {
-                    let span = self.spread(SECOND, MINUTE * 2);
-                    self.note("stall", true);
-                    events.push((at, Event::Stall(span)));
-                }
-                5 => {
-                    let by = Offset::from_nanos(self.rng.i64(-5 * NANOS_PER_SEC..5 * NANOS_PER_SEC));
-                    self.note("step-by-another", true);
-                    events.push((at, Event::Step(by)));
-                }
-                6 | 7 => {
-                    let most = self.rng.choice([500, 500, 83_333]).unwrap_or(500);
-                    let rate = Ppb::from_ppm(self.rng.i64(-most..=most));
-                    self.note("slew-fast", rate.0.abs() > 20_000_000);
-                    self.note("slew", true);
-                    let span = self.spread(SECOND, MINUTE * 10);
-                    events.push((at, Event::Slew(rate)));
-                    events.push((at + span, Event::Slew(Ppb(-oscillator.error.0))));
-                }
-                8 => {
-                    // A hardware clock shows a larger step as pauses: it is taken to be near the raw clock.
-                    let most = if surroundings.has_rtc { 20 } else { 500 };
-                    let by = Ppb::from_ppm(self.rng.i64(-most..=most));
-                    self.note("rate-step", true);
-                    events.push((at, Event::Rate(Ppb(oscillator.error.0 + by.0))));
-                }
-                9 => events.push((at, Event::WriteRtc(Offset::from_nanos(self.rng.i64(-MS..MS))))),
-                10 | 11 => {
-                    let pool = self.rng.bool().then(|| self.rng.usize(0..pools.len()));
-                    self.note(if pool.is_some() { "outage-of-a-pool" } else { "outage-of-all" }, true);
-                    let span = self.spread(SECOND * 10, MINUTE * 20);
-                    events.push((at, Event::Outage(pool)));
-                    events.push((at + span, Event::Return(pool)));
-                }
-                12 => self.change_server(at, pools, &mut events),
-                13 => {
-                    let pool = self.rng.usize(0..pools.len());
-                    let servers = pools.get(pool).map_or(1, Vec::len);
-                    let mut zone = self.zone(servers);
-                    zone.first = self.rng.usize(0..servers);
-                    self.note("dns-moves", servers > 1);
-                    events.push((at, Event::Name(pool, zone)));
-                }
-                14 => {
-                    let pool = self.rng.usize(0..pools.len());
-                    let failing = Zone { fails: true, ..Zone::default() };
-                    let zone = self.zone(pools.get(pool).map_or(1, Vec::len));
-                    let span = self.spread(SECOND * 10, HOUR);
-                    self.note("dns-fails", true);
-                    events.push((at, Event::Name(pool, failing)));
-                    events.push((at + span, Event::Name(pool, zone)));
-                }
-                15 => {
-                    let (pool, round_trip) = (self.rng.usize(0..pools.len()), self.distance());
-                    for index in 0..pools.get(pool).map_or(0, Vec::len) {
-                        let path = self.path(round_trip);
-                        events.push((at, Event::Route(pool, index, path)));
-                    }
-                    self.note("route-changes", true);
-                }
-                _ => {
-                    self.note("restart", true);
-                    events.push((at, Event::Restart));
-                }
-            }
-            if what <= 8 && self.one_in(2) {
-                self.into_exchange(begun, &mut events);
-            }
-        }
-        events.sort_by_key(|(at, _)| *at);
-        events
-    }
-
-    /// Lets what begins there happen in the midst of an exchange.
-    fn into_exchange(&mut self, begun: usize, events: &mut [(Duration, Event)]) {
-        let percent = if self.one_in(3) { 0 } else { self.rng.u8(1..100) };
-        let Some((_, event)) = events.get_mut(begun) else { return };
-        *event = Event::InExchange(percent, Box::new(event.clone()));
-        self.note(if percent == 0 { "request-held-up" } else { "in-exchange" }, true);
-    }
-
-    /// A server changes: it is silent, limits its clients for a while, is wrong, or is honest again.
-    fn change_server(&mut self, at: Duration, pools: &[Vec<Host>], events: &mut Vec<(Duration, Event)>) {
-        let pool = self.rng.usize(0..pools.len());
-        let Some(hosts) = pools.get(pool) else { return };
-        let index = self.rng.usize(0..hosts.len());
-        let Some(host) = hosts.get(index) else { return };
-        let until = at + self.spread(MINUTE, MINUTE * 40);
-        let changed = match self.rng.u8(0..4) {
-            0 => {
-                self.note("kisses-that-end", true);
-                let limit = self.rng.choice([Limit::KISSES, Limit::KISS_AND_DROP, Limit::KISS_AND_DROPS]);
-                let changed =
-                    ServerModel { limit: limit.unwrap_or_default(), limited_for: Some(until), ..host.model };
-                // A whole pool behind one address refuses as one.
-                let others = (0..hosts.len()).filter(|n| *n != index);
-                events.extend(others.filter_map(|n| {
-                    let model = ServerModel {
-                        limit: changed.limit,
-                        limited_for: changed.limited_for,
-                        ..hosts.get(n)?.model
-                    };
-                    Some((at, Event::Serve(pool, n, model)))
-                }));
-                events.push((at, Event::Serve(pool, index, changed)));
-                return;
-            }
-            1 => ServerModel { behaviour: Behaviour::Silent, ..host.model },
-            2 => ServerModel { behaviour: Behaviour::LeapInsert, ..host.model },
-            _ => ServerModel { behaviour: self.lie(), ..host.model },
-        };
-        self.note("server-changes", true);
-        events.push((at, Event::Serve(pool, index, changed)));
-        events.push((until, Event::Serve(pool, index, host.model)));
     }
 }
 
