@@ -222,7 +222,9 @@ fn dropped_udp_is_suspected_only_when_no_server_answers() {
 fn three_checks_in_a_row_are_answered_by_servers_with_ntpds_limit() {
     let background = BackgroundRuntime::new();
     let (servers, names) = servers(&background, [250, 250], Behaviour::Honest);
-    servers.iter().for_each(|server| server.limit(Limit::NTPD));
+    for server in &servers {
+        server.limit(Limit::NTPD);
+    }
     for run in 1..=3 {
         let (code, report) = report(&names, &NO_CHRONY);
         assert_eq!((code, &report["state"]), (1, &Value::from("drifting")), "{run}: {report}");
@@ -234,7 +236,9 @@ fn three_checks_in_a_row_are_answered_by_servers_with_ntpds_limit() {
 fn checks_of_servers_that_refuse_and_drop_name_the_refusal_and_ask_no_faster() {
     let background = BackgroundRuntime::new();
     let (servers, names) = servers(&background, [0, 0], Behaviour::Honest);
-    servers.iter().for_each(|server| server.limit(Limit::KISS_AND_DROP));
+    for server in &servers {
+        server.limit(Limit::KISS_AND_DROP);
+    }
     let ended = check(&names, &NO_CHRONY);
     assert_eq!(ended.code, 3, "{ended:?}");
     assert!(ended.stdout.contains("asks to be polled less often (kiss-o'-death RATE)"), "{ended:?}");

@@ -111,7 +111,12 @@ impl Estimate {
             Combined::Agree { interval, pools, falsetickers } => {
                 let refuted = self.rate.push(now, interval).err();
                 let newest = newest(Some(&pools), interval);
-                let narrowed = self.narrowed(interval, now);
+                let mut narrowed = self.narrowed(interval, now);
+                if is_against_a_pool(narrowed, &pools, candidates) {
+                    // Wide pools that allow both must not hold an old time against a narrow one that has a new.
+                    self.recent.clear();
+                    narrowed = self.narrowed(interval, now);
+                }
                 let likely = self.likely(narrowed, interval.bound(), now);
                 let line = Line::new(now, narrowed, self.rate(), newest).through(likely);
                 (self.basis, self.last_line) = (Basis::Line(line), Some(line));
@@ -137,10 +142,11 @@ impl Estimate {
     fn narrowed(&mut self, interval: Interval, now: Mono) -> Interval {
         let (rate, stale_after) = (self.rate(), self.stale_after);
         let mut narrowed = interval;
+        self.recent.retain(|&(at, _)| now.since(at) < stale_after);
         self.recent.retain(|&(at, earlier)| {
             let both = narrowed.intersection(rate.carry(earlier, at, now));
             narrowed = both.unwrap_or(narrowed);
-            both.is_some() && now.since(at) < stale_after
+            both.is_some()
         });
         // A round is judged more than once.
         if self.recent.back().is_some_and(|&(at, _)| at == now) {
@@ -260,6 +266,15 @@ impl Estimate {
     }
 }
 
+/// Is a pool that is part of the agreement outside of `narrowed` with all its servers?
+fn is_against_a_pool(narrowed: Interval, pools: &BTreeSet<usize>, candidates: &[Candidate]) -> bool {
+    let is_outside = |pool: &usize| {
+        let mut own = candidates.iter().filter(|c| c.pool == *pool).peekable();
+        own.peek().is_some() && own.all(|c| !c.interval.meets(narrowed))
+    };
+    pools.iter().any(is_outside)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -329,6 +344,43 @@ mod tests {
         let mut estimate = Estimate::new(STALE_AFTER);
         estimate.update(agree(3), &[of(0, 3, 50), of(1, 3, 40), of(0, 9, 58), of(2, 3, 59)], at(60).raw);
         assert_eq!(estimate.age(at(60).raw), Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn rounds_narrow_each_other_unless_they_are_stale_or_contradict_a_pool() {
+        let wide = |middle_ms: i64, half_ms: i64| {
+            Interval::around(Wall::from_nanos(middle_ms * 1_000_000), Bound::from_nanos(half_ms * 1_000_000))
+        };
+        let round = |estimate: &mut Estimate, secs: i64, interval: Interval, near: Interval| {
+            let pools = BTreeSet::from([0, 1]);
+            let of = |pool, interval| Candidate {
+                pool,
+                server: crate::ntp::server::ServerId(1),
+                interval,
+                newest: at(secs).raw,
+            };
+            let candidates = [of(0, interval), of(1, near)];
+            estimate.update(
+                Combined::Agree { interval, pools, falsetickers: BTreeSet::new() },
+                &candidates,
+                at(secs).raw,
+            );
+            estimate.agreed(at(secs).raw).unwrap()
+        };
+        // A rate that is known well, for which the rounds are two hours apart.
+        let mut estimate = Estimate::new(Duration::from_secs(600));
+        for hour in 0..3 {
+            round(&mut estimate, hour * 7_200, wide(0, 1), wide(0, 1));
+        }
+        let start = 2 * 7_200 + 599;
+        let both = round(&mut estimate, start, wide(50, 60), wide(50, 60));
+        assert!(both.bound() < Bound::from_nanos(15_000_000), "-10..1 ms and what the rate adds: {both:?}");
+        let stale = round(&mut estimate, start + 600, wide(50, 60), wide(50, 60));
+        assert_eq!(stale, wide(50, 60));
+        let near = wide(90, 2);
+        round(&mut estimate, start + 610, wide(0, 10), wide(0, 10));
+        let against = round(&mut estimate, start + 620, wide(50, 60), near);
+        assert_eq!(against, wide(50, 60), "the near pool is at 90 ms");
     }
 
     #[test]
