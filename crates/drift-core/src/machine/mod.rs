@@ -242,7 +242,8 @@ impl Machine {
         let (rate, tolerance) = (self.estimate.rate(), self.tolerance());
         // As of the newest sample: until now the unknown part of the rate would widen all of them.
         let at = self.rounds.newest_at().unwrap_or(now.raw);
-        let candidates = self.rounds.candidates(at, rate, self.settings.stale_after);
+        let young = self.settings.stale_after.saturating_sub(now.raw.since(at));
+        let candidates = self.rounds.candidates(at, rate, young);
         self.detector.record_round(candidates.clone(), at);
         let combined = combine(&candidates, tolerance);
         self.rounds.mark_falsetickers(&candidates, &combined, judged.is_complete);

@@ -356,6 +356,20 @@ fn pools_that_differ_around_the_threshold_give_no_offset() {
 }
 
 #[test]
+fn a_disagreement_ends_with_the_samples_that_made_it() {
+    let mut harness = Harness::new(0, &[-10_000, 10_000]);
+    harness.run_for(5 * MINUTE);
+    assert_eq!(harness.state(), State::Disagree);
+    for server in &mut harness.servers {
+        server.is_silent = true;
+    }
+    harness.run_for(9 * MINUTE);
+    assert_eq!(harness.state(), State::Disagree);
+    harness.run_for(3 * MINUTE);
+    assert_eq!(harness.state(), State::Unknown);
+}
+
+#[test]
 fn a_majority_of_three_pools_decides_and_names_the_third() {
     let mut harness = Harness::new(0, &[0, 10_000, 0]);
     harness.run_for(5 * MINUTE);

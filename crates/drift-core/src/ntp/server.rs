@@ -262,6 +262,11 @@ impl Server {
         self.window.is_inconsistent()
     }
 
+    /// Do kisses-o'-death hold requests back, and none is under way?
+    pub fn is_held_back(&self, now: Mono) -> bool {
+        !self.is_pending && (self.manners.is_slowed() || self.manners.is_backed_off(now))
+    }
+
     /// Is it not asked at all now?
     pub fn is_backed_off(&self, now: Mono) -> bool {
         self.manners.is_backed_off(now)

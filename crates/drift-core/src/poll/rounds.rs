@@ -155,6 +155,7 @@ impl Rounds {
                 }
             }
         }
+        self.note_turns(now.raw, is_regular, probed, &asked);
         if is_regular {
             self.last_regular = Some(now.raw);
             self.is_due = false;
@@ -177,6 +178,27 @@ impl Rounds {
             if let Some(pool) = round.pools.get_mut(pool) {
                 pool.asked += 1;
                 pool.expected += u32::from(is_expected);
+            }
+        }
+    }
+
+    /// A pool of which no server may be asked, because of kisses-o'-death, has had its turn all the same.
+    fn note_turns(
+        &mut self,
+        now: Mono,
+        is_regular: bool,
+        probed: &BTreeSet<usize>,
+        asked: &[(usize, ServerId, bool)],
+    ) {
+        for (index, (pool, attempts)) in self.pools.iter().zip(&mut self.attempts).enumerate() {
+            let is_wanted = is_regular || probed.contains(&index);
+            let is_asked = asked.iter().any(|(pool, ..)| *pool == index);
+            if let Some(attempts) = attempts
+                && is_wanted
+                && !is_asked
+                && pool.servers.iter().all(|server| server.is_held_back(now))
+            {
+                *attempts = attempts.saturating_add(1);
             }
         }
     }

@@ -47,6 +47,8 @@ enum Manner {
     Answers(i64),
     /// It sends RATE at once.
     Kisses,
+    /// It sends DENY at once.
+    Denies,
     Silent,
 }
 
@@ -127,6 +129,7 @@ impl Harness {
                     (Some(Manner::Answers(delay)), Ask::Sample) => (delay, sample(at(self.now), 0)),
                     (Some(Manner::Answers(delay)), Ask::CrossCheck) => (delay, Answer::CrossChecked(None)),
                     (Some(Manner::Kisses), _) => (1, Answer::Rejected(RejectReason::Kiss(Kiss::Rate))),
+                    (Some(Manner::Denies), _) => (1, Answer::Rejected(RejectReason::Kiss(Kiss::Deny))),
                     _ => (1_000, Answer::Rejected(RejectReason::Timeout)),
                 };
                 self.queue.push((self.now + delay, *server, answer));
@@ -347,6 +350,22 @@ fn a_pool_is_settled_by_a_sample_or_by_three_rounds_without_one_or_two_if_anothe
     assert!(!harness.rounds.has_settled());
     harness.run_until(7_100);
     assert!(harness.rounds.has_settled());
+}
+
+#[test]
+fn a_pool_that_denies_service_is_not_waited_for() {
+    let mut harness = Harness::new(&[1, 1]);
+    harness.behave(address(1, 0), Manner::Denies);
+    harness.run_until(1_000);
+    assert!(!harness.rounds.has_settled());
+    harness.run_until(2_100);
+    assert_eq!(harness.seconds(address(1, 0)), [0]);
+    assert!(harness.rounds.has_settled(), "the second round does not ask it");
+
+    let mut harness = Harness::new(&[1]);
+    harness.behave(address(0, 0), Manner::Denies);
+    harness.run_until(15_000);
+    assert!(harness.rounds.has_settled(), "its turns at 2 and 6 s have passed");
 }
 
 #[test]
