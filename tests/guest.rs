@@ -234,7 +234,8 @@ fn offsets_above_the_limit_are_not_stepped() {
 fn a_pool_10_s_off_during_a_resume_prevents_the_step() {
     let mut scenario =
         GuestScenario::with_pools(Spec::new("falseticker"), [false, true], "--step-mode kernel");
-    scenario.pools.behave(Behaviour::Offset(Offset::from_nanos(10_000_000_000)));
+    // By it the clock is 5 s ahead after the pause, and by the other one 5 s behind.
+    scenario.pools.behave(Behaviour::Offset(Offset::from_nanos(-10_000_000_000)));
     let since = scenario.guest.pause(5 * SECOND);
     let (seen, why) = scenario.refused(since);
     println!("stop 5 s, cont, one pool 10 s off: {seen}");
