@@ -93,7 +93,7 @@ impl Exchange {
     pub fn sample(&self, limits: Limits) -> Result<Sample, RejectReason> {
         let Self { sent, received, answer } = self;
         answer.validate()?;
-        if sent.suspended != received.suspended {
+        if was_suspended(*sent, *received) {
             return Err(RejectReason::Suspended);
         }
         let elapsed = received.raw.since(sent.raw);
@@ -162,6 +162,15 @@ impl Source {
         let strictly = |s: &Self| (s.reference_id, s.reference, s.stratum, s.root_delay);
         strictly(self) == strictly(other) && self.root_dispersion.abs_diff(other.root_dispersion) < GROWTH_MAX
     }
+}
+
+/// Was the machine suspended between two readings?
+///
+/// The time in suspend is the difference of two clocks that are not read at one instant: a process that is
+/// interrupted between the two reads it as shorter by as much.
+pub(crate) fn was_suspended(sent: Reading, received: Reading) -> bool {
+    const READ_APART_MAX: Duration = Duration::from_millis(10);
+    sent.suspended.abs_diff(received.suspended) > READ_APART_MAX
 }
 
 fn midway(a: Wall, b: Wall) -> Wall {
@@ -252,7 +261,7 @@ pub(crate) mod tests {
             change(&mut exchange);
             exchange.sample(LIMITS).unwrap_err()
         };
-        assert_eq!(rejected(|e| e.received.suspended = Duration::from_nanos(1)), RejectReason::Suspended);
+        assert_eq!(rejected(|e| e.received.suspended = Duration::from_millis(11)), RejectReason::Suspended);
         assert_eq!(rejected(|e| e.received = reading(1_001)), RejectReason::ImpossibleRoundTrip);
         assert_eq!(rejected(|e| e.received = reading(2_003)), RejectReason::SlowRoundTrip);
         assert_eq!(
@@ -261,6 +270,14 @@ pub(crate) mod tests {
             "with half the root delay it is over 1 s"
         );
         assert_eq!(rejected(|e| e.answer.stratum = 16), RejectReason::Unsynchronised);
+    }
+
+    #[test]
+    fn readings_of_the_time_in_suspend_may_differ_by_what_lies_between_two_reads() {
+        let mut after_a_suspend = exchange();
+        after_a_suspend.sent.suspended = Duration::from_secs(12) - Duration::from_nanos(40);
+        after_a_suspend.received.suspended = Duration::from_secs(12) - Duration::from_millis(3);
+        assert_eq!(after_a_suspend.sample(LIMITS), exchange().sample(LIMITS));
     }
 
     #[test]
