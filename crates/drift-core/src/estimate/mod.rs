@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub use self::independence::Independence;
-pub use self::select::{Candidate, Combined, PoolInterval, combine, majority, pool_intervals};
+pub use self::select::{Candidate, Combined, PoolInterval, combine, pool_intervals};
 use crate::time::interval::Interval;
 use crate::time::line::Line;
 use crate::time::rate::{Rate, RateTracker, Refuted};

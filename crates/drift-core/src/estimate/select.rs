@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::ntp::server::ServerId;
 use crate::time::interval::Interval;
-use crate::time::{Mono, Wall, nanos};
+use crate::time::{Mono, nanos};
 
 /// The interval of one reachable server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,38 +52,6 @@ pub struct PoolInterval {
     pub majority: Option<Interval>,
     /// All that any of them allows.
     pub hull: Interval,
-}
-
-/// From the lowest to the highest point that a strict majority of the intervals holds; `None`: there is none.
-///
-/// Not the points that most intervals hold: a falseticker that overlaps one truechimer could exclude the
-/// truth that way. If most intervals hold the truth, it lies between these two points.
-pub fn majority(intervals: &[Interval]) -> Option<Interval> {
-    majority_of(intervals, intervals.len())
-}
-
-/// The same for a majority of `voters`, some of which may have no interval.
-fn majority_of(intervals: &[Interval], voters: usize) -> Option<Interval> {
-    // At equal places lower ends come first: intervals that touch share that point.
-    let mut edges: Vec<(Wall, bool)> =
-        intervals.iter().flat_map(|i| [(i.low, false), (i.high, true)]).collect();
-    edges.sort_unstable();
-    let needed = voters / 2 + 1;
-    let (mut depth, mut low, mut high) = (0_usize, None, None);
-    for (place, is_end) in edges {
-        if is_end {
-            if depth >= needed {
-                high = Some(place);
-            }
-            depth = depth.saturating_sub(1);
-        } else {
-            depth += 1;
-            if depth >= needed && low.is_none() {
-                low = Some(place);
-            }
-        }
-    }
-    Some(Interval { low: low?, high: high? })
 }
 
 /// What each pool's reachable servers give together; a pool without one is missing.
@@ -131,7 +99,9 @@ fn agreement<T: Copy>(
 ) -> Option<(Interval, Vec<T>)> {
     let within = |by: i64| {
         let widened: Vec<Interval> = intervals.iter().map(|(_, interval)| interval.widened(by)).collect();
-        let agreed = majority_of(&widened, voters)?;
+        // Not the points that the most hold: a falseticker that overlaps one truechimer could exclude the truth
+        // that way. If most intervals hold the truth, it lies between the ends of this.
+        let agreed = Interval::shared_by(voters / 2 + 1, &widened)?;
         let inside = intervals.iter().copied().filter(|(_, interval)| interval.widened(by).meets(agreed));
         Some((agreed, inside.collect::<Vec<_>>()))
     };
@@ -148,7 +118,7 @@ fn agreement<T: Copy>(
 mod tests {
     use super::*;
     use crate::test_support::Reached;
-    use crate::time::Bound;
+    use crate::time::{Bound, Wall};
     use proptest::prelude::*;
 
     const MS: i64 = 1_000_000;
@@ -339,7 +309,7 @@ mod tests {
             let expected = points.first().zip(points.last()).map(|(a, b)| (a * MS, b * MS));
             reached.case("none", expected.is_none());
             reached.case("with a gap", points.windows(2).any(|pair| pair[1] > pair[0] + 1));
-            prop_assert_eq!(majority(&intervals).map(|i| (i.low.as_nanos(), i.high.as_nanos())), expected);
+            prop_assert_eq!(Interval::shared_by(intervals.len() / 2 + 1, &intervals).map(|i| (i.low.as_nanos(), i.high.as_nanos())), expected);
         });
     }
 }

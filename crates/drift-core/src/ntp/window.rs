@@ -3,7 +3,6 @@
 //! RFC 5905 section 10 lets the sample of least delay lead. Here each sample is an interval that holds the
 //! truth, so all of them together are narrower than the best.
 
-use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -48,7 +47,7 @@ impl Window {
         let new = sample.interval(rate);
         let carried: Vec<Interval> = self.carried(sample.at, rate).collect();
         let Some((last, rest)) = carried.split_last() else { return false };
-        let Some(of_rest) = deepest(rest.iter().copied()) else { return false };
+        let Some(of_rest) = deepest(rest) else { return false };
         last.meets(new) && !of_rest.meets(*last) && !of_rest.meets(new)
     }
 
@@ -78,7 +77,7 @@ impl Window {
         if self.is_inconsistent() {
             return carried().reduce(Interval::hull);
         }
-        deepest(carried())
+        deepest(&carried().collect::<Vec<_>>())
     }
 
     fn carried(&self, now: Mono, rate: Rate) -> impl Iterator<Item = Interval> {
@@ -103,29 +102,8 @@ impl Window {
 }
 
 /// From the lowest to the highest point that the most of these intervals share; `None` without an interval.
-fn deepest(intervals: impl Iterator<Item = Interval>) -> Option<Interval> {
-    // At equal places lower ends come first: intervals that touch share that point.
-    let mut edges: Vec<_> = intervals.flat_map(|i| [(i.low, false), (i.high, true)]).collect();
-    edges.sort_unstable();
-    let (mut depth, mut most, mut found, mut open) = (0_usize, 0, None, None);
-    for (place, is_end) in edges {
-        if !is_end {
-            depth += 1;
-            open = Some(place);
-            continue;
-        }
-        // A region lasts from the last lower end to the next upper end.
-        if let Some(low) = open.take() {
-            let region = Interval { low, high: place };
-            match depth.cmp(&most) {
-                Ordering::Greater => (most, found) = (depth, Some(region)),
-                Ordering::Equal => found = found.map(|found| region.hull(found)),
-                Ordering::Less => {}
-            }
-        }
-        depth = depth.saturating_sub(1);
-    }
-    found
+fn deepest(intervals: &[Interval]) -> Option<Interval> {
+    (1..=intervals.len()).rev().find_map(|count| Interval::shared_by(count, intervals))
 }
 
 #[cfg(test)]
@@ -235,7 +213,7 @@ mod tests {
             let points: Vec<i64> = (-40..40).filter(|p| depth(*p) == most).collect();
             reached.case("two deepest regions", points.windows(2).any(|pair| pair[1] > pair[0] + 1));
             reached.case("three deep or more", most >= 3);
-            let found = deepest(intervals.iter().copied()).unwrap();
+            let found = deepest(&intervals).unwrap();
             prop_assert_eq!((found.low.as_nanos(), found.high.as_nanos()), (points[0], points[points.len() - 1]));
         });
     }

@@ -51,6 +51,29 @@ impl Interval {
         Self { low: self.low.min(other.low), high: self.high.max(other.high) }
     }
 
+    /// From the lowest to the highest point that at least `count` of the intervals hold; `None`: there is none.
+    pub fn shared_by(count: usize, intervals: &[Self]) -> Option<Self> {
+        // At equal places lower ends come first: intervals that touch share that point.
+        let mut edges: Vec<(Wall, bool)> =
+            intervals.iter().flat_map(|i| [(i.low, false), (i.high, true)]).collect();
+        edges.sort_unstable();
+        let (mut depth, mut low, mut high) = (0_usize, None, None);
+        for (place, is_end) in edges {
+            if is_end {
+                if depth >= count {
+                    high = Some(place);
+                }
+                depth = depth.saturating_sub(1);
+            } else {
+                depth += 1;
+                if depth >= count && low.is_none() {
+                    low = Some(place);
+                }
+            }
+        }
+        Some(Self { low: low?, high: high? })
+    }
+
     /// Wider by `by` ns at both ends.
     #[must_use]
     pub fn widened(self, by: i64) -> Self {
