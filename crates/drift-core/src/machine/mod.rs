@@ -295,9 +295,10 @@ impl Machine {
     }
 
     fn finding(&self, now: Reading) -> Finding {
-        if let Some(hull) = self.estimate.contradiction(now).filter(|_| self.rounds.is_measured()) {
+        let is_measured = self.rounds.is_measured();
+        if let Some(hull) = self.estimate.contradiction(now).filter(|_| is_measured) {
             Finding::Contradiction(hull)
-        } else if let Some(measured) = self.estimate.measured(now).filter(|_| self.rounds.is_measured()) {
+        } else if let Some(measured) = self.estimate.measured(now).filter(|_| is_measured) {
             Finding::Measured(measured)
         } else if self.coarse(now).certainly_over(self.settings.threshold).is_some() {
             Finding::CertainlyOver

@@ -56,7 +56,7 @@ impl Machine {
         }
         let published = Published {
             state: self.verdict.state(),
-            pools_agreeing: self.estimate.measured(now).map_or(0, |_| self.estimate.pools_agreeing()),
+            pools_agreeing: self.pools_agreeing(now),
             step_version: self.stepper.version(),
             can_step: self.daemon.as_ref().is_none_or(|d| d.ready.is_ok()),
             is_coarse: self.coarse(now).offset().is_some(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Machine;
-use crate::estimate::{PoolInterval, pool_intervals};
+use crate::estimate::{Candidate, PoolInterval, pool_intervals};
 use crate::ntp::pool::Pool;
 use crate::ntp::server::{Pace, Server};
 use crate::report::history::History;
@@ -32,12 +32,12 @@ impl Machine {
             reference,
             node_time: now.wall,
             estimate_age: self.estimate.age(now.raw),
-            pools_agreeing: self.estimate.measured(now).map_or(0, |_| self.estimate.pools_agreeing()),
+            pools_agreeing: self.pools_agreeing(now),
             is_contradiction: self.estimate.is_contradiction(),
             pools_independent: self.independence.verdict(),
             rate: Some(self.estimate.rate().at(now.raw)).filter(|rate| rate.is_known()),
             threshold: self.settings.threshold,
-            pools: self.rounds.pools.iter().enumerate().map(|(n, p)| self.pool_snapshot(n, p, now)).collect(),
+            pools: self.pool_snapshots(now),
             coarse,
             leeway,
             step: StepSnapshot {
@@ -90,7 +90,26 @@ impl Machine {
         self.estimate.reference(now).or_else(by_contradiction)
     }
 
-    fn pool_snapshot(&self, index: usize, pool: &Pool, now: Reading) -> PoolSnapshot {
+    /// How many pools agree on the offset; none, where it has become stale since.
+    pub(super) fn pools_agreeing(&self, now: Reading) -> usize {
+        self.estimate.measured(now).map_or(0, |_| self.estimate.pools_agreeing())
+    }
+
+    fn pool_snapshots(&self, now: Reading) -> Vec<PoolSnapshot> {
+        let candidates = self.rounds.candidates(now.raw, self.estimate.rate(), self.settings.stale_after);
+        let intervals = pool_intervals(&candidates, self.tolerance());
+        let pools = self.rounds.pools.iter().enumerate();
+        pools.map(|(n, pool)| self.pool_snapshot(n, pool, intervals.get(&n), &candidates, now)).collect()
+    }
+
+    fn pool_snapshot(
+        &self,
+        index: usize,
+        pool: &Pool,
+        own: Option<&PoolInterval>,
+        candidates: &[Candidate],
+        now: Reading,
+    ) -> PoolSnapshot {
         let (rate, pace) = (self.estimate.rate(), self.rounds.pace());
         let best_samples = pool.servers.iter().filter_map(|s| s.best_sample(now.raw, rate, pace.stale_after));
         let best = best_samples.min_by_key(|sample| sample.bound);
@@ -98,7 +117,7 @@ impl Machine {
         let shared = || self.independence.shared().find(|(a, b)| *a == index || *b == index);
         PoolSnapshot {
             name: pool.name.clone(),
-            measured: self.pool_interval(index, now).and_then(|own| own.majority).map(|i| offset_of(i, now)),
+            measured: own.and_then(|own| own.majority).map(|i| offset_of(i, now)),
             is_falseticker: self.estimate.is_falseticker(index),
             same_server_as: shared().map(|(a, b)| if a == index { b } else { a }),
             round_trip: best.map(|s| s.round_trip),
@@ -106,18 +125,18 @@ impl Machine {
             stratum: best.map(|s| s.stratum),
             sample_age: newest.map(|at| now.raw.since(at)),
             resolve_error: pool.resolve_error.clone(),
-            servers: pool.servers.iter().map(|s| self.server_snapshot(s, pace, now)).collect(),
+            servers: pool.servers.iter().map(|s| self.server_snapshot(s, candidates, pace, now)).collect(),
         }
     }
 
-    fn pool_interval(&self, pool: usize, now: Reading) -> Option<PoolInterval> {
-        let mut candidates = self.rounds.candidates(now.raw, self.estimate.rate(), self.settings.stale_after);
-        candidates.retain(|candidate| candidate.pool == pool);
-        pool_intervals(&candidates, self.tolerance()).remove(&pool)
-    }
-
-    fn server_snapshot(&self, server: &Server, pace: Pace, now: Reading) -> ServerSnapshot {
-        let interval = server.interval(now.raw, self.estimate.rate(), pace.stale_after);
+    fn server_snapshot(
+        &self,
+        server: &Server,
+        candidates: &[Candidate],
+        pace: Pace,
+        now: Reading,
+    ) -> ServerSnapshot {
+        let interval = candidates.iter().find(|c| c.server == server.id).map(|c| c.interval);
         let agreed = self.estimate.agreed(now.raw);
         ServerSnapshot {
             address: server.address,

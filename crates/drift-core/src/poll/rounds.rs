@@ -14,7 +14,7 @@ use crate::io::{Effect, LogEvent};
 use crate::ntp::manners::MIN_SPACING;
 use crate::ntp::pool::{Pool, Resolution, take_id};
 use crate::ntp::reject::RejectReason;
-use crate::ntp::sample::Source;
+use crate::ntp::sample::{Sample, Source};
 use crate::ntp::server::{Answer, Ask, Pace, Server, ServerId};
 use crate::time::rate::Rate;
 use crate::time::{Bound, Measurement, Mono, Reading};
@@ -437,29 +437,27 @@ impl Rounds {
 
     /// The same, by the newest sample of each server alone, if it was taken since `since`.
     pub fn newest(&self, since: Mono, now: Mono, rate: Rate) -> Vec<Candidate> {
-        let candidate = |pool: usize, server: &Server| {
-            let sample = server.newest_sample().filter(|sample| sample.at >= since)?;
+        let candidate = |(pool, server, sample): (usize, ServerId, &Sample)| {
             let interval = rate.carry(sample.interval(rate), sample.at, now);
-            Some(Candidate { pool, server: server.id, interval, newest: sample.at })
+            Candidate { pool, server, interval, newest: sample.at }
         };
-        self.by_pool().filter_map(|(pool, server)| candidate(pool, server)).collect()
+        self.newest_samples().filter(|(.., sample)| sample.at >= since).map(candidate).collect()
     }
 
     /// When the newest sample of all was taken.
     pub fn newest_at(&self) -> Option<Mono> {
-        self.servers().filter_map(Server::newest_sample).map(|sample| sample.at).max()
+        self.newest_samples().map(|(.., sample)| sample.at).max()
     }
 
     /// The smallest bound of a newest sample, without what the rate of the raw clock adds.
     pub fn best_bound(&self) -> Option<Bound> {
-        self.servers().filter_map(Server::newest_sample).map(|sample| sample.bound).min()
+        self.newest_samples().map(|(.., sample)| sample.bound).min()
     }
 
     /// The clocks behind these samples, by pool.
     pub fn newest_sources(&self, since: Mono) -> Vec<(usize, Option<Source>)> {
-        let source =
-            |server: &Server| Some(server.newest_sample().filter(|sample| sample.at >= since)?.source);
-        self.by_pool().filter_map(|(pool, server)| Some((pool, source(server)?))).collect()
+        let young = self.newest_samples().filter(|(.., sample)| sample.at >= since);
+        young.map(|(pool, _, sample)| (pool, sample.source)).collect()
     }
 
     /// The newest samples are those since the last complete judgement but one.
@@ -525,6 +523,10 @@ impl Rounds {
             .iter()
             .enumerate()
             .flat_map(|(index, pool)| pool.servers.iter().map(move |server| (index, server)))
+    }
+
+    fn newest_samples(&self) -> impl Iterator<Item = (usize, ServerId, &Sample)> {
+        self.by_pool().filter_map(|(pool, server)| Some((pool, server.id, server.newest_sample()?)))
     }
 
     fn servers(&self) -> impl Iterator<Item = &Server> {
