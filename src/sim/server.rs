@@ -120,11 +120,6 @@ impl Server {
         lock(&self.state).service.model.limit = limit;
     }
 
-    /// Replaces the whole model: behaviour, limit, clocks, stray packets, what the answers declare.
-    pub fn set_model(&self, model: ServerModel) {
-        lock(&self.state).service.model = model;
-    }
-
     /// Delays each answer by this, so that the path is asymmetric.
     pub fn delay(&self, delay: Duration) {
         lock(&self.state).delay = delay;

@@ -30,6 +30,8 @@
 //! | raw    | [`time::Mono`]   | ns of `CLOCK_MONOTONIC_RAW`, which no process slews or steps                    |
 
 pub mod estimate;
+#[cfg(test)]
+mod fixtures;
 pub mod http_date;
 pub mod io;
 pub mod machine;

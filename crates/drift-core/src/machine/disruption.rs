@@ -119,15 +119,13 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::{sample, settings};
     use crate::machine::Settings;
-    use crate::ntp::packet::Leap;
     use crate::ntp::pool::Resolution;
     use crate::ntp::reject::RejectReason;
-    use crate::ntp::sample::{Limits, Sample};
+    use crate::ntp::sample::Sample;
     use crate::ntp::server::Answer;
-    use crate::report::leeway;
     use crate::resume::{Clocksource, Observation};
-    use crate::step::policy::{self, Mode};
     use crate::time::rate::Rate;
     use crate::time::{Bound, Offset, Ppb, Wall};
 
@@ -145,24 +143,7 @@ mod tests {
 
     impl Observed {
         fn new() -> Self {
-            let settings = Settings {
-                pools: vec!["a.example".to_owned(), "b.example".to_owned()],
-                interval: SECOND * 64,
-                threshold: Duration::from_millis(100),
-                stale_after: SECOND * 600,
-                servers_per_pool: 1,
-                limits: Limits { max_round_trip: SECOND, max_root_distance: SECOND },
-                last_resort: Vec::new(),
-                step: policy::Settings {
-                    mode: Mode::Off,
-                    min_offset: SECOND,
-                    max_offset: SECOND,
-                    cooldown: SECOND,
-                    dry_run: false,
-                    on_request: false,
-                },
-                leeway: leeway::Settings { peer_allowance: SECOND, minimum: SECOND, maximum: SECOND },
-            };
+            let settings = Settings { servers_per_pool: 1, ..settings(&["a.example", "b.example"]) };
             let now = Mono::from_nanos(1_000_000_000_000);
             let mut observed = Self {
                 machine: Machine::new(settings, 1, reading(now)),
@@ -211,16 +192,11 @@ mod tests {
         }
 
         fn sample(&self) -> Sample {
+            let millisecond = Duration::from_millis(1);
             Sample {
-                at: self.now,
-                origin: self.truth(),
-                bound: Bound::from_nanos(1_000_000),
-                elapsed: Duration::from_millis(1),
-                round_trip: Duration::from_millis(1),
-                root_distance: Duration::ZERO,
-                stratum: 1,
-                leap: Leap::None,
-                source: None,
+                elapsed: millisecond,
+                round_trip: millisecond,
+                ..sample(self.now, self.truth(), Bound::from_nanos(1_000_000))
             }
         }
 

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use super::*;
+use crate::fixtures;
 use crate::ntp::packet::{Header, Leap, MODE_SERVER, NtpTimestamp};
 use crate::ntp::pool::Resolution;
 use crate::ntp::sample::Exchange;
@@ -46,23 +47,18 @@ struct Harness {
 
 fn settings(pools: usize) -> Settings {
     let second = Duration::from_secs(1);
+    let names: Vec<String> = (0..pools).map(|n| format!("pool-{n}")).collect();
+    let settings = fixtures::settings(&names.iter().map(String::as_str).collect::<Vec<_>>());
     Settings {
-        pools: (0..pools).map(|n| format!("pool-{n}")).collect(),
-        interval: second * 64,
-        threshold: Duration::from_millis(100),
-        stale_after: second * 600,
-        servers_per_pool: 4,
-        limits: Limits { max_round_trip: second, max_root_distance: second },
-        last_resort: Vec::new(),
         step: policy::Settings {
             mode: Mode::Kernel,
             min_offset: Duration::from_millis(100),
             max_offset: second * 3_600,
             cooldown: second * 300,
-            dry_run: false,
-            on_request: false,
+            ..settings.step
         },
-        leeway: leeway::Settings { peer_allowance: second, minimum: second, maximum: second * 30 },
+        leeway: leeway::Settings { maximum: second * 30, ..settings.leeway },
+        ..settings
     }
 }
 

@@ -251,7 +251,8 @@ pub(crate) fn take_id(next: &mut u32) -> ServerId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ntp::packet::{Kiss, Leap};
+    use crate::fixtures;
+    use crate::ntp::packet::Kiss;
     use crate::ntp::reject::RejectReason;
     use crate::ntp::sample::Sample;
     use crate::ntp::server::Answer;
@@ -316,17 +317,7 @@ mod tests {
     }
 
     fn good() -> Sample {
-        Sample {
-            at: T0,
-            origin: Wall::from_nanos(0),
-            bound: Bound::from_nanos(1),
-            elapsed: Duration::ZERO,
-            round_trip: Duration::ZERO,
-            root_distance: Duration::ZERO,
-            stratum: 1,
-            leap: Leap::None,
-            source: None,
-        }
+        fixtures::sample(T0, Wall::from_nanos(0), Bound::from_nanos(1))
     }
 
     #[test]

@@ -109,6 +109,7 @@ fn deepest(intervals: &[Interval]) -> Option<Interval> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures;
     use crate::test_support::Reached;
     use crate::time::{Bound, Ppb, Wall};
     use proptest::prelude::*;
@@ -127,15 +128,8 @@ mod tests {
 
     fn sample(secs: i64, origin_ms: i64, bound_ms: i64) -> Sample {
         Sample {
-            at: at(secs),
-            origin: Wall::from_nanos(origin_ms * MS),
-            bound: Bound::from_nanos(bound_ms * MS),
-            elapsed: Duration::ZERO,
             round_trip: Duration::from_nanos((2 * bound_ms * MS).unsigned_abs()),
-            root_distance: Duration::ZERO,
-            stratum: 1,
-            leap: Leap::None,
-            source: None,
+            ..fixtures::sample(at(secs), Wall::from_nanos(origin_ms * MS), Bound::from_nanos(bound_ms * MS))
         }
     }
 

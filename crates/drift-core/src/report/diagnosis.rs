@@ -60,42 +60,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::fixtures::settings;
     use crate::http_date::coarse::{HttpReading, HttpSource};
-    use crate::machine::{Machine, Settings};
-    use crate::ntp::sample::Limits;
+    use crate::machine::Machine;
     use crate::ntp::server::ServerState;
-    use crate::report::leeway;
     use crate::report::snapshot::ServerSnapshot;
-    use crate::step::policy::{self, Mode};
     use crate::time::{Bound, Mono, Offset, Reading, Wall};
 
     /// One pool that does not answer; threshold 100 ms.
     fn unreachable() -> Snapshot {
-        let second = Duration::from_secs(1);
-        let settings = Settings {
-            pools: vec!["a.example".to_owned()],
-            interval: second * 64,
-            threshold: Duration::from_millis(100),
-            stale_after: second * 600,
-            servers_per_pool: 4,
-            limits: Limits { max_round_trip: second, max_root_distance: second },
-            last_resort: Vec::new(),
-            step: policy::Settings {
-                mode: Mode::Off,
-                min_offset: second,
-                max_offset: second,
-                cooldown: second,
-                dry_run: false,
-                on_request: false,
-            },
-            leeway: leeway::Settings { peer_allowance: second, minimum: second, maximum: second },
-        };
         let now = Reading {
             wall: Wall::from_secs(1_795_341_600),
             raw: Mono::from_nanos(0),
             suspended: Duration::ZERO,
         };
-        Machine::new(settings, 1, now).snapshot(now)
+        Machine::new(settings(&["a.example"]), 1, now).snapshot(now)
     }
 
     fn measurement(offset_ms: i64, bound_ms: i64) -> Measurement {

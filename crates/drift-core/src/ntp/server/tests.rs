@@ -1,4 +1,5 @@
 use super::*;
+use crate::fixtures;
 use crate::ntp::packet::Kiss;
 use crate::time::{Bound, Ppb, Wall};
 
@@ -18,17 +19,7 @@ fn server() -> Server {
 }
 
 fn sample_of(secs: i64, origin_ms: i64) -> Sample {
-    Sample {
-        at: at(secs),
-        origin: Wall::from_nanos(origin_ms * 1_000_000),
-        bound: Bound::from_nanos(1_000_000),
-        elapsed: Duration::ZERO,
-        round_trip: Duration::ZERO,
-        root_distance: Duration::ZERO,
-        stratum: 1,
-        leap: Leap::None,
-        source: None,
-    }
+    fixtures::sample(at(secs), Wall::from_nanos(origin_ms * 1_000_000), Bound::from_nanos(1_000_000))
 }
 
 fn sample(secs: i64) -> Answer {

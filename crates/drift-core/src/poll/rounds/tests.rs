@@ -1,6 +1,6 @@
 use super::*;
-use crate::ntp::packet::{Kiss, Leap};
-use crate::ntp::sample::Sample;
+use crate::fixtures;
+use crate::ntp::packet::Kiss;
 use crate::time::interval::Interval;
 use crate::time::{Bound, Ppb, Wall};
 
@@ -27,17 +27,7 @@ fn resolution(addresses: impl IntoIterator<Item = SocketAddr>) -> Resolution {
 }
 
 fn sample(now: Reading, origin_ms: i64) -> Answer {
-    Answer::Sample(Sample {
-        at: now.raw,
-        origin: Wall::from_nanos(origin_ms * MS),
-        bound: Bound::from_nanos(MS),
-        elapsed: Duration::ZERO,
-        round_trip: Duration::ZERO,
-        root_distance: Duration::ZERO,
-        stratum: 1,
-        leap: Leap::None,
-        source: None,
-    })
+    Answer::Sample(fixtures::sample(now.raw, Wall::from_nanos(origin_ms * MS), Bound::from_nanos(MS)))
 }
 
 /// What a server does with a request.

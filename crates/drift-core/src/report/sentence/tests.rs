@@ -2,41 +2,21 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::machine::{Machine, Settings};
+use crate::fixtures::settings;
+use crate::machine::Machine;
 use crate::ntp::packet::Kiss;
 use crate::ntp::reject::RejectReason;
-use crate::ntp::sample::Limits;
 use crate::ntp::server::ServerState;
-use crate::report::leeway;
 use crate::report::snapshot::ServerSnapshot;
-use crate::step::policy;
 use crate::time::{Bound, Mono, Offset, Reading, Wall};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// In sync by these pools of one server each, all of which measure the same; threshold 100 ms.
 fn snapshot(names: &[&str]) -> Snapshot {
-    let settings = Settings {
-        pools: names.iter().map(|name| (*name).to_owned()).collect(),
-        interval: SECOND * 64,
-        threshold: Duration::from_millis(100),
-        stale_after: SECOND * 600,
-        servers_per_pool: 4,
-        limits: Limits { max_round_trip: SECOND, max_root_distance: SECOND },
-        last_resort: Vec::new(),
-        step: policy::Settings {
-            mode: Mode::Off,
-            min_offset: SECOND,
-            max_offset: SECOND,
-            cooldown: SECOND,
-            dry_run: false,
-            on_request: false,
-        },
-        leeway: leeway::Settings { peer_allowance: SECOND, minimum: SECOND, maximum: SECOND },
-    };
     let now =
         Reading { wall: Wall::from_secs(1_795_341_600), raw: Mono::from_nanos(0), suspended: Duration::ZERO };
-    let mut snapshot = Machine::new(settings, 1, now).snapshot(now);
+    let mut snapshot = Machine::new(settings(names), 1, now).snapshot(now);
     (snapshot.state, snapshot.measured) = (State::InSync, Some(measured(3, 2)));
     for pool in &mut snapshot.pools {
         (pool.measured, pool.servers) = (Some(measured(3, 2)), vec![server(ServerState::Reachable)]);
