@@ -118,6 +118,26 @@ pub struct ServerModel {
     pub stray: Stray,
 }
 
+impl Behaviour {
+    /// Those whose answers must never count as samples.
+    pub const USELESS: [Self; 14] = [
+        Self::Stratum16,
+        Self::LeapAlarm,
+        Self::Kiss(*b"RATE"),
+        Self::Kiss(*b"DENY"),
+        Self::ForgedKiss(*b"DENY"),
+        Self::ZeroTransmit,
+        Self::ZeroBoth,
+        Self::Swapped,
+        Self::HugeRootDispersion,
+        Self::Silent,
+        Self::WrongOrigin,
+        Self::Broadcast,
+        Self::Garbage(7),
+        Self::Garbage(48),
+    ];
+}
+
 impl ServerModel {
     /// A primary server with this behaviour, one clock and no limit.
     pub const fn new(behaviour: Behaviour) -> Self {

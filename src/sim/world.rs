@@ -18,7 +18,6 @@ use super::network::{Network, address};
 use crate::config::{self, raw::RawConfig};
 use drift_core::io::{Effect, Input, LogEvent};
 use drift_core::machine::{Machine, Settings};
-use drift_core::ntp::server::ServerState;
 use drift_core::report::node::{ConditionStatus, NodeReport, Prior};
 use drift_core::report::publish::ApiError;
 use drift_core::report::snapshot::Snapshot;
@@ -303,17 +302,6 @@ impl World {
 
     pub(super) fn set_api_errors(&mut self, share: f64) {
         self.plan.api_errors = share;
-    }
-
-    /// How many reachable servers of the agent are honest, and how many are not.
-    pub fn reachable(&self) -> (usize, usize) {
-        let snapshot = self.snapshot();
-        let reachable =
-            snapshot.pools.iter().flat_map(|p| &p.servers).filter(|s| s.state == ServerState::Reachable);
-        let honest =
-            |s: &SocketAddr| self.network.endpoints.get(s).is_some_and(|e| e.service.model.is_honest());
-        reachable
-            .fold((0, 0), |(good, bad), s| if honest(&s.address) { (good + 1, bad) } else { (good, bad + 1) })
     }
 
     /// Requests to each server.

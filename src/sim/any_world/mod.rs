@@ -388,23 +388,7 @@ impl Draw {
     }
 
     fn useless(&mut self) -> Behaviour {
-        let kinds = [
-            Behaviour::Stratum16,
-            Behaviour::LeapAlarm,
-            Behaviour::Kiss(*b"RATE"),
-            Behaviour::Kiss(*b"DENY"),
-            Behaviour::ForgedKiss(*b"DENY"),
-            Behaviour::ZeroTransmit,
-            Behaviour::ZeroBoth,
-            Behaviour::Swapped,
-            Behaviour::HugeRootDispersion,
-            Behaviour::Silent,
-            Behaviour::WrongOrigin,
-            Behaviour::Broadcast,
-            Behaviour::Garbage(7),
-            Behaviour::Garbage(48),
-        ];
-        self.rng.choice(kinds).unwrap_or(Behaviour::Silent)
+        self.rng.choice(Behaviour::USELESS).unwrap_or(Behaviour::Silent)
     }
 }
 

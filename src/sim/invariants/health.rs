@@ -15,6 +15,12 @@ pub(super) enum Honesty {
     Few,
 }
 
+/// Are most of the servers in use honest, in most of the pools that have one? Only then the truth is within the
+/// bound.
+pub fn has_honest_majority(world: &World) -> bool {
+    honesty(&world.snapshot(), world) != Honesty::Few
+}
+
 pub(super) fn honesty(snapshot: &Snapshot, world: &World) -> Honesty {
     let (mut good_pools, mut pools, mut wrong_servers) = (0, 0, 0);
     for pool in &snapshot.pools {
@@ -90,9 +96,7 @@ fn bound_of(pool: usize, world: &World) -> Option<Duration> {
             bounds.push(round_trip / 2 + model.root_delay / 2 + model.root_dispersion + BOUND_SLACK);
         }
     }
-    let good = limit.checked_sub(useless + wrong).filter(|good| *good > wrong)?;
-    bounds.sort_unstable();
+    limit.checked_sub(useless + wrong).filter(|good| *good > wrong)?;
     // Any of them may be in use.
-    let _ = good;
-    bounds.last().copied()
+    bounds.into_iter().max()
 }

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use self::health::has_honest_majority;
 use self::health::{Health, Honesty, honesty};
 use crate::sim::events::Kind;
 use crate::sim::manners::Limit;
