@@ -116,13 +116,22 @@ impl Pool {
         let wait = |count: u32| PROBE_MIN.saturating_mul(1 << count.min(16)).min(pace.interval);
         if is_due || at.is_none() {
             // The exchanges that made the servers known come first.
-            self.probes = (count.saturating_add(1), Some(now.plus(wait(count))));
+            let next = now.plus(wait(count));
+            let next = self.held_back_until(now, pace.interval).map_or(next, |until| until.min(next));
+            self.probes = (count.saturating_add(1), Some(next));
         }
         if is_due && !self.is_address && !self.is_resolving {
             self.resolve_at = Some(now);
         }
         // The regular polls come as often as the slowest probes.
         is_due && wait(count.saturating_sub(1)) < pace.interval
+    }
+
+    /// When the first server may be asked; `None` unless kisses-o'-death hold all of them back now.
+    fn held_back_until(&self, now: Mono, interval: Duration) -> Option<Mono> {
+        let are_held_back = self.servers.iter().all(|server| server.is_held_back(now));
+        let next = self.servers.iter().filter_map(|server| server.next_at(now, interval)).min();
+        next.filter(|at| are_held_back && *at > now)
     }
 
     /// Probes from the shortest wait again: a disruption has voided what was measured.
@@ -483,6 +492,31 @@ mod tests {
         answer(&mut pool, 0, sample());
         assert!(!pool.take_probe(at(254).raw, PACE));
         assert_eq!(pool.probe_at(), None, "one is reachable");
+    }
+
+    #[test]
+    fn pools_whose_servers_are_held_back_are_probed_when_the_first_may_be_asked() {
+        let (mut pool, _) = pool();
+        introduce(&mut pool);
+        let kiss = |pool: &mut Pool, index: usize| {
+            pool.servers[index].handle_answer(
+                Answer::Rejected(RejectReason::Kiss(Kiss::Rate)),
+                at(3).raw,
+                Rate::UNKNOWN,
+                PACE,
+            );
+        };
+        kiss(&mut pool, 0);
+        let due_after = |pool: &mut Pool, secs| {
+            pool.take_probe(at(secs).raw, PACE);
+            pool.probe_at().unwrap().since(T0).as_millis()
+        };
+        assert_eq!(due_after(&mut pool, 3), 5_000);
+        assert_eq!(due_after(&mut pool, 5), 9_000, "the other server may be asked");
+        kiss(&mut pool, 1);
+        pool.restart_probes();
+        assert_eq!(due_after(&mut pool, 4), 6_000);
+        assert_eq!(due_after(&mut pool, 6), 7_040, "both were asked at 3 s, and may be 4.04 s later");
     }
 
     #[test]
