@@ -15,6 +15,9 @@ use crate::time::{Mono, Reading};
 
 /// Rejected exchanges in a row after which another server takes the place of this one.
 const MISSES_TO_FAILING: u8 = 4;
+/// Time-outs in a row that are taken for part of a kiss-o'-death before them: servers that limit their clients
+/// send one kiss, and drop further requests.
+const DROPS_AFTER_KISS: u8 = 4;
 /// Exchanges that a new server gets at once, before a look-up may discard it.
 const INTRODUCTIONS: u8 = 2;
 
@@ -72,7 +75,8 @@ pub struct Server {
     pub id: ServerId,
     /// Address and port.
     pub address: SocketAddr,
-    /// The result of the last exchange; `None` before the first.
+    /// The result of the last exchange; `None` before the first. A kiss-o'-death stands for the few time-outs that
+    /// follow it, too.
     pub last: Option<Result<(), RejectReason>>,
     /// The last rejected exchange and its time, even if later ones succeeded.
     pub rejected: Option<(Mono, RejectReason)>,
@@ -85,6 +89,8 @@ pub struct Server {
     cross_checks: CrossChecks,
     /// Rejected exchanges in a row, since the last disruption.
     misses: u8,
+    /// Time-outs in a row since a kiss-o'-death; `None`: something else came after it.
+    drops: Option<u8>,
     introductions_left: u8,
     /// An exchange is under way.
     is_pending: bool,
@@ -106,6 +112,7 @@ impl Server {
             // Any spread will do.
             cross_checks: CrossChecks::new(u8::try_from(id.0 % 8).unwrap_or(0)),
             misses: 0,
+            drops: None,
             introductions_left: INTRODUCTIONS,
             is_pending: false,
             last_reported: None,
@@ -166,7 +173,7 @@ impl Server {
                 self.window.push(sample, rate);
                 self.cross_checks.note_sample();
                 self.manners.note_good();
-                self.misses = 0;
+                (self.misses, self.drops) = (0, None);
                 let shown = self.window.is_inconsistent().then_some(RejectReason::ServerInconsistent);
                 self.last = Some(shown.map_or(Ok(()), Err));
                 return None;
@@ -182,8 +189,21 @@ impl Server {
             }
             Answer::CrossChecked(check) => self.handle_cross_check(check?, now, rate, pace)?,
         };
-        (self.last, self.rejected) = (Some(Err(rejected)), Some((now, rejected)));
+        self.rejected = Some((now, rejected));
+        if !self.is_drop_after_kiss(rejected) {
+            self.last = Some(Err(rejected));
+        }
         Some(rejected)
+    }
+
+    /// Is it a time-out that a kiss-o'-death before it explains?
+    fn is_drop_after_kiss(&mut self, rejected: RejectReason) -> bool {
+        self.drops = match (rejected, self.drops) {
+            (RejectReason::Kiss(_), _) => Some(0),
+            (RejectReason::Timeout, Some(drops)) => Some(drops.saturating_add(1)),
+            _ => None,
+        };
+        self.drops.is_some_and(|drops| (1..=DROPS_AFTER_KISS).contains(&drops))
     }
 
     fn handle_cross_check(

@@ -75,6 +75,29 @@ fn cross_checks_wait_for_a_regular_poll_and_a_wall_clock_that_rsntp_handles() {
 }
 
 #[test]
+fn time_outs_between_kisses_are_not_reported_as_another_reason() {
+    let (mut server, kiss) = (server(), RejectReason::Kiss(Kiss::Rate));
+    let reject = |server: &mut Server, reason| {
+        answer(server, Answer::Rejected(reason), 0);
+        server.take_log_change()
+    };
+    assert_eq!(reject(&mut server, kiss), Some(Err(kiss)));
+    for _ in 0..3 {
+        for _ in 0..4 {
+            assert_eq!(reject(&mut server, RejectReason::Timeout), None);
+            assert_eq!(server.last, Some(Err(kiss)));
+        }
+        assert_eq!(reject(&mut server, kiss), None);
+    }
+    (0..4).for_each(|_| assert_eq!(reject(&mut server, RejectReason::Timeout), None));
+    let silent = Some(Err(RejectReason::Timeout));
+    assert_eq!((reject(&mut server, RejectReason::Timeout), server.last), (silent, silent), "the fifth");
+    answer(&mut server, sample(0), 0);
+    answer(&mut server, Answer::Rejected(RejectReason::Timeout), 0);
+    assert_eq!(server.last, silent, "an answer in between");
+}
+
+#[test]
 fn a_server_is_not_asked_while_an_exchange_is_under_way() {
     let mut server = server();
     assert_eq!(ask(&mut server, 0), Some(Ask::Sample));
