@@ -33,6 +33,8 @@ pub enum Event {
     Slew(Ppb),
     /// The oscillator has another constant error from now on.
     Rate(Ppb),
+    /// The kernel counts time by another clocksource from now on, with this constant error.
+    Clocksource(Ppb),
     /// The hardware clock is set to the wall clock plus this.
     WriteRtc(Offset),
     /// The servers of a pool, or of all pools with their names, cannot be reached.
@@ -65,8 +67,10 @@ pub enum Kind {
     Stall,
     /// The wall clock was stepped or begins to be slewed.
     Wall,
-    /// The oscillator's rate has stepped.
+    /// The oscillator's rate has stepped, and nothing shows it.
     Rate,
+    /// There is another clocksource, which the next observation shows.
+    Clocksource,
     /// The hardware clock was set.
     Rtc,
     /// Servers, paths, names or the API server have changed.
@@ -84,6 +88,7 @@ impl Event {
             Self::Stall(_) => Kind::Stall,
             Self::Step(_) | Self::Slew(_) => Kind::Wall,
             Self::Rate(_) => Kind::Rate,
+            Self::Clocksource(_) => Kind::Clocksource,
             Self::WriteRtc(_) => Kind::Rtc,
             Self::Outage(_)
             | Self::Return(_)
@@ -100,9 +105,7 @@ impl Event {
 impl World {
     /// It happens now.
     pub fn happen(&mut self, event: Event) {
-        if let Some(kind) = event.kind() {
-            self.happened.push((self.elapsed(), kind));
-        }
+        let kind = event.kind();
         let pools = 0..self.pools();
         match event {
             Event::Pause { span, is_marked } => {
@@ -123,6 +126,10 @@ impl World {
             }
             Event::Slew(rate) => self.clocks.slew_wall(rate),
             Event::Rate(error) => self.clocks.set_rate(error),
+            Event::Clocksource(error) => {
+                self.clocks.set_rate(error);
+                self.clocksource += 1;
+            }
             Event::WriteRtc(ahead) => self.clocks.write_rtc(ahead),
             Event::Outage(Some(pool)) => {
                 self.network.down.insert(pool);
@@ -148,6 +155,10 @@ impl World {
             Event::Restart => self.restart(),
             Event::ApiErrors(share) => self.set_api_errors(share),
             Event::InExchange(percent, event) => self.in_exchange = Some((percent, *event)),
+        }
+        // What takes time has happened when it is over.
+        if let Some(kind) = kind {
+            self.happened.push((self.elapsed(), kind));
         }
     }
 }

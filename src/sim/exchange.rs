@@ -81,7 +81,7 @@ pub struct Flight {
 impl World {
     /// Starts an exchange with a server.
     pub(super) fn send(&mut self, server: ServerId, address: SocketAddr, ask: Ask) {
-        let before = self.reading();
+        let before = self.read_clocks();
         if let Some(endpoint) = self.network.endpoints.get_mut(&address) {
             self.asked.push((address, endpoint.last_asked.replace(before.raw), before.raw));
         }
@@ -154,7 +154,7 @@ impl World {
 
     /// A packet arrives: the answer, or one that is none.
     fn receive(&mut self, id: u64, bytes: &[u8]) -> Option<Input> {
-        let after = self.reading();
+        let after = self.read_clocks();
         let (time_out, limits) = (self.time_out(), self.settings().limits);
         let Flight { server, address, ask, nonce, before, .. } = *self.flights.get(&id)?;
         if after.raw.since(before.raw) > time_out {

@@ -21,7 +21,7 @@ use drift_core::machine::{Machine, Settings};
 use drift_core::report::node::{ConditionStatus, NodeReport, Prior};
 use drift_core::report::publish::ApiError;
 use drift_core::report::snapshot::Snapshot;
-use drift_core::resume::{Observation, RtcRead, RtcSetBehavior};
+use drift_core::resume::{Clocksource, Observation, RtcRead, RtcSetBehavior};
 use drift_core::step::outcome::Method;
 use drift_core::step::stepper::{StepDone, StepOrder};
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
@@ -115,6 +115,8 @@ pub struct World {
     pub(super) clock_was_set: bool,
     /// The disruption marker of the vmclock.
     pub(super) marker: u64,
+    /// Number of the clocksource in use.
+    pub(super) clocksource: u32,
     /// The servers, and what was exchanged with them.
     pub network: Network,
     pub(super) zones: Vec<Zone>,
@@ -175,6 +177,7 @@ impl World {
             is_torn: false,
             clock_was_set: false,
             marker: 1,
+            clocksource: 0,
             network,
             lookups: vec![0; plan.pools.len()],
             zones,
@@ -244,6 +247,17 @@ impl World {
     /// The node's clocks now.
     pub fn reading(&self) -> Reading {
         self.clocks.reading()
+    }
+
+    /// The clocks as the agent reads them: one after the other, so that after a suspend the time in it may appear
+    /// shorter by as long as the reader was preempted.
+    pub(super) fn read_clocks(&mut self) -> Reading {
+        let now = self.reading();
+        if now.suspended.is_zero() || self.rng.u8(0..64) > 0 {
+            return now;
+        }
+        let between = Duration::from_micros(self.rng.u64(0..200_000));
+        Reading { suspended: now.suspended.saturating_sub(between), ..now }
     }
 
     /// The true offset now.
@@ -347,7 +361,7 @@ impl World {
 
     /// What the signals report. `due`: when they were to be read.
     fn observe(&mut self, due: Mono) -> Input {
-        let now = self.reading();
+        let now = self.read_clocks();
         let rtc = self.surroundings.has_rtc.then(|| RtcRead {
             seconds: self.clocks.rtc().as_nanos().div_euclid(NANOS_PER_SEC),
             before: now.raw,
@@ -361,7 +375,7 @@ impl World {
             rtc,
             clock_set,
             vmclock,
-            clocksource: None,
+            clocksource: Some(Clocksource::from_name(&self.clocksource.to_string())),
             late: now.raw.since(due),
         })
     }
@@ -372,7 +386,7 @@ impl World {
         input: Input,
         check: &mut impl FnMut(&Self) -> Result<(), String>,
     ) -> Result<(), String> {
-        let (now, happened) = (self.reading(), self.happened.len());
+        let (now, happened) = (self.read_clocks(), self.happened.len());
         self.fed = now.raw;
         for effect in self.machine.handle(input, now) {
             self.carry_out(effect);

@@ -496,6 +496,10 @@ fn any_world() {
         time(|t| t.outside_after_rate_later)
     );
     println!("truth outside after a pause that was not noticed yet: {:?}", time(|t| t.outside_after_pause));
+    println!(
+        "truth outside after a change of the clocksource that was not seen yet: {:?}",
+        time(|t| t.outside_after_clocksource)
+    );
     let longest = worlds.iter().map(|(_, tally, _)| tally.longest_without).max();
     println!("longest time without a verdict although a majority could be measured: {longest:?}");
     let mut missed = Vec::new();

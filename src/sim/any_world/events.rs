@@ -28,7 +28,7 @@ impl Draw {
         }
         for _ in 0..self.rng.usize(1..7) {
             let at = end.mul_f64(self.rng.f64());
-            let what = self.rng.u8(0..17);
+            let what = self.rng.u8(0..18);
             let begun = events.len();
             match what {
                 0..=2 => {
@@ -62,23 +62,25 @@ impl Draw {
                     events.push((at, Event::Slew(rate)));
                     events.push((at + span, Event::Slew(Ppb(-oscillator.error.0))));
                 }
-                8 => {
+                8 | 9 => {
                     // A hardware clock shows a larger step as pauses: it is taken to be near the raw clock.
                     let most = if surroundings.has_rtc { 20 } else { 500 };
                     let by = Ppb::from_ppm(self.rng.i64(-most..=most));
-                    self.note("rate-step", true);
-                    events.push((at, Event::Rate(Ppb(oscillator.error.0 + by.0))));
+                    let error = Ppb(oscillator.error.0 + by.0);
+                    let is_shown = what == 9;
+                    self.note(if is_shown { "clocksource" } else { "rate-step" }, true);
+                    events.push((at, if is_shown { Event::Clocksource(error) } else { Event::Rate(error) }));
                 }
-                9 => events.push((at, Event::WriteRtc(Offset::from_nanos(self.rng.i64(-MS..MS))))),
-                10 | 11 => {
+                10 => events.push((at, Event::WriteRtc(Offset::from_nanos(self.rng.i64(-MS..MS))))),
+                11 | 12 => {
                     let pool = self.rng.bool().then(|| self.rng.usize(0..pools.len()));
                     self.note(if pool.is_some() { "outage-of-a-pool" } else { "outage-of-all" }, true);
                     let span = self.spread(SECOND * 10, MINUTE * 20);
                     events.push((at, Event::Outage(pool)));
                     events.push((at + span, Event::Return(pool)));
                 }
-                12 => self.change_server(at, pools, &mut events),
-                13 => {
+                13 => self.change_server(at, pools, &mut events),
+                14 => {
                     let pool = self.rng.usize(0..pools.len());
                     let servers = pools.get(pool).map_or(1, Vec::len);
                     let mut zone = self.zone(servers);
@@ -86,7 +88,7 @@ impl Draw {
                     self.note("dns-moves", servers > 1);
                     events.push((at, Event::Name(pool, zone)));
                 }
-                14 => {
+                15 => {
                     let pool = self.rng.usize(0..pools.len());
                     let failing = Zone { fails: true, ..Zone::default() };
                     let zone = self.zone(pools.get(pool).map_or(1, Vec::len));
@@ -95,7 +97,7 @@ impl Draw {
                     events.push((at, Event::Name(pool, failing)));
                     events.push((at + span, Event::Name(pool, zone)));
                 }
-                15 => {
+                16 => {
                     let (pool, round_trip) = (self.rng.usize(0..pools.len()), self.distance());
                     for index in 0..pools.get(pool).map_or(0, Vec::len) {
                         let path = self.path(round_trip);
@@ -108,7 +110,7 @@ impl Draw {
                     events.push((at, Event::Restart));
                 }
             }
-            if what <= 8 && self.one_in(2) {
+            if what <= 9 && self.one_in(2) {
                 self.put_in_exchange(begun, &mut events);
             }
         }

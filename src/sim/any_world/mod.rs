@@ -25,9 +25,10 @@ const PRESENT: std::ops::Range<i64> = 1_704_067_200..5_995_900_000;
 const ERA_END: i64 = 2_085_978_496 - 1_800;
 
 /// The interesting values of the dimensions, and in how many of a thousand worlds each is at least.
-pub const DIMENSIONS: [(&str, u64); 51] = [
+pub const DIMENSIONS: [(&str, u64); 52] = [
     ("anycast", 250),
     ("api-errors", 60),
+    ("clocksource", 50),
     ("day", 1),
     ("dishonest-pools", 30),
     ("dns-fails", 50),

@@ -9,8 +9,9 @@
 //! * A reachable server has a young sample.
 //! * No server is asked sooner than after two seconds, or an interval, but once after a disruption.
 //!
-//! Two times are excused and counted: an hour after an unannounced step of the oscillator's rate, in which samples and
-//! the rate of before are used, and after a pause that the kernel did not notice until the agent has.
+//! Three times are excused and counted: an hour after an unannounced step of the oscillator's rate, in which samples and
+//! the rate of before are used; after a pause that the kernel did not notice until the agent has; and after a change of
+//! the clocksource until the next observation.
 
 mod health;
 
@@ -56,6 +57,8 @@ pub struct Tally {
     pub outside_after_rate: Duration,
     /// The same, after the next round.
     pub outside_after_rate_later: Duration,
+    /// The same after a change of the clocksource that the agent had not seen yet.
+    pub outside_after_clocksource: Duration,
     /// The same after a pause that the agent had not noticed.
     pub outside_after_pause: Duration,
     /// Looks at which most servers of most reachable pools were honest, and some were not.
@@ -81,6 +84,8 @@ enum Excuse {
     Rate(Mono, bool),
     /// Since the node was paused, with the raw clock then.
     Pause(Mono),
+    /// Since there is another clocksource.
+    Clocksource,
 }
 
 /// Checks a world after each input.
@@ -185,8 +190,12 @@ impl Checker {
             match kind {
                 Kind::Rate => self.excuses.push(Excuse::Rate(world.reading().raw, false)),
                 Kind::Pause => self.excuses.push(Excuse::Pause(world.reading().raw)),
+                Kind::Clocksource => self.excuses.push(Excuse::Clocksource),
                 // A new process does not know when the one before has asked.
-                Kind::Restart => self.extras = all_of(world),
+                Kind::Restart => {
+                    self.extras = all_of(world);
+                    self.excuses.retain(|excuse| *excuse != Excuse::Clocksource);
+                }
                 _ => {}
             }
         }
@@ -199,6 +208,7 @@ impl Checker {
             }
             // A pause that is too short to be noticed is over when all samples are of after it.
             Excuse::Pause(since) => raw.since(*since) < stale_after + world.settings().interval,
+            Excuse::Clocksource => true,
         });
     }
 
@@ -212,6 +222,9 @@ impl Checker {
                         self.undisturbed_since = self.undisturbed_since.max(*at);
                     }
                     self.extras = all_of(world);
+                }
+                Effect::Log(LogEvent::ClocksourceChanged { .. }) => {
+                    self.excuses.retain(|excuse| *excuse != Excuse::Clocksource);
                 }
                 Effect::WriteNode(_) => self.writes.push_back(*at),
                 _ => {}
@@ -297,6 +310,10 @@ impl Checker {
         let span = world.elapsed().saturating_sub(self.last_look);
         if self.excuses.iter().any(|excuse| matches!(excuse, Excuse::Pause(_))) {
             self.tally.outside_after_pause += span;
+            return Ok(());
+        }
+        if self.excuses.contains(&Excuse::Clocksource) {
+            self.tally.outside_after_clocksource += span;
             return Ok(());
         }
         match self.excuses.last() {
