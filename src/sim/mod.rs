@@ -13,6 +13,7 @@ pub mod invariants;
 pub mod manners;
 pub mod network;
 pub mod node;
+pub mod plan;
 pub mod server;
 pub mod service;
 pub mod world;

@@ -15,7 +15,7 @@ use super::events::{Event, Kind};
 use super::exchange::{Flight, Pending};
 pub use super::network::{Host, Path};
 use super::network::{Network, address};
-use crate::config::{self, raw::RawConfig};
+pub use super::plan::{DateHost, Plan, Surroundings, default_settings};
 use drift_core::io::{Effect, Input, LogEvent};
 use drift_core::machine::{Machine, Settings};
 use drift_core::report::node::{ConditionStatus, NodeReport, Prior};
@@ -29,81 +29,6 @@ use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall};
 
 /// The agent observes its clocks at least this often.
 const TICK: Duration = Duration::from_secs(1);
-
-/// An HTTP server that is asked for its `Date`, and the path to it.
-#[derive(Clone, Copy, Debug)]
-pub struct DateHost {
-    /// How far its clock is ahead.
-    pub ahead: Offset,
-    /// The age of its header.
-    pub header_age: Duration,
-    /// The path.
-    pub path: Path,
-}
-
-/// The properties of a world.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Seed of all random values.
-    pub seed: u64,
-    /// Reference time at the start.
-    pub present: Wall,
-    /// Reference time - node time at the start.
-    pub offset: Offset,
-    /// The node's oscillator.
-    pub oscillator: Oscillator,
-    /// Hardware clock - wall clock at the start.
-    pub rtc_ahead: Offset,
-    /// The pools' servers.
-    pub pools: Vec<Vec<Host>>,
-    /// The agent's settings; the names of the pools are made from `pools`.
-    pub settings: Settings,
-    /// Share of the requests to the API server that fail.
-    pub api_errors: f64,
-    /// Do steps move the clock? If not, they are reported as done all the same.
-    pub steps_work: bool,
-}
-
-/// What a world has beyond its plan.
-#[derive(Clone, Debug)]
-pub struct Surroundings {
-    /// How each pool's name is answered; the names of further pools always have all servers.
-    pub zones: Vec<Zone>,
-    /// Is there a hardware clock?
-    pub has_rtc: bool,
-    /// Frequency error of the hardware clock; `None`: it runs as fast as the raw clock.
-    pub rtc_rate: Option<Ppb>,
-    /// Is there a vmclock?
-    pub has_vmclock: bool,
-    /// At most so many answers of one server are lost in a row.
-    pub lost_max: u8,
-    /// Share of the steps that fail, and change nothing.
-    pub failing_steps: f64,
-}
-
-impl Default for Surroundings {
-    fn default() -> Self {
-        Self {
-            zones: Vec::new(),
-            has_rtc: true,
-            rtc_rate: None,
-            has_vmclock: false,
-            lost_max: u8::MAX,
-            failing_steps: 0.0,
-        }
-    }
-}
-
-/// The default settings, without the pools, which [`World::new`] names.
-#[expect(
-    clippy::expect_used,
-    clippy::missing_panics_doc,
-    reason = "constants that a test of the configuration checks"
-)]
-pub fn default_settings() -> Settings {
-    let defaults = config::Settings::new(RawConfig::default(), RawConfig::default());
-    Settings { pools: Vec::new(), ..defaults.expect("valid defaults").core }
-}
 
 /// The running world.
 #[derive(Debug)]

@@ -277,11 +277,6 @@ impl Server {
         self.misses
     }
 
-    /// Does it contradict itself?
-    pub fn is_inconsistent(&self) -> bool {
-        self.window.is_inconsistent()
-    }
-
     /// Do kisses-o'-death hold requests back, and none is under way?
     pub fn is_held_back(&self, now: Mono) -> bool {
         !self.is_pending && (self.manners.is_slowed() || self.manners.is_backed_off(now))
