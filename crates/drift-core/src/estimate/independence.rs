@@ -6,12 +6,52 @@ use crate::ntp::sample::Source;
 
 /// Rounds in a row in which two pools must look like one clock.
 const ROUNDS_TO_SUSPECT: u8 = 3;
+/// Rounds in a row in which they must not, to be independent again: one clock shows two times of correction when it is
+/// corrected in the midst of a round.
+const ROUNDS_TO_CLEAR: u8 = 8;
 
 /// Which pools look like one clock.
 #[derive(Clone, Debug, Default)]
 pub struct Independence {
-    /// By pair of pools, the lower index first: rounds in a row in which they looked so.
-    pairs: BTreeMap<(usize, usize), u8>,
+    /// By pair of pools, the lower index first.
+    pairs: BTreeMap<(usize, usize), Pair>,
+}
+
+/// Two pools that were compared.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pair {
+    /// Rounds in a row in which they looked like one clock.
+    same: u8,
+    /// Rounds in a row in which they did not.
+    different: u8,
+    finding: Finding,
+}
+
+/// What is known of two pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+enum Finding {
+    /// They are two clocks, as far as their answers show it.
+    #[default]
+    Two,
+    /// They have looked like one clock lately, but not often enough.
+    Doubtful,
+    /// They are one clock.
+    One,
+}
+
+impl Pair {
+    fn record(&mut self, is_same: bool) {
+        if is_same {
+            (self.same, self.different) = (self.same.saturating_add(1), 0);
+            let found = if self.same >= ROUNDS_TO_SUSPECT { Finding::One } else { Finding::Doubtful };
+            self.finding = self.finding.max(found);
+        } else {
+            (self.same, self.different) = (0, self.different.saturating_add(1));
+            if self.different >= ROUNDS_TO_CLEAR {
+                self.finding = Finding::Two;
+            }
+        }
+    }
 }
 
 impl Independence {
@@ -21,12 +61,8 @@ impl Independence {
         let of = |pool: usize| sources.iter().filter(move |(own, _)| *own == pool).map(|(_, source)| source);
         for &first in &pools {
             for &second in pools.range(first + 1..) {
-                let count = self.pairs.entry((first, second)).or_default();
-                *count = if is_one_clock(&of(first).collect::<Vec<_>>(), &of(second).collect::<Vec<_>>()) {
-                    count.saturating_add(1)
-                } else {
-                    0
-                };
+                let is_same = is_one_clock(&of(first).collect::<Vec<_>>(), &of(second).collect::<Vec<_>>());
+                self.pairs.entry((first, second)).or_default().record(is_same);
             }
         }
     }
@@ -36,14 +72,14 @@ impl Independence {
         (!self.pairs.is_empty()).then(|| self.shared().next().is_none())
     }
 
-    /// Did two pools look like one clock in the last round in which both answered?
+    /// Did two pools look like one clock in any of the last rounds in which both answered?
     pub fn is_doubtful(&self) -> bool {
-        self.pairs.values().any(|count| *count > 0)
+        self.pairs.values().any(|pair| pair.finding > Finding::Two)
     }
 
     /// Pairs of pools that look like one clock, by index.
     pub fn shared(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.pairs.iter().filter(|(_, count)| **count >= ROUNDS_TO_SUSPECT).map(|(pair, _)| *pair)
+        self.pairs.iter().filter(|(_, pair)| pair.finding == Finding::One).map(|(pair, _)| *pair)
     }
 }
 
@@ -84,8 +120,32 @@ mod tests {
         assert_eq!(independence.shared().collect::<Vec<_>>(), [(0, 1)]);
         independence.record(&[(0, Some(source(7)))]);
         assert_eq!(independence.verdict(), Some(false), "a round without the other shows nothing");
+    }
+
+    #[test]
+    fn one_clock_that_is_corrected_in_the_midst_of_a_round_stays_one() {
+        let mut independence = Independence::default();
+        let one = [(0, Some(source(7))), (1, Some(source(7)))];
+        let two = [(0, Some(source(7))), (1, Some(source(8)))];
+        independence.record(&two);
+        assert!(!independence.is_doubtful());
+        independence.record(&one);
+        for _ in 0..7 {
+            independence.record(&two);
+            assert!(independence.is_doubtful() && independence.verdict() == Some(true));
+        }
+        independence.record(&two);
+        assert!(!independence.is_doubtful(), "eight rounds in a row");
+        (0..3).for_each(|_| independence.record(&one));
+        for _ in 0..7 {
+            independence.record(&two);
+            assert!(independence.is_doubtful() && independence.verdict() == Some(false));
+        }
+        independence.record(&one);
+        (0..7).for_each(|_| independence.record(&two));
+        assert_eq!(independence.verdict(), Some(false), "in a row");
         independence.record(&[(0, Some(source(7))), (1, None)]);
-        assert_eq!(independence.verdict(), Some(true));
+        assert_eq!((independence.verdict(), independence.is_doubtful()), (Some(true), false));
     }
 
     #[test]
