@@ -149,6 +149,17 @@ mod tests {
     }
 
     #[test]
+    fn one_round_that_looks_like_one_clock_is_a_doubt_and_the_next_that_does_not_ends_it() {
+        let mut independence = Independence::default();
+        assert!(!independence.is_doubtful());
+        independence.record(&[(0, Some(source(7))), (1, Some(source(7)))]);
+        assert!(independence.is_doubtful(), "no step before it is settled");
+        assert_eq!(independence.verdict(), Some(true));
+        independence.record(&[(0, Some(source(7))), (1, Some(source(8)))]);
+        assert!(!independence.is_doubtful());
+    }
+
+    #[test]
     fn pools_that_share_some_of_their_servers_only_are_independent() {
         let mut independence = Independence::default();
         for _ in 0..9 {

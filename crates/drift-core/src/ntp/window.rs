@@ -182,6 +182,15 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_that_agrees_with_both_sides_of_a_jump_is_none() {
+        // 14 ms agrees with the rest and with 28 ms, which does not agree with the rest.
+        let mut window = window(&[0, 0, 0, 14, 28], 10);
+        assert_eq!(window.samples.len(), 5);
+        window.push(sample(5, 28, 10), steady());
+        assert_eq!(window.samples.len(), 2, "the second that contradicts most of the rest");
+    }
+
+    #[test]
     fn servers_behind_one_address_that_alternate_contribute_both() {
         assert_eq!(ends(&window(&[0, 30, 0, 30, 0, 30, 0, 30], 10), 8), Some((-10, 40)));
     }

@@ -492,4 +492,25 @@ mod tests {
             reached.case("a rate that is widened", refuted.contains(&Refuted::Widened));
         });
     }
+
+    #[test]
+    fn after_a_pause_the_old_rate_is_500_ppm_wider() {
+        let mut tracker = after(&[(0, 0, 1), (1_000, 0, 1)]);
+        let before = tracker.rate();
+        tracker.handle_pause(at(1_000));
+        let wider = tracker.rate().bound().0 - before.bound().0;
+        assert!((500_000..500_010).contains(&wider), "{wider}");
+    }
+
+    #[test]
+    fn a_pause_explains_what_refuted_the_rate_in_the_last_five_minutes_only() {
+        let refuted = |found_out: i64| {
+            let mut tracker = after(&[(0, 0, 1), (1_000, 0, 1)]);
+            let _ = tracker.push(at(1_064), interval(20 * SEC, MS));
+            assert!(!tracker.rate().is_known());
+            tracker.rate_if_paused(at(1_064 + found_out)).is_known()
+        };
+        assert!(refuted(1) && refuted(299));
+        assert!(!refuted(300) && !refuted(3_000));
+    }
 }

@@ -428,3 +428,52 @@ fn the_newest_samples_are_those_since_the_last_complete_judgement() {
     assert_eq!(harness.rounds.newest_sources(since).len(), 2);
     assert_eq!(harness.rounds.candidates(at(3_500).raw, STEADY, PACE.stale_after).len(), 3);
 }
+
+/// Shows a bug. The manners belong to a server of a pool, not to an address: an address that leaves one pool and
+/// comes into another is asked by the second at once.
+#[test]
+#[ignore = "shows a bug: an address that moves from one pool to another is asked twice within two seconds"]
+fn an_address_that_moves_to_another_pool_is_not_asked_sooner() {
+    let mut harness = Harness::new(&[2, 1]);
+    let moving = address(0, 0);
+    harness.run_until(600_000);
+    let asked = harness.asked.len();
+    while harness.asked.len() == asked {
+        harness.run_until(harness.now + 10);
+    }
+    harness.run_until(harness.now + 100);
+    let server = harness.rounds.pools[0].servers.iter_mut().find(|s| s.address == moving).unwrap();
+    server.false_rounds = 1;
+    harness.resolve(0, [address(0, 1), address(0, 7)]);
+    harness.resolve(1, [address(1, 0), moving]);
+    harness.run_until(harness.now + 5_000);
+    let times: Vec<i64> =
+        harness.asked.iter().filter(|(_, own, _)| *own == moving).map(|(at, ..)| *at).collect();
+    let closest = times.windows(2).map(|pair| pair[1] - pair[0]).min();
+    assert!(closest >= Some(2_000), "{closest:?}");
+}
+
+/// Shows a bug. A kiss-o'-death RATE is forgotten with the address when the name gives others for a while.
+#[test]
+#[ignore = "shows a bug: only DENY outlives an address that the name does not give for a while"]
+fn what_a_server_asked_for_is_remembered_while_the_name_has_other_addresses() {
+    let mut harness = Harness::new(&[1, 1]);
+    harness.behave(address(0, 0), Manner::Kisses);
+    harness.run_until(300_000);
+    let kissed = harness.seconds(address(0, 0)).len();
+    harness.servers.push((address(0, 8), Manner::Kisses));
+    harness.resolve(0, [address(0, 8)]);
+    harness.run_until(360_000);
+    harness.resolve(0, [address(0, 0)]);
+    harness.run_until(375_000);
+    assert_eq!(harness.seconds(address(0, 0)).len(), kissed, "{:?}", harness.seconds(address(0, 0)));
+}
+
+#[test]
+fn measuring_the_rate_again_counts_as_quick_rounds() {
+    let mut harness = Harness::new(&[1, 1]);
+    harness.run_until(600_000);
+    assert!(!harness.rounds.is_quick());
+    harness.rounds.restart(at(harness.now).raw);
+    assert!(harness.rounds.is_quick());
+}
