@@ -585,21 +585,12 @@ fn pools_agree_within_a_tenth_of_the_threshold_and_50_ms_at_most() {
 }
 
 #[test]
-fn a_clock_near_the_threshold_is_confirmed_once_in_four_intervals() {
-    // ±15 ms around the threshold: each round that is over it may be the first of three.
-    let far = Clock { round_trip: 30_000, ..clock(0) };
-    let mut harness = Harness::of(0, vec![far, far]);
-    harness.run_for(30 * MINUTE);
-    harness.take_asked();
-    harness.ahead = -103 * MS;
-    harness.run_for(64_000);
-    // Back under the threshold, so that each look over it begins anew.
-    let mut asked = Vec::new();
-    for minute in 0..32 {
-        harness.ahead = if minute % 2 == 0 { -97 * MS } else { -103 * MS };
-        harness.run_for(30_000);
-        asked.extend(harness.take_asked());
-    }
-    // 16 minutes are 15 rounds, and four times four quick ones.
-    assert!(asked.len() <= 15 + 4 * 4 + 2, "{} requests: {asked:?}", asked.len());
+fn quick_rounds_to_confirm_a_change_come_once_in_four_intervals() {
+    let mut harness = Harness::new(0, &[0, 0]);
+    let now = harness.now().raw;
+    assert!(harness.machine.may_confirm(now), "never before");
+    harness.machine.last_confirmation = Some(now);
+    let interval = harness.machine.settings().interval;
+    assert!(!harness.machine.may_confirm(now.plus(interval * 4 - Duration::from_millis(1))));
+    assert!(harness.machine.may_confirm(now.plus(interval * 4)));
 }
