@@ -529,11 +529,11 @@ fn what_a_pool_gave_alone_does_not_count_against_the_majority_that_comes_later()
 }
 
 /// Shows a bug. After a step of the rate, the estimate is to be wrong until the next accepted sample at most. While
-/// another pool is silent, and its last samples are not stale, no judgement is complete, so the newest samples are
+/// another pool does not answer, and its last samples are not stale, no judgement is complete, so the newest samples are
 /// never compared with the line.
 #[test]
-#[ignore = "shows a bug: one silent pool keeps a step of the rate from being noticed for up to staleAfter"]
-fn a_step_of_the_rate_is_noticed_by_the_next_sample_while_another_pool_is_silent() {
+#[ignore = "shows a bug: one unreachable pool keeps a step of the rate from being noticed for up to staleAfter"]
+fn a_step_of_the_rate_is_noticed_by_the_next_sample_while_another_pool_does_not_answer() {
     for ppm in [50, 200, 2_000] {
         let mut harness = Harness::new(0, &[0, 0]);
         harness.run_for(60 * MINUTE);
