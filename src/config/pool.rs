@@ -58,7 +58,7 @@ impl PoolName {
     pub fn is_same_as(&self, other: &Self) -> bool {
         let host = |pool: &Self| match &pool.host {
             Host::Name(name) => Host::Name(name.trim_end_matches('.').to_owned()),
-            Host::Address(ip) => Host::Address(*ip),
+            Host::Address(ip) => Host::Address(ip.to_canonical()),
         };
         host(self) == host(other) && self.port == other.port
     }
@@ -139,6 +139,7 @@ mod tests {
         assert!(same("Time.Google.Com", "time.google.com:123"));
         assert!(same("time.google.com", "time.google.com."));
         assert!(!same("127.0.0.1:1123", "127.0.0.1:1124"));
+        assert!(same("127.0.0.1:1123", "[::ffff:127.0.0.1]:1123"));
     }
 
     proptest! {

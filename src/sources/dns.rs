@@ -91,7 +91,10 @@ impl Resolve for Dns {
     async fn resolve(&self, pool: PoolName) -> Result<Resolution, String> {
         let name = match pool.host() {
             Host::Address(ip) => {
-                return Ok(Resolution { addresses: vec![SocketAddr::new(*ip, pool.port())], ttl: None });
+                return Ok(Resolution {
+                    addresses: vec![SocketAddr::new(ip.to_canonical(), pool.port())],
+                    ttl: None,
+                });
             }
             Host::Name(name) => name,
         };
@@ -110,7 +113,9 @@ impl Resolve for Dns {
 
 /// Both families in turn, without the addresses that the node has no route to; all addresses if it has a
 /// route to none.
-fn in_order(mut addresses: Vec<IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+fn in_order(addresses: Vec<IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+    // An IPv4 address as an IPv6 one is still the same server.
+    let mut addresses: Vec<IpAddr> = addresses.iter().map(IpAddr::to_canonical).collect();
     // Name servers answer 0.0.0.0 for a name that they block; a request to it would reach this node.
     addresses.retain(|ip| !ip.is_unspecified() && !ip.is_multicast());
     if addresses.iter().any(|ip| has_route(*ip)) {
@@ -145,6 +150,7 @@ mod tests {
         assert_eq!(order(|_| true), "192.0.2.1 2001:db8::1 192.0.2.2 2001:db8::2 192.0.2.3");
         assert_eq!(order(|ip| ip.is_ipv6()), "2001:db8::1 2001:db8::2", "an IPv6-only node");
         assert_eq!(in_order(vec![ip("0.0.0.0"), ip("::"), ip("224.0.1.1")], |_| true), [] as [IpAddr; 0]);
+        assert_eq!(in_order(vec![ip("::ffff:192.0.2.1"), ip("::ffff:0.0.0.0")], |_| true), [ip("192.0.2.1")]);
         assert_eq!(
             order(|_| false).split(' ').count(),
             5,
