@@ -1,7 +1,9 @@
 //! Whether the pools are independent: two names may lead to one clock, as when a router answers all NTP itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use super::select::{Candidate, Combined, combine};
 use crate::ntp::sample::Source;
 
 /// Rounds in a row in which two pools must look like one clock.
@@ -24,6 +26,8 @@ struct Pair {
     same: u8,
     /// Rounds in a row in which they did not.
     different: u8,
+    /// Rounds in which they were compared.
+    compared: u8,
     finding: Finding,
 }
 
@@ -41,6 +45,7 @@ enum Finding {
 
 impl Pair {
     fn record(&mut self, is_same: bool) {
+        self.compared = self.compared.saturating_add(1);
         if is_same {
             (self.same, self.different) = (self.same.saturating_add(1), 0);
             let found = if self.same >= ROUNDS_TO_SUSPECT { Finding::One } else { Finding::Doubtful };
@@ -67,9 +72,33 @@ impl Independence {
         }
     }
 
-    /// Are the pools independent, as far as their answers show it? `None`: no two were compared yet.
+    /// Are the pools independent, as far as their answers show it? `None`: no two were compared often enough yet.
     pub fn verdict(&self) -> Option<bool> {
-        (!self.pairs.is_empty()).then(|| self.shared().next().is_none())
+        let is_compared = self.pairs.values().any(|pair| pair.compared >= ROUNDS_TO_SUSPECT);
+        is_compared.then(|| self.shared().next().is_none())
+    }
+
+    /// What the pools give together, where pools that are one clock have one vote. Both are named in the result.
+    pub fn combine(&self, candidates: &[Candidate], tolerance: Duration) -> Combined {
+        let mut first_of = BTreeMap::new();
+        for (first, second) in self.shared() {
+            let first = first_of.get(&first).copied().unwrap_or(first);
+            first_of.entry(second).or_insert(first);
+        }
+        let vote = |pool: usize| first_of.get(&pool).copied().unwrap_or(pool);
+        let votes: Vec<Candidate> =
+            candidates.iter().map(|c| Candidate { pool: vote(c.pool), ..*c }).collect();
+        let mut combined = combine(&votes, tolerance);
+        if let Combined::Agree { pools, falsetickers, .. } = &mut combined {
+            for candidate in candidates {
+                for side in [&mut *pools, &mut *falsetickers] {
+                    if side.contains(&vote(candidate.pool)) {
+                        side.insert(candidate.pool);
+                    }
+                }
+            }
+        }
+        combined
     }
 
     /// Did two pools look like one clock in any of the last rounds in which both answered?
@@ -98,6 +127,9 @@ fn is_one_clock(first: &[&Option<Source>], second: &[&Option<Source>]) -> bool {
 mod tests {
     use super::*;
     use crate::ntp::sample::tests::source_of_reference;
+    use crate::ntp::server::ServerId;
+    use crate::time::interval::Interval;
+    use crate::time::{Bound, Mono, Wall};
 
     fn source(reference: u64) -> Source {
         source_of_reference(reference)
@@ -110,8 +142,9 @@ mod tests {
         let one = [(0, Some(source(7))), (1, Some(source(7)))];
         independence.record(&one);
         independence.record(&one);
-        assert_eq!(independence.verdict(), Some(true));
+        assert_eq!((independence.verdict(), independence.is_doubtful()), (None, true));
         independence.record(&[(0, Some(source(7))), (1, Some(source(8)))]);
+        assert_eq!(independence.verdict(), Some(true));
         independence.record(&one);
         independence.record(&one);
         assert_eq!(independence.verdict(), Some(true), "in a row");
@@ -127,7 +160,7 @@ mod tests {
         let mut independence = Independence::default();
         let one = [(0, Some(source(7))), (1, Some(source(7)))];
         let two = [(0, Some(source(7))), (1, Some(source(8)))];
-        independence.record(&two);
+        (0..2).for_each(|_| independence.record(&two));
         assert!(!independence.is_doubtful());
         independence.record(&one);
         for _ in 0..7 {
@@ -146,17 +179,6 @@ mod tests {
         assert_eq!(independence.verdict(), Some(false), "in a row");
         independence.record(&[(0, Some(source(7))), (1, None)]);
         assert_eq!((independence.verdict(), independence.is_doubtful()), (Some(true), false));
-    }
-
-    #[test]
-    fn one_round_that_looks_like_one_clock_is_a_doubt_and_the_next_that_does_not_ends_it() {
-        let mut independence = Independence::default();
-        assert!(!independence.is_doubtful());
-        independence.record(&[(0, Some(source(7))), (1, Some(source(7)))]);
-        assert!(independence.is_doubtful(), "no step before it is settled");
-        assert_eq!(independence.verdict(), Some(true));
-        independence.record(&[(0, Some(source(7))), (1, Some(source(8)))]);
-        assert!(!independence.is_doubtful());
     }
 
     #[test]
@@ -179,6 +201,30 @@ mod tests {
             Some(false),
             "all that the second pool has is a server of the first"
         );
+    }
+
+    #[test]
+    fn pools_that_are_one_clock_have_one_vote() {
+        let reports = |pool: usize, secs: i64| Candidate {
+            pool,
+            server: ServerId(u32::try_from(pool).unwrap()),
+            interval: Interval::around(Wall::from_secs(secs), Bound::from_nanos(1_000_000)),
+            newest: Mono::from_nanos(0),
+        };
+        let candidates = [reports(0, 10), reports(1, 0), reports(2, 10)];
+        let combine = |independence: &Independence| independence.combine(&candidates, Duration::ZERO);
+        let mut independence = Independence::default();
+        let Combined::Agree { falsetickers, .. } = combine(&independence) else { panic!() };
+        assert_eq!(falsetickers, BTreeSet::from([1]));
+        let one = [(0, Some(source(7))), (1, Some(source(8))), (2, Some(source(7)))];
+        (0..3).for_each(|_| independence.record(&one));
+        assert!(matches!(combine(&independence), Combined::Disagree { .. }), "one against one");
+        let with_fourth = [candidates.as_slice(), &[reports(3, 10)]].concat();
+        let Combined::Agree { pools, falsetickers, .. } = independence.combine(&with_fourth, Duration::ZERO)
+        else {
+            panic!()
+        };
+        assert_eq!((pools, falsetickers), (BTreeSet::from([0, 2, 3]), BTreeSet::from([1])));
     }
 
     #[test]

@@ -52,8 +52,16 @@ pub struct Estimate {
     agreement: Option<Agreement>,
     /// What they agreed on in the rounds before, oldest first. Each holds the truth, so all together are
     /// narrower than the last: what one round with slow answers lacks, an earlier one has.
-    recent: VecDeque<(Mono, Interval)>,
+    recent: VecDeque<Recent>,
     rate: RateTracker,
+}
+
+/// What the servers agreed on in a round.
+#[derive(Clone, Debug)]
+struct Recent {
+    at: Mono,
+    interval: Interval,
+    pools: BTreeSet<usize>,
 }
 
 impl Estimate {
@@ -74,6 +82,11 @@ impl Estimate {
         self.rate.rate()
     }
 
+    /// How often the rate was measured again from the start in the last hour.
+    pub fn restarts(&self) -> usize {
+        self.rate.restarts()
+    }
+
     /// The rate, if the machine was paused in the last minutes.
     pub fn rate_if_paused(&self, now: Mono) -> Rate {
         self.rate.rate_if_paused(now)
@@ -91,9 +104,9 @@ impl Estimate {
     /// other. Then the raw clock changed its rate, or lost time unnoticed, or the time of most servers jumped.
     pub fn check_newest(&mut self, newest: &Combined, now: Mono) -> Option<Refuted> {
         match newest {
-            Combined::Agree { interval, .. } if self.is_contradicted_by(newest, now) => {
+            Combined::Agree { interval, pools, .. } if self.is_contradicted_by(newest, now) => {
                 self.recent.clear();
-                Some(self.rate.refute(now, *interval))
+                Some(self.rate.refute(now, *interval, pools))
             }
             _ => None,
         }
@@ -109,13 +122,13 @@ impl Estimate {
         };
         match combined {
             Combined::Agree { interval, pools, falsetickers } => {
-                let refuted = self.rate.push(now, interval).err();
+                let refuted = self.rate.push(now, interval, &pools).err();
                 let newest = newest(Some(&pools), interval);
-                let mut narrowed = self.narrowed(interval, now);
+                let mut narrowed = self.narrowed(interval, &pools, now);
                 if is_against_a_pool(narrowed, &pools, candidates) {
                     // Wide pools that allow both must not hold an old time against a narrow one that has a new.
                     self.recent.clear();
-                    narrowed = self.narrowed(interval, now);
+                    narrowed = self.narrowed(interval, &pools, now);
                 }
                 let likely = self.likely(narrowed, interval.bound(), now);
                 let line = Line::new(now, narrowed, self.rate(), newest).through(likely);
@@ -126,7 +139,8 @@ impl Estimate {
             Combined::Disagree { hull } => {
                 self.recent.clear();
                 // Whichever of them is right, the truth is inside.
-                let refuted = self.rate.push(now, hull).err();
+                let pools = candidates.iter().map(|c| c.pool).collect();
+                let refuted = self.rate.push(now, hull, &pools).err();
                 self.basis = Basis::Contradiction(Line::new(now, hull, self.rate(), newest(None, hull)));
                 return refuted;
             }
@@ -138,25 +152,34 @@ impl Estimate {
     }
 
     /// The part of `interval` that the rounds before allow, too. One that contradicts it is no evidence any
-    /// more.
-    fn narrowed(&mut self, interval: Interval, now: Mono) -> Interval {
-        let (rate, stale_after) = (self.rate(), self.stale_after);
+    /// more, and neither is one that one of these pools had no part in: what a pool gave alone must not hold
+    /// against the majority that comes later.
+    fn narrowed(&mut self, interval: Interval, pools: &BTreeSet<usize>, now: Mono) -> Interval {
+        let (rate, stale_after) = (self.rate().with_step(), self.stale_after);
         let mut narrowed = interval;
-        self.recent.retain(|&(at, _)| now.since(at) < stale_after);
-        self.recent.retain(|&(at, earlier)| {
-            let both = narrowed.intersection(rate.carry(earlier, at, now));
+        self.recent.retain(|recent| now.since(recent.at) < stale_after && recent.pools.is_superset(pools));
+        self.recent.retain(|recent| {
+            let both = narrowed.intersection(rate.carry(recent.interval, recent.at, now));
             narrowed = both.unwrap_or(narrowed);
             both.is_some()
         });
         // A round is judged more than once.
-        if self.recent.back().is_some_and(|&(at, _)| at == now) {
+        if self.recent.back().is_some_and(|recent| recent.at == now) {
             self.recent.pop_back();
         }
         if self.recent.len() == MAX_RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back((now, interval));
+        self.recent.push_back(Recent { at: now, interval, pools: pools.clone() });
         narrowed
+    }
+
+    /// The newest samples contradict the older ones. What was made of both is void; `combined` is made of the newest.
+    pub fn replace(&mut self, combined: Combined, candidates: &[Candidate], now: Mono) {
+        self.recent.clear();
+        self.rate.forget_points();
+        // There is no point that it could contradict.
+        let _ = self.update(combined, candidates, now);
     }
 
     /// The most likely point of `narrowed`: the middle of what all rounds allow, if the rate is the middle of
@@ -166,7 +189,7 @@ impl Estimate {
     /// From there to the farther end it is no more than `bound_max`.
     fn likely(&self, narrowed: Interval, bound_max: Bound, now: Mono) -> Wall {
         let rate = Rate::exactly(self.rate().middle());
-        let carried = self.recent.iter().map(|&(at, earlier)| rate.carry(earlier, at, now));
+        let carried = self.recent.iter().map(|recent| rate.carry(recent.interval, recent.at, now));
         let common = carried.map(Some).reduce(|all, one| all?.intersection(one?));
         let likely = common.flatten().unwrap_or(narrowed).middle();
         let farthest = Offset::from_nanos(bound_max.max(narrowed.bound()).as_nanos());
@@ -372,14 +395,14 @@ mod tests {
         for hour in 0..3 {
             round(&mut estimate, hour * 7_200, wide(0, 1), wide(0, 1));
         }
-        let start = 2 * 7_200 + 599;
+        let start = 2 * 7_200 + 50;
         let both = round(&mut estimate, start, wide(50, 60), wide(50, 60));
         assert!(both.bound() < Bound::from_nanos(15_000_000), "-10..1 ms and what the rate adds: {both:?}");
-        let stale = round(&mut estimate, start + 600, wide(50, 60), wide(50, 60));
+        let stale = round(&mut estimate, start + 6_000, wide(50, 60), wide(50, 60));
         assert_eq!(stale, wide(50, 60));
         let near = wide(90, 2);
-        round(&mut estimate, start + 610, wide(0, 10), wide(0, 10));
-        let against = round(&mut estimate, start + 620, wide(50, 60), near);
+        round(&mut estimate, start + 6_010, wide(0, 10), wide(0, 10));
+        let against = round(&mut estimate, start + 6_020, wide(50, 60), near);
         assert_eq!(against, wide(50, 60), "the near pool is at 90 ms");
     }
 

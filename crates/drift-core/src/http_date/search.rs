@@ -4,6 +4,7 @@
 //! interval predicts that a second begins. All times are on the raw clock, so that a step or a slew of the
 //! wall clock between two requests changes nothing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::time::interval::Interval;
@@ -73,7 +74,7 @@ impl Search {
             None => (self.open, self.round_trip) = (Some((received, allowed)), round_trip),
         }
         // What refutes the rate and not the interval shows at the next answer.
-        let _ = self.open.map(|(at, open)| self.rate.push(at, open));
+        let _ = self.open.map(|(at, open)| self.rate.push(at, open, &BTreeSet::new()));
         self.answers = self.answers.saturating_add(1);
         self.is_contradicted = false;
         Ok(())

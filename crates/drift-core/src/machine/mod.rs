@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::disruption::Bursts;
-use crate::estimate::{Combined, Estimate, Independence, combine};
+use crate::estimate::{Candidate, Combined, Estimate, Independence};
 use crate::http_date::coarse::{CoarseReadings, HttpSource};
 use crate::io::{Effect, Input, LogEvent};
 use crate::ntp::reject::RejectReason;
@@ -98,6 +98,8 @@ pub struct Machine {
     ready: bool,
     /// When quick rounds to confirm a change were last requested.
     last_confirmation: Option<Mono>,
+    /// In the last round, the newest samples of the only pool that answers contradicted what was measured before.
+    is_contradicted_by_one: bool,
     /// An input was handled.
     has_started: bool,
 
@@ -140,6 +142,7 @@ impl Machine {
             verdict: Verdict::new(settings.threshold),
             ready: false,
             last_confirmation: None,
+            is_contradicted_by_one: false,
             has_started: false,
             detector: Detector::new(),
             bursts: Bursts::new(now.raw),
@@ -239,21 +242,33 @@ impl Machine {
         if judged.is_complete {
             self.check_newest(now);
         }
-        let (rate, tolerance) = (self.estimate.rate(), self.tolerance());
         // As of the newest sample: until now the unknown part of the rate would widen all of them.
         let at = self.rounds.newest_at().unwrap_or(now.raw);
         let young = self.settings.stale_after.saturating_sub(now.raw.since(at));
-        let candidates = self.rounds.candidates(at, rate, young);
+        let mut candidates = self.candidates(at, young);
         self.detector.record_round(candidates.clone(), at);
-        let combined = combine(&candidates, tolerance);
-        self.rounds.mark_falsetickers(&candidates, &combined, judged.is_complete);
-        if self.estimate.update(combined, &candidates, at) == Some(Refuted::Restart) {
-            self.rounds.restart(now.raw);
+        let mut combined = self.combine(&candidates);
+        if let Some(refuted) = self.estimate.update(combined.clone(), &candidates, at) {
+            self.handle_refuted(refuted, self.rounds.newest_since(), now);
+            candidates = self.candidates(at, young);
+            combined = self.combine(&candidates);
+            self.estimate.replace(combined.clone(), &candidates, at);
         }
+        self.rounds.mark_falsetickers(&candidates, &combined, judged.is_complete);
         self.confirm_pause(now, out);
         self.judge(now, if judged.is_complete { Occasion::Round } else { Occasion::Tick }, out);
         self.consider_step(now, out);
         out.push(Effect::InspectDaemon);
+    }
+
+    /// The interval of each reachable server at `at`. Older samples count by what the rate may have stepped since.
+    fn candidates(&self, at: Mono, max_age: Duration) -> Vec<Candidate> {
+        self.rounds.candidates(at, self.estimate.rate().with_step(), max_age)
+    }
+
+    /// What the pools give together.
+    pub(crate) fn combine(&self, candidates: &[Candidate]) -> Combined {
+        self.independence.combine(candidates, self.tolerance())
     }
 
     /// Compares the newest samples with what was measured before: where they agree on something else, the
@@ -261,25 +276,39 @@ impl Machine {
     fn check_newest(&mut self, now: Reading) {
         let since = self.rounds.newest_since();
         self.independence.record(&self.rounds.newest_sources(since));
-        let newest = combine(&self.rounds.newest(since, now.raw, self.estimate.rate()), self.tolerance());
-        if let Combined::Agree { pools, .. } = &newest
-            && pools.len() < 2
-        {
+        let rate = self.estimate.rate().with_step();
+        let newest = self.combine(&self.rounds.newest(since, now.raw, rate));
+        let is_contradicted = self.estimate.is_contradicted_by(&newest, now.raw);
+        let is_alone = matches!(&newest, Combined::Agree { pools, .. } if pools.len() < 2);
+        let is_again = std::mem::replace(&mut self.is_contradicted_by_one, is_contradicted && is_alone);
+        if is_contradicted && is_alone && !is_again {
             // One pool alone may have jumped itself. Its next samples show it, and come soon.
-            if self.estimate.is_contradicted_by(&newest, now.raw) && self.may_confirm(now.raw) {
+            if self.may_confirm(now.raw) {
                 self.last_confirmation = Some(now.raw);
                 self.rounds.request_quick_rounds(false);
             }
         } else if let Some(refuted) = self.estimate.check_newest(&newest, now.raw) {
-            self.rounds.forget_before(since);
-            if refuted == Refuted::Restart {
-                self.rounds.restart(now.raw);
+            self.handle_refuted(refuted, since, now);
+        }
+    }
+
+    /// What was measured contradicts the rate that it was carried by: only what was measured since `since` counts.
+    fn handle_refuted(&mut self, refuted: Refuted, since: Mono, now: Reading) {
+        self.rounds.forget_before(since);
+        if refuted == Refuted::Restart {
+            self.rounds.restart(now.raw);
+            if self.estimate.restarts() == 1 {
+                // The node itself has done it: all servers contradict what they gave before.
+                self.rounds.forgive();
             }
         }
     }
 
+    /// How far the intervals of pools may be apart: less once they were further apart, so that pools at the limit
+    /// do not agree and disagree in turn.
     pub(crate) fn tolerance(&self) -> Duration {
-        (self.settings.threshold / 10).min(TOLERANCE_MAX)
+        let tolerance = (self.settings.threshold / 10).min(TOLERANCE_MAX);
+        if self.estimate.is_contradiction() { tolerance * 4 / 5 } else { tolerance }
     }
 
     /// NTP was asked, and gives nothing: no estimate that is young enough, and no contradiction.

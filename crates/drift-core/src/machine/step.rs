@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Machine;
-use crate::estimate::{Candidate, Combined, combine, pool_intervals};
+use crate::estimate::{Candidate, Combined, pool_intervals};
 use crate::io::{Effect, LogEvent};
 use crate::report::node::EventReason;
 use crate::step::outcome::Outcome;
@@ -55,7 +55,7 @@ impl Machine {
     fn evidence(&self, since: Mono, now: Reading) -> Evidence {
         let candidates = self.measured_since(since, now);
         let tolerance = self.tolerance();
-        let combined = combine(&candidates, tolerance);
+        let combined = self.combine(&candidates);
         let offset = |interval: Interval| -> Measurement {
             Measurement::new(interval.middle().minus(now.origin()), interval.bound())
         };

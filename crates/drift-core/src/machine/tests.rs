@@ -265,12 +265,10 @@ fn uncertain_drift_takes_three_rounds_with_new_samples_and_ticks_do_not_count() 
     harness.run_for(4 * MINUTE);
     assert_eq!(harness.state(), State::InSync, "240 ticks, and no new sample");
     harness.servers[0].is_silent = false;
+    harness.run_for(MINUTE);
+    assert_eq!(harness.state(), State::InSync, "one round");
     harness.run_for(5 * MINUTE);
-    assert_eq!(harness.state(), State::InSync, "one of two reachable pools");
-    harness.servers[1].is_silent = false;
-    harness.take_asked();
-    harness.run_for(5 * MINUTE);
-    assert_eq!(harness.state(), State::Drifting);
+    assert_eq!(harness.state(), State::Drifting, "the other pool is not waited for");
 }
 
 #[test]
@@ -295,7 +293,8 @@ fn a_single_sample_of_a_lone_pool_does_not_change_the_offset_and_two_do() {
     let mut servers = vec![clock(0), clock(0)];
     servers[1].is_silent = true;
     let mut harness = Harness::of(0, servers);
-    harness.run_for(30 * MINUTE);
+    // The next exchange is none with rsntp.
+    harness.run_for(34 * MINUTE);
     harness.take_asked();
     harness.servers[0].ahead = 20_000;
     while harness.take_asked().is_empty() {
@@ -512,10 +511,9 @@ fn far_servers_give_a_leeway_by_what_is_known() {
     assert_eq!(snapshot.leeway.seconds, 2, "131 ms and 1 s for the others: {}", snapshot.leeway.reason);
 }
 
-/// Shows a bug. A wrong pool that was alone for a while decides for up to `staleAfter` what most pools report after
+/// A wrong pool that was alone for a while decides for up to `staleAfter` what most pools report after
 /// they have come: `recent` keeps what it gave, and pools that are far enough away allow it.
 #[test]
-#[ignore = "shows a bug: the truth is outside although two of three pools are honest, young and agree"]
 fn what_a_pool_gave_alone_does_not_count_against_the_majority_that_comes_later() {
     let far = Clock { round_trip: 150_000, is_silent: true, ..clock(0) };
     let mut harness = Harness::of(0, vec![far, far, clock(60)]);
@@ -528,11 +526,10 @@ fn what_a_pool_gave_alone_does_not_count_against_the_majority_that_comes_later()
     harness.assert_truth_inside();
 }
 
-/// Shows a bug. After a step of the rate, the estimate is to be wrong until the next accepted sample at most. While
+/// After a step of the rate, the estimate is to be wrong until the next accepted sample at most. While
 /// another pool does not answer, and its last samples are not stale, no judgement is complete, so the newest samples are
 /// never compared with the line.
 #[test]
-#[ignore = "shows a bug: one unreachable pool keeps a step of the rate from being noticed for up to staleAfter"]
 fn a_step_of_the_rate_is_noticed_by_the_next_sample_while_another_pool_does_not_answer() {
     for ppm in [50, 200, 2_000] {
         let mut harness = Harness::new(0, &[0, 0]);
@@ -549,10 +546,9 @@ fn a_step_of_the_rate_is_noticed_by_the_next_sample_while_another_pool_does_not_
     }
 }
 
-/// Shows a bug. Of two pools behind load balancers whose backends differ by 30 ms, no server is right, but what they
+/// Of two pools behind load balancers whose backends differ by 30 ms, no server is right, but what they
 /// report lies within 30 ms. What the agent measures must not be seconds away from all of it.
 #[test]
-#[ignore = "shows a bug: the offset leaves what the backends report; in the simulated world by seconds"]
 fn backends_that_differ_never_move_the_offset_beyond_what_they_report() {
     let mut harness = Harness::new(0, &[0, 30]);
     let mut flips = 0;

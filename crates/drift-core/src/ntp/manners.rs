@@ -1,5 +1,7 @@
 //! How often a server may be asked: the spacing, and what its kisses-o'-death ask for.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::ntp::packet::Kiss;
@@ -55,6 +57,11 @@ impl Manners {
     fn spacing(&self, interval: Duration) -> Duration {
         let spacing = interval.min(MIN_SPACING).saturating_mul(1 << self.slowdown);
         if self.slowdown > 0 && self.has_retried { spacing.max(KISS_PAUSE) } else { spacing }
+    }
+
+    /// Was a request sent?
+    pub fn was_asked(&self) -> bool {
+        self.last_asked.is_some()
     }
 
     /// A request is sent now.
@@ -121,6 +128,37 @@ impl Manners {
 
     fn slowed_interval(&self, interval: Duration) -> Option<Duration> {
         interval.checked_mul(1 << self.slowdown)
+    }
+}
+
+/// Addresses that are remembered at most.
+const MAX_REMEMBERED: usize = 256;
+/// How long an address that is not asked any more is remembered.
+const REMEMBERED_FOR: Duration = Duration::from_secs(3_600);
+
+/// The manners towards every address that was asked lately: what it has asked for holds also when its name does not
+/// give it for a while, and when another pool has it.
+#[derive(Clone, Debug, Default)]
+pub struct MannersMemory(BTreeMap<SocketAddr, Manners>);
+
+impl MannersMemory {
+    /// Remembers what holds for an address.
+    pub fn note(&mut self, address: SocketAddr, manners: Manners, now: Mono) {
+        self.0.insert(address, manners);
+        if self.0.len() > MAX_REMEMBERED {
+            self.0.retain(|_, manners| manners.last_asked.is_some_and(|at| now.since(at) < REMEMBERED_FOR));
+        }
+        if self.0.len() > MAX_REMEMBERED {
+            let oldest =
+                self.0.iter().min_by_key(|(_, manners)| manners.last_asked).map(|(address, _)| *address);
+            oldest.map(|oldest| self.0.remove(&oldest));
+        }
+    }
+
+    /// What holds for an address, if it was asked in the last hour.
+    pub fn of(&self, address: SocketAddr, now: Mono) -> Option<Manners> {
+        let manners = self.0.get(&address).copied()?;
+        manners.last_asked.filter(|at| now.since(*at) < REMEMBERED_FOR).map(|_| manners)
     }
 }
 
@@ -230,6 +268,19 @@ mod tests {
         manners.note_kiss(Kiss::Rate, at(0));
         (0..7).for_each(|_| manners.note_good());
         assert_eq!(manners.slowdown, 2);
+    }
+
+    #[test]
+    fn addresses_are_remembered_for_an_hour_and_256_of_them_at_most() {
+        let address = |n: u16| SocketAddr::from(([192, 0, 2, 1], n));
+        let mut memory = MannersMemory::default();
+        for n in 0..300 {
+            memory.note(address(n), asked(i64::from(n)), at(n.into()));
+        }
+        assert_eq!(memory.0.len(), MAX_REMEMBERED);
+        let is_known = |n: u16, millis: i64| memory.of(address(n), at(millis)).is_some();
+        assert!(!is_known(43, 300) && is_known(44, 300), "the oldest are forgotten");
+        assert!(is_known(299, 3_600_298) && !is_known(299, 3_600_299));
     }
 
     #[test]

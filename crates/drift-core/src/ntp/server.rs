@@ -92,6 +92,8 @@ pub struct Server {
     /// Time-outs in a row since a kiss-o'-death; `None`: something else came after it.
     drops: Option<u8>,
     introductions_left: u8,
+    /// The last exchange was a cross-check that gave nothing: an exchange of our own is due at once.
+    is_recheck_due: bool,
     /// An exchange is under way.
     is_pending: bool,
     last_reported: Option<Result<(), RejectReason>>,
@@ -114,6 +116,7 @@ impl Server {
             misses: 0,
             drops: None,
             introductions_left: INTRODUCTIONS,
+            is_recheck_due: false,
             is_pending: false,
             last_reported: None,
         }
@@ -129,13 +132,14 @@ impl Server {
         is_urgent: bool,
         may_cross_check: bool,
     ) -> Option<Ask> {
-        let is_urgent = is_urgent || self.introductions_left > 0;
+        let is_urgent = is_urgent || self.introductions_left > 0 || self.is_recheck_due;
         if self.is_pending || !self.manners.may_ask(now.raw, interval, is_urgent) {
             return None;
         }
         self.manners.note_asked(now.raw);
         self.is_pending = true;
         self.introductions_left = self.introductions_left.saturating_sub(1);
+        self.is_recheck_due = false;
         let is_due = may_cross_check && self.cross_checks.is_due() && is_clock_in_range(now.wall);
         if is_due && self.misses == 0 && self.window.newest().is_some() {
             self.cross_checks.note_asked();
@@ -144,9 +148,10 @@ impl Server {
         Some(Ask::Sample)
     }
 
-    /// When a new server is to be asked, without waiting for the others; `None` for one that is not new.
-    pub fn introduction_at(&self, now: Mono, interval: Duration) -> Option<Mono> {
-        self.next_at(now, interval).filter(|_| self.introductions_left > 0)
+    /// When a new server, or one whose cross-check gave nothing, is to be asked, without waiting for the others;
+    /// `None` for any other.
+    pub fn soon_at(&self, now: Mono, interval: Duration) -> Option<Mono> {
+        self.next_at(now, interval).filter(|_| self.introductions_left > 0 || self.is_recheck_due)
     }
 
     /// When it may be asked next; `None`: it is being asked, or is not asked at all.
@@ -187,7 +192,11 @@ impl Server {
                 }
                 reason
             }
-            Answer::CrossChecked(check) => self.handle_cross_check(check?, now, rate, pace)?,
+            Answer::CrossChecked(None) => {
+                self.is_recheck_due = true;
+                return None;
+            }
+            Answer::CrossChecked(Some(check)) => self.handle_cross_check(check, now, rate, pace)?,
         };
         self.rejected = Some((now, rejected));
         if !self.is_drop_after_kiss(rejected) {
@@ -213,6 +222,10 @@ impl Server {
         rate: Rate,
         pace: Pace,
     ) -> Option<RejectReason> {
+        if self.window.is_inconsistent() {
+            // Several clocks answer. That the two clients have met different ones shows nothing.
+            return None;
+        }
         let own = self.window.interval(check.at, rate, pace.stale_after)?;
         match self.cross_checks.compare(check, own, self.window.newest()?) {
             Doubt::None => None,
@@ -277,6 +290,16 @@ impl Server {
         self.misses
     }
 
+    /// Does it contradict itself?
+    pub fn is_inconsistent(&self) -> bool {
+        self.window.is_inconsistent()
+    }
+
+    /// Its contradictions so far are not its own.
+    pub fn forgive(&mut self) {
+        self.window.forgive();
+    }
+
     /// Do kisses-o'-death hold requests back, and none is under way?
     pub fn is_held_back(&self, now: Mono) -> bool {
         !self.is_pending && (self.manners.is_slowed() || self.manners.is_backed_off(now))
@@ -285,6 +308,18 @@ impl Server {
     /// Is it not asked at all now?
     pub fn is_backed_off(&self, now: Mono) -> bool {
         self.manners.is_backed_off(now)
+    }
+
+    /// How often it may be asked.
+    pub fn manners(&self) -> Manners {
+        self.manners
+    }
+
+    /// Goes on as `manners` say, unless it was asked itself.
+    pub fn adopt(&mut self, manners: Manners) {
+        if !self.manners.was_asked() {
+            self.manners = manners;
+        }
     }
 
     /// Puts a spare into use: as a new server, except for its manners and for what was last logged.

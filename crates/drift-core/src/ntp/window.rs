@@ -10,12 +10,15 @@ use crate::ntp::packet::Leap;
 use crate::ntp::sample::Sample;
 use crate::time::Mono;
 use crate::time::interval::Interval;
-use crate::time::rate::Rate;
+use crate::time::rate::{Rate, mean_rate};
 
 /// Samples kept per server (NSTAGE, RFC 5905 section 7.2).
 const WINDOW_LEN: usize = 8;
 /// Jumps among the last eight samples by which a server contradicts itself: a clock that was set jumps once.
 const JUMPS_TO_INCONSISTENT: u32 = 2;
+/// Bends among the last eight samples by which it does: a clock that was set bends twice, and one wrong sample three
+/// times. Several clocks that answer in turn bend with almost every sample.
+const BENDS_TO_INCONSISTENT: u32 = 4;
 
 /// The last samples of one server.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +26,10 @@ pub struct Window {
     samples: VecDeque<Sample>,
     /// One bit for each of the last eight samples, the newest lowest: did it make the window jump?
     jumps: u8,
+    /// The same: did the rate from the sample before to this one contradict the rate before that?
+    bends: u8,
+    /// The last sample and the rates that lead to it from the one before, also when the samples are forgotten.
+    last: Option<(Mono, Interval, Option<Rate>)>,
 }
 
 impl Window {
@@ -31,6 +38,7 @@ impl Window {
     /// A single sample that contradicts the others does not count against them. When two in a row agree on another
     /// time, the server's clock was set, and the samples before are no evidence for the present.
     pub fn push(&mut self, sample: Sample, rate: Rate) {
+        self.note_bend(&sample, rate);
         let has_jumped = self.has_jumped(&sample, rate);
         self.jumps = (self.jumps << 1) | u8::from(has_jumped);
         if has_jumped && !self.is_inconsistent() {
@@ -51,10 +59,26 @@ impl Window {
         last.meets(new) && !of_rest.meets(*last) && !of_rest.meets(new)
     }
 
+    /// No rate of the raw clock, whatever it is, leads along a bend.
+    fn note_bend(&mut self, sample: &Sample, rate: Rate) {
+        let interval = sample.interval(rate);
+        let (mut is_bent, mut leads_here) = (false, None);
+        if let Some((at, older, before)) = self.last {
+            leads_here = mean_rate(at, older, sample.at, interval, rate.wander());
+            is_bent = before.zip(leads_here).is_some_and(|(a, b)| a.at(b.since()).intersection(b).is_none());
+        }
+        self.bends = (self.bends << 1) | u8::from(is_bent);
+        self.last = Some((sample.at, interval, leads_here));
+    }
+
     /// Removes all samples: the raw clock did not count all of the time.
     pub fn clear(&mut self) {
-        self.samples.clear();
-        self.jumps = 0;
+        *self = Self::default();
+    }
+
+    /// Its contradictions so far are not its own: the raw clock has changed its rate, or lost time.
+    pub fn forgive(&mut self) {
+        (self.jumps, self.bends, self.last) = (0, 0, None);
     }
 
     /// Removes the samples from before `since`: the raw clock or all servers' time jumped.
@@ -64,7 +88,7 @@ impl Window {
 
     /// Does the server contradict itself?
     pub fn is_inconsistent(&self) -> bool {
-        self.jumps.count_ones() >= JUMPS_TO_INCONSISTENT
+        self.jumps.count_ones() >= JUMPS_TO_INCONSISTENT || self.bends.count_ones() >= BENDS_TO_INCONSISTENT
     }
 
     /// The origins that the samples younger than `stale_after` allow at `now`; `None`: there are none.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::estimate::{Candidate, Combined};
 use crate::io::{Effect, LogEvent};
-use crate::ntp::manners::MIN_SPACING;
+use crate::ntp::manners::{MIN_SPACING, MannersMemory};
 use crate::ntp::pool::{Pool, Resolution, take_id};
 use crate::ntp::reject::RejectReason;
 use crate::ntp::sample::{Sample, Source};
@@ -30,7 +30,8 @@ const ATTEMPTS_TO_SETTLE: u8 = 3;
 /// What a round gave, when it is time to judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// Every pool with a reachable server has given a new sample since the last such judgement.
+    /// Every pool with a reachable server has given a new sample since the last such judgement, as far as it still
+    /// answers.
     pub is_complete: bool,
 }
 
@@ -60,6 +61,9 @@ pub struct Rounds {
     completed: (Mono, Mono),
     /// By pool: since the start or the last disruption, exchanges without a sample in a row; `None` once there was one.
     attempts: Vec<Option<u8>>,
+    /// By pool: it gave no sample the last time that it was asked, or was to be asked. A round is complete without it.
+    has_missed: Vec<bool>,
+    manners: MannersMemory,
     next_id: u32,
 }
 
@@ -72,6 +76,8 @@ struct Round {
     pools: Vec<PoolRound>,
     has_new: bool,
     is_judged: bool,
+    /// It was judged complete. A round counts once.
+    was_complete: bool,
 }
 
 /// One pool's part of a round: numbers of servers.
@@ -105,6 +111,8 @@ impl Rounds {
             fresh: BTreeSet::new(),
             completed: (now, now),
             attempts: vec![Some(0); names.len()],
+            has_missed: vec![false; names.len()],
+            manners: MannersMemory::default(),
             next_id: 0,
         }
     }
@@ -144,12 +152,13 @@ impl Rounds {
             let client = pool.client;
             let is_urgent = !pool.is_reachable(now.raw, stale_after);
             for server in &mut pool.servers {
-                let is_new = server.introduction_at(now.raw, interval).is_some_and(|at| at <= now.raw);
-                if !(is_regular || is_new || probed.contains(&index)) {
+                let is_soon = server.soon_at(now.raw, interval).is_some_and(|at| at <= now.raw);
+                if !(is_regular || is_soon || probed.contains(&index)) {
                     continue;
                 }
                 if let Some(ask) = server.ask(now, interval, is_urgent, is_regular && self.quick_left == 0) {
                     asked.push((index, server.id, ask == Ask::Sample && server.misses() == 0));
+                    self.manners.note(server.address, server.manners(), now.raw);
                     let (server, address) = (server.id, server.address);
                     out.push(Effect::Query { pool: index, server, address, client, ask });
                 }
@@ -171,6 +180,7 @@ impl Rounds {
             pools: vec![PoolRound::default(); count],
             has_new: false,
             is_judged: false,
+            was_complete: false,
         });
         round.started = now.raw;
         for (pool, server, is_expected) in asked {
@@ -190,15 +200,17 @@ impl Rounds {
         probed: &BTreeSet<usize>,
         asked: &[(usize, ServerId, bool)],
     ) {
-        for (index, (pool, attempts)) in self.pools.iter().zip(&mut self.attempts).enumerate() {
+        for (index, pool) in self.pools.iter().enumerate() {
             let is_wanted = is_regular || probed.contains(&index);
             let is_asked = asked.iter().any(|(pool, ..)| *pool == index);
-            if let Some(attempts) = attempts
-                && is_wanted
-                && !is_asked
-                && pool.servers.iter().all(|server| server.is_held_back(now))
-            {
+            if !is_wanted || is_asked || !pool.servers.iter().all(|server| server.is_held_back(now)) {
+                continue;
+            }
+            if let Some(Some(attempts)) = self.attempts.get_mut(index) {
                 *attempts = attempts.saturating_add(1);
+            }
+            if let Some(has_missed) = self.has_missed.get_mut(index) {
+                *has_missed = true;
             }
         }
     }
@@ -250,6 +262,11 @@ impl Rounds {
         (self.measuring_since, self.quick_left) = (Some(now), QUICK_ROUNDS);
     }
 
+    /// No server counts as one that contradicts itself by what it gave so far.
+    pub fn forgive(&mut self) {
+        self.servers_mut().for_each(Server::forgive);
+    }
+
     /// Will more rounds come soon, or is one under way that was not judged yet?
     pub fn is_quick(&self) -> bool {
         self.quick_left > 0 || self.round.as_ref().is_some_and(|round| !round.is_judged)
@@ -295,6 +312,7 @@ impl Rounds {
         let Some(pool) = self.pools.get_mut(index) else { return };
         let before = (pool.servers.is_empty(), pool.resolve_error.clone());
         pool.handle_resolved(answer, now, pace, &mut self.next_id);
+        adopt_manners(pool, &self.manners, now);
         let name = pool.name.clone();
         match &pool.resolve_error {
             Some(error) if before.1.as_ref() != Some(error) => {
@@ -338,6 +356,7 @@ impl Rounds {
         let found = self.pools.iter_mut().enumerate().find_map(|(index, pool)| {
             let server = pool.servers.iter_mut().find(|s| s.id == id)?;
             let rejected = server.handle_answer(answer, now.raw, rate, pace);
+            self.manners.note(server.address, server.manners(), now.raw);
             out.push(Effect::Log(exchange_event(pool.name.clone(), server.address, answer, now)));
             out.extend(server.take_log_change().map(|result| {
                 let (pool, server) = (pool.name.clone(), server.address);
@@ -362,6 +381,9 @@ impl Rounds {
         if let Some(attempts) = self.attempts.get_mut(pool) {
             *attempts = None;
         }
+        if let Some(has_missed) = self.has_missed.get_mut(pool) {
+            *has_missed = false;
+        }
         let started = self.round.as_ref().map_or(now, |round| round.started);
         self.measuring_since = self.measuring_since.or(Some(started));
     }
@@ -375,7 +397,7 @@ impl Rounds {
     ) -> Option<Judged> {
         let Some(round) = self.round.as_mut() else {
             // It came after its round.
-            return is_sample.then(|| self.judge(now));
+            return is_sample.then(|| self.judge(false, now));
         };
         round.waiting.remove(&id);
         round.has_new |= is_sample;
@@ -392,7 +414,12 @@ impl Rounds {
             return None;
         }
         (round.is_judged, round.has_new) = (true, false);
-        Some(self.judge(now))
+        let was_complete = round.was_complete;
+        let judged = self.judge(was_complete, now);
+        if let Some(round) = &mut self.round {
+            round.was_complete |= judged.is_complete;
+        }
+        Some(judged)
     }
 
     /// `None`: everything has been judged already.
@@ -405,19 +432,30 @@ impl Rounds {
                 *attempts = attempts.saturating_add(1);
             }
         }
-        let judged = (!round.is_judged || round.has_new).then(|| self.judge(now));
+        let judged = (!round.is_judged || round.has_new).then(|| self.judge(round.was_complete, now));
+        // Not before: one packet may get lost.
+        for (has_missed, pool) in self.has_missed.iter_mut().zip(&round.pools) {
+            *has_missed |= pool.asked > 0 && pool.given == 0;
+        }
         let pace = self.pace;
         for pool in &mut self.pools {
             pool.replace_unusable(now, pace, &mut self.next_id);
+            adopt_manners(pool, &self.manners, now);
         }
         judged
     }
 
-    fn judge(&mut self, now: Mono) -> Judged {
+    fn judge(&mut self, was_complete: bool, now: Mono) -> Judged {
         let stale_after = self.pace.stale_after;
-        let mut reachable =
-            self.pools.iter().enumerate().filter(|(_, pool)| pool.is_reachable(now, stale_after));
-        let is_complete = !self.fresh.is_empty() && reachable.all(|(index, _)| self.fresh.contains(&index));
+        let is_awaited =
+            |(pool, has_missed): &(&Pool, &bool)| pool.is_reachable(now, stale_after) && !**has_missed;
+        let mut awaited =
+            self.pools.iter().zip(&self.has_missed).enumerate().filter(|(_, pool)| is_awaited(pool));
+        let is_complete = !self.fresh.is_empty() && awaited.all(|(index, _)| self.fresh.contains(&index));
+        if was_complete {
+            self.fresh.clear();
+            return Judged { is_complete: false };
+        }
         if is_complete {
             self.fresh.clear();
             self.completed = (now, self.completed.0);
@@ -435,13 +473,20 @@ impl Rounds {
         self.by_pool().filter_map(|(pool, server)| candidate(pool, server)).collect()
     }
 
-    /// The same, by the newest sample of each server alone, if it was taken since `since`.
+    /// The same, by the newest sample of each server alone, if it was taken since `since`. A server that contradicts
+    /// itself gives all that its samples allow.
     pub fn newest(&self, since: Mono, now: Mono, rate: Rate) -> Vec<Candidate> {
-        let candidate = |(pool, server, sample): (usize, ServerId, &Sample)| {
-            let interval = rate.carry(sample.interval(rate), sample.at, now);
-            Candidate { pool, server, interval, newest: sample.at }
+        let max_age = self.pace.stale_after;
+        let candidate = |(pool, server): (usize, &Server)| {
+            let sample = server.newest_sample().filter(|sample| sample.at >= since)?;
+            let interval = if server.is_inconsistent() {
+                server.interval(now, rate, max_age)?
+            } else {
+                rate.carry(sample.interval(rate), sample.at, now)
+            };
+            Some(Candidate { pool, server: server.id, interval, newest: sample.at })
         };
-        self.newest_samples().filter(|(.., sample)| sample.at >= since).map(candidate).collect()
+        self.by_pool().filter_map(candidate).collect()
     }
 
     /// When the newest sample of all was taken.
@@ -542,12 +587,20 @@ impl Rounds {
         let interval = self.pace.interval;
         let lookups = self.pools.iter().filter_map(Pool::resolve_at);
         let probes = self.pools.iter().filter_map(Pool::probe_at);
-        let asked =
-            self.servers().filter_map(|s| s.introduction_at(now, interval)).chain(self.next_regular(now));
+        let asked = self.servers().filter_map(|s| s.soon_at(now, interval)).chain(self.next_regular(now));
         // The first round waits for the names.
         let asked = asked.chain(probes).filter(|_| self.unresolved.is_empty());
         let over = self.round.as_ref().map(|round| self.deadline(round));
         lookups.chain(asked).chain(over).min().map_or(Duration::MAX, |at| at.since(now))
+    }
+}
+
+/// Servers that are new to a pool are not new to the agent.
+fn adopt_manners(pool: &mut Pool, memory: &MannersMemory, now: Mono) {
+    for server in &mut pool.servers {
+        if let Some(manners) = memory.of(server.address, now) {
+            server.adopt(manners);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! No oscillator is assumed: a guest's clock may be 7% fast. The rate is what the intervals that the servers
 //! agreed on show, as an interval of its own.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::interval::Interval;
@@ -14,6 +14,15 @@ use super::{Mono, NANOS_PER_SEC, Offset, Ppb, Wall, nanos};
 pub const MAX_RATE: Ppb = Ppb::from_ppm(120_000);
 /// How fast every rate may change, per hour: with the temperature.
 const WANDER: Ppb = Ppb::from_ppm(20);
+/// Two points of one round show no rate.
+const BASE_MIN: Duration = Duration::from_secs(1);
+/// Points before the one that gives a first rate that is not [`ORDINARY`]. Two servers' times in turn give a rate,
+/// too, and the third point shows that it is none.
+const POINTS_TO_LEARN: u8 = 2;
+/// Oscillators are seldom further off: the kernel corrects no more (MAXFREQ in linux/timex.h).
+const ORDINARY: Ppb = Ppb::from_ppm(500);
+/// Points that must agree with a widened rate before later ones narrow it: it may be as before at any time.
+const POINTS_TO_NARROW: u8 = 2;
 /// How far the rate may differ after a pause: the machine may run on other hardware. The kernel corrects no
 /// clock by more (MAXFREQ in linux/timex.h).
 const AFTER_PAUSE: Ppb = Ppb::from_ppm(500);
@@ -23,6 +32,9 @@ const MAX_POINTS: usize = 32;
 const RESTARTS_AN_HOUR: usize = 3;
 /// A pause is found out about within this time, by the hardware clock or by the servers.
 const EXPLAINED_WITHIN: Duration = Duration::from_secs(300);
+/// How far the rate may have stepped since an older sample, without any sign: a machine that was migrated runs on
+/// another crystal.
+const STEP: Ppb = Ppb::from_ppm(100);
 /// How far one of several pools may bend the rate that they agree on, within their intervals.
 const DOUBT: Ppb = Ppb::from_ppm(200);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -46,14 +58,24 @@ pub struct Rate {
 pub struct RateTracker {
     rate: Rate,
     /// What the servers agreed on, oldest first.
-    points: VecDeque<(Mono, Interval)>,
+    points: VecDeque<Point>,
     /// When the rate was measured again from the start, in the last hour.
     restarts: VecDeque<Mono>,
+    /// Points until the rate is narrowed again.
+    hold: u8,
     /// When the wander last changed.
     wander_changed: Mono,
     /// The rate before it was last refuted, and when that was. A pause that is found out about later explains
     /// it.
     before: Option<(Mono, Rate)>,
+}
+
+/// What the servers agreed on.
+#[derive(Clone, Debug)]
+struct Point {
+    at: Mono,
+    origin: Interval,
+    pools: BTreeSet<usize>,
 }
 
 /// What a refuted rate leads to.
@@ -86,6 +108,16 @@ impl Rate {
         Ppb((self.high.0 - self.low.0 + 1) / 2)
     }
 
+    /// How fast it may change, per hour.
+    pub(crate) fn wander(self) -> Ppb {
+        self.wander
+    }
+
+    /// When it was so.
+    pub(crate) fn since(self) -> Mono {
+        self.at
+    }
+
     /// Was it measured?
     pub fn is_known(self) -> bool {
         (self.low, self.high) != (Self::UNKNOWN.low, Self::UNKNOWN.high)
@@ -94,6 +126,10 @@ impl Rate {
     /// What reference time gains on the raw clock in `span` at most, ns.
     pub fn high_over(self, span: Duration) -> i64 {
         self.high.over(span)
+    }
+
+    fn is_ordinary(self) -> bool {
+        self.low <= ORDINARY && self.high.0 >= -ORDINARY.0
     }
 
     /// The rate as it may be at `now`.
@@ -107,6 +143,13 @@ impl Rate {
     #[must_use]
     pub fn doubted(self) -> Self {
         self.widened(DOUBT.0).within_max()
+    }
+
+    /// Wider by what a step of the rate may be that nothing has shown yet. Older samples count by this, so that they
+    /// cannot exclude the truth after such a step.
+    #[must_use]
+    pub fn with_step(self) -> Self {
+        self.widened(STEP.0).within_max()
     }
 
     fn widened(self, by: i64) -> Self {
@@ -131,10 +174,10 @@ impl Rate {
         let (low, high) = (self.low.over(span), self.high.over(span));
         let (low, high) =
             if to >= from { (low, high) } else { (high.saturating_neg(), low.saturating_neg()) };
-        let wander = self.wander_offset(from, to);
+        let (wander, most) = (self.wander_offset(from, to), MAX_RATE.over(span));
         Interval {
-            low: interval.low.plus(Offset::from_nanos(low.saturating_sub(wander))),
-            high: interval.high.plus(Offset::from_nanos(high.saturating_add(wander))),
+            low: interval.low.plus(Offset::from_nanos(low.saturating_sub(wander).max(most.saturating_neg()))),
+            high: interval.high.plus(Offset::from_nanos(high.saturating_add(wander).min(most))),
         }
     }
 
@@ -163,7 +206,7 @@ impl Rate {
     }
 
     /// The rates that both allow; `None`: there is none.
-    fn intersection(self, other: Self) -> Option<Self> {
+    pub(crate) fn intersection(self, other: Self) -> Option<Self> {
         let (low, high) = (self.low.max(other.low), self.high.min(other.high));
         (low <= high).then_some(Self { low, high, ..self })
     }
@@ -183,6 +226,7 @@ impl Default for RateTracker {
             rate: Rate::UNKNOWN,
             points: VecDeque::new(),
             restarts: VecDeque::new(),
+            hold: POINTS_TO_LEARN,
             wander_changed: Mono::from_nanos(0),
             before: None,
         }
@@ -198,44 +242,61 @@ impl RateTracker {
     /// Takes in what the servers agreed on at `now`. `Err`: no rate leads from the earlier points to this
     /// one; the tracker has started again with it.
     ///
+    /// `pools`: those that agreed. Earlier points that one of them had no part in do not count any more: most of those
+    /// that supported such a point may be wrong although most of these are right.
+    ///
     /// Not a regression: two true intervals bound the mean rate between them, for any noise. The rate now
     /// differs from a mean by what it wanders from the middle of the span to its end.
-    pub fn push(&mut self, now: Mono, origin: Interval) -> Result<(), Refuted> {
+    pub fn push(&mut self, now: Mono, origin: Interval, pools: &BTreeSet<usize>) -> Result<(), Refuted> {
         self.calm_down(now);
-        let rate = self.points.iter().try_fold(self.rate.at(now), |rate, &(then, older)| {
-            let Some(mean) = mean_rate(then, older, now, origin, self.rate.wander) else { return Some(rate) };
-            rate.intersection(mean)
+        self.points.retain(|point| point.pools.is_superset(pools));
+        let rate = self.points.iter().try_fold(self.rate.at(now), |rate, point| {
+            match mean_rate(point.at, point.origin, now, origin, self.rate.wander) {
+                Some(mean) => rate.intersection(mean),
+                None => Some(rate),
+            }
         });
-        let Some(rate) = rate else { return Err(self.refute(now, origin)) };
-        self.rate = rate;
-        if self.points.back().is_none_or(|&(last, _)| now > last) {
-            self.points.push_back((now, origin));
+        let Some(rate) = rate else { return Err(self.refute(now, origin, pools)) };
+        let is_learnt = !self.rate.is_known() && rate.is_known() && rate.is_ordinary();
+        if self.hold == 0 || is_learnt {
+            (self.rate, self.hold) = (rate, 0);
+        }
+        if self.points.back().is_none_or(|last| now > last.at) {
+            self.hold = self.hold.saturating_sub(1);
+            self.points.push_back(Point { at: now, origin, pools: pools.clone() });
         }
         self.thin_out(now);
         Ok(())
     }
 
     /// What the servers agree on (`origin`) is not where the rate leads to.
-    pub fn refute(&mut self, now: Mono, origin: Interval) -> Refuted {
+    pub fn refute(&mut self, now: Mono, origin: Interval, pools: &BTreeSet<usize>) -> Refuted {
         self.restarts.retain(|at| now.since(*at) < HOUR);
         if self.rate.is_known() {
             self.before = Some((now, self.rate));
         }
-        let last = self.points.back().copied();
+        let last = self.points.pop_back();
         self.points.clear();
-        self.points.push_back((now, origin));
+        self.points.push_back(Point { at: now, origin, pools: pools.clone() });
         if self.restarts.len() < RESTARTS_AN_HOUR {
             self.restarts.push_back(now);
             self.rate = Rate { wander: self.rate.wander, ..Rate::UNKNOWN.at(now) };
+            self.hold = POINTS_TO_LEARN;
             return Refuted::Restart;
         }
         let wander = Ppb(self.rate.wander.0.saturating_mul(2).min(MAX_RATE.0));
         self.wander_changed = now;
-        let seen = last.and_then(|(then, older)| mean_rate(then, older, now, origin, wander));
+        self.hold = POINTS_TO_NARROW;
+        let seen = last.and_then(|last| mean_rate(last.at, last.origin, now, origin, wander));
         let rate = Rate { wander, ..self.rate.at(now) };
         self.rate =
             seen.map_or(Rate { wander, ..Rate::UNKNOWN.at(now) }, |seen| rate.hull(seen).within_max());
         Refuted::Widened
+    }
+
+    /// How often it was measured again from the start in the hour before it was last refuted.
+    pub fn restarts(&self) -> usize {
+        self.restarts.len()
     }
 
     /// The raw clock did not count all of the time. The machine may run on other hardware since.
@@ -253,7 +314,12 @@ impl RateTracker {
     /// Another clock counts now, so nothing is known of its rate.
     pub fn reset(&mut self, now: Mono) {
         self.points.clear();
-        self.rate = Rate::UNKNOWN.at(now);
+        (self.rate, self.hold) = (Rate::UNKNOWN.at(now), POINTS_TO_LEARN);
+    }
+
+    /// What the servers agreed on so far is no evidence any more: it was made of samples that contradict the new ones.
+    pub fn forget_points(&mut self) {
+        self.points.clear();
     }
 
     /// Halves a wander that nothing has refuted for an hour.
@@ -270,7 +336,7 @@ impl RateTracker {
         if self.points.len() <= MAX_POINTS {
             return;
         }
-        let age = |index: usize| self.points.get(index).map_or(0, |&(at, _)| nanos(now.since(at)));
+        let age = |index: usize| self.points.get(index).map_or(0, |point| nanos(now.since(point.at)));
         let crowded = (1..self.points.len() - 1).min_by_key(|&index| {
             let between = age(index - 1).saturating_sub(age(index + 1));
             i128::from(between) * 1_000_000 / i128::from(age(index).max(1))
@@ -281,10 +347,10 @@ impl RateTracker {
     }
 }
 
-/// The rates at `to` that lead from one interval to another.
-fn mean_rate(from: Mono, older: Interval, to: Mono, newer: Interval, wander: Ppb) -> Option<Rate> {
+/// The rates at `to` that lead from one interval to another; `None`: the two are too near each other in time.
+pub(crate) fn mean_rate(from: Mono, older: Interval, to: Mono, newer: Interval, wander: Ppb) -> Option<Rate> {
     let span = nanos(to.since(from));
-    if span == 0 {
+    if span < nanos(BASE_MIN) {
         return None;
     }
     let ppb = |gain: i64| i64::try_from(i128::from(gain) * i128::from(NANOS_PER_SEC) / i128::from(span)).ok();
@@ -316,10 +382,14 @@ mod tests {
     }
 
     /// A tracker after these points: seconds, middle and half the width in ms.
+    fn pools() -> BTreeSet<usize> {
+        BTreeSet::from([0, 1])
+    }
+
     fn after(points: &[(i64, i64, i64)]) -> RateTracker {
         let mut tracker = RateTracker::default();
         for &(secs, middle, half) in points {
-            let _ = tracker.push(at(secs), interval(middle * MS, half * MS));
+            let _ = tracker.push(at(secs), interval(middle * MS, half * MS), &pools());
         }
         tracker
     }
@@ -333,8 +403,14 @@ mod tests {
     }
 
     #[test]
-    fn two_points_bound_the_rate_by_their_widths_over_their_distance() {
-        let rate = after(&[(0, 0, 1), (100, 7_000, 1)]).rate();
+    fn points_bound_the_rate_by_their_widths_over_their_distance() {
+        let rate = after(&[(0, 0, 1), (100, 40, 1)]).rate();
+        assert!((rate.middle().0 - 400_000).abs() < 20, "400 ppm after two points: {rate:?}");
+        let first = after(&[(0, 0, 1), (100, 7_000, 1)]).rate();
+        assert!(!first.is_known(), "7% need a third: {first:?}");
+        let turn = after(&[(0, 0, 1), (2, 30, 1), (4, 0, 1)]).rate();
+        assert!(!turn.is_known(), "two times in turn: {turn:?}");
+        let rate = after(&[(0, 0, 1), (50, 3_500, 1), (100, 7_000, 1)]).rate();
         assert!((rate.middle().0 - 70_000_000).abs() < 20, "7%: {rate:?}");
         assert!((rate.bound().0 - 20_000 - 277).abs() < 5, "2 ms in 100 s + 20 ppm/h for 50 s: {rate:?}");
     }
@@ -348,7 +424,7 @@ mod tests {
 
     #[test]
     fn carrying_back_and_forth_contains_the_start() {
-        let rate = after(&[(0, 0, 1), (1_000, 3_000, 1)]).rate();
+        let rate = after(&[(0, 0, 1), (500, 1_500, 1), (1_000, 3_000, 1)]).rate();
         let start = interval(5, MS);
         let there = rate.carry(start, at(900), at(2_000));
         assert!((there.middle().as_nanos() - 3 * 1_100 * MS).abs() < 10 * MS, "3,000 ppm for 1,100 s");
@@ -364,31 +440,34 @@ mod tests {
         let mut origin = 0;
         for n in 1..=3 {
             origin += 20 * SEC;
-            assert_eq!(tracker.push(at(1_000 + n * 64), interval(origin, MS)), Err(Refuted::Restart));
+            assert_eq!(
+                tracker.push(at(1_000 + n * 64), interval(origin, MS), &pools()),
+                Err(Refuted::Restart)
+            );
             assert!(!tracker.rate().is_known());
             // The second point shows a rate again.
-            assert_eq!(tracker.push(at(1_000 + n * 64 + 32), interval(origin, MS)), Ok(()));
+            assert_eq!(tracker.push(at(1_000 + n * 64 + 32), interval(origin, MS), &pools()), Ok(()));
             assert!(tracker.rate().is_known());
         }
         let before = tracker.rate();
-        assert_eq!(tracker.push(at(1_300), interval(origin + 300 * MS, MS)), Err(Refuted::Widened));
+        assert_eq!(tracker.push(at(1_300), interval(origin + 300 * MS, MS), &pools()), Err(Refuted::Widened));
         let after = tracker.rate();
         assert_eq!(after.wander, Ppb(2 * WANDER.0));
         assert!(after.low <= before.low && after.high.0 > 2_500_000, "300 ms in 76 s are allowed: {after:?}");
-        assert_eq!(tracker.push(at(1_300 + 3_600), interval(origin + 300 * MS, MS)), Ok(()));
+        assert_eq!(tracker.push(at(1_300 + 3_600), interval(origin + 300 * MS, MS), &pools()), Ok(()));
         assert_eq!(tracker.rate().wander, WANDER, "an hour later");
     }
 
     #[test]
     fn rates_are_kept_after_a_pause_and_widened() {
-        let mut tracker = after(&[(0, 0, 1), (1_000, 3_000, 1)]);
+        let mut tracker = after(&[(0, 0, 1), (500, 1_500, 1), (1_000, 3_000, 1)]);
         let before = tracker.rate();
         tracker.handle_pause(at(1_001));
         let after = tracker.rate();
         assert_eq!(before.middle(), after.middle());
         assert!((after.bound().0 - before.bound().0 - AFTER_PAUSE.0).abs() < 10);
         assert_eq!(
-            tracker.push(at(1_002), interval(90 * SEC, MS)),
+            tracker.push(at(1_002), interval(90 * SEC, MS), &pools()),
             Ok(()),
             "the jump of the pause shows no rate"
         );
@@ -400,13 +479,13 @@ mod tests {
     fn points_are_kept_for_hours_and_stay_few() {
         let mut tracker = RateTracker::default();
         for minute in 0..600 {
-            tracker.push(at(minute * 60), interval(0, 150 * MS)).unwrap();
+            tracker.push(at(minute * 60), interval(0, 150 * MS), &pools()).unwrap();
         }
         assert_eq!(tracker.points.len(), MAX_POINTS);
-        let oldest = tracker.points.front().unwrap().0;
+        let oldest = tracker.points.front().unwrap().at;
         assert!(at(599 * 60).since(oldest) > HOUR * 3, "{oldest:?}");
         let young =
-            tracker.points.iter().filter(|(then, _)| at(599 * 60).since(*then) < Duration::from_secs(600));
+            tracker.points.iter().filter(|point| at(599 * 60).since(point.at) < Duration::from_secs(600));
         assert!(young.count() >= 5);
         // 300 ms of round trip: the best base is about 3 h long, and gives 2 x 300 ms / 10,400 s + wander.
         assert!(tracker.rate().bound() < Ppb::from_ppm(65), "{:?}", tracker.rate());
@@ -443,7 +522,7 @@ mod tests {
                 now = now.plus(Duration::from_secs(step.unsigned_abs()));
                 #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a test value")]
                 let seen = Interval::around(truth(now).plus(Offset::from_nanos((half as f64 * error) as i64)), Bound::from_nanos(half + 2));
-                prop_assert_eq!(tracker.push(now, seen), Ok(()));
+                prop_assert_eq!(tracker.push(now, seen, &pools()), Ok(()));
                 last = Some((now, seen));
             }
             let (then, seen) = last.unwrap();
@@ -482,7 +561,7 @@ mod tests {
             let mut tracker = RateTracker::default();
             let mut refuted = Vec::new();
             for (then, middle, half) in points {
-                refuted.extend(tracker.push(Mono::from_nanos(then), interval(middle, half)).err());
+                refuted.extend(tracker.push(Mono::from_nanos(then), interval(middle, half), &pools()).err());
                 let Rate { low, high, .. } = tracker.rate();
                 prop_assert!(-MAX_RATE.0 <= low.0 && low <= high && high <= MAX_RATE);
                 let _ = tracker.rate().carry(interval(half, middle), Mono::from_nanos(half), Mono::from_nanos(then));
@@ -506,7 +585,7 @@ mod tests {
     fn a_pause_explains_what_refuted_the_rate_in_the_last_five_minutes_only() {
         let refuted = |found_out: i64| {
             let mut tracker = after(&[(0, 0, 1), (1_000, 0, 1)]);
-            let _ = tracker.push(at(1_064), interval(20 * SEC, MS));
+            let _ = tracker.push(at(1_064), interval(20 * SEC, MS), &pools());
             assert!(!tracker.rate().is_known());
             tracker.rate_if_paused(at(1_064 + found_out)).is_known()
         };

@@ -75,6 +75,20 @@ fn cross_checks_wait_for_a_regular_poll_and_a_wall_clock_that_rsntp_handles() {
 }
 
 #[test]
+fn a_cross_check_that_gives_nothing_is_followed_by_an_exchange() {
+    let mut server = server();
+    regular(&mut server, 0..16);
+    assert_eq!(server.soon_at(at(1_020), PACE.interval), None);
+    assert_eq!(ask(&mut server, 1_024), Some(Ask::CrossCheck));
+    answer(&mut server, Answer::CrossChecked(None), 1_025);
+    let soon = server.soon_at(at(1_025), PACE.interval).unwrap();
+    assert_eq!(soon.since(at(1_024)), Duration::from_millis(2_020));
+    assert_eq!(ask(&mut server, 1_027), Some(Ask::Sample));
+    answer(&mut server, sample(1_027), 1_027);
+    assert_eq!(server.soon_at(at(1_030), PACE.interval), None);
+}
+
+#[test]
 fn time_outs_between_kisses_are_not_reported_as_another_reason() {
     let (mut server, kiss) = (server(), RejectReason::Kiss(Kiss::Rate));
     let reject = |server: &mut Server, reason| {
@@ -109,16 +123,16 @@ fn a_server_is_not_asked_while_an_exchange_is_under_way() {
 #[test]
 fn new_servers_get_two_exchanges_at_once() {
     let mut server = server();
-    assert_eq!(server.introduction_at(at(5), PACE.interval), Some(at(5)));
+    assert_eq!(server.soon_at(at(5), PACE.interval), Some(at(5)));
     assert!(!server.is_introduced());
     server.ask(reading(5), PACE.interval, false, false);
-    assert_eq!(server.introduction_at(at(5), PACE.interval), None, "under way");
+    assert_eq!(server.soon_at(at(5), PACE.interval), None, "under way");
     answer(&mut server, sample(5), 5);
-    let second = server.introduction_at(at(5), PACE.interval).unwrap();
+    let second = server.soon_at(at(5), PACE.interval).unwrap();
     assert!(second > at(7) && second < at(8), "{second:?}");
     server.ask(reading(8), PACE.interval, false, false);
     answer(&mut server, sample(8), 8);
-    assert!(server.is_introduced() && server.introduction_at(at(9), PACE.interval).is_none());
+    assert!(server.is_introduced() && server.soon_at(at(9), PACE.interval).is_none());
 }
 
 #[test]
