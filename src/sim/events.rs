@@ -125,7 +125,10 @@ impl World {
                 self.clock_was_set = true;
             }
             Event::Slew(rate) => self.clocks.slew_wall(rate),
-            Event::Rate(error) => self.clocks.set_rate(error),
+            Event::Rate(error) => {
+                self.rate_step = Ppb((error.0 - self.clocks.rate().0).abs());
+                self.clocks.set_rate(error);
+            }
             Event::Clocksource(error) => {
                 self.clocks.set_rate(error);
                 self.clocksource += 1;

@@ -100,7 +100,7 @@ impl Resolve for Dns {
         };
         let answer = timeout(LOOKUP_TIMEOUT, self.look_up(name)).await.map_err(|_| NO_ANSWER)??;
         let ttl = answer.as_lookup().answers().iter().map(|r| r.ttl).min().unwrap_or(0);
-        let addresses = in_order(answer.iter().collect(), has_route);
+        let addresses = in_order(answer.iter(), has_route);
         if addresses.is_empty() {
             return Err("the name has no address".to_owned());
         }
@@ -113,9 +113,9 @@ impl Resolve for Dns {
 
 /// Both families in turn, without the addresses that the node has no route to; all addresses if it has a
 /// route to none.
-fn in_order(addresses: Vec<IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+fn in_order(addresses: impl Iterator<Item = IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
     // An IPv4 address as an IPv6 one is still the same server.
-    let mut addresses: Vec<IpAddr> = addresses.iter().map(IpAddr::to_canonical).collect();
+    let mut addresses: Vec<IpAddr> = addresses.map(|ip| ip.to_canonical()).collect();
     // Name servers answer 0.0.0.0 for a name that they block; a request to it would reach this node.
     addresses.retain(|ip| !ip.is_unspecified() && !ip.is_multicast());
     if addresses.iter().any(|ip| has_route(*ip)) {
@@ -142,15 +142,24 @@ mod tests {
     #[test]
     fn addresses_alternate_between_families_without_those_that_have_no_route() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let all =
-            vec![ip("2001:db8::1"), ip("2001:db8::2"), ip("192.0.2.1"), ip("192.0.2.2"), ip("192.0.2.3")];
+        let all = [ip("2001:db8::1"), ip("2001:db8::2"), ip("192.0.2.1"), ip("192.0.2.2"), ip("192.0.2.3")];
         let order = |has_route: fn(IpAddr) -> bool| {
-            in_order(all.clone(), has_route).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+            in_order(all.iter().copied(), has_route)
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(order(|_| true), "192.0.2.1 2001:db8::1 192.0.2.2 2001:db8::2 192.0.2.3");
         assert_eq!(order(|ip| ip.is_ipv6()), "2001:db8::1 2001:db8::2", "an IPv6-only node");
-        assert_eq!(in_order(vec![ip("0.0.0.0"), ip("::"), ip("224.0.1.1")], |_| true), [] as [IpAddr; 0]);
-        assert_eq!(in_order(vec![ip("::ffff:192.0.2.1"), ip("::ffff:0.0.0.0")], |_| true), [ip("192.0.2.1")]);
+        assert_eq!(
+            in_order([ip("0.0.0.0"), ip("::"), ip("224.0.1.1")].into_iter(), |_| true),
+            [] as [IpAddr; 0]
+        );
+        assert_eq!(
+            in_order([ip("::ffff:192.0.2.1"), ip("::ffff:0.0.0.0")].into_iter(), |_| true),
+            [ip("192.0.2.1")]
+        );
         assert_eq!(
             order(|_| false).split(' ').count(),
             5,

@@ -495,6 +495,8 @@ fn any_world() {
         time(|t| t.outside_after_rate),
         time(|t| t.outside_after_rate_later)
     );
+    let farthest = worlds.iter().map(|(_, tally, _)| tally.farthest_after_rate).max();
+    println!("the farthest beyond the bound then: {farthest:?}");
     println!("truth outside after a pause that was not noticed yet: {:?}", time(|t| t.outside_after_pause));
     println!(
         "truth outside after a change of the clocksource that was not seen yet: {:?}",

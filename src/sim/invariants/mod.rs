@@ -9,9 +9,9 @@
 //! * A reachable server has a young sample.
 //! * No server is asked sooner than after two seconds, or an interval, but once after a disruption.
 //!
-//! Three times are excused and counted: an hour after an unannounced step of the oscillator's rate, in which samples and
-//! the rate of before are used; after a pause that the kernel did not notice until the agent has; and after a change of
-//! the clocksource until the next observation.
+//! Three times are excused and counted: after an unannounced step of the oscillator's rate, by what the clock gains in two
+//! polls, until the samples show it; after a pause that the kernel did not notice until the agent has; and after a change
+//! of the clocksource until the next observation.
 
 mod bound;
 mod health;
@@ -30,7 +30,7 @@ use drift_core::io::{Effect, LogEvent};
 use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::Snapshot;
 use drift_core::resume::Class;
-use drift_core::time::{Measurement, Mono, Offset};
+use drift_core::time::{Measurement, Mono, Offset, Ppb};
 use drift_core::verdict::State;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -58,6 +58,8 @@ pub struct Tally {
     pub outside_after_rate: Duration,
     /// The same, after the next round.
     pub outside_after_rate_later: Duration,
+    /// The farthest beyond the bound that the truth was then.
+    pub farthest_after_rate: Duration,
     /// The same after a change of the clocksource that the agent had not seen yet.
     pub outside_after_clocksource: Duration,
     /// The same after a pause that the agent had not noticed.
@@ -81,12 +83,22 @@ pub struct Tally {
 /// A time in which the truth may be outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Excuse {
-    /// Since the rate has stepped, with the raw clock then; all pools have given a sample since.
-    Rate(Mono, bool),
+    /// Since the rate has stepped.
+    Rate(RateStep),
     /// Since the node was paused, with the raw clock then.
     Pause(Mono),
     /// Since there is another clocksource.
     Clocksource,
+}
+
+/// A step of the oscillator's rate that nothing shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RateStep {
+    /// The raw clock then.
+    since: Mono,
+    by: Ppb,
+    /// All pools that answer have given a sample since.
+    is_sampled: bool,
 }
 
 /// Checks a world after each input.
@@ -189,7 +201,10 @@ impl Checker {
                 self.undisturbed_since = self.undisturbed_since.max(at);
             }
             match kind {
-                Kind::Rate => self.excuses.push(Excuse::Rate(world.reading().raw, false)),
+                Kind::Rate => {
+                    let (since, by) = (world.reading().raw, world.rate_step);
+                    self.excuses.push(Excuse::Rate(RateStep { since, by, is_sampled: false }));
+                }
                 Kind::Pause => self.excuses.push(Excuse::Pause(world.reading().raw)),
                 Kind::Clocksource => self.excuses.push(Excuse::Clocksource),
                 // A new process does not know when the one before has asked.
@@ -203,9 +218,9 @@ impl Checker {
         self.events = world.happened.len();
         let (raw, stale_after) = (world.reading().raw, world.settings().stale_after);
         self.excuses.retain_mut(|excuse| match excuse {
-            Excuse::Rate(since, is_sampled) => {
-                *is_sampled |= pools_have_samples_since(world, *since);
-                raw.since(*since) < HOUR.max(stale_after + world.settings().interval)
+            Excuse::Rate(step) => {
+                step.is_sampled |= pools_have_samples_since(world, step.since);
+                step.is_excused(raw, poll_of(world), stale_after)
             }
             // A pause that is too short to be noticed is over when all samples are of after it.
             Excuse::Pause(since) => raw.since(*since) < stale_after + world.settings().interval,
@@ -295,7 +310,7 @@ impl Checker {
     }
 
     fn note_honesty(&mut self, snapshot: &Snapshot, world: &World) {
-        let span = world.settings().stale_after + world.settings().interval * 3;
+        let span = world.settings().interval * 3;
         match honesty(snapshot, world) {
             Honesty::All => {}
             Honesty::Most => self.tally.honest_majority += 1,
@@ -317,22 +332,31 @@ impl Checker {
             self.tally.outside_after_clocksource += span;
             return Ok(());
         }
-        match self.excuses.last() {
-            Some(Excuse::Rate(_, false)) => {
-                self.tally.outside_after_rate += span;
-                return Ok(());
-            }
-            Some(_) => {
-                self.tally.outside_after_rate_later += span;
-                return Ok(());
-            }
-            None => {}
-        }
         if world.elapsed() < self.poisoned_until {
             return Ok(());
         }
         let Measurement { offset, bound } = measured;
         let truth = world.truth();
+        let error = offset.as_nanos().abs_diff(truth.as_nanos());
+        let beyond = Duration::from_nanos(error.saturating_sub(bound.as_nanos().unsigned_abs()));
+        let steps = self.excuses.iter().filter_map(|excuse| match excuse {
+            Excuse::Rate(step) => Some(step),
+            _ => None,
+        });
+        // Several steps add up.
+        let (excused, are_sampled) = steps.fold((Duration::ZERO, true), |(excused, are_sampled), step| {
+            (excused + step.gain(world.reading().raw, poll_of(world)), are_sampled && step.is_sampled)
+        });
+        if beyond <= excused {
+            let counted = if are_sampled {
+                &mut self.tally.outside_after_rate_later
+            } else {
+                &mut self.tally.outside_after_rate
+            };
+            *counted += span;
+            self.tally.farthest_after_rate = self.tally.farthest_after_rate.max(beyond);
+            return Ok(());
+        }
         Err(format!("the agent measures {offset:?} {bound:?}, the truth is {truth:?}, {}", at(world)))
     }
 
@@ -372,6 +396,24 @@ impl Checker {
             }
         }
         Ok(())
+    }
+}
+
+/// The longest time between two polls of the regular rhythm.
+fn poll_of(world: &World) -> Duration {
+    world.settings().interval.max(SECOND * 4)
+}
+
+impl RateStep {
+    /// May the truth be outside for it? The samples of an hour show it: sooner on a LAN, and a large step.
+    fn is_excused(&self, raw: Mono, poll: Duration, stale_after: Duration) -> bool {
+        raw.since(self.since) < HOUR.max(stale_after + poll)
+    }
+
+    /// What the clock has gained by it since its samples were last used: two polls at most, once there are any.
+    fn gain(&self, raw: Mono, poll: Duration) -> Duration {
+        let span = if self.is_sampled { poll * 2 } else { raw.since(self.since) };
+        Duration::from_nanos(self.by.over(span).unsigned_abs()) + BOUND_SLACK / 10
     }
 }
 

@@ -78,27 +78,14 @@ impl Independence {
         is_compared.then(|| self.shared().next().is_none())
     }
 
-    /// What the pools give together, where pools that are one clock have one vote. Both are named in the result.
+    /// What the pools give together, where pools that are one clock have one vote.
     pub fn combine(&self, candidates: &[Candidate], tolerance: Duration) -> Combined {
         let mut first_of = BTreeMap::new();
         for (first, second) in self.shared() {
             let first = first_of.get(&first).copied().unwrap_or(first);
             first_of.entry(second).or_insert(first);
         }
-        let vote = |pool: usize| first_of.get(&pool).copied().unwrap_or(pool);
-        let votes: Vec<Candidate> =
-            candidates.iter().map(|c| Candidate { pool: vote(c.pool), ..*c }).collect();
-        let mut combined = combine(&votes, tolerance);
-        if let Combined::Agree { pools, falsetickers, .. } = &mut combined {
-            for candidate in candidates {
-                for side in [&mut *pools, &mut *falsetickers] {
-                    if side.contains(&vote(candidate.pool)) {
-                        side.insert(candidate.pool);
-                    }
-                }
-            }
-        }
-        combined
+        combine(candidates, tolerance, |pool| first_of.get(&pool).copied().unwrap_or(pool))
     }
 
     /// Did two pools look like one clock in any of the last rounds in which both answered?

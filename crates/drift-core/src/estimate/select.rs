@@ -72,20 +72,31 @@ pub fn pool_intervals(candidates: &[Candidate], tolerance: Duration) -> BTreeMap
 ///
 /// Pools that contradict each other never give an offset. Near a leap second this happens without a fault:
 /// some pools smear it, and differ from the others by up to 0.5 s.
-pub fn combine(candidates: &[Candidate], tolerance: Duration) -> Combined {
+///
+/// `vote_of`: pools with the same number are one clock, and have one vote.
+pub fn combine(candidates: &[Candidate], tolerance: Duration, vote_of: impl Fn(usize) -> usize) -> Combined {
     let pools = pool_intervals(candidates, tolerance);
     let Some(hull) = pools.values().map(|pool| pool.hull).reduce(Interval::hull) else {
         return Combined::Nothing;
     };
-    let decided: Vec<(usize, Interval)> =
-        pools.iter().filter_map(|(pool, own)| Some((*pool, own.majority?))).collect();
+    let mut votes: BTreeMap<usize, Vec<(usize, Option<Interval>)>> = BTreeMap::new();
+    for (pool, own) in &pools {
+        votes.entry(vote_of(*pool)).or_default().push((*pool, own.majority));
+    }
     // A pool that contradicts itself counts as a pool, and agrees with none.
-    let Some((interval, agreeing)) = agreement(&decided, pools.len(), tolerance) else {
+    let decided: Vec<(usize, Interval)> = votes
+        .iter()
+        .filter_map(|(vote, own)| Some((*vote, agreement(&with_majority(own), own.len(), tolerance)?.0)))
+        .collect();
+    let Some((interval, agreeing)) = agreement(&decided, votes.len(), tolerance) else {
         return Combined::Disagree { hull };
     };
-    let agreeing: BTreeSet<usize> = agreeing.into_iter().collect();
-    let falsetickers = pools.keys().copied().filter(|pool| !agreeing.contains(pool)).collect();
+    let (agreeing, falsetickers) = pools.keys().partition(|pool| agreeing.contains(&vote_of(**pool)));
     Combined::Agree { interval, pools: agreeing, falsetickers }
+}
+
+fn with_majority(pools: &[(usize, Option<Interval>)]) -> Vec<(usize, Interval)> {
+    pools.iter().filter_map(|(pool, own)| Some((*pool, (*own)?))).collect()
 }
 
 /// What a strict majority of `voters` agrees on, and who is in it.
@@ -136,7 +147,7 @@ mod tests {
     const TOLERANCE: Duration = Duration::from_millis(10);
 
     fn combine(candidates: &[Candidate]) -> Combined {
-        super::combine(candidates, TOLERANCE)
+        super::combine(candidates, TOLERANCE, |pool| pool)
     }
 
     fn agreed(low_ms: i64, high_ms: i64, pools: &[usize], falsetickers: &[usize]) -> Combined {

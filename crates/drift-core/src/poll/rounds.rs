@@ -5,19 +5,20 @@
 //! long as was measured so far, so that a rate that is not known yet does not widen the bound by more than
 //! the samples did.
 
+mod samples;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::estimate::{Candidate, Combined};
 use crate::io::{Effect, LogEvent};
 use crate::ntp::manners::{MIN_SPACING, MannersMemory};
 use crate::ntp::pool::{Pool, Resolution, take_id};
 use crate::ntp::reject::RejectReason;
-use crate::ntp::sample::{Sample, Source};
+use crate::ntp::sample::Sample;
 use crate::ntp::server::{Answer, Ask, Pace, Server, ServerId};
 use crate::time::rate::Rate;
-use crate::time::{Bound, Measurement, Mono, Reading};
+use crate::time::{Measurement, Mono, Reading};
 
 /// How long after the time-out of its exchanges a round ends without the missing answers.
 const ROUND_GRACE: Duration = Duration::from_millis(500);
@@ -463,81 +464,6 @@ impl Rounds {
         Judged { is_complete }
     }
 
-    /// The interval of each reachable server now, by samples younger than `max_age`.
-    pub fn candidates(&self, now: Mono, rate: Rate, max_age: Duration) -> Vec<Candidate> {
-        let max_age = max_age.min(self.pace.stale_after);
-        let candidate = |pool: usize, server: &Server| {
-            let interval = server.interval(now, rate, max_age)?;
-            Some(Candidate { pool, server: server.id, interval, newest: server.newest_sample()?.at })
-        };
-        self.by_pool().filter_map(|(pool, server)| candidate(pool, server)).collect()
-    }
-
-    /// The same, by the newest sample of each server alone, if it was taken since `since`. A server that contradicts
-    /// itself gives all that its samples allow.
-    pub fn newest(&self, since: Mono, now: Mono, rate: Rate) -> Vec<Candidate> {
-        let max_age = self.pace.stale_after;
-        let candidate = |(pool, server): (usize, &Server)| {
-            let sample = server.newest_sample().filter(|sample| sample.at >= since)?;
-            let interval = if server.is_inconsistent() {
-                server.interval(now, rate, max_age)?
-            } else {
-                rate.carry(sample.interval(rate), sample.at, now)
-            };
-            Some(Candidate { pool, server: server.id, interval, newest: sample.at })
-        };
-        self.by_pool().filter_map(candidate).collect()
-    }
-
-    /// When the newest sample of all was taken.
-    pub fn newest_at(&self) -> Option<Mono> {
-        self.newest_samples().map(|(.., sample)| sample.at).max()
-    }
-
-    /// The smallest bound of a newest sample, without what the rate of the raw clock adds.
-    pub fn best_bound(&self) -> Option<Bound> {
-        self.newest_samples().map(|(.., sample)| sample.bound).min()
-    }
-
-    /// The clocks behind these samples, by pool.
-    pub fn newest_sources(&self, since: Mono) -> Vec<(usize, Option<Source>)> {
-        let young = self.newest_samples().filter(|(.., sample)| sample.at >= since);
-        young.map(|(pool, _, sample)| (pool, sample.source)).collect()
-    }
-
-    /// The newest samples are those since the last complete judgement but one.
-    pub fn newest_since(&self) -> Mono {
-        self.completed.1
-    }
-
-    /// Marks the falsetickers after a round, for their replacement.
-    ///
-    /// Where the pools contradict each other, those servers that the fewest others support: which of them are
-    /// right is not known, and another server of the pool may decide it.
-    pub fn mark_falsetickers(&mut self, candidates: &[Candidate], combined: &Combined, is_complete: bool) {
-        if !is_complete {
-            return;
-        }
-        let is_false: BTreeSet<ServerId> = match combined {
-            Combined::Nothing => return,
-            Combined::Agree { interval, .. } => {
-                candidates.iter().filter(|c| !c.interval.meets(*interval)).map(|c| c.server).collect()
-            }
-            Combined::Disagree { .. } => {
-                let support =
-                    |c: &Candidate| candidates.iter().filter(|o| o.interval.meets(c.interval)).count();
-                let (least, most) =
-                    (candidates.iter().map(support).min(), candidates.iter().map(support).max());
-                let is_weak = |c: &&Candidate| least == most || Some(support(c)) != most;
-                candidates.iter().filter(is_weak).map(|c| c.server).collect()
-            }
-        };
-        for server in self.servers_mut() {
-            server.false_rounds =
-                if is_false.contains(&server.id) { server.false_rounds.saturating_add(1) } else { 0 };
-        }
-    }
-
     /// Discards the samples from before `since`: the raw clock, or the time of all servers, has jumped.
     pub fn forget_before(&mut self, since: Mono) {
         self.servers_mut().for_each(|server| server.forget_before(since));
@@ -556,11 +482,6 @@ impl Rounds {
                 server.handle_disruption(take_id(&mut self.next_id));
             }
         }
-    }
-
-    /// Does any server announce a leap second?
-    pub fn announces_leap(&self) -> bool {
-        self.servers().any(Server::announces_leap)
     }
 
     fn by_pool(&self) -> impl Iterator<Item = (usize, &Server)> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::estimate::Candidate;
 use crate::fixtures;
 use crate::ntp::packet::Kiss;
 use crate::time::interval::Interval;
@@ -402,7 +403,7 @@ fn candidates(harness: &Harness, reported: &[i64]) -> Vec<Candidate> {
 
 fn false_rounds(harness: &mut Harness, reported: &[i64]) -> Vec<u8> {
     let candidates = candidates(harness, reported);
-    let combined = crate::estimate::combine(&candidates, Duration::from_millis(10));
+    let combined = crate::estimate::combine(&candidates, Duration::from_millis(10), |pool| pool);
     harness.rounds.mark_falsetickers(&candidates, &combined, true);
     harness.rounds.servers().map(|server| server.false_rounds).collect()
 }

@@ -279,7 +279,7 @@ fn draw(rng: &mut fastrand::Rng) -> (i64, Evidence) {
             newest: Mono::from_nanos(0),
         })
         .collect();
-    let combined = combine(&candidates, Duration::from_millis(10));
+    let combined = combine(&candidates, Duration::from_millis(10), |pool| pool);
     let (agreed, falsetickers) = match &combined {
         Combined::Agree { interval, falsetickers, .. } => {
             let middle = Offset::from_nanos(interval.middle().as_nanos());
