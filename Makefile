@@ -104,7 +104,7 @@ bench-load: tools ## Measure the endpoint under load: requests, stuck clients; w
 .PHONY: bench-accuracy
 bench-accuracy: ## Measure error and bound beside chronyd and a one-shot client; writes benches/ACCURACY.md (25 minutes)
 	tests/tools/install chronyd chronyc
-	cargo bench --locked --bench accuracy
+	DRIFT_AGENT_REVISION=$$(git rev-parse --short HEAD) cargo bench --locked --bench accuracy
 
 .PHONY: bench-resume
 bench-resume: ## Measure the time until a paused clock is corrected; writes benches/RESUME.md (20 minutes)

@@ -61,6 +61,8 @@ pub struct Estimate {
 struct Recent {
     at: Mono,
     interval: Interval,
+    /// The same if the rate has not stepped, for the most likely point.
+    if_steady: Interval,
     pools: BTreeSet<usize>,
 }
 
@@ -113,7 +115,16 @@ impl Estimate {
     }
 
     /// A round has ended with this, made of `candidates`. `Some`: it refutes the rate.
-    pub fn update(&mut self, combined: Combined, candidates: &[Candidate], now: Mono) -> Option<Refuted> {
+    ///
+    /// `if_steady`: what the pools agree on if the rate has not stepped since their older samples. It is narrower, and
+    /// shows where in the interval the truth most likely is.
+    pub fn update(
+        &mut self,
+        combined: Combined,
+        if_steady: Option<Interval>,
+        candidates: &[Candidate],
+        now: Mono,
+    ) -> Option<Refuted> {
         self.agreement = None;
         let newest = |pools: Option<&BTreeSet<usize>>, interval: Interval| {
             let is_behind =
@@ -124,11 +135,13 @@ impl Estimate {
             Combined::Agree { interval, pools, falsetickers } => {
                 let refuted = self.rate.push(now, interval, &pools).err();
                 let newest = newest(Some(&pools), interval);
-                let mut narrowed = self.narrowed(interval, &pools, now);
+                let if_steady =
+                    if_steady.and_then(|steady| steady.intersection(interval)).unwrap_or(interval);
+                let mut narrowed = self.narrowed(interval, if_steady, &pools, now);
                 if is_against_a_pool(narrowed, &pools, candidates) {
                     // Wide pools that allow both must not hold an old time against a narrow one that has a new.
                     self.recent.clear();
-                    narrowed = self.narrowed(interval, &pools, now);
+                    narrowed = self.narrowed(interval, if_steady, &pools, now);
                 }
                 let likely = self.likely(narrowed, interval.bound(), now);
                 let line = Line::new(now, narrowed, self.rate(), newest).through(likely);
@@ -154,7 +167,13 @@ impl Estimate {
     /// The part of `interval` that the rounds before allow, too. One that contradicts it is no evidence any
     /// more, and neither is one that one of these pools had no part in: what a pool gave alone must not hold
     /// against the majority that comes later.
-    fn narrowed(&mut self, interval: Interval, pools: &BTreeSet<usize>, now: Mono) -> Interval {
+    fn narrowed(
+        &mut self,
+        interval: Interval,
+        if_steady: Interval,
+        pools: &BTreeSet<usize>,
+        now: Mono,
+    ) -> Interval {
         let (rate, stale_after) = (self.rate().with_step(), self.stale_after);
         let mut narrowed = interval;
         self.recent.retain(|recent| now.since(recent.at) < stale_after && recent.pools.is_superset(pools));
@@ -170,7 +189,7 @@ impl Estimate {
         if self.recent.len() == MAX_RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back(Recent { at: now, interval, pools: pools.clone() });
+        self.recent.push_back(Recent { at: now, interval, if_steady, pools: pools.clone() });
         narrowed
     }
 
@@ -179,7 +198,7 @@ impl Estimate {
         self.recent.clear();
         self.rate.forget_points();
         // There is no point that it could contradict.
-        let _ = self.update(combined, candidates, now);
+        let _ = self.update(combined, None, candidates, now);
     }
 
     /// The most likely point of `narrowed`: the middle of what all rounds allow, if the rate is the middle of
@@ -189,7 +208,7 @@ impl Estimate {
     /// From there to the farther end it is no more than `bound_max`.
     fn likely(&self, narrowed: Interval, bound_max: Bound, now: Mono) -> Wall {
         let rate = Rate::exactly(self.rate().middle());
-        let carried = self.recent.iter().map(|recent| rate.carry(recent.interval, recent.at, now));
+        let carried = self.recent.iter().map(|recent| rate.carry(recent.if_steady, recent.at, now));
         let common = carried.map(Some).reduce(|all, one| all?.intersection(one?));
         let likely = common.flatten().unwrap_or(narrowed).middle();
         let farthest = Offset::from_nanos(bound_max.max(narrowed.bound()).as_nanos());
@@ -335,7 +354,7 @@ mod tests {
     fn after(rounds: impl IntoIterator<Item = Combined>) -> Estimate {
         let mut estimate = Estimate::new(STALE_AFTER);
         for (minute, combined) in (0..).zip(rounds) {
-            estimate.update(combined, &[], at(minute * 60).raw);
+            estimate.update(combined, None, &[], at(minute * 60).raw);
         }
         estimate
     }
@@ -365,7 +384,12 @@ mod tests {
             newest: at(newest).raw,
         };
         let mut estimate = Estimate::new(STALE_AFTER);
-        estimate.update(agree(3), &[of(0, 3, 50), of(1, 3, 40), of(0, 9, 58), of(2, 3, 59)], at(60).raw);
+        estimate.update(
+            agree(3),
+            None,
+            &[of(0, 3, 50), of(1, 3, 40), of(0, 9, 58), of(2, 3, 59)],
+            at(60).raw,
+        );
         assert_eq!(estimate.age(at(60).raw), Some(Duration::from_secs(10)));
     }
 
@@ -385,6 +409,7 @@ mod tests {
             let candidates = [of(0, interval), of(1, near)];
             estimate.update(
                 Combined::Agree { interval, pools, falsetickers: BTreeSet::new() },
+                None,
                 &candidates,
                 at(secs).raw,
             );
@@ -404,6 +429,53 @@ mod tests {
         round(&mut estimate, start + 6_010, wide(0, 10), wide(0, 10));
         let against = round(&mut estimate, start + 6_020, wide(50, 60), near);
         assert_eq!(against, wide(50, 60), "the near pool is at 90 ms");
+    }
+
+    fn around(middle_ms: i64, half_ms: i64) -> Interval {
+        Interval::around(Wall::from_nanos(middle_ms * 1_000_000), Bound::from_nanos(half_ms * 1_000_000))
+    }
+
+    fn agree_on(interval: Interval, pools: &[usize]) -> Combined {
+        Combined::Agree { interval, pools: pools.iter().copied().collect(), falsetickers: BTreeSet::new() }
+    }
+
+    #[test]
+    fn what_was_agreed_on_before_a_contradiction_narrows_nothing_after_it() {
+        let mut estimate = Estimate::new(Duration::from_secs(600));
+        estimate.update(agree_on(around(0, 1), &[0, 1]), None, &[], at(0).raw);
+        estimate.update(Combined::Disagree { hull: around(0, 900) }, None, &[], at(2).raw);
+        estimate.update(agree_on(around(60, 70), &[0, 1]), None, &[], at(4).raw);
+        assert_eq!(estimate.agreed(at(4).raw), Some(around(60, 70)));
+    }
+
+    #[test]
+    fn a_round_narrows_later_ones_only_if_all_pools_had_a_part_in_it() {
+        let narrowed = |first: &[usize], second: &[usize]| {
+            let mut estimate = Estimate::new(Duration::from_secs(600));
+            for hour in 0..3 {
+                estimate.update(agree_on(around(0, 1), &[0, 1, 2]), None, &[], at(hour * 7_200).raw);
+            }
+            let start = 3 * 7_200;
+            estimate.update(agree_on(around(50, 9), first), None, &[], at(start).raw);
+            estimate.update(agree_on(around(0, 75), second), None, &[], at(start + 2).raw);
+            estimate.agreed(at(start + 2).raw).unwrap().bound() < Bound::from_nanos(15_000_000)
+        };
+        assert!(narrowed(&[0, 1], &[0, 1]) && narrowed(&[0, 1, 2], &[0, 1]));
+        assert!(!narrowed(&[2], &[0, 1, 2]) && !narrowed(&[1, 2], &[0, 1, 2]) && !narrowed(&[2], &[0]));
+    }
+
+    #[test]
+    fn the_likely_offset_widens_no_bound() {
+        let mut estimate = Estimate::new(Duration::from_secs(600));
+        for hour in 0..3 {
+            estimate.update(agree_on(around(0, 1), &[0, 1]), None, &[], at(hour * 7_200).raw);
+        }
+        let start = 3 * 7_200;
+        // At the likely rate the two have 9 to 10 ms in common; 300 s at 100 ppm allow all of the second.
+        estimate.update(agree_on(around(59, 50), &[0, 1]), None, &[], at(start).raw);
+        estimate.update(agree_on(around(0, 10), &[0, 1]), None, &[], at(start + 300).raw);
+        let measured = estimate.measured(at(start + 300)).unwrap();
+        assert!(measured.bound <= Bound::from_nanos(10_000_001), "{measured}");
     }
 
     #[test]
@@ -437,9 +509,9 @@ mod tests {
         assert!(estimate.is_disrupted() && estimate.rate().is_known());
         assert!(estimate.rate().bound() > before.bound());
         assert_eq!((estimate.measured(at(241)), estimate.reference(at(241))), (None, None));
-        estimate.update(Combined::Nothing, &[], at(300).raw);
+        estimate.update(Combined::Nothing, None, &[], at(300).raw);
         assert!(estimate.is_disrupted(), "an empty round measures nothing");
-        estimate.update(agree(20), &[], at(360).raw);
+        estimate.update(agree(20), None, &[], at(360).raw);
         assert!(!estimate.is_disrupted() && estimate.measured(at(360)).is_some());
         estimate.disrupt(true, at(361).raw);
         assert!(!estimate.rate().is_known());

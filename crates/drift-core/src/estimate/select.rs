@@ -45,6 +45,16 @@ pub enum Combined {
     },
 }
 
+impl Combined {
+    /// What a majority agrees on, if one does.
+    pub fn agreed(&self) -> Option<Interval> {
+        match self {
+            Self::Agree { interval, .. } => Some(*interval),
+            Self::Nothing | Self::Disagree { .. } => None,
+        }
+    }
+}
+
 /// What the servers of one pool give together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolInterval {

@@ -248,7 +248,8 @@ impl Machine {
         let mut candidates = self.candidates(at, young);
         self.detector.record_round(candidates.clone(), at);
         let mut combined = self.combine(&candidates);
-        if let Some(refuted) = self.estimate.update(combined.clone(), &candidates, at) {
+        let steady = self.combine(&self.rounds.candidates(at, self.estimate.rate(), young));
+        if let Some(refuted) = self.estimate.update(combined.clone(), steady.agreed(), &candidates, at) {
             self.handle_refuted(refuted, self.rounds.newest_since(), now);
             candidates = self.candidates(at, young);
             combined = self.combine(&candidates);

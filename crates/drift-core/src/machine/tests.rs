@@ -12,7 +12,9 @@ use crate::ntp::server::Ask;
 use crate::resume::{Observation, Signal};
 use crate::step::outcome::StepResult;
 use crate::step::policy::{Mode, StepRefusal};
-use crate::time::{Measurement, NANOS_PER_SEC, Offset, Ppb, Wall};
+use crate::time::interval::Interval;
+use crate::time::rate::Rate;
+use crate::time::{Bound, Measurement, NANOS_PER_SEC, Offset, Ppb, Wall};
 
 const MS: i64 = 1_000_000;
 const MINUTE: i64 = 60_000;
@@ -286,6 +288,22 @@ fn a_rate_that_the_newest_samples_refute_is_measured_again_at_once() {
     harness.assert_truth_inside();
     let rate = harness.machine.snapshot(harness.now()).rate.unwrap();
     assert!((rate.middle().0 + 5_000_000).abs() < 60_000, "{rate:?}");
+}
+
+#[test]
+fn samples_from_before_a_refuted_rate_are_forgotten() {
+    let mut harness = Harness::new(0, &[0, 0]);
+    harness.run_for(30 * MINUTE);
+    harness.set_rate(5_000);
+    harness.run_for(70_000);
+    let now = harness.now();
+    let rate = Rate::exactly(Ppb(-4_975_124));
+    let truth = Wall::from_nanos(REFERENCE + harness.elapsed - now.raw.as_nanos());
+    let candidates = harness.machine.rounds.candidates(now.raw, rate, Duration::from_secs(600));
+    assert_eq!(candidates.len(), 2);
+    for candidate in candidates {
+        assert!(candidate.interval.meets(Interval::around(truth, Bound::ZERO)), "{candidate:?} {truth:?}");
+    }
 }
 
 #[test]

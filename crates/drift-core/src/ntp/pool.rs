@@ -392,6 +392,18 @@ mod tests {
     }
 
     #[test]
+    fn failing_servers_that_the_name_has_lost_leave_though_their_samples_are_young() {
+        let (mut pool, mut ids) = pool();
+        introduce(&mut pool);
+        for index in 0..2 {
+            answer(&mut pool, index, sample());
+        }
+        (0..4).for_each(|_| answer(&mut pool, 0, timeout()));
+        pool.handle_resolved(Ok(resolution(&[7, 8], 150)), T0, PACE, &mut ids);
+        assert_eq!(in_use(&pool), [address(2), address(7)]);
+    }
+
+    #[test]
     fn new_servers_stay_until_they_were_asked_twice_whatever_the_name_has() {
         let (mut pool, mut ids) = pool();
         pool.handle_resolved(Ok(resolution(&[7, 8], 0)), T0, PACE, &mut ids);

@@ -206,6 +206,34 @@ mod tests {
     }
 
     #[test]
+    fn a_server_of_several_clocks_contradicts_itself_whatever_the_rate_is() {
+        let bent = |origins: &[i64], rate: Rate| {
+            let mut window = Window::default();
+            for (secs, origin) in (0..).zip(origins) {
+                window.push(sample(secs, *origin, 1), rate);
+            }
+            window.is_inconsistent()
+        };
+        for rate in [steady(), Rate::UNKNOWN] {
+            assert!(bent(&[0, 30, 0, 30, 0, 30], rate), "in turn: four bends");
+            assert!(!bent(&[0, 30, 0, 30, 0], rate), "three");
+            assert!(bent(&[0, 0, 30, 30, 0, 30, 30], rate), "at random");
+            assert!(!bent(&[0, 0, 0, 30, 0, 0, 0], rate), "one wrong sample");
+            assert!(!bent(&[0, 0, 0, 30, 30, 30], rate), "a clock that was set");
+            assert!(!bent(&[0, 0, 0, 70, 140, 210, 280], rate), "a rate of 7%");
+            assert!(!bent(&[0, 1, 0, 1, 0, 1, 0, 1], rate), "within the bounds");
+        }
+        let mut window = Window::default();
+        for (secs, origin) in (0..).zip([0, 30, 0, 30, 0, 30]) {
+            window.push(sample(secs, origin, 1), Rate::UNKNOWN);
+            window.forget_before(at(secs));
+        }
+        assert!(window.is_inconsistent(), "also when older samples are forgotten");
+        window.forgive();
+        assert!(!window.is_inconsistent());
+    }
+
+    #[test]
     fn a_sample_that_agrees_with_both_sides_of_a_jump_is_none() {
         // 14 ms agrees with the rest and with 28 ms, which does not agree with the rest.
         let mut window = window(&[0, 0, 0, 14, 28], 10);

@@ -112,6 +112,17 @@ fn time_outs_between_kisses_are_not_reported_as_another_reason() {
 }
 
 #[test]
+fn after_a_miss_the_next_exchange_is_no_cross_check() {
+    let mut server = server();
+    regular(&mut server, 0..16);
+    assert_eq!(server.ask(reading(1_024), PACE.interval, false, false), Some(Ask::Sample), "a quick round");
+    answer(&mut server, Answer::Rejected(RejectReason::Timeout), 1_025);
+    assert_eq!(ask(&mut server, 1_088), Some(Ask::Sample), "a sample is needed more");
+    answer(&mut server, sample(1_088), 1_088);
+    assert_eq!(ask(&mut server, 1_152), Some(Ask::CrossCheck));
+}
+
+#[test]
 fn a_server_is_not_asked_while_an_exchange_is_under_way() {
     let mut server = server();
     assert_eq!(ask(&mut server, 0), Some(Ask::Sample));
