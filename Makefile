@@ -102,7 +102,7 @@ bench-load: tools ## Measure the endpoint under load: requests, stuck clients; w
 	ulimit -n 12000; cargo bench --locked --bench load
 
 .PHONY: bench-accuracy
-bench-accuracy: ## Measure error and bound beside chronyd and a one-shot client; writes benches/ACCURACY.md (25 minutes)
+bench-accuracy: ## Measure error and bound beside chronyd and a one-shot client; writes benches/ACCURACY.md (15 minutes)
 	tests/tools/install chronyd chronyc
 	DRIFT_AGENT_REVISION=$$(git rev-parse --short HEAD) cargo bench --locked --bench accuracy
 

@@ -41,7 +41,7 @@ use support::Folder;
 /// The poll interval of every client: `--interval 4s`, and `minpoll 2 maxpoll 2` for chronyd.
 const INTERVAL: Duration = Duration::from_secs(4);
 /// How long every row is measured; all of them at once.
-const LENGTH: Duration = Duration::from_secs(1_200);
+const LENGTH: Duration = Duration::from_secs(720);
 /// Runs of a row, each with its own random numbers.
 const SEEDS: u64 = 3;
 const WORLDS: usize = SCENARIOS.len() * SEEDS as usize;

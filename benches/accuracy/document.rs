@@ -63,7 +63,7 @@ pub fn document(runs: &[Run], agent: &Path, length: Duration, lateness: &[f64]) 
         states = STATES.join(" | "),
         columns = "---|".repeat(STATES.len()),
         by_state = lines(&groups, by_state),
-        goals = goals(runs, settled, LAN_SETTLED.min(seconds / 2.0)).join("\n"),
+        goals = goals(runs, settled, LAN_SETTLED.min(seconds - 60.0)).join("\n"),
         chronyd = fastest.chronyd.trim(),
     )
 }
