@@ -67,8 +67,8 @@ pub enum Kind {
     Stall,
     /// The wall clock was stepped or begins to be slewed.
     Wall,
-    /// The oscillator's rate has stepped, and nothing shows it.
-    Rate,
+    /// The oscillator's rate has stepped by this, in either direction, and nothing shows it.
+    Rate(Ppb),
     /// There is another clocksource, which the next observation shows.
     Clocksource,
     /// The hardware clock was set.
@@ -80,14 +80,14 @@ pub enum Kind {
 }
 
 impl Event {
-    /// Its kind; `None`: nothing has happened yet.
-    pub fn kind(&self) -> Option<Kind> {
+    /// Its kind, where the oscillator runs at `rate` until then; `None`: nothing has happened yet.
+    pub fn kind(&self, rate: Ppb) -> Option<Kind> {
         Some(match self {
             Self::Pause { .. } => Kind::Pause,
             Self::Suspend { .. } => Kind::Suspend,
             Self::Stall(_) => Kind::Stall,
             Self::Step(_) | Self::Slew(_) => Kind::Wall,
-            Self::Rate(_) => Kind::Rate,
+            Self::Rate(error) => Kind::Rate(Ppb(error.0.saturating_sub(rate.0).saturating_abs())),
             Self::Clocksource(_) => Kind::Clocksource,
             Self::WriteRtc(_) => Kind::Rtc,
             Self::Outage(_)
@@ -105,7 +105,7 @@ impl Event {
 impl World {
     /// It happens now.
     pub fn happen(&mut self, event: Event) {
-        let kind = event.kind();
+        let kind = event.kind(self.clocks.rate());
         let pools = 0..self.pools();
         match event {
             Event::Pause { span, is_marked } => {
@@ -125,10 +125,7 @@ impl World {
                 self.clock_was_set = true;
             }
             Event::Slew(rate) => self.clocks.slew_wall(rate),
-            Event::Rate(error) => {
-                self.rate_step = Ppb((error.0 - self.clocks.rate().0).abs());
-                self.clocks.set_rate(error);
-            }
+            Event::Rate(error) => self.clocks.set_rate(error),
             Event::Clocksource(error) => {
                 self.clocks.set_rate(error);
                 self.clocksource += 1;

@@ -40,8 +40,6 @@ pub struct World {
     pub(super) clock_was_set: bool,
     /// The disruption marker of the vmclock.
     pub(super) marker: u64,
-    /// How far the oscillator's rate has last stepped.
-    pub(super) rate_step: Ppb,
     /// Number of the clocksource in use.
     pub(super) clocksource: u32,
     /// The servers, and what was exchanged with them.
@@ -104,7 +102,6 @@ impl World {
             is_torn: false,
             clock_was_set: false,
             marker: 1,
-            rate_step: Ppb(0),
             clocksource: 0,
             network,
             lookups: vec![0; plan.pools.len()],

@@ -201,8 +201,8 @@ impl Checker {
                 self.undisturbed_since = self.undisturbed_since.max(at);
             }
             match kind {
-                Kind::Rate => {
-                    let (since, by) = (world.reading().raw, world.rate_step);
+                Kind::Rate(by) => {
+                    let since = world.reading().raw;
                     self.excuses.push(Excuse::Rate(RateStep { since, by, is_sampled: false }));
                 }
                 Kind::Pause => self.excuses.push(Excuse::Pause(world.reading().raw)),

@@ -86,7 +86,7 @@ impl Estimate {
         self.rate.rate()
     }
 
-    /// How often the rate was measured again from the start in the last hour.
+    /// How often the rate was measured again from the start in the hour before it was last refuted.
     pub fn restarts(&self) -> usize {
         self.rate.restarts()
     }

@@ -64,10 +64,7 @@ impl Machine {
             pools.retain(|pool, _| !falsetickers.contains(pool));
         }
         let own = |pool| pools.get(&pool).and_then(|own| own.majority).map(offset);
-        let agreed = match &combined {
-            Combined::Agree { interval, .. } => Some(offset(*interval)),
-            Combined::Nothing | Combined::Disagree { .. } => None,
-        };
+        let agreed = combined.agreed().map(offset);
         Evidence {
             agreed,
             contradiction: matches!(combined, Combined::Disagree { .. }),

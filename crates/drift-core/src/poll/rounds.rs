@@ -491,8 +491,8 @@ impl Rounds {
             .flat_map(|(index, pool)| pool.servers.iter().map(move |server| (index, server)))
     }
 
-    fn newest_samples(&self) -> impl Iterator<Item = (usize, ServerId, &Sample)> {
-        self.by_pool().filter_map(|(pool, server)| Some((pool, server.id, server.newest_sample()?)))
+    fn newest_samples(&self) -> impl Iterator<Item = (usize, &Sample)> {
+        self.by_pool().filter_map(|(pool, server)| Some((pool, server.newest_sample()?)))
     }
 
     fn servers(&self) -> impl Iterator<Item = &Server> {

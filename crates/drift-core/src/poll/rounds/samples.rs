@@ -39,18 +39,18 @@ impl Rounds {
 
     /// When the newest sample of all was taken.
     pub fn newest_at(&self) -> Option<Mono> {
-        self.newest_samples().map(|(.., sample)| sample.at).max()
+        self.newest_samples().map(|(_, sample)| sample.at).max()
     }
 
     /// The smallest bound of a newest sample, without what the rate of the raw clock adds.
     pub fn best_bound(&self) -> Option<Bound> {
-        self.newest_samples().map(|(.., sample)| sample.bound).min()
+        self.newest_samples().map(|(_, sample)| sample.bound).min()
     }
 
     /// The clocks behind these samples, by pool.
     pub fn newest_sources(&self, since: Mono) -> Vec<(usize, Option<Source>)> {
-        let young = self.newest_samples().filter(|(.., sample)| sample.at >= since);
-        young.map(|(pool, _, sample)| (pool, sample.source)).collect()
+        let young = self.newest_samples().filter(|(_, sample)| sample.at >= since);
+        young.map(|(pool, sample)| (pool, sample.source)).collect()
     }
 
     /// The newest samples are those since the last complete judgement but one.
