@@ -13,16 +13,19 @@ FROM --platform=$BUILDPLATFORM ${BUILDER} AS dependencies
 WORKDIR /src
 ARG TARGETARCH
 # What the builder lacks is fetched: nothing for its own architecture. Build scripts and macros are built as usual; static
-# is the program only. Packed relocations take 0.4 MB less (on amd64; other linkers leave them as they are).
-RUN case "$TARGETARCH" in \
+# is the program only. Packed relocations take 0.4 MB less (on amd64; other linkers leave them as they are), and equal
+# functions that are kept once 0.1 MB: by the linker that Rust brings for amd64 on amd64.
+RUN fold='' \
+ && case "$TARGETARCH" in \
       amd64) cpu=x86_64 package=gcc-x86-64-linux-gnu ;; \
       arm64) cpu=aarch64 package=gcc-aarch64-linux-gnu ;; \
       *) echo "TARGETARCH is \"$TARGETARCH\": amd64 or arm64" >&2 && exit 1 ;; \
     esac \
+ && if [ "$cpu $(uname -m)" = "x86_64 x86_64" ]; then fold=',--icf=all'; fi \
  && mkdir .cargo \
  && printf '[build]\ntarget = "%s"\n[target.%s]\nlinker = "%s"\nrustflags = [%s]\n' \
       "$cpu-unknown-linux-gnu" "$cpu-unknown-linux-gnu" "$cpu-linux-gnu-gcc" \
-      '"-Ctarget-feature=+crt-static", "-Clink-arg=-Wl,-z,pack-relative-relocs"' > .cargo/config.toml \
+      '"-Ctarget-feature=+crt-static", "-Clink-arg=-Wl,-z,pack-relative-relocs'"$fold"'"' > .cargo/config.toml \
  && if ! [ -d "$(rustc --print target-libdir --target "$cpu-unknown-linux-gnu")" ]; then \
       rustup target add "$cpu-unknown-linux-gnu"; \
     fi \

@@ -4,7 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// As in the Dockerfile, which gives the reason.
-const FLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
+const FLAGS: &str = if cfg!(target_arch = "x86_64") {
+    "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs,--icf=all"
+} else {
+    "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
+};
 
 /// Builds a program unless it is up to date; `manifest` is below the repository.
 pub fn static_build(manifest: &str, name: &str) -> PathBuf {
