@@ -293,9 +293,10 @@ impl Machine {
         }
     }
 
-    /// What was measured contradicts the rate that it was carried by: only what was measured since `since` counts.
+    /// What was measured contradicts the rate that it was carried by: what was measured since `since` counts, and
+    /// anything from before agrees with any rate.
     fn handle_refuted(&mut self, refuted: Refuted, since: Mono, now: Reading) {
-        self.rounds.forget_before(since);
+        self.rounds.doubt_before(since);
         if refuted == Refuted::Restart {
             self.rounds.restart(now.raw);
             if self.estimate.restarts() == 1 {

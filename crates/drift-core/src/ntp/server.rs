@@ -15,6 +15,8 @@ use crate::time::{Mono, Reading};
 
 /// Rejected exchanges in a row after which another server takes the place of this one.
 const MISSES_TO_FAILING: u8 = 4;
+/// A server that has missed so many exchanges in a row has no vote about a new rate of the raw clock.
+pub const MISSES_TO_ABSTAIN: u8 = 2;
 /// Time-outs in a row that are taken for part of a kiss-o'-death before them: servers that limit their clients
 /// send one kiss, and drop further requests.
 const DROPS_AFTER_KISS: u8 = 4;
@@ -189,6 +191,9 @@ impl Server {
                 }
                 if reason.is_of_server() {
                     self.misses = self.misses.saturating_add(1);
+                    if self.misses >= MISSES_TO_ABSTAIN {
+                        self.window.drop_doubted();
+                    }
                 }
                 reason
             }
@@ -334,6 +339,16 @@ impl Server {
     pub fn handle_disruption(&mut self, id: ServerId) {
         self.window.clear();
         (self.id, self.misses, self.is_pending) = (id, 0, false);
+    }
+
+    /// The rate of the raw clock until `since` is not known any more. What a server gave that answers no longer is
+    /// discarded.
+    pub fn doubt_before(&mut self, since: Mono) {
+        if self.misses < MISSES_TO_ABSTAIN {
+            self.window.doubt_before(since)
+        } else {
+            self.forget_before(since)
+        }
     }
 
     /// Discards the samples from before `since`.

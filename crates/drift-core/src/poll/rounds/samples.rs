@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Rounds;
 use crate::estimate::{Candidate, Combined};
 use crate::ntp::sample::Source;
-use crate::ntp::server::{Server, ServerId};
+use crate::ntp::server::{MISSES_TO_ABSTAIN, Server, ServerId};
 use crate::time::rate::Rate;
 use crate::time::{Bound, Mono};
 
@@ -21,13 +21,21 @@ impl Rounds {
         self.by_pool().filter_map(|(pool, server)| candidate(pool, server)).collect()
     }
 
-    /// The same, by the newest sample of each server alone, if it was taken since `since`. A server that contradicts
-    /// itself gives all that its samples allow.
+    /// The same, by the newest sample of each server alone, of the pools that have one since `since`. A server that
+    /// contradicts itself gives all that its samples allow.
+    ///
+    /// In such a pool a server whose newest sample is older may agree with any rate. Its vote counts all the same: if
+    /// most servers of a pool have lost a packet, a falseticker must not speak for it.
     pub fn newest(&self, since: Mono, now: Mono, rate: Rate) -> Vec<Candidate> {
         let max_age = self.pace.stale_after;
+        let pools: BTreeSet<usize> =
+            self.newest_samples().filter(|(_, sample)| sample.at >= since).map(|(pool, _)| pool).collect();
         let candidate = |(pool, server): (usize, &Server)| {
-            let sample = server.newest_sample().filter(|sample| sample.at >= since)?;
-            let interval = if server.is_inconsistent() {
+            let sample = server.newest_sample().filter(|_| pools.contains(&pool))?;
+            let interval = if sample.at < since {
+                let may_answer = server.misses() < MISSES_TO_ABSTAIN && server.is_reachable(now, max_age);
+                may_answer.then(|| Rate::UNKNOWN.carry(sample.interval(Rate::UNKNOWN), sample.at, now))?
+            } else if server.is_inconsistent() {
                 server.interval(now, rate, max_age)?
             } else {
                 rate.carry(sample.interval(rate), sample.at, now)
