@@ -13,6 +13,12 @@ const RELEASE_SHARE: (u32, u32) = (4, 5);
 const CERTAIN_RELEASE_SHARE: (u32, u32) = (9, 10);
 /// Share of the threshold over which a bound ends a verdict. It can be given again below the threshold.
 const TOO_WIDE_SHARE: (u32, u32) = (6, 5);
+/// For each verdict that a bound has ended in the last hour, a new one needs a bound that is smaller by this share of
+/// the threshold: jitter that moves a bound by more than the hysteresis must not make the verdict flap.
+const NARROWER_EACH_TIME: u32 = 10;
+/// The most of them that count: 70% of the threshold is always enough.
+const MAX_WIDE_ENDS: u32 = 4;
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// What the agent reports about the node's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -77,6 +83,10 @@ pub struct Verdict {
     under: u8,
     /// The state rests on HTTP `Date` headers, and nothing has been measured since.
     is_coarse: bool,
+    /// Regular rounds in an hour.
+    rounds_per_hour: u32,
+    /// Verdicts that a bound has ended lately, and rounds until one less counts.
+    wide_ends: (u32, u32),
 }
 
 impl State {
@@ -106,9 +116,18 @@ impl State {
 }
 
 impl Verdict {
-    /// `unknown`, until the first finding.
-    pub const fn new(threshold: Duration) -> Self {
-        Self { threshold, state: State::Unknown, over: 0, under: 0, is_coarse: false }
+    /// `unknown`, until the first finding. `interval`: the time between two regular rounds.
+    pub fn new(threshold: Duration, interval: Duration) -> Self {
+        let rounds_per_hour = HOUR.as_millis() / interval.as_millis().max(1);
+        Self {
+            threshold,
+            state: State::Unknown,
+            over: 0,
+            under: 0,
+            is_coarse: false,
+            rounds_per_hour: u32::try_from(rounds_per_hour).unwrap_or(u32::MAX).max(1),
+            wide_ends: (0, 0),
+        }
     }
 
     /// The verdict in force.
@@ -138,15 +157,19 @@ impl Verdict {
             self.become_state(State::Unknown);
         }
         let (bound, is_round) = (measured.bound.as_duration(), occasion == Occasion::Round);
+        if is_round {
+            self.count_round();
+        }
         let within = measured.offset.magnitude().saturating_add(bound);
         if measured.certainly_exceeds(self.threshold) {
             self.become_state(State::Drifting);
         } else if bound > self.share(TOO_WIDE_SHARE) {
             // Bounds grow until the next round. What that one gives counts.
-            if is_round {
+            if is_round && self.state != State::Unknown {
                 self.become_state(State::Unknown);
+                self.wide_ends = ((self.wide_ends.0 + 1).min(MAX_WIDE_ENDS), self.rounds_per_hour);
             }
-        } else if self.state == State::Unknown && bound >= self.threshold {
+        } else if self.state == State::Unknown && bound >= self.wide_release() {
             // Too wide for a new verdict.
         } else if within < self.certain_release() {
             self.become_state(State::InSync);
@@ -173,6 +196,22 @@ impl Verdict {
 
     fn share(&self, (numerator, denominator): (u32, u32)) -> Duration {
         self.threshold.saturating_mul(numerator) / denominator
+    }
+
+    /// An hour after a bound has last ended a verdict, one less of them counts.
+    fn count_round(&mut self) {
+        self.wide_ends = match self.wide_ends {
+            (0, _) => (0, 0),
+            (count, left) if left > 1 => (count, left - 1),
+            (count, _) => (count - 1, self.rounds_per_hour),
+        };
+    }
+
+    /// Below this a bound allows a new verdict.
+    fn wide_release(&self) -> Duration {
+        let (count, _) = self.wide_ends;
+        // The first time the hysteresis is enough.
+        self.share((NARROWER_EACH_TIME - count.saturating_sub(1), NARROWER_EACH_TIME))
     }
 
     /// Below this a certain offset is in sync.
@@ -213,6 +252,7 @@ mod tests {
     use crate::time::{Bound, Offset};
 
     const THRESHOLD: Duration = Duration::from_millis(100);
+    const INTERVAL: Duration = Duration::from_secs(64);
 
     fn measured(offset_ms: i64, bound_ms: i64) -> Finding {
         Finding::Measured(Measurement::new(
@@ -223,7 +263,7 @@ mod tests {
 
     /// The states after each finding, each at the end of a round.
     fn states(findings: &[Finding]) -> Vec<State> {
-        let mut verdict = Verdict::new(THRESHOLD);
+        let mut verdict = Verdict::new(THRESHOLD, INTERVAL);
         findings
             .iter()
             .map(|f| {
@@ -245,6 +285,24 @@ mod tests {
     fn coarse_drift_does_not_count_once_the_clock_is_measured() {
         let near = [Finding::CertainlyOver, measured(90, 20), measured(90, 20), measured(90, 20)];
         assert_eq!(states(&near), [Drifting, Unknown, Unknown, InSync]);
+    }
+
+    #[test]
+    fn bounds_that_swing_around_the_threshold_end_few_verdicts() {
+        // 85% and 130% of the threshold in turn.
+        let swinging: Vec<Finding> =
+            (0..60).map(|n| measured(1, if n % 2 == 0 { 85 } else { 130 })).collect();
+        let seen = states(&swinging);
+        let changes = seen.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert_eq!((changes, seen[59]), (5, Unknown), "{seen:?}");
+        // 70% is always enough, and an hour later more is.
+        let later: Vec<Finding> = swinging.iter().copied().chain([measured(1, 69)]).collect();
+        assert_eq!(states(&later)[60], InSync);
+        let calm = |rounds: usize| {
+            let rest = std::iter::repeat_n(measured(1, 91), rounds);
+            *states(&swinging.iter().copied().chain(rest).collect::<Vec<_>>()).last().unwrap()
+        };
+        assert_eq!((calm(40), calm(56 * 3)), (Unknown, InSync));
     }
 
     #[test]
@@ -307,7 +365,7 @@ mod tests {
         let widths = [measured(1, 1), measured(1, 119), measured(1, 121), measured(1, 101), measured(1, 98)];
         assert_eq!(states(&widths), [InSync, InSync, Unknown, Unknown, InSync]);
         assert_eq!(states(&[measured(1, 110); 5]), [Unknown; 5], "too wide for a new verdict, however often");
-        let mut verdict = Verdict::new(THRESHOLD);
+        let mut verdict = Verdict::new(THRESHOLD, INTERVAL);
         let _ = verdict.handle(measured(1, 1), Occasion::Round);
         let _ = verdict.handle(measured(1, 500), Occasion::Tick);
         assert_eq!(verdict.state(), InSync, "between two rounds");
@@ -315,7 +373,7 @@ mod tests {
 
     #[test]
     fn ticks_do_not_count_as_rounds() {
-        let mut verdict = Verdict::new(THRESHOLD);
+        let mut verdict = Verdict::new(THRESHOLD, INTERVAL);
         let _ = verdict.handle(measured(0, 1), Occasion::Round);
         for _ in 0..10 {
             let _ = verdict.handle(measured(105, 10), Occasion::Tick);
@@ -381,7 +439,7 @@ mod tests {
 
     #[test]
     fn confirmation_is_needed_only_while_a_change_is_under_way() {
-        let mut verdict = Verdict::new(THRESHOLD);
+        let mut verdict = Verdict::new(THRESHOLD, INTERVAL);
         assert_eq!(verdict.handle(measured(1, 1), Occasion::Round), Next::Settled);
         assert_eq!(verdict.handle(measured(95, 10), Occasion::Round), Next::Settled, "near, but not over");
         assert_eq!(verdict.handle(measured(105, 10), Occasion::Round), Next::NeedsConfirmation);

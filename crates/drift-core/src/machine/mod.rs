@@ -36,6 +36,8 @@ const CONFIRMATION_INTERVALS: u32 = 4;
 /// Pools agree as long as they miss each other by this at most, or by a tenth of the threshold: servers
 /// understate their error by as much, and it changes no verdict.
 const TOLERANCE_MAX: Duration = Duration::from_millis(50);
+/// A node is published after this time at the latest, though no verdict was possible.
+const FIRST_VERDICT_WITHIN: Duration = Duration::from_secs(60);
 /// Makes the outbox's random numbers differ from those of the rooms that get the same seed.
 const OUTBOX_SEED: u64 = 0x005e_ed0f_face;
 
@@ -102,6 +104,8 @@ pub struct Machine {
     is_contradicted_by_one: bool,
     /// An input was handled.
     has_started: bool,
+    /// When it was made (raw clock).
+    made_at: Mono,
 
     detector: Detector,
     bursts: Bursts,
@@ -139,11 +143,12 @@ impl Machine {
             fallback: Fallback::new(&settings.last_resort, interval, stale_after, seed, now.raw),
             estimate: Estimate::new(stale_after),
             independence: Independence::default(),
-            verdict: Verdict::new(settings.threshold),
+            verdict: Verdict::new(settings.threshold, interval),
             ready: false,
             last_confirmation: None,
             is_contradicted_by_one: false,
             has_started: false,
+            made_at: now.raw,
             detector: Detector::new(),
             bursts: Bursts::new(now.raw),
             stepper: Stepper::new(settings.step, interval),
@@ -354,7 +359,8 @@ impl Machine {
             self.rounds.request_quick_rounds(false);
         }
         let state = self.verdict.state();
-        let is_first = !self.ready && (state != State::Unknown || self.has_settled(now));
+        let is_late = now.raw.since(self.made_at) >= FIRST_VERDICT_WITHIN;
+        let is_first = !self.ready && (state != State::Unknown || self.has_settled(now) || is_late);
         self.ready |= is_first;
         // First rounds without an answer are a first verdict, too, though the state stays `unknown`.
         if state != before || is_first {

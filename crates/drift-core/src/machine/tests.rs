@@ -236,6 +236,19 @@ fn the_first_verdict_waits_for_two_exchanges_with_a_pool_that_has_not_answered()
     assert_eq!(harness.state(), State::InSync, "after the time-out of the second exchange");
 }
 
+/// Not even a name resolves: the Node is read, and written then, all the same.
+#[test]
+fn a_node_is_published_after_a_minute_whatever_is_known_by_then() {
+    let mut machine = Machine::new(settings(2), 7, reading(0, 0, 0));
+    let mut second = |second: i64| {
+        let now = reading(second * NANOS_PER_SEC, 0, second * NANOS_PER_SEC);
+        let effects = machine.handle(Input::Tick, now);
+        (effects.contains(&Effect::ReadNode), machine.snapshot(now).ready)
+    };
+    assert_eq!([0, 1, 59].map(&mut second), [(false, false); 3]);
+    assert_eq!(second(60), (true, true));
+}
+
 #[test]
 fn a_clock_near_the_threshold_settles_after_three_rounds_and_a_far_one_after_two() {
     let settled = |round_trip: i64, ahead: i64| {
