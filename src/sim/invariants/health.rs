@@ -13,6 +13,8 @@ pub(super) enum Honesty {
     All,
     Most,
     Few,
+    /// The agent uses no sample.
+    None,
 }
 
 /// Are most of the servers in use honest, in most of the pools that have one? Only then the truth is within the
@@ -36,7 +38,7 @@ pub(super) fn honesty(snapshot: &Snapshot, world: &World) -> Honesty {
     match (pools > 0 && good_pools * 2 > pools, wrong_servers) {
         (true, 0) => Honesty::All,
         (true, _) => Honesty::Most,
-        (false, _) if pools == 0 => Honesty::All,
+        (false, _) if pools == 0 => Honesty::None,
         (false, _) => Honesty::Few,
     }
 }

@@ -7,6 +7,7 @@
 //!   of the oscillator adds.
 //! * A steady world writes the Node at most seven times an hour by itself.
 //! * A reachable server has a young sample.
+//! * The agent is not woken without end: a few thousand times a second at most.
 //! * No server is asked sooner than after two seconds, or an interval, but once after a disruption.
 //!
 //! Three times are excused and counted: after an unannounced step of the oscillator's rate, by what the clock gains in two
@@ -44,6 +45,8 @@ const SPACING: Duration = Duration::from_secs(2);
 const ROUNDING: u64 = 1_000;
 /// What a bound may have beyond round trip, root distance and rate.
 const BOUND_SLACK: Duration = Duration::from_millis(1);
+/// Inputs in a second: an RTC read with each, answers of all servers, and more by far.
+const MAX_WAKES: u32 = 5_000;
 /// After a change of the surroundings, the intervals until a world counts as settled.
 const INTERVALS_TO_SETTLE: u32 = 12;
 
@@ -109,6 +112,8 @@ pub struct Checker {
     effects: usize,
     samples: u64,
     last_look: Duration,
+    /// The second of the last look, and the looks in it.
+    wakes: (u64, u32),
     excuses: Vec<Excuse>,
     /// Since when nothing has happened that makes the agent measure again.
     undisturbed_since: Duration,
@@ -139,6 +144,7 @@ impl Checker {
             effects: 0,
             samples: 0,
             last_look: world.elapsed(),
+            wakes: (0, 0),
             excuses: Vec::new(),
             undisturbed_since: Duration::ZERO,
             steady_since: Duration::ZERO,
@@ -159,6 +165,7 @@ impl Checker {
     /// The rule that it breaks, in words.
     pub fn check(&mut self, world: &World) -> Result<(), String> {
         self.tally.looks += 1;
+        self.count_wakes(world)?;
         self.note_events(world);
         self.note_effects(world)?;
         self.check_spacing(world)?;
@@ -192,6 +199,16 @@ impl Checker {
         }
         self.last_look = world.elapsed();
         Ok(())
+    }
+
+    fn count_wakes(&mut self, world: &World) -> Result<(), String> {
+        let second = world.elapsed().as_secs();
+        self.wakes = if self.wakes.0 == second { (second, self.wakes.1 + 1) } else { (second, 1) };
+        if self.wakes.1 <= MAX_WAKES {
+            Ok(())
+        } else {
+            Err(format!("{MAX_WAKES} wakes in a second, {}", at(world)))
+        }
     }
 
     fn note_events(&mut self, world: &World) {
@@ -312,6 +329,9 @@ impl Checker {
     fn note_honesty(&mut self, snapshot: &Snapshot, world: &World) {
         let span = world.settings().interval * 3;
         match honesty(snapshot, world) {
+            // What falsetickers gave before counts until there are new samples.
+            Honesty::None if world.elapsed() >= self.poisoned_until => {}
+            Honesty::None => self.poisoned_until = world.elapsed() + span,
             Honesty::All => {}
             Honesty::Most => self.tally.honest_majority += 1,
             Honesty::Few => {
