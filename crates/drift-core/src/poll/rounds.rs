@@ -136,10 +136,12 @@ impl Rounds {
                 out.push(Effect::Resolve { pool: index });
             }
         }
-        let is_over = self.round.as_ref().is_some_and(|round| now.raw >= self.deadline(round));
+        let may_ask = self.unresolved.is_empty();
+        let is_regular = may_ask && self.next_regular(now.raw).is_some_and(|at| at <= now.raw);
+        // A server that does not answer for longer than an interval must not keep the round from its end.
+        let is_over = self.round.as_ref().is_some_and(|round| is_regular || now.raw >= self.deadline(round));
         let judged = is_over.then(|| self.end_round(now.raw)).flatten();
-        if self.unresolved.is_empty() {
-            let is_regular = self.next_regular(now.raw).is_some_and(|at| at <= now.raw);
+        if may_ask {
             self.ask(now, is_regular, &probed, out);
         }
         judged

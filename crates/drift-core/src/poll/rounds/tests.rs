@@ -443,6 +443,22 @@ fn the_newest_samples_are_those_since_the_last_complete_judgement() {
     assert_eq!(harness.rounds.candidates(at(3_500).raw, STEADY, PACE.stale_after).len(), 3);
 }
 
+/// A server that is waited for longer than an interval does not keep the rounds of the others from their end.
+#[test]
+fn every_regular_poll_ends_the_round_before_it() {
+    let mut harness = Harness::new(&[1, 2]);
+    harness.rounds.limit_interval(Duration::from_millis(400));
+    harness.run_until(20_000);
+    for server in [0, 1] {
+        harness.behave(address(1, server), Manner::Silent);
+    }
+    harness.run_until(24_000);
+    harness.judged.clear();
+    harness.run_until(36_000);
+    let complete = harness.judged.iter().filter(|(_, is_complete)| *is_complete).count();
+    assert!((28..=32).contains(&complete), "{complete} of 30 polls: {:?}", harness.judged);
+}
+
 /// Servers that lost a packet keep the vote of their pool.
 #[test]
 fn a_falseticker_that_answers_alone_does_not_speak_for_its_pool() {
