@@ -189,7 +189,7 @@ impl Pool {
         }
         let before = self.servers.len();
         while self.servers.len() < self.limit
-            && let Some(server) = self.take_spare(usize::MAX, now, next_id)
+            && let Some(server) = self.take_spare(usize::MAX, |spare| !spare.is_backed_off(now), next_id)
         {
             self.servers.push(server);
         }
@@ -228,7 +228,9 @@ impl Pool {
             if !is_unusable {
                 continue;
             }
-            let Some(fresh) = self.take_spare(candidates, now, next_id) else { return };
+            // Of spares that kisses-o'-death slow too much, one would only take the place of the other.
+            let is_usable = |spare: &Server| spare.state(now, pace) != ServerState::BackedOff;
+            let Some(fresh) = self.take_spare(candidates, is_usable, next_id) else { return };
             candidates -= 1;
             if let Some(server) = self.servers.get_mut(index) {
                 self.spares.push(std::mem::replace(server, fresh));
@@ -236,9 +238,14 @@ impl Pool {
         }
     }
 
-    /// The first of the first `among` spares that is not backed off.
-    fn take_spare(&mut self, among: usize, now: Mono, next_id: &mut u32) -> Option<Server> {
-        let index = self.spares.iter().take(among).position(|s| !s.is_backed_off(now))?;
+    /// The first of the first `among` spares that is usable.
+    fn take_spare(
+        &mut self,
+        among: usize,
+        is_usable: impl Fn(&Server) -> bool,
+        next_id: &mut u32,
+    ) -> Option<Server> {
+        let index = self.spares.iter().take(among).position(is_usable)?;
         let mut server = self.spares.remove(index);
         server.reuse(take_id(next_id));
         Some(server)
@@ -529,6 +536,30 @@ mod tests {
         pool.restart_probes();
         assert_eq!(due_after(&mut pool, 4), 6_000);
         assert_eq!(due_after(&mut pool, 6), 7_040, "both were asked at 3 s, and may be 4.04 s later");
+    }
+
+    #[test]
+    fn servers_that_are_slowed_are_not_replaced_by_others_that_are() {
+        let (mut pool, mut ids) = pool();
+        introduce(&mut pool);
+        let kiss = |server: &mut Server| {
+            for secs in [3, 400, 800] {
+                let answer = Answer::Rejected(RejectReason::Kiss(Kiss::Rate));
+                server.handle_answer(answer, at(secs).raw, Rate::UNKNOWN, PACE);
+            }
+        };
+        let addresses = |pool: &Pool| pool.servers.iter().map(|s| s.address).collect::<Vec<_>>();
+        let before = addresses(&pool);
+        assert!(!pool.spares.is_empty());
+        pool.servers.iter_mut().chain(&mut pool.spares).for_each(kiss);
+        assert_eq!(pool.servers[0].state(at(801).raw, PACE), ServerState::BackedOff);
+        pool.replace_unusable(at(801).raw, PACE, &mut ids);
+        assert_eq!(addresses(&pool), before);
+        // One spare that is not slowed takes the place of the first.
+        let fresh = address(9);
+        pool.spares.push(Server::new(take_id(&mut ids), fresh));
+        pool.replace_unusable(at(801).raw, PACE, &mut ids);
+        assert_eq!(addresses(&pool), [&[fresh], &before[1..]].concat());
     }
 
     #[test]
