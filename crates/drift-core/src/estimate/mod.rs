@@ -167,9 +167,9 @@ impl Estimate {
         None
     }
 
-    /// The part of `interval` that the rounds before allow, too. One that contradicts it is no evidence any
-    /// more, and neither is one that one of these pools had no part in: what a pool gave alone must not hold
-    /// against the majority that comes later.
+    /// The part of `interval` that the rounds before allow, too, if the same pools made them. One that contradicts it is
+    /// no evidence any more, and neither is one that one of these pools had no part in: what a pool gave alone must not
+    /// hold against the majority that comes later. What a pool gave that is gone does not count while it is gone.
     fn narrowed(
         &mut self,
         interval: Interval,
@@ -181,6 +181,9 @@ impl Estimate {
         let mut narrowed = interval;
         self.recent.retain(|recent| now.since(recent.at) < stale_after && recent.pools.is_superset(pools));
         self.recent.retain(|recent| {
+            if recent.pools != *pools {
+                return true;
+            }
             let both = narrowed.intersection(rate.carry(recent.interval, recent.at, now));
             narrowed = both.unwrap_or(narrowed);
             both.is_some()
@@ -453,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_narrows_later_ones_only_if_all_pools_had_a_part_in_it() {
+    fn a_round_narrows_later_ones_only_if_the_same_pools_made_it() {
         let narrowed = |first: &[usize], second: &[usize]| {
             let mut estimate = Estimate::new(Duration::from_secs(600));
             for hour in 0..3 {
@@ -464,7 +467,7 @@ mod tests {
             estimate.update(agree_on(around(0, 75), second), None, &[], at(start + 2).raw);
             estimate.agreed(at(start + 2).raw).unwrap().bound() < Bound::from_nanos(15_000_000)
         };
-        assert!(narrowed(&[0, 1], &[0, 1]) && narrowed(&[0, 1, 2], &[0, 1]));
+        assert!(narrowed(&[0, 1], &[0, 1]) && !narrowed(&[0, 1, 2], &[0, 1]));
         assert!(!narrowed(&[2], &[0, 1, 2]) && !narrowed(&[1, 2], &[0, 1, 2]) && !narrowed(&[2], &[0]));
     }
 
