@@ -13,11 +13,9 @@ const RELEASE_SHARE: (u32, u32) = (4, 5);
 const CERTAIN_RELEASE_SHARE: (u32, u32) = (9, 10);
 /// Share of the threshold over which a bound ends a verdict. It can be given again below the threshold.
 const TOO_WIDE_SHARE: (u32, u32) = (6, 5);
-/// For each verdict that a bound has ended in the last hour, a new one needs a bound that is smaller by this share of
-/// the threshold: jitter that moves a bound by more than the hysteresis must not make the verdict flap.
-const NARROWER_EACH_TIME: u32 = 10;
-/// The most of them that count: 70% of the threshold is always enough.
-const MAX_WIDE_ENDS: u32 = 4;
+/// Share of the threshold below which a bound allows a new verdict, by how many verdicts a bound has ended in the last
+/// hour: jitter that moves a bound by more than the hysteresis must not make the verdict flap.
+const NARROW_SHARES: [(u32, u32); 3] = [(1, 1), (9, 10), (7, 10)];
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// What the agent reports about the node's clock.
@@ -86,7 +84,7 @@ pub struct Verdict {
     /// Regular rounds in an hour.
     rounds_per_hour: u32,
     /// Verdicts that a bound has ended lately, and rounds until one less counts.
-    wide_ends: (u32, u32),
+    wide_ends: (usize, u32),
 }
 
 impl State {
@@ -164,10 +162,14 @@ impl Verdict {
         if measured.certainly_exceeds(self.threshold) {
             self.become_state(State::Drifting);
         } else if bound > self.share(TOO_WIDE_SHARE) {
+            if self.state == State::Drifting && measured.certainly_exceeds(self.share(RELEASE_SHARE)) {
+                // The farther end is still as good as over the threshold.
+                return Next::Settled;
+            }
             // Bounds grow until the next round. What that one gives counts.
             if is_round && self.state != State::Unknown {
                 self.become_state(State::Unknown);
-                self.wide_ends = ((self.wide_ends.0 + 1).min(MAX_WIDE_ENDS), self.rounds_per_hour);
+                self.wide_ends = ((self.wide_ends.0 + 1).min(NARROW_SHARES.len() - 1), self.rounds_per_hour);
             }
         } else if self.state == State::Unknown && bound >= self.wide_release() {
             // Too wide for a new verdict.
@@ -209,9 +211,7 @@ impl Verdict {
 
     /// Below this a bound allows a new verdict.
     fn wide_release(&self) -> Duration {
-        let (count, _) = self.wide_ends;
-        // The first time the hysteresis is enough.
-        self.share((NARROWER_EACH_TIME - count.saturating_sub(1), NARROWER_EACH_TIME))
+        self.share(NARROW_SHARES.get(self.wide_ends.0).copied().unwrap_or((1, 1)))
     }
 
     /// Below this a certain offset is in sync.
@@ -289,20 +289,31 @@ mod tests {
 
     #[test]
     fn bounds_that_swing_around_the_threshold_end_few_verdicts() {
-        // 85% and 130% of the threshold in turn.
+        // 85% and 130% of the threshold in turn: the second verdict needs 90%, the third 70%.
         let swinging: Vec<Finding> =
-            (0..60).map(|n| measured(1, if n % 2 == 0 { 85 } else { 130 })).collect();
+            (0..50).map(|n| measured(1, if n % 2 == 0 { 85 } else { 130 })).collect();
         let seen = states(&swinging);
         let changes = seen.windows(2).filter(|pair| pair[0] != pair[1]).count();
-        assert_eq!((changes, seen[59]), (5, Unknown), "{seen:?}");
-        // 70% is always enough, and an hour later more is.
+        assert_eq!((changes, seen[49]), (3, Unknown), "{seen:?}");
         let later: Vec<Finding> = swinging.iter().copied().chain([measured(1, 69)]).collect();
-        assert_eq!(states(&later)[60], InSync);
-        let calm = |rounds: usize| {
-            let rest = std::iter::repeat_n(measured(1, 91), rounds);
-            *states(&swinging.iter().copied().chain(rest).collect::<Vec<_>>()).last().unwrap()
+        assert_eq!(states(&later)[50], InSync, "70% is always enough");
+        // An hour later one less counts.
+        let calm = |bound: i64, rounds: usize| {
+            let rest = std::iter::repeat_n(measured(1, bound), rounds);
+            *states(&swinging[..6].iter().copied().chain(rest).collect::<Vec<_>>()).last().unwrap()
         };
-        assert_eq!((calm(40), calm(56 * 3)), (Unknown, InSync));
+        assert_eq!(
+            [calm(89, 40), calm(89, 60), calm(99, 60), calm(99, 120)],
+            [Unknown, InSync, Unknown, InSync]
+        );
+    }
+
+    #[test]
+    fn wide_bounds_end_a_drift_below_80_percent_of_the_threshold() {
+        let seen =
+            states(&[measured(-236, 134), measured(-235, 136), measured(-231, 150), measured(-229, 150)]);
+        assert_eq!(seen, [Drifting, Drifting, Drifting, Unknown]);
+        assert_eq!(states(&[measured(-235, 136)]), [Unknown], "over 80% is not enough to begin");
     }
 
     #[test]
@@ -362,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_bound_ends_a_verdict_over_120_percent_of_the_threshold_at_the_end_of_a_round() {
-        let widths = [measured(1, 1), measured(1, 119), measured(1, 121), measured(1, 101), measured(1, 98)];
+        let widths = [measured(1, 1), measured(1, 119), measured(1, 121), measured(1, 91), measured(1, 89)];
         assert_eq!(states(&widths), [InSync, InSync, Unknown, Unknown, InSync]);
         assert_eq!(states(&[measured(1, 110); 5]), [Unknown; 5], "too wide for a new verdict, however often");
         let mut verdict = Verdict::new(THRESHOLD, INTERVAL);

@@ -123,7 +123,9 @@ pub struct Checker {
     healthy_since: Option<Duration>,
     /// Since when there is no verdict although there should be.
     without_since: Option<Duration>,
-    /// Until when what falsetickers gave may still count.
+    /// Falsetickers were the majority when samples were last used.
+    is_poisoned: bool,
+    /// Until when what they gave may still count.
     poisoned_until: Duration,
     /// Since when names resolve, and for how long a failed look-up may wait.
     resolving_since: Duration,
@@ -150,6 +152,7 @@ impl Checker {
             steady_since: Duration::ZERO,
             healthy_since: None,
             without_since: None,
+            is_poisoned: false,
             poisoned_until: Duration::ZERO,
             resolving_since: Duration::ZERO,
             writes: VecDeque::new(),
@@ -239,8 +242,9 @@ impl Checker {
                 step.is_sampled |= pools_have_samples_since(world, step.since);
                 step.is_excused(raw, poll_of(world), stale_after)
             }
-            // A pause that is too short to be noticed is over when all samples are of after it.
-            Excuse::Pause(since) => raw.since(*since) < stale_after + world.settings().interval,
+            // A pause that is too short to be noticed is over when all samples, and all samples behind the rounds that
+            // narrow the estimate, are of after it.
+            Excuse::Pause(since) => raw.since(*since) < stale_after * 2 + world.settings().interval,
             Excuse::Clocksource => true,
         });
     }
@@ -330,14 +334,19 @@ impl Checker {
         let span = world.settings().interval * 3;
         match honesty(snapshot, world) {
             // What falsetickers gave before counts until there are new samples.
-            Honesty::None if world.elapsed() >= self.poisoned_until => {}
-            Honesty::None => self.poisoned_until = world.elapsed() + span,
-            Honesty::All => {}
-            Honesty::Most => self.tally.honest_majority += 1,
+            Honesty::None => {}
+            Honesty::All => self.is_poisoned = false,
+            Honesty::Most => {
+                self.tally.honest_majority += 1;
+                self.is_poisoned = false;
+            }
             Honesty::Few => {
                 self.tally.dishonest += 1;
-                self.poisoned_until = world.elapsed() + span;
+                self.is_poisoned = true;
             }
+        }
+        if self.is_poisoned {
+            self.poisoned_until = world.elapsed() + span;
         }
     }
 
