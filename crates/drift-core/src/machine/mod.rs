@@ -283,7 +283,12 @@ impl Machine {
         let since = self.rounds.newest_since();
         self.independence.record(&self.rounds.newest_sources(since));
         let rate = self.estimate.rate().with_step();
-        let newest = self.combine(&self.rounds.newest(since, now.raw, rate));
+        let newest = self.rounds.newest(since, now.raw, rate);
+        if newest.is_empty() {
+            // No pool has spoken.
+            return;
+        }
+        let newest = self.combine(&newest);
         let is_contradicted = self.estimate.is_contradicted_by(&newest, now.raw);
         let is_alone = matches!(&newest, Combined::Agree { pools, .. } if pools.len() < 2);
         let is_again = std::mem::replace(&mut self.is_contradicted_by_one, is_contradicted && is_alone);
@@ -298,10 +303,9 @@ impl Machine {
         }
     }
 
-    /// What was measured contradicts the rate that it was carried by: what was measured since `since` counts, and
-    /// anything from before agrees with any rate.
+    /// What was measured contradicts the rate that it was carried by: only what was measured since `since` counts.
     fn handle_refuted(&mut self, refuted: Refuted, since: Mono, now: Reading) {
-        self.rounds.doubt_before(since);
+        self.rounds.forget_before(since);
         if refuted == Refuted::Restart {
             self.rounds.restart(now.raw);
             if self.estimate.restarts() == 1 {

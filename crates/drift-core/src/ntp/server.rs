@@ -191,9 +191,6 @@ impl Server {
                 }
                 if reason.is_of_server() {
                     self.misses = self.misses.saturating_add(1);
-                    if self.misses >= MISSES_TO_ABSTAIN {
-                        self.window.drop_doubted();
-                    }
                 }
                 reason
             }
@@ -339,16 +336,6 @@ impl Server {
     pub fn handle_disruption(&mut self, id: ServerId) {
         self.window.clear();
         (self.id, self.misses, self.is_pending) = (id, 0, false);
-    }
-
-    /// The rate of the raw clock until `since` is not known any more. What a server gave that answers no longer is
-    /// discarded.
-    pub fn doubt_before(&mut self, since: Mono) {
-        if self.misses < MISSES_TO_ABSTAIN {
-            self.window.doubt_before(since)
-        } else {
-            self.forget_before(since)
-        }
     }
 
     /// Discards the samples from before `since`.

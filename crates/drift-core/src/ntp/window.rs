@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::ntp::packet::Leap;
 use crate::ntp::sample::Sample;
+use crate::time::Mono;
 use crate::time::interval::Interval;
-use crate::time::rate::{MAX_RATE, Rate, mean_rate};
-use crate::time::{Bound, Mono};
+use crate::time::rate::{Rate, mean_rate};
 
 /// Samples kept per server (NSTAGE, RFC 5905 section 7.2).
 const WINDOW_LEN: usize = 8;
@@ -30,8 +30,6 @@ pub struct Window {
     bends: u8,
     /// The last sample and the rates that lead to it from the one before, also when the samples are forgotten.
     last: Option<(Mono, Interval, Option<Rate>)>,
-    /// Its only sample is from before the rate of the raw clock was refuted.
-    is_doubted: bool,
 }
 
 impl Window {
@@ -50,7 +48,6 @@ impl Window {
             self.samples.pop_front();
         }
         self.samples.push_back(sample);
-        self.is_doubted = false;
     }
 
     /// Do this sample and the one before agree with each other, and contradict most of the rest?
@@ -87,29 +84,6 @@ impl Window {
     /// Removes the samples from before `since`: the raw clock or all servers' time jumped.
     pub fn forget_before(&mut self, since: Mono) {
         self.samples.retain(|sample| sample.at >= since);
-    }
-
-    /// Widens what is known from before `since` by any rate of the raw clock until then. Without a sample since then, the
-    /// newest one from before stays.
-    pub fn doubt_before(&mut self, since: Mono) {
-        let newest = self.samples.back().copied();
-        self.forget_before(since);
-        if self.samples.is_empty()
-            && let Some(mut sample) = newest
-        {
-            // The rate until then and the one since then are inside the same limits, which are as far apart.
-            let by_rate = MAX_RATE.over(since.since(sample.at)).saturating_mul(2);
-            sample.bound = Bound::from_nanos(sample.bound.as_nanos().saturating_add(by_rate));
-            self.samples.push_back(sample);
-            self.is_doubted = true;
-        }
-    }
-
-    /// Removes what [`Self::doubt_before`] has left.
-    pub fn drop_doubted(&mut self) {
-        if std::mem::take(&mut self.is_doubted) {
-            self.samples.clear();
-        }
     }
 
     /// Does the server contradict itself?
@@ -281,26 +255,6 @@ mod tests {
         assert!(ends(&samples, 607).is_some() && ends(&samples, 608).is_none());
         samples.forget_before(at(7));
         assert_eq!(samples.samples.len(), 2);
-    }
-
-    #[test]
-    fn a_doubted_sample_agrees_with_any_rate_until_then_and_leaves_with_the_second_miss() {
-        let mut doubted = window(&[0; 5], 10);
-        doubted.doubt_before(at(14));
-        assert_eq!(doubted.samples.len(), 1);
-        let (low, high) = ends(&doubted, 4).unwrap();
-        // Ten seconds at 12% more or less than at 12% more or less.
-        assert_eq!((low, high), (-10 - 2_400, 10 + 2_400));
-        let mut newer = doubted.clone();
-        newer.push(sample(20, 0, 10), steady());
-        newer.drop_doubted();
-        assert_eq!(newer.samples.len(), 2, "it has answered since");
-        doubted.drop_doubted();
-        assert_eq!(doubted.samples.len(), 0);
-        let mut young = window(&[0; 5], 10);
-        young.doubt_before(at(3));
-        young.drop_doubted();
-        assert_eq!(young.samples.len(), 2, "samples since then count as they are");
     }
 
     /// The deepest region is that of a search point by point.

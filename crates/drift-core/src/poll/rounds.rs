@@ -471,11 +471,6 @@ impl Rounds {
         self.servers_mut().for_each(|server| server.forget_before(since));
     }
 
-    /// The rate of the raw clock until `since` is not known any more.
-    pub fn doubt_before(&mut self, since: Mono) {
-        self.servers_mut().for_each(|server| server.doubt_before(since));
-    }
-
     /// Discards all samples, and the answers that are still on their way: the raw clock did not count all of
     /// the time.
     pub fn discard_samples(&mut self) {

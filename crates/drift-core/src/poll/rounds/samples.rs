@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Rounds;
 use crate::estimate::{Candidate, Combined};
+use crate::ntp::pool::Pool;
 use crate::ntp::sample::Source;
 use crate::ntp::server::{MISSES_TO_ABSTAIN, Server, ServerId};
 use crate::time::rate::Rate;
@@ -21,28 +22,30 @@ impl Rounds {
         self.by_pool().filter_map(|(pool, server)| candidate(pool, server)).collect()
     }
 
-    /// The same, by the newest sample of each server alone, of the pools that have one since `since`. A server that
-    /// contradicts itself gives all that its samples allow.
-    ///
-    /// In such a pool a server whose newest sample is older may agree with any rate. Its vote counts all the same: if
-    /// most servers of a pool have lost a packet, a falseticker must not speak for it.
+    /// The same, by the newest sample of each server alone, if it was taken since `since`: of the pools for which most of
+    /// the servers speak that can. If the others have lost a packet, a falseticker must not speak for its pool. A server
+    /// that contradicts itself gives all that its samples allow.
     pub fn newest(&self, since: Mono, now: Mono, rate: Rate) -> Vec<Candidate> {
         let max_age = self.pace.stale_after;
-        let pools: BTreeSet<usize> =
-            self.newest_samples().filter(|(_, sample)| sample.at >= since).map(|(pool, _)| pool).collect();
-        let candidate = |(pool, server): (usize, &Server)| {
-            let sample = server.newest_sample().filter(|_| pools.contains(&pool))?;
-            let interval = if sample.at < since {
-                let may_answer = server.misses() < MISSES_TO_ABSTAIN && server.is_reachable(now, max_age);
-                may_answer.then(|| Rate::UNKNOWN.carry(sample.interval(Rate::UNKNOWN), sample.at, now))?
-            } else if server.is_inconsistent() {
+        let has_spoken = |server: &Server| server.newest_sample().is_some_and(|sample| sample.at >= since);
+        let can_speak = |server: &&Server| {
+            has_spoken(server) || (server.is_reachable(now, max_age) && server.misses() < MISSES_TO_ABSTAIN)
+        };
+        let is_heard = |pool: &Pool| {
+            let spoken = pool.servers.iter().filter(|server| has_spoken(server)).count();
+            spoken * 2 > pool.servers.iter().filter(can_speak).count()
+        };
+        let candidate = |pool: usize, server: &Server| {
+            let sample = server.newest_sample().filter(|sample| sample.at >= since)?;
+            let interval = if server.is_inconsistent() {
                 server.interval(now, rate, max_age)?
             } else {
                 rate.carry(sample.interval(rate), sample.at, now)
             };
             Some(Candidate { pool, server: server.id, interval, newest: sample.at })
         };
-        self.by_pool().filter_map(candidate).collect()
+        let heard = self.pools.iter().enumerate().filter(|(_, pool)| is_heard(pool));
+        heard.flat_map(|(index, pool)| pool.servers.iter().filter_map(move |s| candidate(index, s))).collect()
     }
 
     /// When the newest sample of all was taken.
