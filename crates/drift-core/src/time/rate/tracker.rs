@@ -37,6 +37,8 @@ pub struct RateTracker {
     /// The rate before it was last refuted, and when that was. A pause that is found out about later explains
     /// it.
     before: Option<(Mono, Rate)>,
+    /// When it became known after it was not.
+    learnt_at: Option<Mono>,
 }
 
 /// What the servers agreed on.
@@ -66,6 +68,7 @@ impl Default for RateTracker {
             hold: POINTS_TO_LEARN,
             wander_changed: Mono::from_nanos(0),
             before: None,
+            learnt_at: None,
         }
     }
 }
@@ -96,6 +99,9 @@ impl RateTracker {
         let Some(rate) = rate else { return Err(self.refute(now, origin, pools)) };
         let is_learnt = !self.rate.is_known() && rate.is_known() && rate.is_ordinary();
         if self.hold == 0 || is_learnt {
+            if !self.rate.is_known() && rate.is_known() {
+                self.learnt_at = Some(now);
+            }
             (self.rate, self.hold) = (rate, 0);
         }
         if self.points.back().is_none_or(|last| now > last.at) {
@@ -142,10 +148,15 @@ impl RateTracker {
         self.rate = self.rate_if_paused(now).at(now).widened(AFTER_PAUSE.0).within_max();
     }
 
-    /// The rate, if what has refuted it in the last minutes was a pause, which changes no rate.
+    /// The rate, if what has refuted it in the last minutes was a pause, which changes no rate. One that is not ordinary
+    /// and was first learnt in these minutes may be that of the pause.
     pub fn rate_if_paused(&self, now: Mono) -> Rate {
-        let before = self.before.filter(|(at, _)| now.since(*at) < EXPLAINED_WITHIN);
-        before.map_or(self.rate, |(_, rate)| rate)
+        let is_recent = |at: Mono| now.since(at) < EXPLAINED_WITHIN;
+        match (self.before, self.learnt_at) {
+            (Some((at, rate)), _) if is_recent(at) => rate,
+            (_, Some(at)) if is_recent(at) && !self.rate.is_ordinary() => Rate::UNKNOWN.at(now),
+            _ => self.rate,
+        }
     }
 
     /// Another clock counts now, so nothing is known of its rate.

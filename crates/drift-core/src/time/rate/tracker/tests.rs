@@ -93,19 +93,33 @@ fn rates_that_the_points_refute_start_again_three_times_an_hour_and_then_widen()
 
 #[test]
 fn rates_are_kept_after_a_pause_and_widened() {
-    let mut tracker = after(&[(0, 0, 1), (500, 1_500, 1), (1_000, 3_000, 1)]);
+    let mut tracker = after(&[(0, 0, 1), (500, 1_500, 1), (1_000, 3_000, 1), (1_400, 4_200, 1)]);
     let before = tracker.rate();
-    tracker.handle_pause(at(1_001));
+    tracker.handle_pause(at(1_401));
     let after = tracker.rate();
     assert_eq!(before.middle(), after.middle());
     assert!((after.bound().0 - before.bound().0 - AFTER_PAUSE.0).abs() < 10);
     assert_eq!(
-        tracker.push(at(1_002), interval(90 * SEC, MS), &pools()),
+        tracker.push(at(1_402), interval(90 * SEC, MS), &pools()),
         Ok(()),
         "the jump of the pause shows no rate"
     );
-    tracker.reset(at(1_003));
+    tracker.reset(at(1_403));
     assert!(!tracker.rate().is_known());
+}
+
+/// A pause that is found out about late, and that begins before a rate is known, looks like a rate.
+#[test]
+fn rates_that_are_not_ordinary_are_not_kept_after_a_pause_soon_after_they_were_learnt() {
+    let learnt = |ppm: i64, found_out: i64| {
+        let points = [0, 500, 1_000].map(|secs| (secs, secs * ppm / 1_000, 1));
+        let mut tracker = after(&points);
+        assert!(tracker.rate().is_known());
+        tracker.handle_pause(at(1_000 + found_out));
+        tracker.rate().is_known()
+    };
+    assert!(!learnt(3_000, 1) && !learnt(3_000, 299));
+    assert!(learnt(3_000, 300) && learnt(300, 1));
 }
 
 #[test]
