@@ -331,7 +331,8 @@ impl Checker {
     }
 
     fn note_honesty(&mut self, snapshot: &Snapshot, world: &World) {
-        let span = world.settings().interval * 3;
+        // Three for their samples, and three for the rounds that are made of them and narrow later ones.
+        let span = world.settings().interval * 6;
         match honesty(snapshot, world) {
             // What falsetickers gave before counts until there are new samples.
             Honesty::None => {}
