@@ -427,7 +427,7 @@ mod tests {
         for hour in 0..3 {
             round(&mut estimate, hour * 7_200, wide(0, 1), wide(0, 1));
         }
-        let start = 2 * 7_200 + 50;
+        let start = 2 * 7_200 + 10;
         let both = round(&mut estimate, start, wide(50, 60), wide(50, 60));
         assert!(both.bound() < Bound::from_nanos(15_000_000), "-10..1 ms and what the rate adds: {both:?}");
         let stale = round(&mut estimate, start + 6_000, wide(50, 60), wide(50, 60));

@@ -22,7 +22,7 @@ const BASE_MIN: Duration = Duration::from_secs(1);
 const ORDINARY: Ppb = Ppb::from_ppm(500);
 /// How far the rate may have stepped since an older sample, without any sign: a machine that was migrated runs on
 /// another crystal.
-const STEP: Ppb = Ppb::from_ppm(100);
+const STEP: Ppb = Ppb::from_ppm(500);
 /// How far one of several pools may bend the rate that they agree on, within their intervals.
 const DOUBT: Ppb = Ppb::from_ppm(200);
 const HOUR: Duration = Duration::from_secs(3_600);
