@@ -334,12 +334,13 @@ impl Checker {
         // Three for their samples, and three for the rounds that are made of them and narrow later ones.
         let span = world.settings().interval * 6;
         match honesty(snapshot, world) {
-            // What falsetickers gave before counts until there are new samples.
+            // What falsetickers gave before counts until there are new samples, and the rate that they showed until the
+            // new ones refute it.
             Honesty::None => {}
-            Honesty::All => self.is_poisoned = false,
+            Honesty::All => self.is_poisoned &= !is_rate_true(snapshot, world),
             Honesty::Most => {
                 self.tally.honest_majority += 1;
-                self.is_poisoned = false;
+                self.is_poisoned &= !is_rate_true(snapshot, world);
             }
             Honesty::Few => {
                 self.tally.dishonest += 1;
@@ -460,6 +461,17 @@ fn at(world: &World) -> String {
     format!("at {:?}", world.elapsed())
 }
 
+/// Does the rate that the agent knows allow the true one, as far as that swings?
+fn is_rate_true(snapshot: &Snapshot, world: &World) -> bool {
+    let error = i128::from(world.clocks.rate().0);
+    // Reference time over the raw clock, of which the error is known.
+    let rate = -error * 1_000_000_000 / (1_000_000_000 + error);
+    snapshot.rate.is_none_or(|known| {
+        let swing = i128::from(Ppb::from_ppm(100).0);
+        (rate - i128::from(known.middle().0)).abs() <= i128::from(known.bound().0) + swing
+    })
+}
+
 fn pools_have_samples_since(world: &World, since: Mono) -> bool {
     let has_sample = |pool: usize| {
         world.network.down.contains(&pool)
@@ -469,5 +481,7 @@ fn pools_have_samples_since(world: &World, since: Mono) -> bool {
                 .values()
                 .any(|e| e.pool == pool && e.sample.is_some_and(|sample| sample.at > since))
     };
-    (0..world.pools()).all(has_sample)
+    // In an outage of everything there is none.
+    let is_answered = (0..world.pools()).any(|pool| !world.network.down.contains(&pool));
+    is_answered && (0..world.pools()).all(has_sample)
 }
