@@ -11,7 +11,7 @@ pub const CONFIRMATIONS: u8 = 3;
 const RELEASE_SHARE: (u32, u32) = (4, 5);
 /// The same for a certain one.
 const CERTAIN_RELEASE_SHARE: (u32, u32) = (9, 10);
-/// Share of the threshold over which a bound ends a verdict. It can be given again below the threshold.
+/// Share of the threshold over which a bound ends a verdict.
 const TOO_WIDE_SHARE: (u32, u32) = (6, 5);
 /// Share of the threshold below which a bound allows a new verdict, by how many verdicts a bound has ended in the last
 /// hour: jitter that moves a bound by more than the hysteresis must not make the verdict flap.
@@ -163,7 +163,7 @@ impl Verdict {
             self.become_state(State::Drifting);
         } else if bound > self.share(TOO_WIDE_SHARE) {
             if self.state == State::Drifting && measured.certainly_exceeds(self.share(RELEASE_SHARE)) {
-                // The farther end is still as good as over the threshold.
+                // The nearer end is still almost over the threshold.
                 return Next::Settled;
             }
             // Bounds grow until the next round. What that one gives counts.

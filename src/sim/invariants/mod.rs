@@ -337,9 +337,8 @@ impl Checker {
             // What falsetickers gave before counts until there are new samples, and the rate that they showed until the
             // new ones refute it.
             Honesty::None => {}
-            Honesty::All => self.is_poisoned &= !is_rate_true(snapshot, world),
-            Honesty::Most => {
-                self.tally.honest_majority += 1;
+            honesty @ (Honesty::All | Honesty::Most) => {
+                self.tally.honest_majority += u64::from(honesty == Honesty::Most);
                 self.is_poisoned &= !is_rate_true(snapshot, world);
             }
             Honesty::Few => {
@@ -474,14 +473,10 @@ fn is_rate_true(snapshot: &Snapshot, world: &World) -> bool {
 
 fn pools_have_samples_since(world: &World, since: Mono) -> bool {
     let has_sample = |pool: usize| {
-        world.network.down.contains(&pool)
-            || world
-                .network
-                .endpoints
-                .values()
-                .any(|e| e.pool == pool && e.sample.is_some_and(|sample| sample.at > since))
+        let mut own = world.network.endpoints.values().filter(|endpoint| endpoint.pool == pool);
+        own.any(|endpoint| endpoint.sample.is_some_and(|sample| sample.at > since))
     };
     // In an outage of everything there is none.
-    let is_answered = (0..world.pools()).any(|pool| !world.network.down.contains(&pool));
-    is_answered && (0..world.pools()).all(has_sample)
+    let mut answering = (0..world.pools()).filter(|pool| !world.network.down.contains(pool)).peekable();
+    answering.peek().is_some() && answering.all(has_sample)
 }

@@ -4,11 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// As in the Dockerfile, which gives the reason.
-const FLAGS: &str = if cfg!(target_arch = "x86_64") {
-    "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs,--icf=all"
-} else {
-    "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
-};
+const FLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
+const FOLD: &str = if cfg!(target_arch = "x86_64") { ",--icf=all" } else { "" };
 
 /// Builds a program unless it is up to date; `manifest` is below the repository.
 pub fn static_build(manifest: &str, name: &str) -> PathBuf {
@@ -31,7 +28,7 @@ pub fn static_build(manifest: &str, name: &str) -> PathBuf {
         .arg(root.join(manifest))
         .arg("--target-dir")
         .arg(&folder)
-        .env("RUSTFLAGS", FLAGS)
+        .env("RUSTFLAGS", format!("{FLAGS}{FOLD}"))
         .status();
     assert!(built.is_ok_and(|status| status.success()), "{name} does not build");
     folder.join(target).join("release").join(name)
