@@ -471,6 +471,19 @@ mod tests {
         assert!(!narrowed(&[2], &[0, 1, 2]) && !narrowed(&[1, 2], &[0, 1, 2]) && !narrowed(&[2], &[0]));
     }
 
+    /// Before the newest samples contradict the older ones: both allow -1..3 ms.
+    #[test]
+    fn rounds_before_a_step_of_the_rate_by_480_ppm_do_not_cut_the_truth_off() {
+        let mut estimate = Estimate::new(Duration::from_secs(600));
+        for secs in [0, 7_200, 14_400, 21_600] {
+            estimate.update(agree_on(around(0, 1), &[0, 1]), None, &[], at(secs).raw);
+        }
+        let step = 21_600;
+        estimate.update(agree_on(around(5, 6), &[0, 1]), None, &[], at(step + 20).raw);
+        let truth = Wall::from_nanos(20 * 480_000);
+        assert!(estimate.agreed(at(step + 20).raw).unwrap().high >= truth, "9.6 ms");
+    }
+
     #[test]
     fn the_likely_offset_widens_the_bound_by_a_quarter_at_most() {
         let mut estimate = Estimate::new(Duration::from_secs(600));
