@@ -54,7 +54,7 @@ async fn request(settings: Settings) -> Result<Exit, CommandError> {
     print(&format!("{}\n", outcome.sentence()))?;
     Ok(match outcome.result {
         StepResult::Stepped | StepResult::DryRun | StepResult::NotNeeded => Exit::Ok,
-        StepResult::Refused => Exit::Negative,
+        StepResult::Deferred | StepResult::Refused => Exit::Negative,
         StepResult::Failed => Exit::Failure,
     })
 }

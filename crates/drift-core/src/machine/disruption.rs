@@ -8,6 +8,7 @@ use crate::io::{Effect, Input, LogEvent};
 use crate::report::node::EventReason;
 use crate::resume::{Class, ClocksourceChange, Detection, Signal};
 use crate::step::policy::Trigger;
+use crate::step::stepper::Triggered;
 use crate::time::backoff::Bucket;
 use crate::time::{Mono, Reading};
 
@@ -108,7 +109,11 @@ impl Machine {
             self.fallback.reset();
             self.raise(EventReason::VMResumeDetected, detection.disruption.sentence(), now);
         }
-        self.stepper.trigger(Trigger::Disruption(class), now.raw);
+        if let Triggered::Measure(Some(superseded)) =
+            self.stepper.trigger(Trigger::Disruption(class), now.raw)
+        {
+            self.record_outcome(superseded, now, out);
+        }
         // Only NTP measures how wrong the clock is. Without a burst the next round does.
         if self.bursts.take(detection.reclassifies.is_some(), now.raw) {
             self.rounds.request_quick_rounds(true);

@@ -112,8 +112,8 @@ pub struct Machine {
 
     stepper: Stepper,
     daemon: Option<DaemonReport>,
-    /// When a server last announced a leap second.
-    leap_seen: Option<Mono>,
+    /// When most servers of a pool last announced a leap second, and the index of the pool.
+    leap_seen: Option<(Mono, usize)>,
 
     history: History,
     outbox: Outbox,
@@ -222,6 +222,7 @@ impl Machine {
     }
 
     fn tick_rounds(&mut self, now: Reading, out: &mut Vec<Effect>) {
+        self.tick_stepper(now.raw);
         if let Some(judged) = self.rounds.tick(now, out) {
             self.judge_round(judged, now, out);
         }

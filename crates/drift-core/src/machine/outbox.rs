@@ -7,7 +7,7 @@ use crate::report::node::{EventReason, Prior};
 use crate::report::outbox::{EventTime, NodeRequest, Published};
 use crate::report::publish::ApiError;
 use crate::report::snapshot::best_time;
-use crate::step::stepper::Burst;
+use crate::step::stepper::Triggered;
 use crate::time::Reading;
 
 impl Machine {
@@ -41,8 +41,9 @@ impl Machine {
 
     /// Continues where an earlier run has ended.
     pub(super) fn restore(&mut self, prior: &Prior, now: Reading) {
-        let burst = self.stepper.restore(prior.last_step.as_deref(), prior.step_result.as_deref(), now.raw);
-        if burst == Burst::Wanted {
+        let (last_step, answer) = (prior.last_step.as_deref(), prior.step_result.as_deref());
+        let triggered = self.stepper.restore(last_step, answer, now.raw);
+        if triggered != Triggered::Nothing {
             self.rounds.request_quick_rounds(false);
         }
         let sentence = self.snapshot(now).sentence();

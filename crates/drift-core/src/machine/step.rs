@@ -9,10 +9,10 @@ use crate::io::{Effect, LogEvent};
 use crate::report::node::EventReason;
 use crate::step::outcome::Outcome;
 use crate::step::policy::{Evidence, LEAP_SHADOW, Mode, RequestedBy, Trigger};
-use crate::step::stepper::{AfterStep, Burst, Decided, StepDone};
+use crate::step::stepper::{AfterStep, Decided, StepDone, Triggered};
 use crate::step::time_daemon::DaemonReport;
 use crate::time::interval::Interval;
-use crate::time::{Measurement, Mono, Reading};
+use crate::time::{Measurement, Mono, Reading, Wall};
 
 /// A step takes no longer: chrony needs a few seconds, and times out after half a minute.
 const STEP_MAX_TIME: Duration = Duration::from_secs(40);
@@ -20,19 +20,28 @@ const STEP_MAX_TIME: Duration = Duration::from_secs(40);
 impl Machine {
     /// An operator requests a step.
     pub(super) fn handle_step_request(&mut self, by: RequestedBy, now: Reading) {
-        let burst = match by {
+        let triggered = match by {
             RequestedBy::Annotation(id) => self.stepper.request(id, now.raw),
             RequestedBy::Cli => self.stepper.trigger(Trigger::Operator(RequestedBy::Cli), now.raw),
         };
-        if burst == Burst::Wanted {
+        if triggered != Triggered::Nothing {
+            self.rounds.request_quick_rounds(false);
+        }
+    }
+
+    /// Measures anew for a trigger whose wait is over.
+    pub(super) fn tick_stepper(&mut self, now: Mono) {
+        if self.stepper.take_due(now) {
             self.rounds.request_quick_rounds(false);
         }
     }
 
     /// A round has ended: is there a trigger that waited for it, or a step to confirm?
     pub(crate) fn consider_step(&mut self, now: Reading, out: &mut Vec<Effect>) {
-        if self.rounds.announces_leap() {
-            self.leap_seen = Some(now.raw);
+        if let Some(pool) = self.rounds.leap_pool(now.raw)
+            && self.estimate.reference(now).is_some_and(Wall::is_last_day_of_month)
+        {
+            self.leap_seen = Some((now.raw, pool));
         }
         // How to step is known once the time daemon has been inspected. If it was not yet, the next round is
         // soon enough.
@@ -64,14 +73,21 @@ impl Machine {
             pools.retain(|pool, _| !falsetickers.contains(pool));
         }
         let own = |pool| pools.get(&pool).and_then(|own| own.majority).map(offset);
-        let agreed = combined.agreed().map(offset);
+        let measured = match &combined {
+            Combined::Nothing | Combined::Agree { .. } => combined.agreed().map(offset),
+            // Whichever pool is right. One whose own servers contradict each other supports nothing.
+            Combined::Disagree { .. } => {
+                pools.values().filter_map(|pool| pool.majority).reduce(Interval::hull).map(offset)
+            }
+        };
+        let leap = self.leap_seen.filter(|(at, _)| now.raw.since(*at) < LEAP_SHADOW);
         Evidence {
-            agreed,
+            measured,
             contradiction: matches!(combined, Combined::Disagree { .. }),
             pools: (0..self.settings.pools.len()).map(own).collect(),
             is_one_server: self.independence.is_doubtful(),
-            leap: self.leap_seen.is_some_and(|at| now.raw.since(at) < LEAP_SHADOW),
-            reference: agreed.map(|Measurement { offset, .. }| now.wall.plus(offset)),
+            leap: leap.and_then(|(_, pool)| self.settings.pools.get(pool).cloned()),
+            reference: measured.map(|Measurement { offset, .. }| now.wall.plus(offset)),
         }
     }
 
@@ -88,11 +104,15 @@ impl Machine {
         match self.stepper.handle_done(done, now.raw) {
             AfterStep::Measure => self.rounds.request_quick_rounds(false),
             AfterStep::Finished(outcome) => self.record_outcome(outcome, now, out),
+            AfterStep::Superseded(outcome) => {
+                self.rounds.request_quick_rounds(false);
+                self.record_outcome(outcome, now, out);
+            }
             AfterStep::NotOrdered => {}
         }
     }
 
-    fn record_outcome(&mut self, outcome: Outcome, now: Reading, out: &mut Vec<Effect>) {
+    pub(super) fn record_outcome(&mut self, outcome: Outcome, now: Reading, out: &mut Vec<Effect>) {
         self.history.stepped(&outcome, now);
         if let Some(reason) = EventReason::of_step(outcome.result) {
             self.raise(reason, outcome.sentence(), now);

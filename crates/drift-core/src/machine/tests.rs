@@ -18,7 +18,8 @@ use crate::time::{Bound, Measurement, NANOS_PER_SEC, Offset, Ppb, Wall};
 
 const MS: i64 = 1_000_000;
 const MINUTE: i64 = 60_000;
-const REFERENCE: i64 = 1_795_341_600 * NANOS_PER_SEC;
+/// 2026-11-30T10:00:00Z: the last day of a month.
+const REFERENCE: i64 = 1_796_032_800 * NANOS_PER_SEC;
 
 /// What one server does.
 #[derive(Clone, Copy, Debug)]
@@ -451,7 +452,9 @@ fn steps(harness: &Harness) -> Vec<Offset> {
 
 fn refusals(harness: &Harness) -> Vec<String> {
     let of = |effect: &Effect| match effect {
-        Effect::LogStep(outcome) if outcome.result == StepResult::Refused => Some(outcome.sentence()),
+        Effect::LogStep(outcome) if matches!(outcome.result, StepResult::Deferred | StepResult::Refused) => {
+            Some(outcome.sentence())
+        }
         _ => None,
     };
     harness.log.iter().filter_map(|(_, effect)| of(effect)).collect()
@@ -517,7 +520,23 @@ fn an_announced_leap_second_forbids_steps_for_a_day() {
     pause(&mut harness, 20_000);
     harness.run_for(MINUTE);
     assert_eq!(steps(&harness), [], "{:?}", refusals(&harness));
-    assert!(refusals(&harness).iter().any(|why| why.contains("leap second")), "{:?}", refusals(&harness));
+    assert!(
+        refusals(&harness).iter().any(|why| why.contains("pool-0 announce a leap second")),
+        "{:?}",
+        refusals(&harness)
+    );
+}
+
+#[test]
+fn a_leap_flag_that_is_stuck_forbids_nothing_in_the_middle_of_a_month() {
+    let mut servers = vec![clock(0), clock(0)];
+    servers[0].leap = Leap::Insert;
+    let mut harness = watched(servers);
+    // Until 2026-12-02T02:10:00Z: a day after the end of November.
+    harness.run_for(40 * 60 * MINUTE);
+    pause(&mut harness, 20_000);
+    harness.run_for(MINUTE);
+    assert_eq!(steps(&harness).len(), 1, "{:?}", refusals(&harness));
 }
 
 #[test]

@@ -157,7 +157,7 @@ impl EventReason {
     pub const fn of_step(result: StepResult) -> Option<Self> {
         match result {
             StepResult::Stepped => Some(Self::ClockStepped),
-            StepResult::Refused => Some(Self::ClockStepRefused),
+            StepResult::Deferred | StepResult::Refused => Some(Self::ClockStepRefused),
             StepResult::Failed => Some(Self::ClockStepFailed),
             StepResult::DryRun | StepResult::NotNeeded => None,
         }

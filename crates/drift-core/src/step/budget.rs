@@ -21,10 +21,22 @@ pub struct StepBudget {
     pub recent: Vec<Wall>,
     /// Sizes of all steps together since an operator last requested one.
     pub total: Duration,
-    /// The annotation `last-step` of an earlier run was not read yet, or cannot be parsed.
-    pub is_unknown: bool,
+    /// What is known of the steps of earlier runs.
+    pub annotation: Annotation,
     /// The last step did not help.
     pub is_locked: bool,
+}
+
+/// What is known of the annotation `last-step` of an earlier run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Annotation {
+    /// It was not read yet.
+    Unread,
+    /// It cannot be parsed.
+    Unparsable,
+    /// It was read, or is of this run.
+    #[default]
+    Known,
 }
 
 /// The budget, and the last step as the annotation `last-step` keeps both.
@@ -39,15 +51,15 @@ pub(super) struct StepLedger {
 impl StepBudget {
     /// Before the annotation is read.
     const UNKNOWN: Self =
-        Self { recent: Vec::new(), total: Duration::ZERO, is_unknown: true, is_locked: false };
+        Self { recent: Vec::new(), total: Duration::ZERO, annotation: Annotation::Unread, is_locked: false };
 
     fn restored(step: &LastStep) -> Self {
         Self {
             // The policy counts no further than the limit, and anyone who may write to the Node chooses the
             // number.
             recent: vec![step.at; step.in_hour.min(MAX_STEPS_PER_HOUR)],
-            total: step.total,
-            is_unknown: false,
+            total: step.total.min(MAX_TOTAL),
+            annotation: Annotation::Known,
             is_locked: step.is_latched,
         }
     }
@@ -84,13 +96,25 @@ impl StepLedger {
             return;
         }
         match annotation.map(|text| (text, text.parse::<LastStep>())) {
-            None => self.budget.is_unknown = false,
+            None => self.budget.annotation = Annotation::Known,
             Some((_, Ok(step))) => {
                 self.budget = StepBudget::restored(&step);
                 self.last = Some(step);
             }
-            Some((text, Err(_))) => self.unreadable = Some(text.to_owned()),
+            Some((text, Err(_))) => {
+                self.budget.annotation = Annotation::Unparsable;
+                self.unreadable = Some(text.to_owned());
+            }
         }
+    }
+
+    /// No step was made in the future. Whoever wrote such a time into the annotation, or a clock that was wrong then,
+    /// must not hold back steps until it has come: it counts as `now`, in reference time, for ever after. Returns
+    /// whether the annotation has changed.
+    pub(super) fn clamp(&mut self, now: Wall) -> bool {
+        self.budget.recent.iter_mut().for_each(|at| *at = (*at).min(now));
+        let last = self.last.as_mut().filter(|last| last.at > now);
+        last.map(|last| last.at = now).is_some()
     }
 
     /// Enters a step that was made at `at`, in reference time. A request of an operator starts the budget
@@ -158,7 +182,7 @@ mod tests {
         ledger.confirm(Some(OFFSET), false);
         let mut next = StepLedger::new();
         next.restore(ledger.annotation().as_deref());
-        assert!(next.budget().is_locked && !next.budget().is_unknown);
+        assert!(next.budget().is_locked && next.budget().annotation == Annotation::Known);
         assert_eq!(next.last().unwrap().after, Some(OFFSET));
     }
 
@@ -166,7 +190,7 @@ mod tests {
     fn an_unreadable_annotation_is_kept_until_the_next_step() {
         let mut ledger = StepLedger::new();
         ledger.restore(Some("whatever"));
-        assert!(ledger.budget().is_unknown);
+        assert_eq!(ledger.budget().annotation, Annotation::Unparsable);
         assert_eq!(ledger.annotation().as_deref(), Some("whatever"));
         ledger.record(OFFSET, Method::Kernel, &Trigger::Operator(RequestedBy::Cli), at(0));
         assert!(ledger.annotation().unwrap().contains("before=-20.0000"));
@@ -180,7 +204,10 @@ mod tests {
             ledger.restore(Some(&text));
             let budget = ledger.budget();
             assert!(budget.recent.len() <= MAX_STEPS_PER_HOUR, "{text}");
-            assert!(budget.is_unknown || budget.recent.len() == MAX_STEPS_PER_HOUR, "{text}");
+            assert!(
+                budget.annotation == Annotation::Unparsable || budget.recent.len() == MAX_STEPS_PER_HOUR,
+                "{text}"
+            );
         }
     }
 
@@ -196,8 +223,9 @@ mod tests {
             for text in [&built, &arbitrary] {
                 let mut ledger = StepLedger::new();
                 ledger.restore(Some(text));
-                reached.case("restored", !ledger.budget().is_unknown);
-                reached.case("unreadable", ledger.budget().is_unknown);
+                let is_known = ledger.budget().annotation == Annotation::Known;
+                reached.case("restored", is_known);
+                reached.case("unreadable", !is_known);
                 let in_hour = ledger.last().map_or(0, |step| step.in_hour);
                 reached.case("more steps than the limit", in_hour > MAX_STEPS_PER_HOUR);
                 prop_assert!(ledger.budget().recent.capacity() <= 2 * MAX_STEPS_PER_HOUR);

@@ -8,6 +8,8 @@
 //! | [`policy`]      | whether to step: one pure function with every rule                      |
 //! | [`budget`]      | what earlier steps have cost, and the annotation that keeps it          |
 //! | [`stepper`]     | a trigger's way over time: its burst, the step, the confirmation        |
+//! | `queue`         | a trigger that waits for what a decision needs                          |
+//! | `requests`      | requests by the Node's annotation, and their answers                    |
 //! | [`outcome`]     | how a trigger ended, in types and in words                              |
 //! | [`last_step`]   | the annotation `last-step`                                              |
 //! | [`time_daemon`] | which process disciplines the clock, and whether the clock can be stepped |
@@ -16,5 +18,7 @@ pub mod budget;
 pub mod last_step;
 pub mod outcome;
 pub mod policy;
+mod queue;
+mod requests;
 pub mod stepper;
 pub mod time_daemon;

@@ -23,6 +23,8 @@ pub enum StepResult {
     DryRun,
     /// The clock was within `minOffset`.
     NotNeeded,
+    /// A rule does not allow the step yet: the trigger waits.
+    Deferred,
     /// A rule did not allow the step.
     Refused,
     /// The step failed, or no measurement confirmed that it helped.
@@ -46,7 +48,7 @@ pub struct Outcome {
     pub before: Option<Offset>,
     /// Offset measured after the step.
     pub after: Option<Offset>,
-    /// Why it was refused or has failed; `None` for the other results.
+    /// Why it was deferred or refused, has failed, or why the effect of a step is not known.
     pub reason: Option<String>,
 }
 
@@ -67,6 +69,7 @@ impl StepResult {
             Self::Stepped => "stepped",
             Self::DryRun => "dry-run",
             Self::NotNeeded => "not-needed",
+            Self::Deferred => "deferred",
             Self::Refused => "refused",
             Self::Failed => "failed",
         }
@@ -82,8 +85,11 @@ impl Outcome {
         let trigger = self.trigger.label();
         match self.result {
             StepResult::Stepped => {
-                let after = self.after.map(|after| format!("; now it is {}", after.in_words()));
-                let after = after.unwrap_or_default();
+                let after = match (self.after, &self.reason) {
+                    (Some(after), _) => format!("; now it is {}", after.in_words()),
+                    (None, Some(reason)) => format!("; {reason}"),
+                    (None, None) => String::new(),
+                };
                 format!("The clock was {before} and was stepped by {method} ({trigger}){after}.")
             }
             StepResult::DryRun => {
@@ -92,6 +98,7 @@ impl Outcome {
                 )
             }
             StepResult::NotNeeded => format!("No step is needed ({trigger}): the clock is {before}."),
+            StepResult::Deferred => format!("The clock is not stepped yet ({trigger}): {reason}."),
             StepResult::Refused => format!("The clock is not stepped ({trigger}): {reason}."),
             StepResult::Failed => format!("The clock could not be stepped ({trigger}): {reason}."),
         }
@@ -101,8 +108,8 @@ impl Outcome {
 /// Every series there can be, at 0: an alert on a counter that first appears with its first event would miss
 /// that event.
 pub(super) fn zero_counts() -> StepCounts {
-    let without_step =
-        [StepResult::NotNeeded, StepResult::Refused, StepResult::Failed].map(|result| (None, result));
+    let without_step = [StepResult::NotNeeded, StepResult::Deferred, StepResult::Refused, StepResult::Failed]
+        .map(|result| (None, result));
     let with_step = [Method::Chrony, Method::Kernel].into_iter().flat_map(|method| {
         [StepResult::Stepped, StepResult::DryRun, StepResult::Failed].map(|result| (Some(method), result))
     });

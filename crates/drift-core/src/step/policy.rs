@@ -7,12 +7,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::budget::{HOUR, MAX_STEPS_PER_HOUR, MAX_TOTAL, StepBudget};
+use super::budget::{Annotation, HOUR, MAX_STEPS_PER_HOUR, MAX_TOTAL, StepBudget};
 use crate::resume::Class;
 use crate::time::{Bound, Measurement, Offset, Span, Wall};
 
-/// No step is made for this long before and after a leap second: honest servers differ by up to a second
-/// then.
+/// No step is made for this long after a leap second was last announced: honest servers differ by up to a second
+/// around it.
 pub const LEAP_SHADOW: Duration = Duration::from_secs(24 * 3_600);
 /// The bound must be below the offset divided by this.
 const BOUND_DIVISOR: u32 = 4;
@@ -70,8 +70,8 @@ pub enum RequestedBy {
 /// What was measured after the trigger, and only after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// What a strict majority of the reachable pools agrees on.
-    pub agreed: Option<Measurement>,
+    /// What a strict majority of the reachable pools agrees on; where none does, all that any of them allows.
+    pub measured: Option<Measurement>,
     /// The pools contradict each other.
     pub contradiction: bool,
     /// What each configured pool reports by itself; `None`: it is unreachable, or its own servers or the
@@ -79,8 +79,8 @@ pub struct Evidence {
     pub pools: Vec<Option<Measurement>>,
     /// Two pools look like one server.
     pub is_one_server: bool,
-    /// A server announced a leap second within [`LEAP_SHADOW`].
-    pub leap: bool,
+    /// The pool of which most servers announced a leap second within [`LEAP_SHADOW`], on the last day of a month.
+    pub leap: Option<String>,
     /// Reference time now.
     pub reference: Option<Wall>,
 }
@@ -97,39 +97,39 @@ pub enum Decision {
 }
 
 /// Why the clock is not stepped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepRefusal {
     /// `step.mode` is off.
     Off,
     /// A disruption of this class does not trigger a step.
     NotATrigger(Class),
-    /// What earlier steps have cost is not known.
+    /// What earlier steps have cost is not known yet.
+    BudgetUnread,
+    /// What earlier steps have cost cannot be parsed.
     BudgetUnknown,
     /// The last step did not help.
     BudgetLocked,
     /// There is no measurement since the trigger.
     NotMeasured,
-    /// The servers contradict each other.
-    ServersDisagree,
+    /// The pools contradict each other, and are too far apart for a step that helps whichever is right.
+    PoolsDisagree,
     /// A pool is unreachable, or its own servers contradict each other; of three pools or more, so many that
     /// no majority of the configured ones is left.
     NotAllPools,
     /// Two pools look like one server, which cannot confirm itself.
     OneServer,
-    /// The pools are further apart than `minOffset`.
-    PoolsApart(Duration),
     /// The bound exceeds a quarter of the offset.
     Uncertain(Bound),
     /// A pool by itself allows a true time from which the step would lead away.
     PoolDoesNotConfirm,
     /// The offset is over `maxOffset`.
     TooLarge(Offset),
-    /// A leap second is near.
-    LeapSecond,
+    /// This pool announces a leap second.
+    LeapSecond(String),
     /// The cool-down after the last step goes on for this long.
     CoolDown(Duration),
-    /// [`MAX_STEPS_PER_HOUR`] is reached.
-    HourlyLimit,
+    /// [`MAX_STEPS_PER_HOUR`] is reached, for this long.
+    HourlyLimit(Duration),
     /// All steps together would be this large, which is over [`MAX_TOTAL`].
     TotalLimit(Duration),
 }
@@ -162,19 +162,39 @@ impl Trigger {
     }
 }
 
+/// What may lift a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// An answer of servers that do not answer.
+    Network,
+    /// More answers.
+    Measurement,
+    /// Time: as much.
+    Wait(Duration),
+    /// The Node's annotations.
+    Node,
+    /// Nothing that the agent could wait for.
+    Operator,
+}
+
 impl StepRefusal {
-    /// May more exchanges lift it?
-    pub const fn may_pass(self) -> bool {
-        matches!(
-            self,
-            Self::NotMeasured
-                | Self::ServersDisagree
-                | Self::NotAllPools
-                | Self::OneServer
-                | Self::PoolsApart(_)
-                | Self::Uncertain(_)
-                | Self::PoolDoesNotConfirm
-        )
+    /// What may lift it.
+    pub const fn remedy(&self) -> Remedy {
+        match self {
+            Self::NotMeasured | Self::NotAllPools => Remedy::Network,
+            Self::PoolsDisagree | Self::OneServer | Self::Uncertain(_) | Self::PoolDoesNotConfirm => {
+                Remedy::Measurement
+            }
+            Self::CoolDown(left) | Self::HourlyLimit(left) => Remedy::Wait(*left),
+            Self::BudgetUnread => Remedy::Node,
+            Self::Off
+            | Self::NotATrigger(_)
+            | Self::BudgetUnknown
+            | Self::BudgetLocked
+            | Self::TooLarge(_)
+            | Self::LeapSecond(_)
+            | Self::TotalLimit(_) => Remedy::Operator,
+        }
     }
 }
 
@@ -202,42 +222,38 @@ fn check(
     {
         return Err(StepRefusal::NotATrigger(*class));
     }
-    let measured = measured(evidence, min_offset)?;
+    let measured = measured(evidence)?;
     let offset = measured.offset;
-    if offset.magnitude() < min_offset {
+    // Where the pools contradict each other, none of them may allow more.
+    let is_small = if evidence.contradiction {
+        measured.certainly_within(min_offset)
+    } else {
+        offset.magnitude() < min_offset
+    };
+    if is_small {
         return Ok(Decision::NotNeeded(offset));
     }
-    is_certain(evidence, measured)?;
-    if evidence.leap {
-        return Err(StepRefusal::LeapSecond);
+    is_certain(evidence, measured)
+        .map_err(|why| if evidence.contradiction { StepRefusal::PoolsDisagree } else { why })?;
+    if !trigger.is_operator() {
+        if let Some(pool) = &evidence.leap {
+            return Err(StepRefusal::LeapSecond(pool.clone()));
+        }
+        if offset.magnitude() > max_offset {
+            return Err(StepRefusal::TooLarge(offset));
+        }
+        within_budget(evidence, budget, offset, cooldown)?;
     }
-    if offset.magnitude() > max_offset && !trigger.is_operator() {
-        return Err(StepRefusal::TooLarge(offset));
-    }
-    within_budget(trigger, evidence, budget, offset, cooldown)?;
     Ok(Decision::Step(offset))
 }
 
-/// What all pools agree on.
-fn measured(evidence: &Evidence, min_offset: Duration) -> Result<Measurement, StepRefusal> {
-    if evidence.contradiction {
-        return Err(StepRefusal::ServersDisagree);
-    }
-    let agreed = evidence.agreed.ok_or(StepRefusal::NotMeasured)?;
-    let pools: Vec<Offset> = evidence.pools.iter().flatten().map(|m| m.offset).collect();
-    if pools.len() < pools_needed(evidence) {
+/// The offset, if enough pools report one.
+fn measured(evidence: &Evidence) -> Result<Measurement, StepRefusal> {
+    let measured = evidence.measured.ok_or(StepRefusal::NotMeasured)?;
+    if evidence.pools.iter().flatten().count() < pools_needed(evidence) {
         return Err(StepRefusal::NotAllPools);
     }
-    if evidence.is_one_server {
-        return Err(StepRefusal::OneServer);
-    }
-    let (low, high) = (pools.iter().min(), pools.iter().max());
-    let apart = low.zip(high).map_or(0, |(low, high)| high.as_nanos().abs_diff(low.as_nanos()));
-    let apart = Duration::from_nanos(apart);
-    if apart > min_offset {
-        return Err(StepRefusal::PoolsApart(apart));
-    }
-    Ok(agreed)
+    if evidence.is_one_server { Err(StepRefusal::OneServer) } else { Ok(measured) }
 }
 
 /// How many pools must each support a step: both of two, and of more a majority of the configured ones.
@@ -257,33 +273,34 @@ fn is_certain(evidence: &Evidence, Measurement { offset, bound }: Measurement) -
     if supporting >= pools_needed(evidence) { Ok(()) } else { Err(StepRefusal::PoolDoesNotConfirm) }
 }
 
-/// Do earlier steps leave room for this one? A request of an operator is subject to the cool-down only: two
-/// requests in a row are more likely a mistake than intended.
+/// Do earlier steps leave room for this one? An operator decides without regard to them.
 fn within_budget(
-    trigger: &Trigger,
     evidence: &Evidence,
     budget: &StepBudget,
     offset: Offset,
     cooldown: Duration,
 ) -> Result<(), StepRefusal> {
     let now = evidence.reference.ok_or(StepRefusal::NotMeasured)?;
-    // No step can have been made in the future: such a time counts as now.
     let ago = |at: &Wall| Duration::from_nanos(u64::try_from(now.minus(*at).as_nanos()).unwrap_or(0));
-    let left = budget.recent.last().map_or(Duration::ZERO, |last| cooldown.saturating_sub(ago(last)));
-    if !left.is_zero() {
-        return Err(StepRefusal::CoolDown(left));
-    }
-    if trigger.is_operator() {
-        return Ok(());
-    }
-    if budget.is_unknown {
-        return Err(StepRefusal::BudgetUnknown);
+    match budget.annotation {
+        Annotation::Unread => return Err(StepRefusal::BudgetUnread),
+        Annotation::Unparsable => return Err(StepRefusal::BudgetUnknown),
+        Annotation::Known => {}
     }
     if budget.is_locked {
         return Err(StepRefusal::BudgetLocked);
     }
-    if budget.recent.iter().filter(|at| ago(at) < HOUR).count() >= MAX_STEPS_PER_HOUR {
-        return Err(StepRefusal::HourlyLimit);
+    let left = |since: Option<&Wall>, span: Duration| {
+        since.map_or(Duration::ZERO, |at| span.saturating_sub(ago(at)))
+    };
+    let cooling = left(budget.recent.last(), cooldown);
+    if !cooling.is_zero() {
+        return Err(StepRefusal::CoolDown(cooling));
+    }
+    // The last step but two must be an hour ago.
+    let full = left(budget.recent.iter().nth_back(MAX_STEPS_PER_HOUR - 1), HOUR);
+    if !full.is_zero() {
+        return Err(StepRefusal::HourlyLimit(full));
     }
     let total = budget.total.saturating_add(offset.magnitude());
     if total > MAX_TOTAL { Err(StepRefusal::TotalLimit(total)) } else { Ok(()) }
@@ -294,19 +311,21 @@ impl fmt::Display for StepRefusal {
         match self {
             Self::Off => f.write_str("step.mode is off"),
             Self::NotATrigger(class) => write!(f, "{} does not trigger a step", class.label()),
+            Self::BudgetUnread => {
+                f.write_str("the step budget is not known: the annotation last-step was not read yet")
+            }
             Self::BudgetUnknown => f.write_str(
-                "the step budget is not known: the annotation last-step was not read, or cannot be parsed",
+                "the step budget is not known: the annotation last-step cannot be parsed; requires an operator request",
             ),
             Self::BudgetLocked => {
                 f.write_str("the last step did not help; the next one requires an operator request")
             }
             Self::NotMeasured => f.write_str("no measurement since the trigger"),
-            Self::ServersDisagree => f.write_str("the servers contradict each other"),
+            Self::PoolsDisagree => f.write_str("the time servers disagree, and not every one of them supports a step"),
             Self::NotAllPools => f.write_str(
                 "too few pools returned a consistent time: both of two must, and a majority of more",
             ),
             Self::OneServer => f.write_str("two pools look like one server, which cannot confirm itself"),
-            Self::PoolsApart(apart) => write!(f, "the pools are {} apart", Span(*apart)),
             Self::Uncertain(bound) => {
                 write!(f, "uncertainty ±{} exceeds a quarter of the offset", bound.in_words())
             }
@@ -318,11 +337,15 @@ impl fmt::Display for StepRefusal {
                     offset.in_words()
                 )
             }
-            Self::LeapSecond => f.write_str("a server announces a leap second within 24 h"),
+            Self::LeapSecond(pool) => {
+                write!(f, "most servers of {pool} announce a leap second: requires an operator request until a day after it")
+            }
             Self::CoolDown(left) => {
                 write!(f, "the last step is too recent: {} of step.cooldown left", Span(*left))
             }
-            Self::HourlyLimit => write!(f, "limit of {MAX_STEPS_PER_HOUR} steps per hour reached"),
+            Self::HourlyLimit(left) => {
+                write!(f, "limit of {MAX_STEPS_PER_HOUR} steps per hour reached: {} left", Span(*left))
+            }
             Self::TotalLimit(total) => {
                 write!(f, "all steps together would be {}: requires an operator request", Span(*total))
             }

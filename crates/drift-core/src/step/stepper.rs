@@ -9,16 +9,19 @@
 //!    +------------------------------+-----------------------------------------------------+
 //! ```
 //!
-//! [`policy`] decides whether to step, and the agent carries the step out. A trigger is used once. A trigger
-//! that comes during a step waits until that step has ended.
+//! [`policy`] decides whether to step, and the agent carries the step out. A trigger is used once. A disruption that is
+//! refused waits for what may lift the refusal. A trigger that comes while a step is carried out waits for its end; a
+//! disruption that comes while a step is confirmed ends the confirmation, which could not tell the two apart.
 
 use std::time::Duration;
 
 use super::budget::StepLedger;
 use super::last_step::LastStep;
 use super::outcome::{Method, Outcome, StepCounts, StepResult, zero_counts};
-use super::policy::{self, Decision, Evidence, Mode, RequestedBy, Settings, StepRefusal, Trigger};
-use crate::time::{Mono, Offset, Reading, Wall};
+use super::policy::{self, Decision, Evidence, Mode, Settings, Trigger};
+use super::queue::{QueuedTrigger, Refused};
+use super::requests::Requests;
+use crate::time::{Measurement, Mono, Offset, Reading, Wall};
 
 /// A step to be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,17 +65,20 @@ pub enum AfterStep {
     Measure,
     /// The trigger has ended.
     Finished(Outcome),
+    /// The trigger has ended, and another waits for new measurements: ask every server for a burst.
+    Superseded(Outcome),
     /// No step was under way.
     NotOrdered,
 }
 
-/// Whether a trigger asks every server for a burst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Burst {
-    /// The trigger was accepted and waits for new measurements.
-    Wanted,
-    /// The trigger does not count, or is under way already.
-    NotWanted,
+/// What follows from a trigger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Triggered {
+    /// It waits for new measurements: ask every server for a burst. The step before it, if it ends one.
+    Measure(Option<Outcome>),
+    /// It does not count, or is under way already.
+    Nothing,
 }
 
 /// Stepping over time.
@@ -105,35 +111,6 @@ enum Phase {
         /// The error of a step that was applied partly.
         trouble: Option<String>,
     },
-}
-
-/// A trigger that waits for measurements from `since` on.
-#[derive(Clone, Debug)]
-struct QueuedTrigger {
-    trigger: Trigger,
-    since: Mono,
-}
-
-/// Requests by the Node's annotation.
-#[derive(Debug, Default)]
-struct Requests {
-    /// The answers of an earlier run are known.
-    is_restored: bool,
-    /// A request that came before that.
-    early: Option<String>,
-    /// The annotation `step-result`: `ID: sentence`.
-    answer: Option<String>,
-}
-
-impl Requests {
-    fn is_answered(&self, id: &str) -> bool {
-        self.answer.as_ref().is_some_and(|answer| answer.starts_with(&answer_prefix(id)))
-    }
-}
-
-/// How the answer to a request begins.
-fn answer_prefix(id: &str) -> String {
-    format!("{id}: ")
 }
 
 impl Phase {
@@ -177,7 +154,7 @@ impl Stepper {
 
     /// The annotation `step-result`.
     pub fn answer(&self) -> Option<&String> {
-        self.requests.answer.as_ref()
+        self.requests.answer()
     }
 
     /// How the triggers so far have ended.
@@ -192,59 +169,62 @@ impl Stepper {
 
     /// Takes over what an earlier run left on the Node: the annotations `last-step` and `step-result`. What
     /// this run has written already is newer and stays. A request that came earlier is handled now.
-    #[must_use]
-    pub fn restore(&mut self, last_step: Option<&str>, answer: Option<&str>, now: Mono) -> Burst {
+    pub fn restore(&mut self, last_step: Option<&str>, answer: Option<&str>, now: Mono) -> Triggered {
         self.ledger.restore(last_step);
-        if self.requests.answer.is_none() {
-            self.requests.answer = answer.map(str::to_owned);
-        }
-        self.requests.is_restored = true;
-        match self.requests.early.take() {
+        match self.requests.restore(answer) {
             Some(id) => self.request(id, now),
-            None => Burst::NotWanted,
+            None if self.take_due(now) => Triggered::Measure(None),
+            None => Triggered::Nothing,
         }
     }
 
     /// An operator requests a step by annotation. An ID that was answered is not answered again.
-    #[must_use]
-    pub fn request(&mut self, id: String, now: Mono) -> Burst {
-        if !self.requests.is_restored {
-            self.requests.early = Some(id);
-            return Burst::NotWanted;
-        }
-        if self.requests.is_answered(&id) {
-            return Burst::NotWanted;
-        }
-        let trigger = Trigger::Operator(RequestedBy::Annotation(id));
+    pub fn request(&mut self, id: String, now: Mono) -> Triggered {
+        let Some(trigger) = self.requests.accept(id) else { return Triggered::Nothing };
         let queued = self.queued.as_ref().map(|q| &q.trigger);
         if self.phase.trigger() == Some(&trigger) || queued == Some(&trigger) {
-            return Burst::NotWanted;
+            return Triggered::Nothing;
         }
         self.trigger(trigger, now)
     }
 
     /// Queues a trigger. It replaces a queued disruption; a queued request of an operator stays, since its
     /// operator waits for an answer.
-    pub fn trigger(&mut self, trigger: Trigger, now: Mono) -> Burst {
+    pub fn trigger(&mut self, trigger: Trigger, now: Mono) -> Triggered {
         let is_accepted = match &trigger {
             Trigger::Disruption(class) => class.may_step() && self.settings.mode != Mode::Off,
             Trigger::Operator(_) => true,
         };
         if !is_accepted {
-            return Burst::NotWanted;
+            return Triggered::Nothing;
         }
+        let superseded = if trigger.is_operator() { None } else { self.supersede() };
         let trigger = match self.queued.take() {
             Some(QueuedTrigger { trigger: earlier, .. }) if earlier.is_operator() => earlier,
             _ => trigger,
         };
-        self.queued = Some(QueuedTrigger { trigger, since: now });
-        Burst::Wanted
+        self.queued = Some(QueuedTrigger::new(trigger, now));
+        Triggered::Measure(superseded)
+    }
+
+    /// Ends a confirmation: the clock was stepped, and has changed again since.
+    fn supersede(&mut self) -> Option<Outcome> {
+        let Phase::Confirming { trigger, order, method, .. } = &self.phase else { return None };
+        let outcome = superseded(trigger.clone(), order.offset, *method);
+        self.phase = Phase::Idle;
+        Some(self.finish(outcome))
+    }
+
+    /// Ends a wait that is over. Returns whether every server is to be asked for a burst.
+    pub fn take_due(&mut self, now: Mono) -> bool {
+        let is_node_read = self.requests.is_restored();
+        self.queued.as_mut().is_some_and(|queued| queued.take_due(is_node_read, now))
     }
 
     /// From when on measurements are awaited; `None`: none are.
     pub fn awaiting_since(&self) -> Option<Mono> {
         match &self.phase {
-            Phase::Idle => self.queued.as_ref().map(|q| q.since),
+            Phase::Idle => self.queued.as_ref().and_then(QueuedTrigger::awaiting_since),
             Phase::Stepping { .. } => None,
             Phase::Confirming { since, .. } => Some(*since),
         }
@@ -274,33 +254,40 @@ impl Stepper {
         ready: Result<(), &str>,
         now: Reading,
     ) -> Option<Decided> {
-        let QueuedTrigger { trigger, since } = self.queued.take()?;
-        let before = evidence.agreed.map(|m| m.offset);
-        let (result, reason) = match policy::decide(&trigger, evidence, self.ledger.budget(), &self.settings)
-        {
+        let mut queued = self.queued.take_if(|queued| queued.awaiting_since().is_some())?;
+        if let Some(reference) = evidence.reference {
+            self.version += u64::from(self.ledger.clamp(reference));
+        }
+        if evidence.measured.is_some() {
+            queued.note_measured(now.raw);
+        }
+        let before = evidence.measured.map(|m| m.offset);
+        let decision = policy::decide(&queued.trigger, evidence, self.ledger.budget(), &self.settings);
+        let (result, trigger, reason) = match decision {
             Decision::Step(offset) => match ready {
                 Ok(()) => {
                     let order = StepOrder { offset, origin: now.origin(), dry_run: self.settings.dry_run };
-                    self.phase = Phase::Stepping { trigger, order: order.clone() };
+                    self.phase = Phase::Stepping { trigger: queued.trigger, order: order.clone() };
                     return Some(Decided::Step(order));
                 }
-                Err(missing) => (StepResult::Refused, Some(missing.to_owned())),
+                Err(missing) => (StepResult::Refused, queued.trigger, Some(missing.to_owned())),
             },
-            Decision::NotNeeded(_) => (StepResult::NotNeeded, None),
-            Decision::Refuse(why) if why.may_pass() && (more || self.awaits_network(why, since, now.raw)) => {
-                self.queued = Some(QueuedTrigger { trigger, since });
-                return None;
-            }
-            Decision::Refuse(why) => (StepResult::Refused, Some(why.to_string())),
+            Decision::NotNeeded(_) => (StepResult::NotNeeded, queued.trigger, None),
+            Decision::Refuse(why) => match queued.refuse(why.remedy(), more, self.network_wait, now.raw) {
+                Refused::Waits(queued) => {
+                    self.queued = Some(queued);
+                    return None;
+                }
+                Refused::IsDeferred(queued) => {
+                    let trigger = queued.trigger.clone();
+                    self.queued = Some(queued);
+                    (StepResult::Deferred, trigger, Some(why.to_string()))
+                }
+                Refused::Ends(trigger) => (StepResult::Refused, trigger, Some(why.to_string())),
+            },
         };
         let outcome = Outcome { result, method: None, trigger, before, after: None, reason };
         Some(Decided::Finished(self.finish(outcome)))
-    }
-
-    /// After a resume the network is often the last to come back.
-    fn awaits_network(&self, why: StepRefusal, since: Mono, now: Mono) -> bool {
-        matches!(why, StepRefusal::NotMeasured | StepRefusal::NotAllPools)
-            && now.since(since) < self.network_wait
     }
 
     /// An order was carried out, or not.
@@ -327,6 +314,11 @@ impl Stepper {
         let at = order.origin.plus(order.offset).plus(Offset::from_nanos(now.as_nanos()));
         self.ledger.record(order.offset, method, &trigger, at);
         self.version += 1;
+        if let Some(next) = self.queued.as_mut().filter(|queued| !queued.trigger.is_operator()) {
+            // It came during the step, which has changed the clock since.
+            next.measure_anew(now);
+            return AfterStep::Superseded(self.finish(superseded(trigger, order.offset, method)));
+        }
         self.phase = Phase::Confirming { trigger, order, method, since: now, trouble };
         AfterStep::Measure
     }
@@ -348,13 +340,16 @@ impl Stepper {
         let Phase::Confirming { trigger, order, method, since, trouble } = self.phase.clone() else {
             return None;
         };
-        let after = evidence.agreed.filter(|_| !evidence.contradiction).map(|m| m.offset);
-        if after.is_none() && (more || now.since(since) < self.network_wait) {
+        // At least half of the offset must be gone: two measurements of one clock always differ a little.
+        let half = order.offset.magnitude() / 2;
+        let is_decided = |m: Measurement| m.certainly_within(half) || m.certainly_exceeds(half);
+        let measured = evidence.measured;
+        if !measured.is_some_and(is_decided) && (more || now.since(since) < self.network_wait) {
             return None;
         }
         self.phase = Phase::Idle;
-        // At least half of the offset must be gone: two measurements of one clock always differ a little.
-        let helped = after.is_some_and(|after| after.magnitude() < order.offset.magnitude() / 2);
+        let after = measured.map(|m| m.offset);
+        let helped = measured.is_some_and(|m| m.certainly_within(half));
         let reason = (!helped).then(|| trouble.unwrap_or_else(|| unconfirmed(after)));
         self.ledger.confirm(after, helped);
         let result = if helped { StepResult::Stepped } else { StepResult::Failed };
@@ -365,12 +360,17 @@ impl Stepper {
     /// Counts the outcome, and keeps it as the answer to a request.
     fn finish(&mut self, outcome: Outcome) -> Outcome {
         *self.counts.entry((outcome.method, outcome.result)).or_default() += 1;
-        if let Trigger::Operator(RequestedBy::Annotation(id)) = &outcome.trigger {
-            self.requests.answer = Some(format!("{}{}", answer_prefix(id), outcome.sentence()));
-        }
+        self.requests.note_outcome(&outcome);
         self.version += 1;
         outcome
     }
+}
+
+/// A step whose effect is not known, since the machine was disrupted again.
+fn superseded(trigger: Trigger, before: Offset, method: Method) -> Outcome {
+    let reason = Some("another disruption came before this was confirmed".to_owned());
+    let (method, before) = (Some(method), Some(before));
+    Outcome { result: StepResult::Stepped, method, trigger, before, after: None, reason }
 }
 
 /// Why a step did not help.

@@ -184,6 +184,14 @@ impl Wall {
             .map_or_else(|_| String::from("invalid"), |t| format!("{t:.digits$}"))
     }
 
+    /// Is it on the last day of a month in UTC? Only there the time scale has leap seconds (ITU-R TF.460-6).
+    pub fn is_last_day_of_month(self) -> bool {
+        jiff::Timestamp::from_nanosecond(i128::from(self.0)).is_ok_and(|stamp| {
+            let date = jiff::tz::Offset::UTC.to_datetime(stamp).date();
+            date.day() == date.days_in_month()
+        })
+    }
+
     /// Reads RFC 3339; `None` for any other form.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let stamp: jiff::Timestamp = text.parse().ok()?;

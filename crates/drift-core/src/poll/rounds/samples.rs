@@ -97,8 +97,13 @@ impl Rounds {
         }
     }
 
-    /// Does any server announce a leap second?
-    pub fn announces_leap(&self) -> bool {
-        self.servers().any(Server::announces_leap)
+    /// The pool of which most reachable servers announce a leap second, by index. One server whose flag is stuck is
+    /// no announcement.
+    pub fn leap_pool(&self, now: Mono) -> Option<usize> {
+        let stale_after = self.pace.stale_after;
+        self.pools.iter().position(|pool| {
+            let reachable = || pool.servers.iter().filter(|server| server.is_reachable(now, stale_after));
+            reachable().filter(|server| server.announces_leap()).count() * 2 > reachable().count()
+        })
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::estimate::Candidate;
 use crate::fixtures;
-use crate::ntp::packet::Kiss;
+use crate::ntp::packet::{Kiss, Leap};
 use crate::time::interval::Interval;
 use crate::time::{Bound, Ppb, Wall};
 
@@ -517,4 +517,22 @@ fn measuring_the_rate_again_counts_as_quick_rounds() {
     assert!(!harness.rounds.is_quick());
     harness.rounds.restart(at(harness.now).raw);
     assert!(harness.rounds.is_quick());
+}
+
+#[test]
+fn a_leap_second_is_announced_by_most_reachable_servers_of_a_pool() {
+    let mut harness = Harness::new(&[3, 1]);
+    harness.run_until(100);
+    let reading = at(harness.now);
+    let now = reading.raw;
+    let announce = |harness: &mut Harness, index: usize| {
+        let Answer::Sample(sample) = sample(reading, 0) else { panic!() };
+        let answer = Answer::Sample(Sample { leap: Leap::Insert, ..sample });
+        harness.rounds.pools[0].servers[index].handle_answer(answer, now, STEADY, PACE);
+    };
+    announce(&mut harness, 0);
+    assert_eq!(harness.rounds.leap_pool(now), None, "one of three");
+    announce(&mut harness, 1);
+    assert_eq!(harness.rounds.leap_pool(now), Some(0));
+    assert_eq!(harness.rounds.leap_pool(now.plus(PACE.stale_after * 2)), None);
 }

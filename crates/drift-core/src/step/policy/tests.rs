@@ -36,11 +36,11 @@ fn before(seconds: i64) -> Wall {
 fn clear_case() -> Evidence {
     let reported = of(20 * SECOND, 2 * MS);
     Evidence {
-        agreed: Some(reported),
+        measured: Some(reported),
         contradiction: false,
         is_one_server: false,
         pools: vec![Some(reported), Some(reported)],
-        leap: false,
+        leap: None,
         reference: Some(now()),
     }
 }
@@ -49,7 +49,7 @@ const RESUME: Trigger = Trigger::Disruption(Class::Pause);
 
 fn all_report(offset: i64, bound: i64) -> Evidence {
     let reported = of(offset, bound);
-    Evidence { agreed: Some(reported), pools: vec![Some(reported); 2], ..clear_case() }
+    Evidence { measured: Some(reported), pools: vec![Some(reported); 2], ..clear_case() }
 }
 
 #[test]
@@ -80,33 +80,29 @@ fn each_rule_alone_refuses_a_step() {
                    evidence: &Evidence,
                    budget: &StepBudget,
                    settings: &Settings| {
-        assert_eq!(decide(trigger, evidence, budget, settings), Decision::Refuse(why), "{why}");
+        assert_eq!(decide(trigger, evidence, budget, settings), Decision::Refuse(why.clone()), "{why}");
     };
     refuses(StepRefusal::Off, &RESUME, &case, &unspent, &Settings { mode: Mode::Off, ..on });
     for class in [Class::ClockSet, Class::RtcWrite] {
         refuses(StepRefusal::NotATrigger(class), &Trigger::Disruption(class), &case, &unspent, &on);
     }
-    refuses(
-        StepRefusal::ServersDisagree,
-        &RESUME,
-        &Evidence { contradiction: true, ..case.clone() },
-        &unspent,
-        &on,
-    );
-    refuses(StepRefusal::NotMeasured, &RESUME, &Evidence { agreed: None, ..case.clone() }, &unspent, &on);
+    refuses(StepRefusal::NotMeasured, &RESUME, &Evidence { measured: None, ..case.clone() }, &unspent, &on);
     refuses(StepRefusal::NotMeasured, &RESUME, &Evidence { reference: None, ..case.clone() }, &unspent, &on);
     let reported = Some(of(20 * SECOND, 2 * MS));
     for pools in [vec![reported, None], vec![None, reported], vec![reported], vec![]] {
         refuses(StepRefusal::NotAllPools, &RESUME, &Evidence { pools, ..case.clone() }, &unspent, &on);
     }
-    let apart = vec![reported, Some(of(20 * SECOND + 101 * MS, 200 * MS))];
-    let why = StepRefusal::PoolsApart(Duration::from_millis(101));
-    refuses(why, &RESUME, &Evidence { pools: apart, ..case.clone() }, &unspent, &on);
-    refuses(StepRefusal::LeapSecond, &RESUME, &Evidence { leap: true, ..case.clone() }, &unspent, &on);
+    let leap = StepRefusal::LeapSecond("time.example".into());
+    let announced = Evidence { leap: Some("time.example".into()), ..case.clone() };
+    refuses(leap, &RESUME, &announced, &unspent, &on);
     let latched = StepBudget { is_locked: true, ..StepBudget::default() };
     refuses(StepRefusal::BudgetLocked, &RESUME, &case, &latched, &on);
-    let unknown = StepBudget { is_unknown: true, ..StepBudget::default() };
-    refuses(StepRefusal::BudgetUnknown, &RESUME, &case, &unknown, &on);
+    for (annotation, why) in [
+        (Annotation::Unread, StepRefusal::BudgetUnread),
+        (Annotation::Unparsable, StepRefusal::BudgetUnknown),
+    ] {
+        refuses(why, &RESUME, &case, &StepBudget { annotation, ..StepBudget::default() }, &on);
+    }
 }
 
 #[test]
@@ -125,7 +121,11 @@ fn refusals_read_as_the_end_of_a_sentence() {
             StepRefusal::TooLarge(Offset::from_nanos(-100_000 * SECOND)),
             "the clock is 27 h 47 min ahead, over step.maxOffset: requires an operator request",
         ),
-        (StepRefusal::HourlyLimit, "limit of 3 steps per hour reached"),
+        (StepRefusal::HourlyLimit(Duration::from_secs(61)), "limit of 3 steps per hour reached: 61 s left"),
+        (
+            StepRefusal::LeapSecond("time.example".into()),
+            "most servers of time.example announce a leap second: requires an operator request until a day after it",
+        ),
     ] {
         assert_eq!(refusal.to_string(), words);
     }
@@ -149,28 +149,30 @@ fn offset_limits_hold_at_their_edges() {
 }
 
 #[test]
-fn operators_may_exceed_the_largest_offset_and_the_budget_but_not_uncertainty() {
+fn operators_override_size_budget_and_leap_seconds_but_no_doubt_about_the_measurement() {
     let far = all_report(30 * 86_400 * SECOND, MS);
     let spent = StepBudget {
-        recent: vec![before(3_000), before(2_000), before(1_000)],
+        recent: vec![before(3_000), before(2_000), before(1)],
         total: MAX_TOTAL,
-        is_unknown: true,
+        annotation: Annotation::Unparsable,
         is_locked: true,
     };
-    assert!(matches!(
-        decide(&Trigger::Operator(RequestedBy::Cli), &far, &spent, &settings()),
-        Decision::Step(..)
-    ));
-    let just_now = StepBudget { recent: vec![before(1)], ..StepBudget::default() };
-    assert!(matches!(
-        decide(&Trigger::Operator(RequestedBy::Cli), &far, &just_now, &settings()),
-        Decision::Refuse(StepRefusal::CoolDown(_))
-    ));
-    let contradiction = Evidence { contradiction: true, ..far };
-    assert_eq!(
-        decide(&Trigger::Operator(RequestedBy::Cli), &contradiction, &StepBudget::default(), &settings()),
-        Decision::Refuse(StepRefusal::ServersDisagree)
-    );
+    let far = Evidence { leap: Some("time.example".into()), ..far };
+    let decided =
+        |evidence: &Evidence| decide(&Trigger::Operator(RequestedBy::Cli), evidence, &spent, &settings());
+    assert!(matches!(decided(&far), Decision::Step(..)));
+    let reported = far.pools[0];
+    let refused = [
+        (StepRefusal::NotMeasured, Evidence { measured: None, ..far.clone() }),
+        (StepRefusal::NotAllPools, Evidence { pools: vec![reported, None], ..far.clone() }),
+        (StepRefusal::OneServer, Evidence { is_one_server: true, ..far.clone() }),
+        (StepRefusal::PoolsDisagree, apart(20_000, -20_000)),
+        (StepRefusal::PoolDoesNotConfirm, Evidence { pools: vec![reported, Some(of(0, MS))], ..far.clone() }),
+        (StepRefusal::Uncertain(Bound::from_nanos(250 * MS)), all_report(SECOND, 250 * MS)),
+    ];
+    for (why, evidence) in refused {
+        assert_eq!(decided(&evidence), Decision::Refuse(why));
+    }
 }
 
 #[test]
@@ -186,11 +188,9 @@ fn cool_down_and_budgets_hold_at_their_edges() {
         "a cool-down of five minutes"
     );
     assert!(matches!(by_budget(&steps(&[300])), Decision::Step(..)));
-    assert!(
-        matches!(by_budget(&steps(&[-10])), Decision::Refuse(StepRefusal::CoolDown(_))),
-        "a step in the future"
-    );
-    assert_eq!(by_budget(&steps(&[3_599, 2_000, 1_000])), Decision::Refuse(StepRefusal::HourlyLimit));
+    let limit = |left| Decision::Refuse(StepRefusal::HourlyLimit(Duration::from_secs(left)));
+    assert_eq!(by_budget(&steps(&[3_599, 2_000, 1_000])), limit(1));
+    assert_eq!(by_budget(&steps(&[3_598, 3_590, 2_000, 1_000])), limit(10), "the last three");
     assert!(matches!(by_budget(&steps(&[3_600, 2_000, 1_000])), Decision::Step(..)));
     let spent = |total: u64| StepBudget { total: Duration::from_secs(total), ..StepBudget::default() };
     assert!(matches!(by_budget(&spent(86_380)), Decision::Step(..)));
@@ -205,7 +205,7 @@ fn a_pool_that_allows_another_true_time_by_itself_refuses_the_step() {
     // Together the pools report 110 ms behind, but the second alone allows 90 ms ahead. If the first one
     // is a falseticker, a step leads away from the truth.
     let pools = vec![Some(of(110 * MS, 5 * MS)), Some(of(10 * MS, 100 * MS))];
-    let evidence = Evidence { agreed: Some(of(110 * MS, 5 * MS)), pools, ..clear_case() };
+    let evidence = Evidence { measured: Some(of(110 * MS, 5 * MS)), pools, ..clear_case() };
     assert_eq!(
         decide(&RESUME, &evidence, &StepBudget::default(), &settings()),
         Decision::Refuse(StepRefusal::PoolDoesNotConfirm)
@@ -217,7 +217,7 @@ fn each_pool_must_support_more_than_half_of_the_step() {
     // 20 s behind: one of the pools allows no less than 10 s, or a little less.
     let decided = |bound_ms: i64| {
         let pools = vec![Some(of(20_000 * MS, MS)), Some(of(20_000 * MS, bound_ms * MS))];
-        let evidence = Evidence { agreed: Some(of(20_000 * MS, MS)), pools, ..clear_case() };
+        let evidence = Evidence { measured: Some(of(20_000 * MS, MS)), pools, ..clear_case() };
         decide(&RESUME, &evidence, &StepBudget::default(), &settings())
     };
     assert_eq!(decided(9_999), Decision::Step(Offset::from_nanos(20_000 * MS)));
@@ -228,7 +228,7 @@ fn each_pool_must_support_more_than_half_of_the_step() {
 fn of_more_than_two_pools_a_majority_of_the_configured_ones_must_support_the_step() {
     let own = Some(of(20_000 * MS, MS));
     let decided = |pools: Vec<Option<Measurement>>| {
-        let evidence = Evidence { agreed: own, pools, ..clear_case() };
+        let evidence = Evidence { measured: own, pools, ..clear_case() };
         decide(&RESUME, &evidence, &StepBudget::default(), &settings())
     };
     let (step, too_few) =
@@ -250,6 +250,27 @@ fn pools_that_look_like_one_server_are_no_two_pieces_of_evidence() {
         decide(&RESUME, &evidence, &StepBudget::default(), &settings()),
         Decision::Refuse(StepRefusal::OneServer)
     );
+}
+
+/// Two pools that contradict each other, in ms behind.
+fn apart(first: i64, second: i64) -> Evidence {
+    let hull = of((first + second) * MS / 2, (first - second).abs() * MS / 2 + MS);
+    let pools = vec![Some(of(first * MS, MS)), Some(of(second * MS, MS))];
+    Evidence { measured: Some(hull), contradiction: true, pools, ..clear_case() }
+}
+
+#[test]
+fn pools_that_disagree_allow_a_step_that_helps_whichever_of_them_is_right() {
+    let decided = |first, second| decide(&RESUME, &apart(first, second), &StepBudget::default(), &settings());
+    // Google smears a leap second and Cloudflare does not: 300 ms apart, after a pause of 20 s.
+    assert_eq!(decided(20_000, 20_300), Decision::Step(Offset::from_nanos(20_150 * MS)));
+    let refused = Decision::Refuse(StepRefusal::PoolsDisagree);
+    assert_eq!(decided(20_000, 40_000), refused, "the bound is over a quarter");
+    assert_eq!(decided(300, -100), refused);
+    let step = Decision::Step(Offset::from_nanos(110 * MS));
+    assert_eq!(decided(90, 130), step, "20 ms off afterwards at most");
+    assert_eq!(decided(40, 200), refused, "one of them supports less than half of it");
+    assert_eq!(decided(60, 80), Decision::NotNeeded(Offset::from_nanos(70 * MS)), "both say so");
 }
 
 /// A truth, pools around it, and falsetickers among them: one of two, or less than half of more.
@@ -280,17 +301,16 @@ fn draw(rng: &mut fastrand::Rng) -> (i64, Evidence) {
         })
         .collect();
     let combined = combine(&candidates, Duration::from_millis(10), |pool| pool);
-    let (agreed, falsetickers) = match &combined {
-        Combined::Agree { interval, falsetickers, .. } => {
-            let middle = Offset::from_nanos(interval.middle().as_nanos());
-            (Some(Measurement::new(middle, interval.bound())), falsetickers.clone())
-        }
-        _ => (None, std::collections::BTreeSet::new()),
+    let (all, falsetickers) = match &combined {
+        Combined::Agree { interval, falsetickers, .. } => (*interval, falsetickers.clone()),
+        Combined::Disagree { hull } => (*hull, std::collections::BTreeSet::new()),
+        Combined::Nothing => panic!("no pool"),
     };
+    let middle = Offset::from_nanos(all.middle().as_nanos());
     let pools = pools.into_iter().enumerate();
     let evidence = Evidence {
-        agreed,
-        contradiction: agreed.is_none(),
+        measured: Some(Measurement::new(middle, all.bound())),
+        contradiction: matches!(combined, Combined::Disagree { .. }),
         pools: pools.map(|(index, own)| Some(own).filter(|_| !falsetickers.contains(&index))).collect(),
         ..clear_case()
     };

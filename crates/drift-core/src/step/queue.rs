@@ -1,0 +1,102 @@
+//! A trigger that waits for what a decision needs.
+
+use std::time::Duration;
+
+use super::policy::{Remedy, Trigger};
+use crate::time::Mono;
+
+/// How long a disruption is remembered while what is measured allows no step.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+
+/// A trigger that waits. What was measured before `since` does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct QueuedTrigger {
+    pub(super) trigger: Trigger,
+    /// The clock is as it was since this.
+    since: Mono,
+    wait: Wait,
+    /// When the servers first gave a measurement since then.
+    measured: Option<Mono>,
+    /// That it waits was published.
+    is_deferred: bool,
+}
+
+/// What it waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// Measurements.
+    Measurement,
+    /// A limit that ends then.
+    Until(Mono),
+    /// The Node's annotations.
+    Node,
+}
+
+/// What becomes of a refused trigger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It waits.
+    Waits(QueuedTrigger),
+    /// It waits, and for longer than a few seconds.
+    IsDeferred(QueuedTrigger),
+    /// It has ended.
+    Ends(Trigger),
+}
+
+impl QueuedTrigger {
+    /// A trigger that waits for measurements from now on.
+    pub(super) fn new(trigger: Trigger, now: Mono) -> Self {
+        Self { trigger, since: now, wait: Wait::Measurement, measured: None, is_deferred: false }
+    }
+
+    /// From when on measurements are awaited; `None`: none are.
+    pub(super) fn awaiting_since(&self) -> Option<Mono> {
+        (self.wait == Wait::Measurement).then_some(self.since)
+    }
+
+    /// The servers have given a measurement.
+    pub(super) fn note_measured(&mut self, now: Mono) {
+        self.measured.get_or_insert(now);
+    }
+
+    /// The clock has changed; what was measured before does not count any more.
+    pub(super) fn measure_anew(&mut self, now: Mono) {
+        (self.since, self.wait, self.measured) = (now, Wait::Measurement, None);
+    }
+
+    /// Ends the wait if a limit has ended, or if the annotations are known (`is_node_read`). Returns whether it has.
+    pub(super) fn take_due(&mut self, is_node_read: bool, now: Mono) -> bool {
+        let is_due = match self.wait {
+            Wait::Measurement => false,
+            Wait::Until(at) => at <= now,
+            Wait::Node => is_node_read,
+        };
+        if is_due {
+            self.measure_anew(now);
+        }
+        is_due
+    }
+
+    /// It was refused, with this remedy. `more`: further exchanges come soon; `network_wait`: how long a network may
+    /// take to come back after a resume.
+    ///
+    /// A disruption waits for what may lift the refusal. An operator waits for an answer, and gets it.
+    pub(super) fn refuse(self, remedy: Remedy, more: bool, network_wait: Duration, now: Mono) -> Refused {
+        let is_network_late = remedy == Remedy::Network && now.since(self.since) < network_wait;
+        if matches!(remedy, Remedy::Network | Remedy::Measurement) && (more || is_network_late) {
+            return Refused::Waits(self);
+        }
+        let wait = match remedy {
+            _ if self.trigger.is_operator() => return Refused::Ends(self.trigger),
+            Remedy::Operator => return Refused::Ends(self.trigger),
+            Remedy::Measurement if self.measured.is_some_and(|at| now.since(at) >= PATIENCE) => {
+                return Refused::Ends(self.trigger);
+            }
+            Remedy::Network | Remedy::Measurement => Wait::Measurement,
+            Remedy::Wait(left) => Wait::Until(now.plus(left)),
+            Remedy::Node => Wait::Node,
+        };
+        let deferred = Self { wait, is_deferred: true, ..self };
+        if self.is_deferred { Refused::Waits(deferred) } else { Refused::IsDeferred(deferred) }
+    }
+}
