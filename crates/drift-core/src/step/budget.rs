@@ -137,11 +137,11 @@ impl StepLedger {
         });
     }
 
-    /// Enters what was measured after the last step. A step that did not help locks the budget.
-    pub(super) fn confirm(&mut self, after: Option<Offset>, helped: bool) {
-        self.budget.is_locked = !helped;
+    /// Enters what was measured after the last step, and whether that locks the budget.
+    pub(super) fn confirm(&mut self, after: Option<Offset>, is_locked: bool) {
+        self.budget.is_locked = is_locked;
         if let Some(last) = &mut self.last {
-            (last.after, last.is_latched) = (after, !helped);
+            (last.after, last.is_latched) = (after, is_locked);
         }
     }
 }
@@ -179,7 +179,7 @@ mod tests {
     fn a_step_that_did_not_help_locks_the_budget_and_the_lock_survives_a_restart() {
         let mut ledger = StepLedger::new();
         ledger.record(OFFSET, Method::Chrony, &RESUME, at(0));
-        ledger.confirm(Some(OFFSET), false);
+        ledger.confirm(Some(OFFSET), true);
         let mut next = StepLedger::new();
         next.restore(ledger.annotation().as_deref());
         assert!(next.budget().is_locked && next.budget().annotation == Annotation::Known);

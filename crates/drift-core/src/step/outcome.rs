@@ -100,6 +100,11 @@ impl Outcome {
             StepResult::NotNeeded => format!("No step is needed ({trigger}): the clock is {before}."),
             StepResult::Deferred => format!("The clock is not stepped yet ({trigger}): {reason}."),
             StepResult::Refused => format!("The clock is not stepped ({trigger}): {reason}."),
+            StepResult::Failed if self.method.is_some() => {
+                format!(
+                    "A step by {method} ({trigger}) is not confirmed; before it the clock was {before}; {reason}."
+                )
+            }
             StepResult::Failed => format!("The clock could not be stepped ({trigger}): {reason}."),
         }
     }

@@ -7,6 +7,10 @@ use crate::time::Mono;
 
 /// How long a disruption is remembered while what is measured allows no step.
 const PATIENCE: Duration = Duration::from_secs(3_600);
+/// How often a step is tried for one disruption, where carrying it out fails and changes nothing.
+const ATTEMPTS: u8 = 3;
+/// The least time between two attempts.
+const RETRY_MIN: Duration = Duration::from_secs(60);
 
 /// A trigger that waits. What was measured before `since` does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub(super) struct QueuedTrigger {
     measured: Option<Mono>,
     /// That it waits was published.
     is_deferred: bool,
+    /// How often carrying a step out has failed.
+    failures: u8,
 }
 
 /// What it waits for.
@@ -46,7 +52,7 @@ pub(super) enum Refused {
 impl QueuedTrigger {
     /// A trigger that waits for measurements from now on.
     pub(super) fn new(trigger: Trigger, now: Mono) -> Self {
-        Self { trigger, since: now, wait: Wait::Measurement, measured: None, is_deferred: false }
+        Self { trigger, since: now, wait: Wait::Measurement, measured: None, is_deferred: false, failures: 0 }
     }
 
     /// From when on measurements are awaited; `None`: none are.
@@ -62,6 +68,17 @@ impl QueuedTrigger {
     /// The clock has changed; what was measured before does not count any more.
     pub(super) fn measure_anew(&mut self, now: Mono) {
         (self.since, self.wait, self.measured) = (now, Wait::Measurement, None);
+    }
+
+    /// Carrying a step out has failed and changed nothing. Returns when it may be tried again, and the trigger that waits
+    /// for that; `None` if it has ended. An operator gets the answer instead.
+    pub(super) fn retry(self, cooldown: Duration, now: Mono) -> Option<(Duration, Self)> {
+        let failures = self.failures + 1;
+        if self.trigger.is_operator() || failures >= ATTEMPTS {
+            return None;
+        }
+        let wait = cooldown.max(RETRY_MIN);
+        Some((wait, Self { wait: Wait::Until(now.plus(wait)), failures, ..self }))
     }
 
     /// Ends the wait if a limit has ended, or if the annotations are known (`is_node_read`). Returns whether it has.

@@ -21,7 +21,8 @@ use super::outcome::{Method, Outcome, StepCounts, StepResult, zero_counts};
 use super::policy::{self, Decision, Evidence, Mode, Settings, Trigger};
 use super::queue::{QueuedTrigger, Refused};
 use super::requests::Requests;
-use crate::time::{Measurement, Mono, Offset, Reading, Wall};
+use crate::resume::Class;
+use crate::time::{Mono, Offset, Reading, Span, Wall};
 
 /// A step to be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,10 +102,10 @@ enum Phase {
     /// No step is under way.
     Idle,
     /// An order was given; its [`StepDone`] is awaited.
-    Stepping { trigger: Trigger, order: StepOrder },
+    Stepping { queued: QueuedTrigger, order: StepOrder },
     /// The clock was stepped; measurements from `since` on confirm it.
     Confirming {
-        trigger: Trigger,
+        queued: QueuedTrigger,
         order: StepOrder,
         method: Method,
         since: Mono,
@@ -117,7 +118,7 @@ impl Phase {
     const fn trigger(&self) -> Option<&Trigger> {
         match self {
             Self::Idle => None,
-            Self::Stepping { trigger, .. } | Self::Confirming { trigger, .. } => Some(trigger),
+            Self::Stepping { queued, .. } | Self::Confirming { queued, .. } => Some(&queued.trigger),
         }
     }
 }
@@ -191,6 +192,9 @@ impl Stepper {
     /// Queues a trigger. It replaces a queued disruption; a queued request of an operator stays, since its
     /// operator waits for an answer.
     pub fn trigger(&mut self, trigger: Trigger, now: Mono) -> Triggered {
+        if trigger == Trigger::Disruption(Class::ClockSet) {
+            return self.handle_clock_set(now);
+        }
         let is_accepted = match &trigger {
             Trigger::Disruption(class) => class.may_step() && self.settings.mode != Mode::Off,
             Trigger::Operator(_) => true,
@@ -209,10 +213,25 @@ impl Stepper {
 
     /// Ends a confirmation: the clock was stepped, and has changed again since.
     fn supersede(&mut self) -> Option<Outcome> {
-        let Phase::Confirming { trigger, order, method, .. } = &self.phase else { return None };
-        let outcome = superseded(trigger.clone(), order.offset, *method);
+        let Phase::Confirming { queued, order, method, .. } = &self.phase else { return None };
+        let outcome = superseded(queued.trigger.clone(), order.offset, *method, "another disruption came");
         self.phase = Phase::Idle;
         Some(self.finish(outcome))
+    }
+
+    /// Another process has set the clock. If it corrected the same disruption as a step that is not confirmed yet, the
+    /// clock is wrong by as much again: the disruption is measured anew.
+    fn handle_clock_set(&mut self, now: Mono) -> Triggered {
+        let Phase::Confirming { queued, order, method, .. } = &self.phase else { return Triggered::Nothing };
+        let outcome =
+            superseded(queued.trigger.clone(), order.offset, *method, "another process set the clock");
+        if self.queued.is_none() && !queued.trigger.is_operator() {
+            let mut again = queued.clone();
+            again.measure_anew(now);
+            self.queued = Some(again);
+        }
+        self.phase = Phase::Idle;
+        Triggered::Measure(Some(self.finish(outcome)))
     }
 
     /// Ends a wait that is over. Returns whether every server is to be asked for a burst.
@@ -267,7 +286,7 @@ impl Stepper {
             Decision::Step(offset) => match ready {
                 Ok(()) => {
                     let order = StepOrder { offset, origin: now.origin(), dry_run: self.settings.dry_run };
-                    self.phase = Phase::Stepping { trigger: queued.trigger, order: order.clone() };
+                    self.phase = Phase::Stepping { queued, order: order.clone() };
                     return Some(Decided::Step(order));
                 }
                 Err(missing) => (StepResult::Refused, queued.trigger, Some(missing.to_owned())),
@@ -292,8 +311,8 @@ impl Stepper {
 
     /// An order was carried out, or not.
     pub fn handle_done(&mut self, done: StepDone, now: Mono) -> AfterStep {
-        let (trigger, order) = match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Stepping { trigger, order } => (trigger, order),
+        let (queued, order) = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Stepping { queued, order } => (queued, order),
             other => {
                 self.phase = other;
                 return AfterStep::NotOrdered;
@@ -303,24 +322,52 @@ impl Stepper {
             StepDone::Stepped(method) => (method, None),
             StepDone::PartlyApplied(method, trouble) => (method, Some(trouble)),
             StepDone::DryRun(method) => {
-                return self.end_unstepped(StepResult::DryRun, Some(method), trigger, &order, None);
+                return self.end_unstepped(StepResult::DryRun, Some(method), queued.trigger, &order, None);
             }
-            StepDone::Failed(reason) => {
-                return self.end_unstepped(StepResult::Failed, None, trigger, &order, Some(reason));
-            }
+            StepDone::Failed(reason) => return self.handle_failure(queued, &order, reason, now),
         };
         // Reference time by what the order was made from: after another resume there may be no newer
         // estimate.
         let at = order.origin.plus(order.offset).plus(Offset::from_nanos(now.as_nanos()));
-        self.ledger.record(order.offset, method, &trigger, at);
+        self.ledger.record(order.offset, method, &queued.trigger, at);
         self.version += 1;
         if let Some(next) = self.queued.as_mut().filter(|queued| !queued.trigger.is_operator()) {
             // It came during the step, which has changed the clock since.
             next.measure_anew(now);
-            return AfterStep::Superseded(self.finish(superseded(trigger, order.offset, method)));
+            return AfterStep::Superseded(self.finish(superseded(
+                queued.trigger,
+                order.offset,
+                method,
+                "another disruption came",
+            )));
         }
-        self.phase = Phase::Confirming { trigger, order, method, since: now, trouble };
+        self.phase = Phase::Confirming { queued, order, method, since: now, trouble };
         AfterStep::Measure
+    }
+
+    /// Nothing was changed. Another attempt may succeed: a daemon may have been starting, or another process has set the
+    /// clock meanwhile.
+    fn handle_failure(
+        &mut self,
+        queued: QueuedTrigger,
+        order: &StepOrder,
+        reason: String,
+        now: Mono,
+    ) -> AfterStep {
+        let trigger = queued.trigger.clone();
+        let reason = self.retry(queued, reason, now);
+        self.end_unstepped(StepResult::Failed, None, trigger, order, Some(reason))
+    }
+
+    /// Lets a trigger wait for another attempt, unless it had enough of them or a newer one waits. Returns why the last
+    /// attempt has failed, and when the next one follows.
+    fn retry(&mut self, queued: QueuedTrigger, reason: String, now: Mono) -> String {
+        if self.queued.is_some() {
+            return reason;
+        }
+        let Some((wait, again)) = queued.retry(self.settings.cooldown, now) else { return reason };
+        self.queued = Some(again);
+        format!("{reason}; the next attempt follows in {}", Span(wait))
     }
 
     fn end_unstepped(
@@ -335,24 +382,36 @@ impl Stepper {
         AfterStep::Finished(self.finish(Outcome { result, method, trigger, before, after: None, reason }))
     }
 
-    /// Did the step help? Only measurements after the step count, and a step without any did not help.
+    /// Did the step help? Only measurements after the step count.
+    ///
+    /// A step that was made and shows no effect locks the budget: something is not as the agent believes. A step that was
+    /// made partly, or whose effect could not be measured, is tried again.
     fn confirm(&mut self, evidence: &Evidence, more: bool, now: Mono) -> Option<Outcome> {
-        let Phase::Confirming { trigger, order, method, since, trouble } = self.phase.clone() else {
+        let Phase::Confirming { queued, order, method, since, trouble } = self.phase.clone() else {
             return None;
         };
         // At least half of the offset must be gone: two measurements of one clock always differ a little.
         let half = order.offset.magnitude() / 2;
-        let is_decided = |m: Measurement| m.certainly_within(half) || m.certainly_exceeds(half);
         let measured = evidence.measured;
-        if !measured.is_some_and(is_decided) && (more || now.since(since) < self.network_wait) {
+        let has_helped = measured.is_some_and(|m| m.certainly_within(half));
+        let is_without_effect = measured.is_some_and(|m| m.certainly_exceeds(half));
+        if !has_helped && !is_without_effect && (more || now.since(since) < self.network_wait) {
             return None;
         }
         self.phase = Phase::Idle;
         let after = measured.map(|m| m.offset);
-        let helped = measured.is_some_and(|m| m.certainly_within(half));
-        let reason = (!helped).then(|| trouble.unwrap_or_else(|| unconfirmed(after)));
-        self.ledger.confirm(after, helped);
-        let result = if helped { StepResult::Stepped } else { StepResult::Failed };
+        let trigger = queued.trigger.clone();
+        let is_locked = is_without_effect && trouble.is_none();
+        let reason = match trouble {
+            _ if has_helped => None,
+            None if is_locked => Some(format!(
+                "{}; automatic steps are disabled until an operator requests one",
+                afterwards(after)
+            )),
+            trouble => Some(self.retry(queued, trouble.unwrap_or_else(|| afterwards(after)), now)),
+        };
+        self.ledger.confirm(after, is_locked);
+        let result = if has_helped { StepResult::Stepped } else { StepResult::Failed };
         let (method, before) = (Some(method), Some(order.offset));
         Some(self.finish(Outcome { result, method, trigger, before, after, reason }))
     }
@@ -366,17 +425,16 @@ impl Stepper {
     }
 }
 
-/// A step whose effect is not known, since the machine was disrupted again.
-fn superseded(trigger: Trigger, before: Offset, method: Method) -> Outcome {
-    let reason = Some("another disruption came before this was confirmed".to_owned());
+/// A step whose effect is not known, because of `what`.
+fn superseded(trigger: Trigger, before: Offset, method: Method, what: &str) -> Outcome {
+    let reason = Some(format!("{what} before this was confirmed"));
     let (method, before) = (Some(method), Some(before));
     Outcome { result: StepResult::Stepped, method, trigger, before, after: None, reason }
 }
 
-/// Why a step did not help.
-fn unconfirmed(after: Option<Offset>) -> String {
-    let after = after.map_or("not measured".to_owned(), Offset::in_words);
-    format!("offset afterwards: {after}; automatic steps are disabled until an operator requests one")
+/// What was measured after a step.
+fn afterwards(after: Option<Offset>) -> String {
+    format!("offset afterwards: {}", after.map_or("not measured".to_owned(), Offset::in_words))
 }
 
 #[cfg(test)]

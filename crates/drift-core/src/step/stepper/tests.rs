@@ -137,6 +137,77 @@ fn a_step_without_a_measurement_afterwards_fails_after_two_intervals() {
     assert_eq!(stepper.consider(&nothing, false, Ok(()), at(13)), None, "the network may come back");
     let failed = outcome(stepper.consider(&nothing, false, Ok(()), at(11 + 128)));
     assert_eq!(failed.result, StepResult::Failed);
+    assert_eq!(
+        failed.sentence(),
+        "A step by chrony (pause) is not confirmed; before it the clock was 20 s behind; offset afterwards: not measured; the next attempt follows in 5 min."
+    );
+    assert!(!stepper.last().unwrap().is_latched, "nobody has seen that it has no effect");
+    assert!(stepper.take_due(at(11 + 128 + 300).raw));
+    let ended = outcome(stepper.consider(&measured(0, at(440)), true, Ok(()), at(440)));
+    assert_eq!(ended.result, StepResult::NotNeeded);
+}
+
+#[test]
+fn a_step_that_fails_is_tried_three_times_for_a_disruption_and_once_for_an_operator() {
+    let mut stepper = restored(settings());
+    assert_eq!(stepper.trigger(RESUME, at(10).raw), MEASURE);
+    let mut secs = 10;
+    for wanted in [
+        "no socket; the next attempt follows in 5 min",
+        "no socket; the next attempt follows in 5 min",
+        "no socket",
+    ] {
+        order(stepper.consider(&measured(SECOND, at(secs)), true, Ok(()), at(secs)));
+        let ended = finished(stepper.handle_done(StepDone::Failed("no socket".into()), at(secs).raw));
+        assert_eq!((ended.result, reason(&ended)), (StepResult::Failed, wanted));
+        assert_eq!(stepper.awaiting_since(), None);
+        secs += 300;
+        assert!(!stepper.take_due(at(secs - 1).raw));
+        assert_eq!(stepper.take_due(at(secs).raw), wanted.contains("next"));
+    }
+
+    let mut stepper = restored(Settings { cooldown: Duration::ZERO, ..settings() });
+    assert_eq!(stepper.request("a".into(), at(10).raw), MEASURE);
+    order(stepper.consider(&measured(SECOND, at(10)), true, Ok(()), at(10)));
+    let ended = finished(stepper.handle_done(StepDone::Failed("no socket".into()), at(10).raw));
+    assert_eq!(reason(&ended), "no socket");
+    assert!(!stepper.take_due(at(1_000).raw));
+    // Without a cool-down a minute lies between two attempts.
+    assert_eq!(stepper.trigger(RESUME, at(20).raw), MEASURE);
+    order(stepper.consider(&measured(SECOND, at(20)), true, Ok(()), at(20)));
+    let ended = finished(stepper.handle_done(StepDone::Failed("no socket".into()), at(20).raw));
+    assert_eq!(reason(&ended), "no socket; the next attempt follows in 1 min");
+    assert!(!stepper.take_due(at(79).raw) && stepper.take_due(at(80).raw));
+}
+
+#[test]
+fn a_disruption_during_a_failing_step_takes_the_place_of_the_next_attempt() {
+    let mut stepper = restored(settings());
+    assert_eq!(stepper.trigger(RESUME, at(10).raw), MEASURE);
+    order(stepper.consider(&measured(SECOND, at(10)), true, Ok(()), at(10)));
+    assert_eq!(stepper.trigger(Trigger::Disruption(Class::Suspend), at(11).raw), MEASURE);
+    let ended = finished(stepper.handle_done(StepDone::Failed("no socket".into()), at(12).raw));
+    assert_eq!(reason(&ended), "no socket");
+    assert_eq!(stepper.awaiting_since(), Some(at(11).raw));
+}
+
+#[test]
+fn a_clock_that_another_process_sets_before_a_step_is_confirmed_is_measured_anew() {
+    let mut stepper = restored(Settings { cooldown: Duration::ZERO, ..settings() });
+    let clock_set = Trigger::Disruption(Class::ClockSet);
+    assert_eq!(stepper.trigger(clock_set.clone(), at(5).raw), Triggered::Nothing);
+    assert_eq!(stepper.trigger(RESUME, at(10).raw), MEASURE);
+    assert_eq!(stepper.trigger(clock_set.clone(), at(10).raw), Triggered::Nothing, "the wait goes on");
+    order(stepper.consider(&measured(20 * SECOND, at(10)), true, Ok(()), at(10)));
+    assert_eq!(stepper.handle_done(StepDone::Stepped(Method::Kernel), at(10).raw), AfterStep::Measure);
+    let Triggered::Measure(Some(ended)) = stepper.trigger(clock_set, at(11).raw) else { panic!("not ended") };
+    assert_eq!(
+        (ended.result, reason(&ended)),
+        (StepResult::Stepped, "another process set the clock before this was confirmed")
+    );
+    assert_eq!(stepper.awaiting_since(), Some(at(11).raw));
+    let order = order(stepper.consider(&measured(-20 * SECOND, at(40)), true, Ok(()), at(40)));
+    assert_eq!(order.offset, Offset::from_nanos(-20 * SECOND), "both have corrected it");
 }
 
 /// The deferral of a trigger: that it waits, once, and why.
@@ -395,9 +466,10 @@ fn a_done_without_an_order_changes_nothing() {
 
 #[test]
 fn a_partly_applied_step_that_did_not_help_fails_with_its_error() {
-    for (after, result, why) in
-        [(SECOND, StepResult::Failed, Some("no answer")), (0, StepResult::Stepped, None)]
-    {
+    for (after, result, why) in [
+        (SECOND, StepResult::Failed, Some("no answer; the next attempt follows in 5 min")),
+        (0, StepResult::Stepped, None),
+    ] {
         let mut stepper = restored(settings());
         assert_eq!(stepper.trigger(RESUME, at(1).raw), MEASURE);
         order(stepper.consider(&measured(SECOND, at(1)), true, Ok(()), at(1)));
@@ -405,6 +477,7 @@ fn a_partly_applied_step_that_did_not_help_fails_with_its_error() {
         assert_eq!(stepper.handle_done(done, at(2).raw), AfterStep::Measure);
         let ended = outcome(stepper.consider(&measured(after, at(3)), true, Ok(()), at(3)));
         assert_eq!((ended.result, ended.reason.as_deref()), (result, why));
+        assert!(!stepper.last().unwrap().is_latched);
     }
 }
 
@@ -446,6 +519,9 @@ fn a_trigger_during_a_step_waits_and_dry_runs_and_failures_spend_no_budget() {
     assert_eq!(stepper.last(), None);
     order(stepper.consider(&measured(SECOND, at(13)), true, Ok(()), at(13)));
     let ended = finished(stepper.handle_done(StepDone::Failed("no socket".into()), at(14).raw));
-    assert_eq!((ended.result, reason(&ended)), (StepResult::Failed, "no socket"));
+    assert_eq!(
+        (ended.result, reason(&ended)),
+        (StepResult::Failed, "no socket; the next attempt follows in 5 min")
+    );
     assert_eq!(stepper.last(), None, "nothing was changed");
 }
