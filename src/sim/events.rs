@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use super::behaviour::ServerModel;
 use super::dns::Zone;
+use super::exchange::Pending;
 use super::network::Path;
 use super::world::World;
+use drift_core::io::Input;
+use drift_core::step::policy::RequestedBy;
 use drift_core::time::{Offset, Ppb};
 
 /// Something that happens.
@@ -49,6 +52,8 @@ pub enum Event {
     Name(usize, Zone),
     /// The agent ends, and starts again with what it has left on the Node.
     Restart,
+    /// An operator requests a step by annotation, with this number.
+    Request(u32),
     /// Share of the requests to the API server that fail from now on.
     ApiErrors(f64),
     /// This happens in the midst of the next exchange, after such a share of its round trip, in percent; at 0 it holds
@@ -77,6 +82,8 @@ pub enum Kind {
     Surroundings,
     /// The agent was started again.
     Restart,
+    /// An operator requests a step.
+    Request,
 }
 
 impl Event {
@@ -97,6 +104,7 @@ impl Event {
             | Self::Name(..)
             | Self::ApiErrors(_) => Kind::Surroundings,
             Self::Restart => Kind::Restart,
+            Self::Request(_) => Kind::Request,
             Self::InExchange(..) => return None,
         })
     }
@@ -153,6 +161,10 @@ impl World {
                 }
             }
             Event::Restart => self.restart(),
+            Event::Request(id) => {
+                let by = RequestedBy::Annotation(id.to_string());
+                self.after(Duration::ZERO, Pending::Ready(Input::StepRequested { by }));
+            }
             Event::ApiErrors(share) => self.set_api_errors(share),
             Event::InExchange(percent, event) => self.in_exchange = Some((percent, *event)),
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::events::Event;
 use super::network::{address, one_way};
+use super::steps::StepFate;
 use super::world::{DateHost, World};
 use drift_core::http_date::DateSample;
 use drift_core::http_date::coarse::HttpDateError;
@@ -16,6 +17,7 @@ use drift_core::ntp::pool::Resolution;
 use drift_core::ntp::reject::RejectReason;
 use drift_core::ntp::sample::Exchange;
 use drift_core::ntp::server::{Answer, Ask, ServerId};
+use drift_core::step::stepper::StepOrder;
 use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Reading, Wall, nanos};
 
 /// Something that is due at a time.
@@ -62,6 +64,8 @@ pub enum Pending {
         /// Which one.
         flight: u64,
     },
+    /// A step is carried out.
+    Step(StepOrder, StepFate),
     /// Something happens.
     Event(Event),
 }
@@ -129,6 +133,7 @@ impl World {
         let Reverse((_, id)) = self.queue.pop()?;
         match self.pending.remove(&id)? {
             Pending::Ready(input) => Some(input),
+            Pending::Step(order, fate) => Some(self.carry_out_step(&order, fate)),
             Pending::Resolved { pool, found, ttl } => {
                 let resolution = |found: Vec<usize>| Resolution {
                     addresses: found.into_iter().map(|index| address(pool, index)).collect(),

@@ -16,6 +16,7 @@ pub mod node;
 pub mod plan;
 pub mod server;
 pub mod service;
+pub mod steps;
 pub mod world;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::clocks::Oscillator;
 use super::dns::Zone;
 use super::network::{Host, Path};
+use super::steps::StepFaults;
 use crate::config::{self, raw::RawConfig};
 use drift_core::machine::Settings;
 use drift_core::time::{Offset, Ppb, Wall};
@@ -56,8 +57,10 @@ pub struct Surroundings {
     pub has_vmclock: bool,
     /// At most so many answers of one server are lost in a row.
     pub lost_max: u8,
-    /// Share of the steps that fail, and change nothing.
-    pub failing_steps: f64,
+    /// How steps are carried out.
+    pub step_faults: StepFaults,
+    /// The annotation `last-step` that an earlier run has left on the Node.
+    pub last_step: Option<String>,
 }
 
 impl Default for Surroundings {
@@ -68,7 +71,8 @@ impl Default for Surroundings {
             rtc_rate: None,
             has_vmclock: false,
             lost_max: u8::MAX,
-            failing_steps: 0.0,
+            step_faults: StepFaults::default(),
+            last_step: None,
         }
     }
 }

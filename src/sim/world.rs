@@ -16,14 +16,13 @@ use super::exchange::{Flight, Pending};
 pub use super::network::{Host, Path};
 use super::network::{Network, address};
 pub use super::plan::{DateHost, Plan, Surroundings, default_settings};
+use super::steps::AppliedStep;
 use drift_core::io::{Effect, Input, LogEvent};
 use drift_core::machine::{Machine, Settings};
 use drift_core::report::node::{ConditionStatus, NodeReport, Prior};
 use drift_core::report::publish::ApiError;
 use drift_core::report::snapshot::Snapshot;
 use drift_core::resume::{Clocksource, Observation, RtcRead, RtcSetBehavior};
-use drift_core::step::outcome::Method;
-use drift_core::step::stepper::{StepDone, StepOrder};
 use drift_core::step::time_daemon::{Daemon, DaemonReport};
 use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall};
 
@@ -34,7 +33,7 @@ const TICK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct World {
     pub(super) plan: Plan,
-    surroundings: Surroundings,
+    pub(super) surroundings: Surroundings,
     pub(super) clocks: NodeClocks,
     /// The wall clock was set since the last observation.
     pub(super) clock_was_set: bool,
@@ -51,6 +50,8 @@ pub struct World {
     lookups: Vec<usize>,
     /// What happens in the midst of the next exchange, and after which share of it, in percent.
     pub(super) in_exchange: Option<(u8, Event)>,
+    /// The steps that the agent has made.
+    pub steps: Vec<AppliedStep>,
     /// What has happened, and when.
     pub happened: Vec<(Duration, Kind)>,
     /// The HTTP servers in the order of the settings; without one, requests time out.
@@ -108,6 +109,7 @@ impl World {
             zones,
             names_fail: false,
             in_exchange: None,
+            steps: Vec::new(),
             happened: Vec::new(),
             date_hosts: Vec::new(),
             date_requests: Vec::new(),
@@ -332,7 +334,9 @@ impl World {
                 self.after(wait, Pending::AskDate { source, request });
             }
             Effect::ReadNode => {
-                let prior = self.api_result().map(|()| self.written.as_ref().map(prior).unwrap_or_default());
+                let left = || Prior { last_step: self.surroundings.last_step.clone(), ..Prior::default() };
+                let left = self.written.as_ref().map_or_else(left, prior);
+                let prior = self.api_result().map(|()| left);
                 self.after(Duration::from_millis(8), Pending::Ready(Input::NodeRead(prior)));
             }
             Effect::WriteNode(ref report) => {
@@ -353,8 +357,7 @@ impl World {
                 self.after(Duration::from_millis(1), Pending::Ready(Input::DaemonInspected(report)));
             }
             Effect::Step(ref order) => {
-                let done = self.step(order);
-                self.after(Duration::from_millis(1), Pending::Ready(Input::Stepped(done)));
+                self.order_step(order.clone());
                 self.effects.push((self.elapsed(), effect));
             }
             // One for each exchange would only take room.
@@ -376,17 +379,6 @@ impl World {
         *lookups += 1;
         let delay = if self.names_fail { Duration::from_secs(5) } else { zone.delay };
         self.after(delay, Pending::Resolved { pool, found, ttl: zone.ttl });
-    }
-
-    fn step(&mut self, order: &StepOrder) -> StepDone {
-        if self.rng.f64() < self.surroundings.failing_steps {
-            return StepDone::Failed("the simulated kernel denies it".to_owned());
-        }
-        if self.plan.steps_work {
-            self.clocks.step_wall(order.offset);
-            self.clock_was_set = true;
-        }
-        StepDone::Stepped(Method::Kernel)
     }
 
     /// The result of a request to the API server.

@@ -490,6 +490,7 @@ fn any_world() {
         sum(|t| t.hours)
     );
     println!("requests that came sooner after a disruption: {}", sum(|t| t.extras));
+    println!("steps: {}, clocks corrected after a disruption: {}", sum(|t| t.steps), sum(|t| t.corrected));
     println!(
         "truth outside after a step of the rate: {:?} until the next round, {:?} later",
         time(|t| t.outside_after_rate),
@@ -518,6 +519,7 @@ fn any_world() {
     assert_eq!(missed, [""; 0], "too few worlds reach them");
     let count = worlds.len() as u64;
     assert!(sum(|t| t.bounds) > count * 10 && sum(|t| t.hours) > count / 20 && sum(|t| t.extras) > count / 2);
+    assert!(sum(|t| t.steps) > count / 10 && sum(|t| t.corrected) > count / 15);
     assert!(sum(|t| t.honest_majority) > count * 10 && sum(|t| t.dishonest) > count);
     assert!(sum(|t| t.measured) > sum(|t| t.looks) / 2);
 }

@@ -28,7 +28,7 @@ impl Draw {
         }
         for _ in 0..self.rng.usize(1..7) {
             let at = end.mul_f64(self.rng.f64());
-            let what = self.rng.u8(0..18);
+            let what = self.rng.u8(0..19);
             let begun = events.len();
             match what {
                 0..=2 => {
@@ -104,6 +104,10 @@ impl Draw {
                         events.push((at, Event::Route(pool, index, path)));
                     }
                     self.note("route-changes", true);
+                }
+                17 => {
+                    self.note("request", true);
+                    events.push((at, Event::Request(self.rng.u32(0..3))));
                 }
                 _ => {
                     self.note("restart", true);

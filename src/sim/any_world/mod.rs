@@ -10,6 +10,7 @@ use crate::sim::clocks::Oscillator;
 use crate::sim::dns::{Rotation, Zone};
 use crate::sim::manners::Limit;
 use crate::sim::network::{Host, Path};
+use crate::sim::steps::StepFaults;
 use crate::sim::world::{Plan, Surroundings, World, default_settings};
 use drift_core::machine::Settings;
 use drift_core::step::policy::Mode;
@@ -25,7 +26,7 @@ const PRESENT: std::ops::Range<i64> = 1_704_067_200..5_995_900_000;
 const ERA_END: i64 = 2_085_978_496 - 1_800;
 
 /// The interesting values of the dimensions, and in how many of a thousand worlds each is at least.
-pub const DIMENSIONS: [(&str, u64); 52] = [
+pub const DIMENSIONS: [(&str, u64); 61] = [
     ("anycast", 250),
     ("api-errors", 60),
     ("clocksource", 50),
@@ -36,6 +37,7 @@ pub const DIMENSIONS: [(&str, u64); 52] = [
     ("dns-rotates", 200),
     ("dns-ttl-0", 150),
     ("dns-ttl-day", 150),
+    ("dry-run", 10),
     ("era-ends", 50),
     ("falsetickers", 90),
     ("far", 200),
@@ -44,6 +46,7 @@ pub const DIMENSIONS: [(&str, u64); 52] = [
     ("interval-long", 50),
     ("interval-short", 90),
     ("kisses-that-end", 15),
+    ("last-step", 80),
     ("limit-chrony", 40),
     ("limit-every-other", 40),
     ("limit-kiss-and-drop", 40),
@@ -62,6 +65,7 @@ pub const DIMENSIONS: [(&str, u64); 52] = [
     ("rate-percents", 40),
     ("rate-step", 50),
     ("request-held-up", 80),
+    ("request", 50),
     ("restart", 50),
     ("route-changes", 50),
     ("rtc-own-rate", 250),
@@ -72,6 +76,12 @@ pub const DIMENSIONS: [(&str, u64); 52] = [
     ("steady", 150),
     ("step-by-another", 50),
     ("steps", 150),
+    ("steps-by-daemon", 100),
+    ("steps-denied", 30),
+    ("steps-doubled", 30),
+    ("steps-partly", 30),
+    ("steps-raced", 30),
+    ("steps-without-effect", 30),
     ("stray-packets", 250),
     ("suspend", 50),
     ("swing-10-ppm-an-hour", 70),
@@ -167,7 +177,13 @@ impl Draw {
         settings.servers_per_pool = self.rng.choice([1, 2, 4, 4, 4]).unwrap_or(4);
         if self.one_in(3) {
             settings.step.mode = Mode::Kernel;
+            settings.step.min_offset =
+                Duration::from_millis(self.rng.choice([10, 100, 100, 500]).unwrap_or(100));
+            settings.step.cooldown =
+                Duration::from_secs(self.rng.choice([0, 10, 300, 300, 1_800]).unwrap_or(300));
+            settings.step.dry_run = self.one_in(12);
             self.traits.insert("steps");
+            self.note("dry-run", settings.step.dry_run);
         }
         self.note("interval-short", interval < SECOND * 16);
         self.note("interval-long", interval > SECOND * 256);
@@ -231,11 +247,60 @@ impl Draw {
         // The detector takes a hardware clock to be within 100 ppm of the raw clock.
         let rtc_rate = Ppb(oscillator.error.0 + self.rng.i64(-70_000..70_000));
         let has_vmclock = self.one_in(4);
-        let failing_steps = if self.one_in(5) { 0.5 } else { 0.0 };
+        let step_faults = self.step_faults();
+        let last_step = self.one_in(6).then(|| self.last_step());
         self.note("no-signals", !has_rtc && !has_vmclock);
         self.note("vmclock", has_vmclock);
         self.note("rtc-own-rate", has_rtc && rtc_rate.0.abs_diff(oscillator.error.0) > 20_000);
-        Surroundings { zones, has_rtc, rtc_rate: Some(rtc_rate), has_vmclock, lost_max: 2, failing_steps }
+        Surroundings {
+            zones,
+            has_rtc,
+            rtc_rate: Some(rtc_rate),
+            has_vmclock,
+            lost_max: 2,
+            step_faults,
+            last_step,
+        }
+    }
+
+    fn step_faults(&mut self) -> StepFaults {
+        let mut faults = StepFaults::default();
+        if self.one_in(4) {
+            faults.daemon = Some(self.spread(SECOND, SECOND * 30));
+            self.traits.insert("steps-by-daemon");
+        }
+        let (name, share) = match self.rng.u8(0..15) {
+            0 => ("steps-denied", &mut faults.denied),
+            1 => ("steps-raced", &mut faults.raced),
+            2 => ("steps-doubled", &mut faults.doubled),
+            3 => ("steps-partly", &mut faults.partly),
+            4 => ("steps-without-effect", &mut faults.without_effect),
+            _ => return faults,
+        };
+        *share = if self.rng.bool() { 0.5 } else { 1.0 };
+        self.traits.insert(name);
+        faults
+    }
+
+    /// The annotation of an earlier run, or what an operator has made of it.
+    fn last_step(&mut self) -> String {
+        self.traits.insert("last-step");
+        let at = self.rng.choice([
+            "2026-11-22T10:00:00Z",
+            "2027-06-01T00:00:00Z",
+            "2200-01-01T00:00:00Z",
+            "1980-01-01T00:00:00Z",
+        ]);
+        let count = self.rng.choice(["0", "1", "3", "18446744073709551615"]);
+        let total = self.rng.choice(["0.0", "40.5", "1e308"]);
+        match (at, count, total) {
+            (Some(at), Some(count), Some(total)) if !self.one_in(8) => {
+                format!(
+                    "{at} before=+20.0 after=+0.0 method=kernel trigger=pause in-hour={count} total={total}"
+                )
+            }
+            _ => "unreadable".to_owned(),
+        }
     }
 
     /// The pools and how their names are answered.

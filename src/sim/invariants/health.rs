@@ -66,6 +66,14 @@ impl Health {
         self.pools.iter().flatten().count() * 2 > self.pools.len()
     }
 
+    /// Can so many pools be measured, and so well, that a clock which is `off` by so much is stepped?
+    pub(super) fn allows_step(&self, off: Duration, world: &World) -> bool {
+        let can_measure = |bound: &&Duration| **bound * 6 < off;
+        self.pools.iter().flatten().filter(can_measure).count() == self.pools.len()
+            && self.pools.len() >= 2
+            && !world.snapshot().pools_independent.is_some_and(|independent| !independent)
+    }
+
     /// Do the round trips allow a verdict?
     pub(super) fn is_decidable(&self, world: &World) -> bool {
         let mut bounds: Vec<Duration> = self.pools.iter().flatten().copied().collect();
@@ -74,6 +82,21 @@ impl Health {
         // The worst pool of the best majority, with a margin for what the rate adds.
         bounds.get(needed).is_some_and(|bound| *bound * 3 / 2 < world.settings().threshold)
     }
+}
+
+/// Are so many pools wrong that they could lead a step away from the truth by themselves?
+pub(super) fn steps_can_mislead(world: &World) -> bool {
+    let is_wrong = |pool: usize| {
+        let mut own = world.network.endpoints.values().filter(|endpoint| endpoint.pool == pool);
+        own.any(|endpoint| !is_honest(endpoint, world))
+    };
+    let wrong = (0..world.pools()).filter(|pool| is_wrong(*pool)).count();
+    wrong >= pools_of_a_step(world)
+}
+
+/// How many pools each have to support a step: both of two, and a majority of more.
+fn pools_of_a_step(world: &World) -> usize {
+    (world.pools() / 2 + 1).max(2)
 }
 
 /// The bound that most of a pool's servers give; `None`: too few of them are honest and answer.

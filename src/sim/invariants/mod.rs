@@ -9,6 +9,7 @@
 //! * A reachable server has a young sample.
 //! * The agent is not woken without end: a few thousand times a second at most.
 //! * No server is asked sooner than after two seconds, or an interval, but once after a disruption.
+//! * Steps follow the rules of [`steps`].
 //!
 //! Three times are excused and counted: after an unannounced step of the oscillator's rate, by what the clock gains in two
 //! polls, until the samples show it; after a pause that the kernel did not notice until the agent has; and after a change
@@ -16,6 +17,7 @@
 
 mod bound;
 mod health;
+mod steps;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 pub use self::health::has_honest_majority;
 use self::health::{Health, Honesty, honesty};
+use self::steps::StepRules;
 use crate::sim::events::Kind;
 use crate::sim::manners::Limit;
 use crate::sim::network::Endpoint;
@@ -81,6 +84,10 @@ pub struct Tally {
     pub longest_without: Duration,
     /// Requests that came too soon after a disruption, as they may.
     pub extras: u64,
+    /// Steps that the agent has made.
+    pub steps: u64,
+    /// Clocks that a step has corrected after a disruption.
+    pub corrected: u64,
 }
 
 /// A time in which the truth may be outside.
@@ -114,6 +121,7 @@ pub struct Checker {
     last_look: Duration,
     /// The second of the last look, and the looks in it.
     wakes: (u64, u32),
+    step_look: Duration,
     excuses: Vec<Excuse>,
     /// Since when nothing has happened that makes the agent measure again.
     undisturbed_since: Duration,
@@ -134,6 +142,7 @@ pub struct Checker {
     truths: VecDeque<(Duration, Offset)>,
     /// Servers that may be asked too soon, once.
     extras: BTreeMap<SocketAddr, bool>,
+    steps: StepRules,
     /// What was seen.
     pub tally: Tally,
 }
@@ -147,6 +156,7 @@ impl Checker {
             samples: 0,
             last_look: world.elapsed(),
             wakes: (0, 0),
+            step_look: world.elapsed(),
             excuses: Vec::new(),
             undisturbed_since: Duration::ZERO,
             steady_since: Duration::ZERO,
@@ -158,6 +168,7 @@ impl Checker {
             writes: VecDeque::new(),
             truths: VecDeque::new(),
             extras: BTreeMap::new(),
+            steps: StepRules::default(),
             tally: Tally::default(),
         }
     }
@@ -170,6 +181,10 @@ impl Checker {
         self.tally.looks += 1;
         self.count_wakes(world)?;
         self.note_events(world);
+        let new = world.effects.get(self.effects..).unwrap_or_default();
+        self.steps.check(new, world.elapsed().saturating_sub(self.step_look), world)?;
+        self.step_look = world.elapsed();
+        (self.tally.steps, self.tally.corrected) = (world.steps.len() as u64, self.steps.corrected);
         self.note_effects(world)?;
         self.check_spacing(world)?;
         if world.is_torn {
