@@ -134,7 +134,8 @@ fn pool_result(snapshot: &Snapshot, pool: &PoolSnapshot) -> String {
     let undecided =
         (!pool.is_falseticker && pool.contradicts_itself()).then(|| "contradicts itself".to_owned());
     let same = same_server(snapshot, pool).map(|other| format!("looks like the same server as {other}"));
-    wrong.into_iter().chain(undecided).chain(same).chain([answers]).collect::<Vec<_>>().join("; ")
+    let leap = pool.announces_leap.then(|| "announces a leap second".to_owned());
+    wrong.into_iter().chain(undecided).chain(same).chain(leap).chain([answers]).collect::<Vec<_>>().join("; ")
 }
 
 /// The name of the pool that looks like the same clock.
@@ -184,6 +185,8 @@ struct PoolReport {
     is_falseticker: bool,
     /// The pool that looks like the same server.
     same_server_as: Option<String>,
+    /// Whether most of its servers announce a leap second.
+    announces_leap: bool,
     error: Option<String>,
     servers: Vec<ServerReport>,
 }
@@ -264,6 +267,7 @@ impl PoolReport {
             stratum: pool.stratum,
             is_falseticker: pool.is_falseticker,
             same_server_as: same_server(snapshot, pool).map(str::to_owned),
+            announces_leap: pool.announces_leap,
             error: pool.trouble().filter(|_| pool.reachable_servers() == 0),
             servers: pool.servers.iter().map(ServerReport::new).collect(),
         }
@@ -349,5 +353,17 @@ mod tests {
         assert_eq!(json["poolsIndependent"], false);
         assert_eq!(json["pools"][1]["sameServerAs"], "pool-0.invalid");
         assert!(json["pools"][0]["sameServerAs"].is_null());
+    }
+
+    #[test]
+    fn pools_that_announce_a_leap_second_are_marked() {
+        let announced = report(&[Behaviour::LeapInsert, Behaviour::Honest]);
+        let table = announced.table(Style::PLAIN);
+        assert_eq!(table.matches("announces a leap second; 1 of 1 servers answer").count(), 1, "{table}");
+        let json: serde_json::Value = serde_json::from_str(&announced.json().unwrap()).unwrap();
+        assert_eq!(
+            (&json["pools"][0]["announcesLeap"], &json["pools"][1]["announcesLeap"]),
+            (&true.into(), &false.into())
+        );
     }
 }

@@ -160,6 +160,7 @@ fn pool_in_words(snapshot: &Snapshot, pool: &PoolSnapshot) -> String {
     let figures = [
         pool.is_falseticker.then(|| format!("falseticker: {}", snapshot.error_in_words(pool))),
         same.map(|other| format!("looks like the same server as {}", other.name)),
+        pool.announces_leap.then(|| "announces a leap second".to_owned()),
         pool.is_slowed().then(|| "slowed by its servers (kiss-o'-death)".to_owned()),
         pool.sample_age.map(|age| format!("newest sample {}", ago(age))),
         pool.round_trip.map(|trip| format!("round trip {}", Span(trip))),

@@ -120,6 +120,7 @@ impl Machine {
             measured: own.and_then(|own| own.majority).map(|i| offset_of(i, now)),
             is_falseticker: self.estimate.is_falseticker(index),
             same_server_as: shared().map(|(a, b)| if a == index { b } else { a }),
+            announces_leap: self.rounds.announces_leap(pool, now.raw),
             round_trip: best.map(|s| s.round_trip),
             root_distance: best.map(|s| s.root_distance),
             stratum: best.map(|s| s.stratum),

@@ -29,7 +29,7 @@ impl Machine {
         }
     }
 
-    /// Measures anew for a trigger whose wait is over.
+    /// Measures again for a trigger whose wait is over.
     pub(super) fn tick_stepper(&mut self, now: Mono) {
         if self.stepper.take_due(now) {
             self.rounds.request_quick_rounds(false);

@@ -96,6 +96,8 @@ pub struct PoolSnapshot {
     pub is_falseticker: bool,
     /// The index of a pool that looks like the same clock.
     pub same_server_as: Option<usize>,
+    /// Most of its reachable servers announce a leap second. Steps wait for it on the last day of a month only.
+    pub announces_leap: bool,
     /// Round trip of its best sample.
     pub round_trip: Option<Duration>,
     /// Root distance of its best sample.

@@ -220,7 +220,7 @@ impl Stepper {
     }
 
     /// Another process has set the clock. If it corrected the same disruption as a step that is not confirmed yet, the
-    /// clock is wrong by as much again: the disruption is measured anew.
+    /// clock is wrong by as much again: the disruption is measured again.
     fn handle_clock_set(&mut self, now: Mono) -> Triggered {
         let Phase::Confirming { queued, order, method, .. } = &self.phase else { return Triggered::Nothing };
         let outcome =

@@ -97,13 +97,16 @@ impl Rounds {
         }
     }
 
-    /// The pool of which most reachable servers announce a leap second, by index. One server whose flag is stuck is
-    /// no announcement.
+    /// The first pool that announces a leap second, by index.
     pub fn leap_pool(&self, now: Mono) -> Option<usize> {
-        let stale_after = self.pace.stale_after;
-        self.pools.iter().position(|pool| {
-            let reachable = || pool.servers.iter().filter(|server| server.is_reachable(now, stale_after));
-            reachable().filter(|server| server.announces_leap()).count() * 2 > reachable().count()
-        })
+        self.pools.iter().position(|pool| self.announces_leap(pool, now))
+    }
+
+    /// Do most reachable servers of this pool announce a leap second? One server whose flag is stuck is no
+    /// announcement.
+    pub fn announces_leap(&self, pool: &Pool, now: Mono) -> bool {
+        let reachable =
+            || pool.servers.iter().filter(|server| server.is_reachable(now, self.pace.stale_after));
+        reachable().filter(|server| server.announces_leap()).count() * 2 > reachable().count()
     }
 }

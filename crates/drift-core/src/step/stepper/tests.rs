@@ -141,7 +141,7 @@ fn a_step_without_a_measurement_afterwards_fails_after_two_intervals() {
         failed.sentence(),
         "A step by chrony (pause) is not confirmed; before it the clock was 20 s behind; offset afterwards: not measured; the next attempt follows in 5 min."
     );
-    assert!(!stepper.last().unwrap().is_latched, "nobody has seen that it has no effect");
+    assert!(!stepper.last().unwrap().is_latched, "no measurement shows that it has no effect");
     assert!(stepper.take_due(at(11 + 128 + 300).raw));
     let ended = outcome(stepper.consider(&measured(0, at(440)), true, Ok(()), at(440)));
     assert_eq!(ended.result, StepResult::NotNeeded);
