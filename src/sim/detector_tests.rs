@@ -5,7 +5,7 @@ use std::time::Duration;
 use drift_core::estimate::Candidate;
 use drift_core::ntp::server::ServerId;
 use drift_core::resume::{
-    Class, Detection, Detector, Observation, RtcRead, RtcSetBehavior, Signal, SignalSet,
+    Class, Detection, Detector, Observation, RtcFault, RtcRead, RtcSetBehavior, Signal, SignalSet,
 };
 use drift_core::time::interval::Interval;
 use drift_core::time::rate::Rate;
@@ -325,26 +325,38 @@ fn single_garbled_reads_are_ignored() {
     assert_eq!(harness.take(), []);
 }
 
+fn has_rtc(detector: &Detector) -> bool {
+    detector.available().is_some_and(|signals| signals.contains(Signal::Rtc))
+}
+
 #[test]
-fn stopped_rtcs_are_soon_unavailable_and_used_again_later() {
+fn stopped_rtcs_are_soon_unavailable_without_a_report_and_used_again_once_they_move() {
     let mut harness = DetectorHarness::new();
     let stuck = harness.observation().rtc.map(|read| read.seconds).unwrap_or_default();
-    let has_rtc = |d: &Detector| d.available().is_some_and(|signals| signals.contains(Signal::Rtc));
-    assert!(has_rtc(&harness.detector));
-    for _ in 0..600 {
+    assert!(has_rtc(&harness.detector) && harness.detector.rtc_fault().is_none());
+    let start = harness.node.elapsed();
+    let mut until_fault = None;
+    while harness.node.elapsed() < start + SEC * 1_500 {
         harness.node.pass(harness.detector.poll_timeout(harness.node.reading().raw));
         let mut seen = harness.observation();
         seen.rtc = seen.rtc.map(|read| RtcRead { seconds: stuck, ..read });
         harness.handle(&seen);
+        assert!(until_fault.is_none() || !has_rtc(&harness.detector), "not for a moment");
+        if !has_rtc(&harness.detector) {
+            until_fault.get_or_insert(harness.node.elapsed() - start);
+        }
     }
-    assert!(!has_rtc(&harness.detector));
-    // Six jumps back, each reported as a write at first.
-    let reports = harness.take().len();
-    assert!((1..=12).contains(&reports), "{reports}");
-    assert_eq!(harness.detector.poll_timeout(harness.node.reading().raw), SEC);
-    harness.run(SEC * 600);
-    assert!(has_rtc(&harness.detector));
+    assert!(until_fault.is_some_and(|after| after < SEC * 5), "{until_fault:?}");
+    assert_eq!(harness.detector.rtc_fault(), Some(RtcFault::StandsStill));
     assert_eq!(harness.take(), []);
+    assert_eq!(harness.detector.poll_timeout(harness.node.reading().raw), SEC);
+    harness.run(SEC * 610);
+    assert!(has_rtc(&harness.detector) && harness.detector.rtc_fault().is_none());
+    assert_eq!(harness.take(), []);
+    harness.run(SEC * 12);
+    harness.node.pause(MS * 50);
+    harness.run(SEC * 3);
+    assert_eq!(harness.take(), [(Class::Pause, Signal::Rtc)]);
 }
 
 #[test]

@@ -71,6 +71,8 @@ pub struct Node {
     slew: Ppb,
     /// The sum of all changes by setting the hardware clock, ns.
     written: i64,
+    /// What the hardware clock has gained until its rate last changed, and when that was, ns.
+    gained: (i64, i64),
     /// The wall clock was set since the last observation.
     cancelled: bool,
     /// The disruption marker of the vmclock.
@@ -92,6 +94,7 @@ impl Node {
             stepped: 0,
             slew: Ppb(0),
             written: 0,
+            gained: (0, 0),
             cancelled: false,
             marker: 1,
         }
@@ -131,6 +134,24 @@ impl Node {
     /// Another process slews the wall clock from now on.
     pub fn slew(&mut self, rate: Ppb) {
         self.slew = rate;
+    }
+
+    /// The hardware clock runs at another rate from now on.
+    pub fn set_rtc_rate(&mut self, rate: Ppb) {
+        self.gained = (self.rtc_gained(), self.elapsed);
+        self.hardware.rtc = rate;
+    }
+
+    /// Another process sets the hardware clock to the wall clock plus `ahead`.
+    pub fn set_rtc(&mut self, ahead: Offset) {
+        self.written += ahead.as_nanos() - self.gap().as_nanos();
+    }
+
+    /// What the hardware clock has gained by its rate, ns.
+    fn rtc_gained(&self) -> i64 {
+        let (before, since) = self.gained;
+        let span = Duration::from_nanos(self.elapsed.saturating_sub(since).unsigned_abs());
+        before + self.hardware.rtc.over(span)
     }
 
     /// The kernel sets the hardware clock to the wall clock, `late` after the right instant.
@@ -175,8 +196,7 @@ impl Node {
 
     /// The hardware clock in ns; reading it gives whole seconds only.
     fn rtc(&self) -> i64 {
-        let gained = self.hardware.rtc.over(self.elapsed());
-        START.as_nanos() + self.hardware.gap.as_nanos() + self.elapsed + gained + self.written
+        START.as_nanos() + self.hardware.gap.as_nanos() + self.elapsed + self.rtc_gained() + self.written
     }
 
     fn read_rtc(&mut self) -> RtcRead {

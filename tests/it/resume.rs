@@ -34,8 +34,11 @@ struct DetectorHarness {
 
 impl DetectorHarness {
     fn new(seed: u64, hardware: Hardware) -> Self {
+        let mut node = Node::new(hardware, seed);
+        // A daemon keeps the wall clock at the rate of the RTC, so that the gap between them stays as it is.
+        node.slew(disciplined(hardware));
         Self {
-            node: Node::new(hardware, seed),
+            node,
             detector: Detector::new(),
             rng: fastrand::Rng::with_seed(seed ^ 0x5eed),
             late: Duration::from_millis(2),
@@ -92,6 +95,10 @@ impl DetectorHarness {
     }
 }
 
+fn disciplined(hardware: Hardware) -> Ppb {
+    Ppb(hardware.rtc.0 - hardware.raw.0)
+}
+
 fn micros(rng: &mut fastrand::Rng, range: std::ops::Range<u64>) -> Duration {
     Duration::from_micros(rng.u64(range))
 }
@@ -100,12 +107,12 @@ fn millis(rng: &mut fastrand::Rng, range: std::ops::Range<u64>) -> Duration {
     micros(rng, range.start * 1_000..range.end * 1_000)
 }
 
-/// A node whose RTC is `gap` ahead of its wall clock. The two oscillators are up to 95 ppm apart.
+/// A node whose RTC is `gap` ahead of its wall clock. The two oscillators are up to 590 ppm apart.
 fn hardware(rng: &mut fastrand::Rng, gap: std::ops::Range<i64>) -> Hardware {
     let raw = rng.i64(-200..200);
     Hardware {
         raw: Ppb::from_ppm(raw),
-        rtc: Ppb::from_ppm(raw + rng.i64(-95..95)),
+        rtc: Ppb::from_ppm(raw + rng.i64(-590..590)),
         gap: Offset::from_nanos(rng.i64(gap.start * MS..gap.end * MS)),
         second: Second::RESTARTS,
         latency: micros(rng, 10..1_500),
@@ -298,12 +305,13 @@ fn steps_slews_rtc_writes_stalls_and_suspends_are_not_pauses() {
         let mut rng = fastrand::Rng::with_seed(seed);
         let hardware = Hardware { second: any_second(&mut rng), ..hardware(&mut rng, -2_000..2_000) };
         let mut harness = DetectorHarness::new(seed, hardware);
+        let discipline = disciplined(hardware);
         let mut history = Vec::new();
         while harness.node.elapsed() < Duration::from_secs(600) {
             harness.late = if rng.bool() { Duration::from_millis(2) } else { millis(&mut rng, 3..400) };
             let wait = millis(&mut rng, 500..30_000);
             let before = harness.reported.len();
-            let what = happens(&mut harness, &mut rng, wait);
+            let what = happens(&mut harness, &mut rng, discipline, wait);
             history.push((what, harness.reported.get(before..).map(<[_]>::to_vec)));
             if let Some((at, wrong)) =
                 harness.reported.iter().find(|(_, d)| d.disruption.class() == Class::Pause)
@@ -316,7 +324,12 @@ fn steps_slews_rtc_writes_stalls_and_suspends_are_not_pauses() {
 }
 
 /// One event that is no pause.
-fn happens(harness: &mut DetectorHarness, rng: &mut fastrand::Rng, wait: Duration) -> &'static str {
+fn happens(
+    harness: &mut DetectorHarness,
+    rng: &mut fastrand::Rng,
+    discipline: Ppb,
+    wait: Duration,
+) -> &'static str {
     let far = Offset::from_nanos(rng.i64(-5_000 * MS..5_000 * MS));
     let rate = Ppb::from_ppm(rng.i64(-83_333..83_333));
     let (short, long) = (millis(rng, 50..900), millis(rng, 1_000..20_000));
@@ -346,7 +359,7 @@ fn happens(harness: &mut DetectorHarness, rng: &mut fastrand::Rng, wait: Duratio
         1 => {
             harness.run_then(wait, |node| node.slew(rate));
             harness.run(long);
-            harness.node.slew(Ppb(0));
+            harness.node.slew(discipline);
             "slewed"
         }
         2 => {
@@ -368,6 +381,54 @@ fn happens(harness: &mut DetectorHarness, rng: &mut fastrand::Rng, wait: Duratio
             "nothing"
         }
     }
+}
+
+/// Hours at a constant rate, or at one that swings by 10 ppm: no event, and pauses show as well as ever.
+#[test]
+fn no_rate_of_the_rtc_is_a_disruption_and_pauses_show_at_every_rate() {
+    for_seeds(60, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let hardware = Hardware {
+            rtc: Ppb::from_ppm(rng.i64(-600..=600)),
+            raw: Ppb(0),
+            ..hardware(&mut rng, -4..3_000)
+        };
+        let mut harness = DetectorHarness::settled(seed, hardware);
+        let (swing, period) = (rng.f64() * 10_000.0, 60.0 + rng.f64() * 300.0);
+        for minute in 0..120 {
+            let phase = std::f64::consts::TAU * f64::from(minute) / period;
+            harness.node.set_rtc_rate(Ppb(hardware.rtc.0 + (swing * phase.sin()) as i64));
+            harness.run(Duration::from_secs(60));
+        }
+        expect(&classes(&harness.take()), &[], &format!("two hours at {:?}", hardware.rtc))?;
+        harness.node.step(harness.node.gap());
+        harness.run(Duration::from_secs(3));
+        for _ in 0..4 {
+            let length = length(&mut rng);
+            pause_is_found(&mut harness, length, PAUSE_FOUND_WITHIN, false)?;
+            harness.run(RTC_SETTLES_WITHIN);
+        }
+        Ok(())
+    });
+}
+
+/// Another crystal counts, as after a migration that nothing shows.
+#[test]
+fn no_step_of_the_rate_up_to_300_ppm_is_a_disruption() {
+    for_seeds(200, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let raw = Ppb::from_ppm(rng.i64(-200..200));
+        let rtc = Ppb(raw.0 + rng.i64(-150_000..=150_000));
+        let hardware = Hardware { raw, rtc, ..hardware(&mut rng, -4..3_000) };
+        let mut harness = DetectorHarness::settled(seed, hardware);
+        for _ in 0..6 {
+            let span = Duration::from_secs_f64(10.0 * 60f64.powf(rng.f64()));
+            harness.run(span);
+            harness.node.set_rtc_rate(Ppb(raw.0 + rng.i64(-150_000..=150_000)));
+        }
+        harness.run(Duration::from_secs(300));
+        expect(&classes(&harness.take()), &[], "steps of the rate")
+    });
 }
 
 #[test]

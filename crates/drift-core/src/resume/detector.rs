@@ -8,6 +8,7 @@ use super::disruption::{Detection, Disruption, PauseEvidence};
 use super::merge::{EventMerger, Merge, SAME_EVENT_MAX};
 use super::pause_confirmation::PauseConfirmation;
 use super::rtc::RtcMonitor;
+use super::rtc_trust::RtcFault;
 use super::signal::{Signal, SignalSet};
 use super::suspend::{SuspendFinding, SuspendMonitor};
 use super::tracker::RtcRead;
@@ -80,7 +81,9 @@ impl Detector {
 
     /// Takes the clocksource of an observation. Returns the change, if it is another one than before.
     pub fn handle_clocksource(&mut self, observation: &Observation) -> Option<ClocksourceChange> {
-        self.clocksource.handle_reading(observation.clocksource, observation.now.raw)
+        let change = self.clocksource.handle_reading(observation.clocksource, observation.now.raw)?;
+        self.local.rtc.handle_other_clock();
+        Some(change)
     }
 
     /// Takes a reading of the clocks alone, as it comes with every input between two observations.
@@ -170,11 +173,16 @@ impl Detector {
         self.local.available()
     }
 
-    /// The width of the range in which the RTC is known at `now`: a shorter pause does not show there. `None`
-    /// without a read.
+    /// The width of the range in which the RTC is known at `now`: a shorter pause does not show there. Some seconds
+    /// after the start its rate is not known, and neither is a pause of what that may add. `None` without a read.
     pub fn rtc_uncertainty(&self, now: Reading) -> Option<Duration> {
-        let width = self.local.rtc.range(now.base())?.width();
-        Some(Duration::from_nanos(u64::try_from(width).unwrap_or(0)))
+        let uncertainty = self.local.rtc.uncertainty(now.base())?;
+        Some(Duration::from_nanos(u64::try_from(uncertainty).unwrap_or(0)))
+    }
+
+    /// Why the RTC is not used, where there is one that is no clock.
+    pub fn rtc_fault(&self) -> Option<RtcFault> {
+        self.local.last_observation.filter(|last| last.rtc.is_some()).and_then(|_| self.local.rtc.fault())
     }
 
     /// Does a signal of this machine show a pause that the kernel does not notice? If not, only NTP does.
@@ -233,9 +241,8 @@ impl LocalSignals {
         }
         // After a disruption that the hypervisor reports, the RTC would show the same event a second later,
         // or later still.
-        let is_interrupted = is_base_moved || is_marker_changed;
-        let rtc =
-            self.rtc.handle_observation(observation.rtc.map(|read| self.lift(read)), is_interrupted, now);
+        let read = observation.rtc.map(|read| self.lift(read));
+        let rtc = self.rtc.handle_observation(read, is_base_moved, is_marker_changed, now);
         let late = Some(observation.late).filter(|late| *late > STALL_MIN);
         Evidence { slept, is_marker_changed, rtc, wall_step, late }
     }

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use super::classify::RtcFinding;
-use super::rtc_trust::RtcTrust;
+use super::rtc_trust::{RtcFault, RtcTrust};
 use super::rtc_write::may_be_rtc_write;
-use super::tracker::{Jump, RTC_DRIFT_MAX, RTC_WIDTH_SETTLED, RtcRead, RtcSetBehavior, Tracker};
+use super::tracker::{Found, Jump, RTC_WIDTH_SETTLED, RtcRead, RtcSetBehavior, Tracker};
 use super::wall::WallRange;
 use crate::time::{Mono, OffsetRange, Reading, nanos};
 
@@ -23,6 +23,8 @@ pub struct RtcMonitor {
     trust: RtcTrust,
     wall_range: WallRange,
     unconfirmed: Option<UnconfirmedWrite>,
+    /// The second at which it stood still.
+    stood_at: Option<i64>,
 }
 
 /// A jump that was reported as a write, until the RTC is known well enough to confirm that.
@@ -39,20 +41,27 @@ struct UnconfirmedWrite {
 
 impl RtcMonitor {
     /// Takes what one observation has of the RTC: a read, or none. `is_interrupted`: the base clock was set
-    /// forward, or the hypervisor reported a disruption; what was known of the RTC is void then, and this
-    /// read is skipped.
+    /// forward; what was known of the RTC is void then, and this read is skipped. `is_moved`: the hypervisor
+    /// reported a disruption, after which other hardware may count; the rate is void, too.
     pub fn handle_observation(
         &mut self,
         read: Option<RtcRead>,
         is_interrupted: bool,
+        is_moved: bool,
         now: Reading,
     ) -> RtcFinding {
         let is_trusted_again = self.trust.is_period_over(now.base()) && !self.trust.is_trusted();
-        if self.trust.is_period_over(now.base()) {
+        if is_trusted_again && self.stood_at.is_some() && self.stood_at == read.map(|read| read.seconds) {
+            // It has not moved since.
+            self.trust.note_fault(RtcFault::StandsStill, now.base());
+        } else if self.trust.is_period_over(now.base()) {
             self.trust.reset();
         }
-        if is_interrupted || is_trusted_again {
+        if is_interrupted || is_moved || is_trusted_again {
             self.restart();
+            if is_moved {
+                self.tracker = Tracker::default();
+            }
             return RtcFinding::Steady;
         }
         match read.filter(|_| self.trust.is_trusted()) {
@@ -71,20 +80,38 @@ impl RtcMonitor {
         self.trust.is_trusted()
     }
 
+    /// Why the RTC is not used, where it is not.
+    pub fn fault(&self) -> Option<RtcFault> {
+        self.trust.fault()
+    }
+
+    /// The kernel counts by another clocksource: the rate is not known any more.
+    pub fn handle_other_clock(&mut self) {
+        self.restart();
+        self.tracker = Tracker::default();
+    }
+
     /// When to read the RTC next.
     pub fn next_read(&self, now: Mono) -> Mono {
         self.tracker.next_read(now)
     }
 
-    /// RTC - base at `now`, as far as it is known; `None` without a read.
-    pub fn range(&self, now: Mono) -> Option<OffsetRange> {
-        self.tracker.range(now)
+    /// The smallest jump that is sure to show, but for what the times of the reads add, ns; `None` without a read.
+    pub fn uncertainty(&self, now: Mono) -> Option<i64> {
+        self.tracker.uncertainty(now)
     }
 
     fn handle_read(&mut self, read: RtcRead, now: Reading) -> RtcFinding {
         self.wall_range.add(now);
-        if let Some(jump) = self.tracker.handle_read(read) {
-            return self.handle_jump(jump, read.set_behavior, now.base());
+        match self.tracker.handle_read(read) {
+            Found::Jump(jump) => return self.handle_jump(jump, read.set_behavior, now.base()),
+            Found::Fault(fault) => {
+                self.stood_at = (fault == RtcFault::StandsStill).then_some(read.seconds);
+                self.trust.note_fault(fault, now.base());
+                self.restart();
+                return RtcFinding::Steady;
+            }
+            Found::Nothing => {}
         }
         if self.tracker.take_checked() {
             self.wall_range.rtc_checked();
@@ -98,9 +125,12 @@ impl RtcMonitor {
         let wall = std::mem::take(&mut self.wall_range).all();
         let write = wall
             .map(|wall| UnconfirmedWrite { at, expected, wall, set_behavior })
-            .filter(|write| write.is_possible(found, at));
+            .filter(|write| write.is_possible(found, at, &self.tracker));
         let earlier = self.unconfirmed;
-        self.unconfirmed = write.map(|write| earlier.map_or(write, |earlier| earlier.joined_by(write)));
+        let joined = |write: UnconfirmedWrite| {
+            earlier.map_or(write, |earlier| earlier.joined_by(write, &self.tracker))
+        };
+        self.unconfirmed = write.map(joined);
         let by = found.minus(expected).measurement();
         if self.unconfirmed.is_some() { RtcFinding::MaybeWritten { by } } else { RtcFinding::Jumped { by } }
     }
@@ -110,7 +140,7 @@ impl RtcMonitor {
         let Some((write, found)) = self.unconfirmed.zip(self.tracker.range(at)) else {
             return RtcFinding::Steady;
         };
-        let is_possible = write.is_possible(found, at);
+        let is_possible = write.is_possible(found, at, &self.tracker);
         let is_settled = found.width() <= nanos(RTC_WIDTH_SETTLED);
         if !is_possible || is_settled || at.since(write.at) > UNCONFIRMED_WRITE_MAX_AGE {
             self.unconfirmed = None;
@@ -118,7 +148,7 @@ impl RtcMonitor {
         if is_possible {
             return RtcFinding::Steady;
         }
-        RtcFinding::NotWritten { by: found.minus(write.expected_at(at)).measurement() }
+        RtcFinding::NotWritten { by: found.minus(write.expected_at(at, &self.tracker)).measurement() }
     }
 
     fn restart(&mut self) {
@@ -130,18 +160,18 @@ impl RtcMonitor {
 
 impl UnconfirmedWrite {
     /// Can it have been a write, with RTC - base `found` at `now`?
-    fn is_possible(&self, found: OffsetRange, now: Mono) -> bool {
-        may_be_rtc_write(self.expected_at(now), found, self.wall, self.set_behavior)
+    fn is_possible(&self, found: OffsetRange, now: Mono, tracker: &Tracker) -> bool {
+        may_be_rtc_write(self.expected_at(now, tracker), found, self.wall, self.set_behavior)
     }
 
-    fn expected_at(&self, now: Mono) -> OffsetRange {
-        self.expected.widened(RTC_DRIFT_MAX.over(now.since(self.at)))
+    fn expected_at(&self, now: Mono, tracker: &Tracker) -> OffsetRange {
+        tracker.carry(self.expected, self.at, now)
     }
 
     /// Another jump follows while this one is unconfirmed. Their sum shows what each of them did. The second
     /// one alone would hide the first, because it began from a range that is still wide.
-    fn joined_by(self, next: Self) -> Self {
+    fn joined_by(self, next: Self, tracker: &Tracker) -> Self {
         let wall = self.wall.joined(next.wall);
-        Self { expected: self.expected_at(next.at), wall, ..next }
+        Self { expected: self.expected_at(next.at, tracker), wall, ..next }
     }
 }

@@ -1,5 +1,5 @@
-//! Is the RTC usable as a clock? One that has stopped, or that returns arbitrary times, jumps again and
-//! again, and is ignored.
+//! Is the RTC usable as a clock? One that stands still, that shows arbitrary times, or that jumps again and again
+//! is ignored for a while.
 
 use std::time::Duration;
 
@@ -13,14 +13,40 @@ const JUMP_COUNT_PERIOD: Duration = Duration::from_secs(600);
 const MAX_JUMP_WEIGHT: u32 = 30;
 /// The weight of a jump forward: a pause makes one.
 const FORWARD_WEIGHT: u32 = 1;
-/// The weight of a jump back: no pause makes one, and an RTC that has stopped makes one every second.
+/// The weight of a jump back: no pause makes one.
 const BACKWARD_WEIGHT: u32 = 6;
+
+/// Why an RTC is no clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RtcFault {
+    /// Its seconds do not move.
+    StandsStill,
+    /// It leaves seconds out.
+    Coarse,
+    /// Its reads contradict each other.
+    Arbitrary,
+    /// It jumps again and again.
+    Jumps,
+}
+
+impl RtcFault {
+    /// As in the log.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::StandsStill => "stands-still",
+            Self::Coarse => "coarse",
+            Self::Arbitrary => "arbitrary",
+            Self::Jumps => "jumps",
+        }
+    }
+}
 
 /// Counts the jumps of an RTC.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RtcTrust {
     first_jump: Option<Mono>,
     weight: u32,
+    fault: Option<RtcFault>,
 }
 
 impl RtcTrust {
@@ -29,6 +55,19 @@ impl RtcTrust {
         self.first_jump.get_or_insert(at);
         let weight = if is_forward { FORWARD_WEIGHT } else { BACKWARD_WEIGHT };
         self.weight = self.weight.saturating_add(weight);
+        if self.weight > MAX_JUMP_WEIGHT {
+            self.fault = Some(RtcFault::Jumps);
+        }
+    }
+
+    /// The RTC is no clock at `at` (base clock): it is ignored for a period from then on.
+    pub fn note_fault(&mut self, fault: RtcFault, at: Mono) {
+        (self.first_jump, self.fault) = (Some(at), Some(fault));
+    }
+
+    /// Why the RTC is ignored; `None`: it is used.
+    pub fn fault(&self) -> Option<RtcFault> {
+        self.fault
     }
 
     /// Has the period of the current count ended by `now` (base clock)?
@@ -43,7 +82,7 @@ impl RtcTrust {
 
     /// Has the RTC jumped rarely enough to be used?
     pub fn is_trusted(&self) -> bool {
-        self.weight <= MAX_JUMP_WEIGHT
+        self.fault.is_none()
     }
 }
 
@@ -64,6 +103,17 @@ mod tests {
     fn thirty_jumps_forward_or_five_back_are_trusted_and_no_more() {
         assert!(after(30, true).is_trusted() && !after(31, true).is_trusted());
         assert!(after(5, false).is_trusted() && !after(6, false).is_trusted());
+        assert_eq!((after(30, true).fault(), after(31, true).fault()), (None, Some(RtcFault::Jumps)));
+    }
+
+    #[test]
+    fn faults_are_kept_for_ten_minutes() {
+        let mut trust = after(1, true);
+        let at = Mono::from_nanos(300_000_000_000);
+        trust.note_fault(RtcFault::StandsStill, at);
+        assert!(!trust.is_trusted() && !trust.is_period_over(Mono::from_nanos(899_999_999_999)));
+        assert!(trust.is_period_over(Mono::from_nanos(900_000_000_000)));
+        assert_eq!(trust.fault(), Some(RtcFault::StandsStill));
     }
 
     #[test]
