@@ -190,8 +190,12 @@ fn log_event(event: &LogEvent) {
         LogEvent::ClocksourceChanged { before, now } => {
             warn!(clocksource = now, replaces = before, "the kernel uses another clocksource");
         }
+        LogEvent::RtcUnusable(fault) => warn!(reason = fault.label(), "the RTC is no clock: it is not used"),
         LogEvent::NoPauseSignal { poll } => {
-            warn!(poll_seconds = poll.as_secs_f64(), "no RTC and no vmclock: pauses are visible to NTP only");
+            warn!(
+                poll_seconds = poll.as_secs_f64(),
+                "no usable RTC and no vmclock: pauses are visible to NTP only"
+            );
         }
         LogEvent::StepAvailable => info!("the clock can be stepped"),
         LogEvent::StepUnavailable { reason } => {
@@ -215,14 +219,17 @@ fn log_event(event: &LogEvent) {
 }
 
 /// The size of a disruption has another name for each class, since it is something else each time.
-fn log_disruption(Detection { disruption, reclassifies }: &Detection) {
+fn log_disruption(detection: &Detection) {
+    let Detection { disruption, reclassifies } = detection;
     let (mut slept, mut lost, mut rtc_set_by, mut clock_set_by, mut late) = (None, None, None, None, None);
     match *disruption {
         Disruption::Suspend { slept: span } => slept = Some(span),
         Disruption::Pause(PauseEvidence::Hypervisor) => {}
-        Disruption::Pause(PauseEvidence::Rtc { lost: by } | PauseEvidence::RtcAndNtp { lost: by }) => {
-            lost = Some(by);
-        }
+        Disruption::Pause(
+            PauseEvidence::Rtc { lost: by }
+            | PauseEvidence::RtcAndNtp { lost: by }
+            | PauseEvidence::Ntp { lost: by },
+        ) => lost = Some(by),
         Disruption::RtcWrite { by } => rtc_set_by = Some(by),
         Disruption::ClockSet { by, .. } => clock_set_by = Some(by),
         Disruption::Stall { late: span } => late = Some(span),
@@ -238,7 +245,7 @@ fn log_disruption(Detection { disruption, reclassifies }: &Detection) {
         late_seconds = late.map(|span| span.as_secs_f64()),
         bound_seconds = bound_seconds(bound),
         replaces = reclassifies.map(Class::label),
-        detail = %disruption,
+        detail = %detection,
         "disruption detected"
     );
 }
@@ -295,6 +302,7 @@ mod tests {
     use super::*;
     use drift_core::http_date::coarse::HttpDateError;
     use drift_core::ntp::reject::RejectReason;
+    use drift_core::resume::RtcFault;
     use drift_core::step::policy::{RequestedBy, Trigger};
 
     const DOCUMENT: &str = include_str!("../docs/reference/log.md");
@@ -391,10 +399,11 @@ mod tests {
                 "WARN",
                 "the kernel uses another clocksource",
             ),
+            (LogEvent::RtcUnusable(RtcFault::StandsStill), "WARN", "the RTC is no clock: it is not used"),
             (
                 LogEvent::NoPauseSignal { poll: Duration::from_secs(16) },
                 "WARN",
-                "no RTC and no vmclock: pauses are visible to NTP only",
+                "no usable RTC and no vmclock: pauses are visible to NTP only",
             ),
             (LogEvent::StepAvailable, "INFO", "the clock can be stepped"),
             (

@@ -161,7 +161,7 @@ fn after_rtc_write() -> DetectorHarness {
     let mut harness = DetectorHarness::new();
     harness.step(3_000);
     harness.run(SEC * 2);
-    harness.detector.record_round(servers(0), harness.node.reading().raw);
+    harness.detector.record_round(servers(0), Rate::exactly(Ppb(0)), harness.node.reading().raw);
     harness.run(SEC * 8);
     harness.take();
     harness.node.write_rtc(Duration::ZERO);
@@ -451,7 +451,7 @@ proptest! {
             let detection = detector.handle_observation(&seen);
             let texts = detection.map(|d| (d.disruption.to_string(), d.disruption.sentence()));
             detector.own_step(Offset::from_nanos(step), seen.now.raw, seen.late);
-            detector.record_round(servers(0), seen.now.raw);
+            detector.record_round(servers(0), Rate::UNKNOWN, seen.now.raw);
             let pause = detector.confirm_pause(&servers(lost % 1_000_000), Rate::UNKNOWN, false, seen.late, seen.now.raw);
             let _ = (texts, pause, detector.poll_timeout(seen.now.raw), detector.available());
         }

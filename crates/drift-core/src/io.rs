@@ -30,7 +30,7 @@ use crate::ntp::reject::RejectReason;
 use crate::ntp::server::{Answer, Ask, ServerId};
 use crate::report::node::{NodeEvent, NodeReport, Prior};
 use crate::report::publish::ApiError;
-use crate::resume::{Detection, Observation};
+use crate::resume::{Detection, Observation, RtcFault};
 use crate::step::outcome::Outcome;
 use crate::step::policy::RequestedBy;
 use crate::step::stepper::{StepDone, StepOrder};
@@ -233,6 +233,8 @@ pub enum LogEvent {
         /// The name of the new one.
         now: String,
     },
+    /// The RTC is no clock, and is not used for a while.
+    RtcUnusable(RtcFault),
     /// This machine has no signal that shows a pause.
     NoPauseSignal {
         /// The servers are polled this often instead.

@@ -103,7 +103,7 @@ pub fn mark_in_words(mark: &Mark) -> (&'static str, String) {
                 Class::RtcWrite | Class::ClockSet => "Clock set",
                 Class::Stall => "Stall",
             };
-            (kind, detection.disruption.to_string())
+            (kind, detection.to_string())
         }
         Mark::Step { text, .. } => ("Step", text.to_string()),
     }

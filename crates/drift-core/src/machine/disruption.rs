@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Machine;
 use crate::io::{Effect, Input, LogEvent};
 use crate::report::node::EventReason;
-use crate::resume::{Class, ClocksourceChange, Detection, Signal};
+use crate::resume::{Class, ClocksourceChange, Detection, PauseSuspected, RtcFault, Signal};
 use crate::step::policy::Trigger;
 use crate::step::stepper::Triggered;
 use crate::time::backoff::Bucket;
@@ -37,27 +37,67 @@ impl Bursts {
     }
 }
 
+/// What was reported of the signals, once.
+#[derive(Debug, Default)]
+pub(crate) struct ReportedSignals {
+    /// No signal shows pauses.
+    is_blind: bool,
+    /// Why the RTC is no clock.
+    rtc_fault: Option<RtcFault>,
+}
+
 impl Machine {
     /// Passes the reading that comes with every input, or the observation that it is, to the detector.
     pub(crate) fn detect_disruption(&mut self, input: &Input, now: Reading, out: &mut Vec<Effect>) {
         let detection = if let Input::Observed(observation) = input {
-            let is_first = self.detector.available().is_none();
             if let Some(change) = self.detector.handle_clocksource(observation) {
                 self.handle_clocksource_change(change, now, out);
             }
             let detection = self.detector.handle_observation(observation);
-            if is_first && !self.detector.sees_pauses() {
-                self.rounds.limit_interval(BLIND_INTERVAL);
-                out.push(Effect::Log(LogEvent::NoPauseSignal {
-                    poll: self.settings.interval.min(BLIND_INTERVAL),
-                }));
-            }
+            self.report_signals(out);
             detection
         } else {
             self.detector.observe_clocks(now)
         };
         if let Some(detection) = detection {
             self.handle_disruption(detection, now, out);
+        }
+    }
+
+    /// Reports once that the RTC is no clock, and that no signal shows pauses.
+    fn report_signals(&mut self, out: &mut Vec<Effect>) {
+        let reported = &mut self.reported_signals;
+        if let Some(fault) = self.detector.rtc_fault().filter(|fault| reported.rtc_fault != Some(*fault)) {
+            reported.rtc_fault = Some(fault);
+            out.push(Effect::Log(LogEvent::RtcUnusable(fault)));
+        }
+        if !reported.is_blind && !self.detector.sees_pauses() {
+            reported.is_blind = true;
+            self.rounds.limit_interval(BLIND_INTERVAL);
+            let poll = self.settings.interval.min(BLIND_INTERVAL);
+            out.push(Effect::Log(LogEvent::NoPauseSignal { poll }));
+        }
+    }
+
+    /// A round has ended: does it show a pause that no signal of this machine shows?
+    pub(crate) fn watch_pools(&mut self, now: Reading, out: &mut Vec<Effect>) {
+        // One server behind all names proves nothing by contradicting itself.
+        if self.detector.available().is_none()
+            || self.detector.sees_pauses()
+            || self.independence.is_doubtful()
+        {
+            return;
+        }
+        let since = self.detector.pools_seen_until();
+        let max_age = since.map_or(self.settings.stale_after, |since| now.raw.since(since));
+        let rate = self.estimate.rate_if_paused(now.raw);
+        let measured = self.rounds.candidates(now.raw, rate, max_age);
+        match self.detector.watch_pools(&measured, rate, now.raw) {
+            Ok(Some(pause)) => self.handle_disruption(pause, now, out),
+            Err(PauseSuspected) if self.bursts.take(false, now.raw) => {
+                self.rounds.request_quick_rounds(false);
+            }
+            Ok(None) | Err(PauseSuspected) => {}
         }
     }
 
@@ -101,11 +141,20 @@ impl Machine {
         }
         out.push(Effect::Log(LogEvent::Disrupted(detection)));
         self.history.resumed(detection, now);
+        if detection.refutes_pause() {
+            // What was measured since is of this clock, and nothing is to be stepped.
+            self.stepper.withdraw_pause();
+            let note =
+                format!("NTP shows that the machine was not paused. {}", detection.disruption.sentence());
+            self.raise(EventReason::VMResumeRefuted, note, now);
+            return;
+        }
         if matches!(class, Class::Suspend | Class::Pause) {
             // The hypervisor reports a restore or a migration: other hardware may count the time.
             let is_moved = detection.disruption.signal() == Signal::Vmclock;
             self.estimate.disrupt(is_moved, now.raw);
-            self.rounds.discard_samples();
+            let numbers = self.rounds.discard_samples();
+            self.detector.renumber_servers(&numbers);
             self.fallback.reset();
             self.raise(EventReason::VMResumeDetected, detection.disruption.sentence(), now);
         }

@@ -9,7 +9,7 @@ mod step;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use self::disruption::Bursts;
+use self::disruption::{Bursts, ReportedSignals};
 use crate::estimate::{Candidate, Combined, Estimate, Independence};
 use crate::http_date::coarse::{CoarseReadings, HttpSource};
 use crate::io::{Effect, Input, LogEvent};
@@ -109,6 +109,7 @@ pub struct Machine {
 
     detector: Detector,
     bursts: Bursts,
+    reported_signals: ReportedSignals,
 
     stepper: Stepper,
     daemon: Option<DaemonReport>,
@@ -151,6 +152,7 @@ impl Machine {
             made_at: now.raw,
             detector: Detector::new(),
             bursts: Bursts::new(now.raw),
+            reported_signals: ReportedSignals::default(),
             stepper: Stepper::new(settings.step, interval),
             daemon: None,
             leap_seen: None,
@@ -252,7 +254,7 @@ impl Machine {
         let at = self.rounds.newest_at().unwrap_or(now.raw);
         let young = self.settings.stale_after.saturating_sub(now.raw.since(at));
         let mut candidates = self.candidates(at, young);
-        self.detector.record_round(candidates.clone(), at);
+        self.detector.record_round(candidates.clone(), self.estimate.rate(), at);
         let mut combined = self.combine(&candidates);
         let steady = self.combine(&self.rounds.candidates(at, self.estimate.rate(), young));
         if let Some(refuted) = self.estimate.update(combined.clone(), steady.agreed(), &candidates, at) {
@@ -263,6 +265,7 @@ impl Machine {
         }
         self.rounds.mark_falsetickers(&candidates, &combined, judged.is_complete);
         self.confirm_pause(now, out);
+        self.watch_pools(now, out);
         self.judge(now, if judged.is_complete { Occasion::Round } else { Occasion::Tick }, out);
         self.consider_step(now, out);
         out.push(Effect::InspectDaemon);

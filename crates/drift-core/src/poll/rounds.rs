@@ -7,7 +7,7 @@
 
 mod samples;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -472,18 +472,22 @@ impl Rounds {
     }
 
     /// Discards all samples, and the answers that are still on their way: the raw clock did not count all of
-    /// the time.
-    pub fn discard_samples(&mut self) {
+    /// the time. Returns the new number of each server, by the old one.
+    pub fn discard_samples(&mut self) -> BTreeMap<ServerId, ServerId> {
         self.round = None;
         self.fresh.clear();
         self.attempts.fill(Some(0));
         self.measuring_since = None;
+        let mut numbers = BTreeMap::new();
         for pool in &mut self.pools {
             pool.restart_probes();
             for server in &mut pool.servers {
-                server.handle_disruption(take_id(&mut self.next_id));
+                let id = take_id(&mut self.next_id);
+                numbers.insert(server.id, id);
+                server.handle_disruption(id);
             }
         }
+        numbers
     }
 
     fn by_pool(&self) -> impl Iterator<Item = (usize, &Server)> {

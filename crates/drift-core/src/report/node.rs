@@ -95,6 +95,8 @@ pub enum EventReason {
     ClockDriftCleared,
     /// The machine was suspended, paused or restored, and has resumed.
     VMResumeDetected,
+    /// A pause that was reported was none, as NTP shows.
+    VMResumeRefuted,
     /// The clock was stepped, and it helped.
     ClockStepped,
     /// A trigger was refused.
@@ -169,6 +171,7 @@ impl EventReason {
             Self::ClockDriftExceeded => "ClockDriftExceeded",
             Self::ClockDriftCleared => "ClockDriftCleared",
             Self::VMResumeDetected => "VMResumeDetected",
+            Self::VMResumeRefuted => "VMResumeRefuted",
             Self::ClockStepped => "ClockStepped",
             Self::ClockStepRefused => "ClockStepRefused",
             Self::ClockStepFailed => "ClockStepFailed",
@@ -178,7 +181,7 @@ impl EventReason {
     /// `Normal` or `Warning`.
     pub const fn kind(self) -> &'static str {
         match self {
-            Self::ClockDriftCleared => "Normal",
+            Self::ClockDriftCleared | Self::VMResumeRefuted => "Normal",
             Self::ClockDriftExceeded
             | Self::VMResumeDetected
             | Self::ClockStepped

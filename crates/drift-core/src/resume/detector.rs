@@ -1,5 +1,6 @@
 //! The detector: the state behind all signals, and the way from an observation to a detection.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::classify::{Class, Evidence, RtcFinding};
@@ -7,6 +8,7 @@ use super::clocksource::{Clocksource, ClocksourceChange, ClocksourceMonitor};
 use super::disruption::{Detection, Disruption, PauseEvidence};
 use super::merge::{EventMerger, Merge, SAME_EVENT_MAX};
 use super::pause_confirmation::PauseConfirmation;
+use super::pools::{PoolFinding, PoolWatch};
 use super::rtc::RtcMonitor;
 use super::rtc_trust::RtcFault;
 use super::signal::{Signal, SignalSet};
@@ -14,6 +16,7 @@ use super::suspend::{SuspendFinding, SuspendMonitor};
 use super::tracker::RtcRead;
 use super::wall::WallMonitor;
 use crate::estimate::Candidate;
+use crate::ntp::server::ServerId;
 use crate::time::rate::Rate;
 use crate::time::{Mono, Offset, Reading};
 
@@ -39,6 +42,10 @@ pub struct Observation {
     pub late: Duration,
 }
 
+/// A pause is suspected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PauseSuspected;
+
 /// Detects disruptions. Pure: it is given observations, and never makes one itself.
 ///
 /// Calls: [`handle_observation`](Self::handle_observation) when [`poll_timeout`](Self::poll_timeout) has
@@ -50,6 +57,7 @@ pub struct Detector {
     local: LocalSignals,
     clocksource: ClocksourceMonitor,
     confirmation: PauseConfirmation,
+    pools: PoolWatch,
 }
 
 /// The signals of the machine, followed over time. `Copy`: an observation without a detection allocates
@@ -83,6 +91,7 @@ impl Detector {
     pub fn handle_clocksource(&mut self, observation: &Observation) -> Option<ClocksourceChange> {
         let change = self.clocksource.handle_reading(observation.clocksource, observation.now.raw)?;
         self.local.rtc.handle_other_clock();
+        self.pools.reset();
         Some(change)
     }
 
@@ -98,19 +107,24 @@ impl Detector {
         })
     }
 
-    /// Takes what each server reported by the end of a round, carried to `now`.
-    pub fn record_round(&mut self, servers: Vec<Candidate>, now: Mono) {
-        self.confirmation.record_round(servers, now);
+    /// Takes what each server reported by the end of a round, carried to `now`, and the rate of the raw clock.
+    pub fn record_round(&mut self, servers: Vec<Candidate>, rate: Rate, now: Mono) {
+        self.confirmation.record_round(servers, rate, now);
+    }
+
+    /// The servers have other numbers after a disruption: the old ones, and the new ones.
+    pub fn renumber_servers(&mut self, numbers: &BTreeMap<ServerId, ServerId>) {
+        self.confirmation.renumber(numbers);
     }
 
     /// When the RTC showed a jump that may be a write or a pause (raw clock). Samples from then on can
-    /// confirm a pause. `None` without such a jump, and once it is decided.
+    /// confirm or refute a pause. `None` without such a jump, and once it is decided.
     pub fn pause_unconfirmed_since(&self) -> Option<Mono> {
         self.confirmation.waiting_since()
     }
 
     /// Takes what the servers reported since a jump of the RTC, at the end of a round. Reports a pause if NTP
-    /// confirms it.
+    /// confirms it, and takes a reported one back if NTP refutes it.
     ///
     /// `measured`: what each server reported, by samples since [`Self::pause_unconfirmed_since`]; `rate`: of the raw
     /// clock.
@@ -126,9 +140,13 @@ impl Detector {
     ) -> Option<Detection> {
         // A clock that another process has set since the jump is left to that process.
         let since = self.confirmation.last_undisturbed()?;
-        if self.was_set_since(since) || self.confirmation.is_older_than(max_wait, now) {
+        let is_pause = self.confirmation.is_pause();
+        if (self.was_set_since(since) && !is_pause) || self.confirmation.is_older_than(max_wait, now) {
             self.confirmation.cancel();
             return None;
+        }
+        if is_pause {
+            return self.refute_pause(measured, is_complete, now);
         }
         let Some(lost) = self.confirmation.confirmed_by(measured, rate, now) else {
             if is_complete {
@@ -141,6 +159,47 @@ impl Detector {
             disruption: Disruption::Pause(PauseEvidence::RtcAndNtp { lost }),
             reclassifies: Some(self.local.confirm_pause()),
         })
+    }
+
+    /// Samples since then are new to [`Self::watch_pools`]; `None`: all are.
+    pub fn pools_seen_until(&self) -> Option<Mono> {
+        self.pools.since()
+    }
+
+    /// Takes what each server reported by new samples, at the end of a round, on a machine without a signal that shows
+    /// pauses. Polls that follow soon after a suspicion show whether it
+    /// is a pause.
+    ///
+    /// `rate`: of the raw clock, before anything has refuted it.
+    ///
+    /// # Errors
+    /// [`PauseSuspected`]: two pools show a loss, from this round on.
+    pub fn watch_pools(
+        &mut self,
+        measured: &[Candidate],
+        rate: Rate,
+        now: Mono,
+    ) -> Result<Option<Detection>, PauseSuspected> {
+        match self.pools.look(measured, rate, now) {
+            PoolFinding::Steady => Ok(None),
+            PoolFinding::Suspected => Err(PauseSuspected),
+            PoolFinding::Paused { lost } => {
+                self.confirmation.reset();
+                self.pools.reset();
+                let disruption = Disruption::Pause(PauseEvidence::Ntp { lost });
+                Ok(Some(Detection { disruption, reclassifies: None }))
+            }
+        }
+    }
+
+    fn refute_pause(&mut self, measured: &[Candidate], is_complete: bool, now: Mono) -> Option<Detection> {
+        let refuted = self.confirmation.refuted_by(measured, now);
+        if refuted.is_some() || is_complete {
+            self.confirmation.cancel();
+        }
+        let by = refuted?;
+        self.local.merger.refute_pause();
+        Some(Detection { disruption: Disruption::RtcWrite { by }, reclassifies: Some(Class::Pause) })
     }
 
     /// The longest time until the next observation is due.
@@ -195,8 +254,12 @@ impl Detector {
         let now = observation.now.raw;
         match detection.disruption {
             Disruption::RtcWrite { by } => self.confirmation.rtc_jumped(by, now),
+            Disruption::Pause(PauseEvidence::Rtc { lost }) => self.confirmation.rtc_paused(lost, now),
             Disruption::Suspend { .. } | Disruption::Pause(_) => self.confirmation.reset(),
             Disruption::ClockSet { .. } | Disruption::Stall { .. } => {}
+        }
+        if matches!(detection.disruption.class(), Class::Suspend | Class::Pause) {
+            self.pools.reset();
         }
         Some(detection)
     }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::classify::Class;
+use super::rtc_write::is_by_zones;
 use super::signal::Signal;
-use crate::time::{Bound, Measurement, Offset, Span};
+use crate::time::{Bound, Measurement, Offset, OffsetRange, Span};
 
 /// What stopped or moved a clock. No number in it is a correction of the clock: only NTP measures one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,11 @@ pub enum PauseEvidence {
         /// By the servers of the pools.
         lost: Measurement,
     },
+    /// The servers of at least two NTP pools, on a machine without another signal.
+    Ntp {
+        /// By the servers of the pools.
+        lost: Measurement,
+    },
 }
 
 /// A disruption that was detected, to be reported once.
@@ -61,6 +67,21 @@ pub struct Detection {
     pub disruption: Disruption,
     /// The same event was reported before, as this class. That report was wrong, or is now known better.
     pub reclassifies: Option<Class>,
+}
+
+impl Detection {
+    /// Takes it a reported pause back? NTP shows that no time was lost.
+    pub fn refutes_pause(self) -> bool {
+        self.reclassifies == Some(Class::Pause) && self.disruption.class() == Class::RtcWrite
+    }
+}
+
+/// The disruption, and whether it takes a reported pause back.
+impl fmt::Display for Detection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let refuted = if self.refutes_pause() { "; first taken for a pause, which NTP refutes" } else { "" };
+        write!(f, "{}{refuted}", self.disruption)
+    }
 }
 
 impl Disruption {
@@ -81,7 +102,7 @@ impl Disruption {
             Self::Suspend { .. } => Signal::Suspend,
             Self::Pause(PauseEvidence::Hypervisor) => Signal::Vmclock,
             Self::Pause(PauseEvidence::Rtc { .. }) | Self::RtcWrite { .. } => Signal::Rtc,
-            Self::Pause(PauseEvidence::RtcAndNtp { .. }) => Signal::Pools,
+            Self::Pause(PauseEvidence::RtcAndNtp { .. } | PauseEvidence::Ntp { .. }) => Signal::Pools,
             Self::ClockSet { is_notified: true, .. } => Signal::ClockSet,
             Self::ClockSet { is_notified: false, .. } => Signal::Wall,
             Self::Stall { .. } => Signal::LateTick,
@@ -111,9 +132,12 @@ impl Disruption {
             }
             Self::Pause(PauseEvidence::Rtc { lost }) => paused(lost, "by the RTC"),
             Self::Pause(PauseEvidence::RtcAndNtp { lost }) => paused(lost, "by the RTC and NTP"),
+            Self::Pause(PauseEvidence::Ntp { lost }) => paused(lost, "by NTP"),
             Self::RtcWrite { by } => {
-                let bound = in_parentheses(bound_in_words(by.bound));
-                format!("set {} by {}{bound}", direction(by), size(by))
+                let local =
+                    is_by_zones(OffsetRange::from(by)).then(|| "which looks like local time".to_owned());
+                let details = in_parentheses(bound_in_words(by.bound).into_iter().chain(local));
+                format!("set {} by {}{details}", direction(by), size(by))
             }
             Self::ClockSet { by, .. } if by.offset.magnitude() > by.bound.as_duration() => {
                 format!("set {} by {} by another process", direction(by), size(by))
@@ -206,6 +230,16 @@ mod tests {
                 "The machine was paused for 501 ms (±1 ms, by the RTC and NTP).",
             ),
             (
+                pause(PauseEvidence::Ntp { lost: measured(20_000, 8) }),
+                "paused for 20 s (±8 ms, by NTP)",
+                "The machine was paused for 20 s (±8 ms, by NTP).",
+            ),
+            (
+                Disruption::RtcWrite { by: measured(7 * 3_600_000, 500) },
+                "RTC set forward by 7 h (±500 ms, which looks like local time)",
+                "The RTC was set forward by 7 h (±500 ms, which looks like local time).",
+            ),
+            (
                 pause(PauseEvidence::Hypervisor),
                 "restored or migrated (reported by the hypervisor)",
                 "The machine was restored or migrated (reported by the hypervisor).",
@@ -236,6 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_was_taken_for_a_pause_says_so() {
+        let write =
+            Detection { disruption: Disruption::RtcWrite { by: measured(300, 0) }, reclassifies: None };
+        assert_eq!(write.to_string(), "RTC set forward by 300 ms");
+        let refuting = Detection { reclassifies: Some(Class::Pause), ..write };
+        assert_eq!(
+            refuting.to_string(),
+            "RTC set forward by 300 ms; first taken for a pause, which NTP refutes"
+        );
+        assert!(refuting.refutes_pause() && !write.refutes_pause());
+    }
+
+    #[test]
     fn classes_and_signals_follow_from_the_evidence() {
         let by = measured(3_000, 20);
         for (disruption, class, signal) in [
@@ -243,6 +290,7 @@ mod tests {
             (Disruption::Pause(PauseEvidence::Hypervisor), Class::Pause, Signal::Vmclock),
             (Disruption::Pause(PauseEvidence::Rtc { lost: by }), Class::Pause, Signal::Rtc),
             (Disruption::Pause(PauseEvidence::RtcAndNtp { lost: by }), Class::Pause, Signal::Pools),
+            (Disruption::Pause(PauseEvidence::Ntp { lost: by }), Class::Pause, Signal::Pools),
             (Disruption::RtcWrite { by }, Class::RtcWrite, Signal::Rtc),
             (Disruption::ClockSet { by, is_notified: true }, Class::ClockSet, Signal::ClockSet),
             (Disruption::ClockSet { by, is_notified: false }, Class::ClockSet, Signal::Wall),

@@ -86,6 +86,13 @@ impl EventMerger {
         reported
     }
 
+    /// NTP has refuted a pause that the RTC alone had shown.
+    pub fn refute_pause(&mut self) {
+        if let Some(event) = self.event.as_mut().filter(|event| event.signals.contains(Signal::Rtc)) {
+            event.reported = Class::RtcWrite;
+        }
+    }
+
     /// The class that was reported last for a jump that looked like a write. A stall at the same moment has
     /// reclassified it.
     fn class_of_rtc_write(&self) -> Class {
@@ -156,6 +163,15 @@ mod tests {
         assert_eq!(refuted, Merge::Reclassifies(Class::RtcWrite));
         let later = merger.merge_or_start_event(Class::ClockSet, set(&[Signal::Wall]), at(4_500));
         assert_eq!(later, Merge::AlreadyReported, "the pause is the last event");
+    }
+
+    #[test]
+    fn later_signals_of_a_refuted_pause_are_reported_again() {
+        let mut merger = EventMerger::default();
+        merger.merge_or_start_event(Class::Pause, set(&[Signal::Rtc]), at(0));
+        merger.refute_pause();
+        let marker = merger.merge_or_start_event(Class::Pause, set(&[Signal::Vmclock]), at(500));
+        assert_eq!(marker, Merge::Reclassifies(Class::RtcWrite));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //!                                                        RTC write: a pause? <---+
 //!                                                                |
 //! rounds of NTP ---------------------------------------> PauseConfirmation ------------> Detection
+//!            +--- without RTC and vmclock -------------> PoolWatch --------------------> Detection
 //! ```
 //!
 //! **One event, several signals.** An event shows in several signals over about a second, and is reported
@@ -18,7 +19,10 @@
 //!
 //! **A write or a pause?** A jump of the RTC that a write may have made is reported as one. It becomes a
 //! pause if the RTC, known better some seconds later, shows that no write can have made it (see `rtc.rs`), or
-//! if NTP confirms that the machine lost that much time (see `pause_confirmation.rs`).
+//! if NTP confirms that the machine lost that much time (see `pause_confirmation.rs`). A pause that the RTC alone
+//! shows is taken back if NTP refutes it.
+//!
+//! **Without RTC and vmclock** what the servers of several pools report jumps by the same amount: see `pools.rs`.
 //!
 //! **Another clocksource** is no disruption: the raw clock goes on, but at another rate, so that only the rate
 //! is measured again.
@@ -33,6 +37,7 @@ mod detector;
 mod disruption;
 mod merge;
 mod pause_confirmation;
+mod pools;
 mod rtc;
 mod rtc_rate;
 mod rtc_trust;
@@ -44,7 +49,7 @@ mod wall;
 
 pub use self::classify::Class;
 pub use self::clocksource::{Clocksource, ClocksourceChange};
-pub use self::detector::{Detector, Observation};
+pub use self::detector::{Detector, Observation, PauseSuspected};
 pub use self::disruption::{Detection, Disruption, PauseEvidence};
 pub use self::merge::SAME_EVENT_MAX;
 pub use self::rtc_trust::RtcFault;

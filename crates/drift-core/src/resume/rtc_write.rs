@@ -1,8 +1,8 @@
 //! Can a write of the RTC have made a jump of it?
 //!
-//! A write takes the wall clock's time: afterwards the two agree. A pause takes them apart by its length,
-//! wherever they were. So they look alike only when the RTC was behind the wall clock by as much as the pause
-//! was long.
+//! A write takes the wall clock's time, or the local time: afterwards the two agree, or are whole quarter hours
+//! apart. A pause takes them apart by its length, wherever they were. So they look alike only when the RTC was behind
+//! the wall clock by as much as the pause was long, or the pause was whole quarter hours long.
 
 use std::time::Duration;
 
@@ -19,12 +19,45 @@ const RTC_WRITE_MAX_EARLY: Duration = Duration::from_millis(20);
 /// the host's own correction of its clock.
 const SMALL_RTC_STEP_BACK: Duration = Duration::from_millis(100);
 
+/// Offsets of time zones are multiples of this, ns.
+const ZONE_STEP: i64 = 900 * NANOS_PER_SEC;
+/// The largest one, in such multiples: 14 hours.
+const ZONE_MAX: i64 = 56;
+
 /// Can a write have moved the RTC from `expected` to `found`, while the wall clock was at `wall`? All three
-/// minus the base clock.
+/// minus the base clock. A write in local time makes the RTC agree with the wall clock plus the offset of a zone.
 ///
 /// Where a pause and a write look alike the answer is yes. A write taken for a pause could undo what an
 /// operator did to the clock; a pause taken for a write only delays a step.
 pub fn may_be_rtc_write(
+    expected: OffsetRange,
+    found: OffsetRange,
+    wall: OffsetRange,
+    set_behavior: RtcSetBehavior,
+) -> bool {
+    is_write_of(expected, found, wall, set_behavior)
+        || zone_of(found.minus(wall)).is_some_and(|zone| {
+            let local = wall.plus(OffsetRange::exact(zone));
+            is_write_of(expected, found, local, set_behavior)
+        })
+}
+
+/// The offset of a zone by whose time the RTC may be ahead of the wall clock, ns.
+fn zone_of(ahead: OffsetRange) -> Option<i64> {
+    let nearest = ahead.measurement().offset.as_nanos().saturating_add(ZONE_STEP / 2).div_euclid(ZONE_STEP);
+    (nearest != 0 && nearest.abs() <= ZONE_MAX).then_some(nearest.saturating_mul(ZONE_STEP))
+}
+
+/// Does a jump look like local time, or like a change of it: nearly whole quarter hours, up to 26 hours?
+pub fn is_by_zones(by: OffsetRange) -> bool {
+    let middle = by.measurement().offset.as_nanos();
+    let nearest = middle.saturating_add(ZONE_STEP / 2).div_euclid(ZONE_STEP);
+    let is_near = by.distance(OffsetRange::exact(nearest.saturating_mul(ZONE_STEP))) <= NANOS_PER_SEC;
+    nearest != 0 && nearest.abs() <= ZONE_MAX * 2 && is_near
+}
+
+/// Can a write of the time that `wall` shows have made this jump?
+fn is_write_of(
     expected: OffsetRange,
     found: OffsetRange,
     wall: OffsetRange,
@@ -113,6 +146,27 @@ mod tests {
     fn pauses_look_like_writes_only_where_the_rtc_was_behind_by_their_length() {
         assert!(pause_may_be_write(-500, 500, RESETS) && pause_may_be_write(-3_000, 3_000, RESETS));
         assert!(!pause_may_be_write(-500, 700, RESETS) && !pause_may_be_write(-500, 300, RESETS));
+    }
+
+    #[test]
+    fn writes_in_local_time_are_writes_and_other_pauses_of_hours_are_none() {
+        let quarter = 900_000;
+        for set_behavior in [RESETS, KEEPS, RtcSetBehavior::Unknown] {
+            for quarters in [1, 4, 28, 47, 56] {
+                let hours = quarters * quarter;
+                assert!(pause_may_be_write(0, hours, set_behavior), "{quarters} quarters ahead");
+                assert!(pause_may_be_write(hours, -hours, set_behavior), "and back");
+                assert!(pause_may_be_write(0, -hours, set_behavior), "{quarters} quarters behind");
+                let has_summer = quarters <= 52;
+                assert_eq!(pause_may_be_write(hours, quarter * 4, set_behavior), has_summer, "summer time");
+                assert!(!pause_may_be_write(0, hours + 10_500, set_behavior), "ten seconds more");
+                assert!(
+                    !pause_may_be_write(hours, 10_500, set_behavior),
+                    "a pause with an RTC in local time"
+                );
+            }
+            assert!(!pause_may_be_write(0, 57 * quarter, set_behavior), "no zone");
+        }
     }
 
     #[test]

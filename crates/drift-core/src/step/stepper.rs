@@ -211,6 +211,14 @@ impl Stepper {
         Triggered::Measure(superseded)
     }
 
+    /// There was no pause: a trigger by one that waits is dropped.
+    pub fn withdraw_pause(&mut self) {
+        let pause = Trigger::Disruption(Class::Pause);
+        if self.queued.take_if(|queued| queued.trigger == pause).is_some() {
+            self.version += 1;
+        }
+    }
+
     /// Ends a confirmation: the clock was stepped, and has changed again since.
     fn supersede(&mut self) -> Option<Outcome> {
         let Phase::Confirming { queued, order, method, .. } = &self.phase else { return None };

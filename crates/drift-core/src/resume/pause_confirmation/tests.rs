@@ -45,7 +45,7 @@ fn measurement(offset: i64, bound: i64) -> Measurement {
 /// The servers are measured, and a minute later the RTC jumps by 994 ms ±508 ms.
 fn pending_after(before: Vec<Candidate>) -> PauseConfirmation {
     let mut confirmation = PauseConfirmation::default();
-    confirmation.record_round(before, at(-60_000));
+    confirmation.record_round(before, STEADY, at(-60_000));
     confirmation.rtc_jumped(measurement(994, 508), at(0));
     assert_eq!(confirmation.waiting_since(), Some(at(0)));
     assert_eq!(confirmation.last_undisturbed(), Some(at(-5_000)));
@@ -113,7 +113,7 @@ fn most_measured_servers_of_a_pool_have_to_show_the_loss() {
 #[test]
 fn losses_below_20_ms_do_not_confirm_a_pause() {
     let mut confirmation = PauseConfirmation::default();
-    confirmation.record_round(one_each(&[Some(0); 2]), at(-5_000));
+    confirmation.record_round(one_each(&[Some(0); 2]), STEADY, at(-5_000));
     confirmation.rtc_jumped(measurement(20, 4_000), at(0));
     // Twice 1 ms, and 200 ppm of five seconds and a half.
     assert!(!confirms(&confirmation, &one_each(&[Some(23); 2])));
@@ -123,7 +123,7 @@ fn losses_below_20_ms_do_not_confirm_a_pause() {
 #[test]
 fn oscillators_that_are_off_by_200_ppm_do_not_confirm_a_pause() {
     let mut confirmation = PauseConfirmation::default();
-    confirmation.record_round(one_each(&[Some(0); 2]), at(-1_000_000));
+    confirmation.record_round(one_each(&[Some(0); 2]), STEADY, at(-1_000_000));
     confirmation.rtc_jumped(measurement(20, 4_000), at(0));
     assert!(!confirms(&confirmation, &one_each(&[Some(221); 2])));
     assert!(confirms(&confirmation, &one_each(&[Some(223); 2])));
@@ -142,7 +142,7 @@ fn rounds_less_than_five_seconds_before_the_rtc_shows_a_jump_are_not_compared() 
     let mut confirmation = pending();
     confirmation.cancel();
     for millis in [1_000, 1_500, 5_900] {
-        confirmation.record_round(one_each(&[Some(501); 2]), at(millis));
+        confirmation.record_round(one_each(&[Some(501); 2]), STEADY, at(millis));
     }
     confirmation.rtc_jumped(measurement(994, 508), at(5_950));
     assert!(confirmation.confirmed_by(&one_each(&[Some(501); 2]), STEADY, at(6_500)).is_some());
@@ -156,7 +156,7 @@ fn confirmation_without_an_older_round_compares_with_the_oldest() {
     assert!(confirmation.confirmed_by(&measured, STEADY, at(7_500)).is_none(), "nothing to compare with");
     confirmation.reset();
     for (millis, later) in [(7_900, [None; 2]), (8_000, [Some(501); 2]), (8_500, [Some(1_002); 2])] {
-        confirmation.record_round(one_each(&later), at(millis));
+        confirmation.record_round(one_each(&later), STEADY, at(millis));
     }
     confirmation.rtc_jumped(measurement(994, 508), at(8_700));
     assert!(confirmation.confirmed_by(&one_each(&[Some(1_002); 2]), STEADY, at(9_000)).is_some());
@@ -166,8 +166,8 @@ fn confirmation_without_an_older_round_compares_with_the_oldest() {
 #[test]
 fn pools_not_measured_in_the_last_round_are_compared_with_the_round_before() {
     let mut confirmation = PauseConfirmation::default();
-    confirmation.record_round(one_each(&[Some(0), Some(0)]), at(-124_000));
-    confirmation.record_round(one_each(&[Some(0), None]), at(-60_000));
+    confirmation.record_round(one_each(&[Some(0), Some(0)]), STEADY, at(-124_000));
+    confirmation.record_round(one_each(&[Some(0), None]), STEADY, at(-60_000));
     confirmation.rtc_jumped(measurement(994, 508), at(0));
     assert!(confirms(&confirmation, &one_each(&[Some(501); 2])));
 }
@@ -185,4 +185,58 @@ fn two_jumps_in_a_row_are_compared_with_the_rounds_before_both() {
     assert!(confirms(1_290), "both took time");
     assert!(confirms(300), "the first was a write");
     assert!(!confirms(250) && !confirms(1_900));
+}
+
+/// The servers are measured, and a minute later the RTC jumps by 994 ms ±508 ms, which is reported as a pause.
+fn paused_after(before: Vec<Candidate>) -> PauseConfirmation {
+    let mut confirmation = PauseConfirmation::default();
+    confirmation.record_round(before, STEADY, at(-60_000));
+    confirmation.rtc_paused(measurement(994, 508), at(0));
+    confirmation
+}
+
+fn refutes(confirmation: &PauseConfirmation, measured: &[Candidate]) -> bool {
+    confirmation.refuted_by(measured, at(500)).is_some()
+}
+
+#[test]
+fn two_pools_that_lost_nothing_refute_a_pause() {
+    let paused = paused_after(one_each(&[Some(0), Some(0)]));
+    assert!(paused.is_pause() && !pending().is_pause());
+    assert_eq!(paused.waiting_since(), Some(at(0)));
+    let refuted = paused.refuted_by(&one_each(&[Some(0), Some(5)]), at(500));
+    assert_eq!(refuted, Some(measurement(994, 508)));
+    for (pools, why) in [
+        ([Some(0), None], "one pool"),
+        ([Some(0), Some(501)], "one pool, against the other"),
+        ([Some(501), Some(501)], "both lost as much as the RTC shows"),
+        ([Some(300), Some(300)], "both lost something"),
+    ] {
+        assert!(!refutes(&paused, &one_each(&pools)), "{why}");
+    }
+    assert!(!confirms(&paused, &one_each(&[Some(501), Some(501)])), "it is a pause already");
+    assert!(!refutes(&pending(), &one_each(&[Some(0), Some(0)])), "it was reported as a write");
+}
+
+#[test]
+fn pauses_that_may_be_measurement_error_are_not_refuted() {
+    let mut confirmation = PauseConfirmation::default();
+    confirmation.record_round(one_each(&[Some(0); 2]), STEADY, at(-60_000));
+    confirmation.rtc_paused(measurement(24, 2), at(0));
+    // Twice 1 ms, and 200 ppm of a minute: up to 14 ms are possible, and 10 ms are no jump.
+    assert!(!refutes(&confirmation, &one_each(&[Some(0); 2])));
+}
+
+#[test]
+fn refutations_find_the_servers_by_their_new_numbers_and_the_jump_of_a_write_before() {
+    let mut confirmation = pending();
+    confirmation.rtc_paused(measurement(700, 10), at(2_000));
+    let renumbered = |servers: Vec<Candidate>| -> Vec<Candidate> {
+        servers.into_iter().map(|c| Candidate { server: ServerId(c.server.0 + 1_000), ..c }).collect()
+    };
+    let measured = renumbered(one_each(&[Some(0); 2]));
+    assert!(confirmation.refuted_by(&measured, at(2_500)).is_none());
+    let numbers = [0, 100].map(|n| (ServerId(n), ServerId(n + 1_000)));
+    confirmation.renumber(&numbers.into_iter().collect());
+    assert!(confirmation.refuted_by(&measured, at(2_500)).is_some());
 }
