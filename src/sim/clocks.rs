@@ -55,6 +55,8 @@ struct HardwareClock {
     rate: Option<Ppb>,
     /// The sum of all changes by setting it, ns.
     written: i64,
+    /// What it shows since it stands still.
+    stopped: Option<Wall>,
 }
 
 impl NodeClocks {
@@ -77,7 +79,12 @@ impl NodeClocks {
             paused: Duration::ZERO,
             rate_since: (Duration::ZERO, 0),
             wall: WallClock::default(),
-            rtc: HardwareClock { start: wall_start.plus(rtc_ahead), rate: rtc_rate, written: 0 },
+            rtc: HardwareClock {
+                start: wall_start.plus(rtc_ahead),
+                rate: rtc_rate,
+                written: 0,
+                stopped: None,
+            },
         }
     }
 
@@ -176,6 +183,11 @@ impl NodeClocks {
         self.rtc.written += ahead.as_nanos() - self.rtc_ahead().as_nanos();
     }
 
+    /// The hardware clock stands still from now on.
+    pub fn stop_rtc(&mut self) {
+        self.rtc.stopped = Some(self.rtc());
+    }
+
     /// Hardware clock - wall clock.
     pub fn rtc_ahead(&self) -> Offset {
         self.rtc().minus(self.reading().wall)
@@ -183,6 +195,9 @@ impl NodeClocks {
 
     /// The hardware clock; `sim::node` has less ideal ones.
     pub fn rtc(&self) -> Wall {
+        if let Some(stopped) = self.rtc.stopped {
+            return stopped;
+        }
         let ran = match self.rtc.rate {
             Some(rate) => nanos(self.elapsed).saturating_add(rate.over(self.elapsed)),
             None => nanos(self.reading().raw.since(RAW_START)) + nanos(self.suspended + self.paused),
@@ -286,6 +301,10 @@ mod tests {
         assert_eq!(clocks.rtc_ahead().as_nanos() / MS, 3_600_000 - 360);
         clocks.write_rtc(Offset::from_nanos(MS));
         assert_eq!(clocks.rtc_ahead(), Offset::from_nanos(MS));
+        clocks.stop_rtc();
+        let before = clocks.rtc();
+        clocks.pass_until(HOUR * 3);
+        assert_eq!(clocks.rtc(), before);
     }
 
     #[test]

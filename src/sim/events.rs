@@ -40,6 +40,8 @@ pub enum Event {
     Clocksource(Ppb),
     /// The hardware clock is set to the wall clock plus this.
     WriteRtc(Offset),
+    /// The hardware clock stands still from now on.
+    StopRtc,
     /// The servers of a pool, or of all pools with their names, cannot be reached.
     Outage(Option<usize>),
     /// They can be again.
@@ -96,7 +98,7 @@ impl Event {
             Self::Step(_) | Self::Slew(_) => Kind::Wall,
             Self::Rate(error) => Kind::Rate(Ppb(error.0.saturating_sub(rate.0).saturating_abs())),
             Self::Clocksource(_) => Kind::Clocksource,
-            Self::WriteRtc(_) => Kind::Rtc,
+            Self::WriteRtc(_) | Self::StopRtc => Kind::Rtc,
             Self::Outage(_)
             | Self::Return(_)
             | Self::Serve(..)
@@ -118,6 +120,7 @@ impl World {
         match event {
             Event::Pause { span, is_marked } => {
                 self.clocks.pause(span);
+                self.pauses.push((self.elapsed(), span));
                 self.marker += u64::from(is_marked);
             }
             Event::Suspend { span, left_behind } => {
@@ -139,6 +142,7 @@ impl World {
                 self.clocksource += 1;
             }
             Event::WriteRtc(ahead) => self.clocks.write_rtc(ahead),
+            Event::StopRtc => self.clocks.stop_rtc(),
             Event::Outage(Some(pool)) => {
                 self.network.down.insert(pool);
             }

@@ -53,6 +53,8 @@ pub struct Surroundings {
     pub has_rtc: bool,
     /// Frequency error of the hardware clock; `None`: it runs as fast as the raw clock.
     pub rtc_rate: Option<Ppb>,
+    /// The hardware clock shows multiples of so many seconds.
+    pub rtc_resolution: i64,
     /// Is there a vmclock?
     pub has_vmclock: bool,
     /// At most so many answers of one server are lost in a row.
@@ -69,6 +71,7 @@ impl Default for Surroundings {
             zones: Vec::new(),
             has_rtc: true,
             rtc_rate: None,
+            rtc_resolution: 1,
             has_vmclock: false,
             lost_max: u8::MAX,
             step_faults: StepFaults::default(),

@@ -54,6 +54,8 @@ pub struct World {
     pub steps: Vec<AppliedStep>,
     /// What has happened, and when.
     pub happened: Vec<(Duration, Kind)>,
+    /// The pauses so far: when each was over, and how long it was.
+    pub pauses: Vec<(Duration, Duration)>,
     /// The HTTP servers in the order of the settings; without one, requests time out.
     pub date_hosts: Vec<DateHost>,
     /// When each HTTP request was sent, and the index of its server.
@@ -111,6 +113,7 @@ impl World {
             in_exchange: None,
             steps: Vec::new(),
             happened: Vec::new(),
+            pauses: Vec::new(),
             date_hosts: Vec::new(),
             date_requests: Vec::new(),
             queue: BinaryHeap::new(),
@@ -154,6 +157,11 @@ impl World {
     /// Is an exchange under way?
     pub fn is_exchanging(&self) -> bool {
         !self.flights.is_empty()
+    }
+
+    /// Has the machine no signal that shows pauses?
+    pub fn is_blind(&self) -> bool {
+        !self.surroundings.has_rtc && !self.surroundings.has_vmclock
     }
 
     /// How many pools there are.
@@ -290,7 +298,10 @@ impl World {
     fn observe(&mut self, due: Mono) -> Input {
         let now = self.read_clocks();
         let rtc = self.surroundings.has_rtc.then(|| RtcRead {
-            seconds: self.clocks.rtc().as_nanos().div_euclid(NANOS_PER_SEC),
+            seconds: {
+                let seconds = self.clocks.rtc().as_nanos().div_euclid(NANOS_PER_SEC);
+                seconds - seconds.rem_euclid(self.surroundings.rtc_resolution)
+            },
             before: now.raw,
             after: now.raw,
             set_behavior: RtcSetBehavior::ResetsSubsecond,

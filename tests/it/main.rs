@@ -31,6 +31,7 @@ mod nodes;
 mod page;
 mod rejected_samples;
 mod resume;
+mod rtc_worlds;
 mod scripted_runs;
 mod signals;
 mod simulated_alerts;

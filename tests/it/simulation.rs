@@ -489,6 +489,7 @@ fn any_world() {
         sum(|t| t.wider_bounds),
         sum(|t| t.hours)
     );
+    println!("pauses that only the servers could show: {}", sum(|t| t.blind_pauses));
     println!("requests that came sooner after a disruption: {}", sum(|t| t.extras));
     println!("steps: {}, clocks corrected after a disruption: {}", sum(|t| t.steps), sum(|t| t.corrected));
     println!(

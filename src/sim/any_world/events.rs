@@ -28,7 +28,7 @@ impl Draw {
         }
         for _ in 0..self.rng.usize(1..7) {
             let at = end.mul_f64(self.rng.f64());
-            let what = self.rng.u8(0..19);
+            let what = self.rng.u8(0..20);
             let begun = events.len();
             match what {
                 0..=2 => {
@@ -63,15 +63,29 @@ impl Draw {
                     events.push((at + span, Event::Slew(Ppb(-oscillator.error.0))));
                 }
                 8 | 9 => {
-                    // A hardware clock shows a larger step as pauses: it is taken to be near the raw clock.
-                    let most = if surroundings.has_rtc { 20 } else { 500 };
+                    // A hardware clock may show a larger step as a pause: such a crystal is rare.
+                    let most = if surroundings.has_rtc { 200 } else { 500 };
                     let by = Ppb::from_ppm(self.rng.i64(-most..=most));
                     let error = Ppb(oscillator.error.0 + by.0);
                     let is_shown = what == 9;
                     self.note(if is_shown { "clocksource" } else { "rate-step" }, true);
                     events.push((at, if is_shown { Event::Clocksource(error) } else { Event::Rate(error) }));
                 }
-                10 => events.push((at, Event::WriteRtc(Offset::from_nanos(self.rng.i64(-MS..MS))))),
+                10 | 18 => {
+                    let near = self.rng.i64(-MS..MS);
+                    match self.rng.u8(0..4) {
+                        0 => {
+                            self.note("rtc-stops", surroundings.has_rtc);
+                            events.push((at, Event::StopRtc));
+                        }
+                        1 => {
+                            self.note("rtc-local-time", surroundings.has_rtc);
+                            let zone = self.rng.i64(-56..=56) * 900 * NANOS_PER_SEC;
+                            events.push((at, Event::WriteRtc(Offset::from_nanos(zone + near))));
+                        }
+                        _ => events.push((at, Event::WriteRtc(Offset::from_nanos(near)))),
+                    }
+                }
                 11 | 12 => {
                     let pool = self.rng.bool().then(|| self.rng.usize(0..pools.len()));
                     self.note(if pool.is_some() { "outage-of-a-pool" } else { "outage-of-all" }, true);

@@ -26,7 +26,7 @@ const PRESENT: std::ops::Range<i64> = 1_704_067_200..5_995_900_000;
 const ERA_END: i64 = 2_085_978_496 - 1_800;
 
 /// The interesting values of the dimensions, and in how many of a thousand worlds each is at least.
-pub const DIMENSIONS: [(&str, u64); 61] = [
+pub const DIMENSIONS: [(&str, u64); 64] = [
     ("anycast", 250),
     ("api-errors", 60),
     ("clocksource", 50),
@@ -68,7 +68,10 @@ pub const DIMENSIONS: [(&str, u64); 61] = [
     ("request", 50),
     ("restart", 50),
     ("route-changes", 50),
+    ("rtc-coarse", 15),
+    ("rtc-local-time", 25),
     ("rtc-own-rate", 250),
+    ("rtc-stops", 25),
     ("server-changes", 40),
     ("slew", 100),
     ("slew-fast", 25),
@@ -244,18 +247,20 @@ impl Draw {
 
     fn surroundings(&mut self, zones: Vec<Zone>, oscillator: Oscillator) -> Surroundings {
         let has_rtc = !self.one_in(6);
-        // The detector takes a hardware clock to be within 100 ppm of the raw clock.
-        let rtc_rate = Ppb(oscillator.error.0 + self.rng.i64(-70_000..70_000));
+        let rtc_rate = Ppb(oscillator.error.0 + self.rng.i64(-200_000..200_000));
+        let rtc_resolution = if self.one_in(30) { self.rng.choice([2, 60]).unwrap_or(2) } else { 1 };
         let has_vmclock = self.one_in(4);
         let step_faults = self.step_faults();
         let last_step = self.one_in(6).then(|| self.last_step());
         self.note("no-signals", !has_rtc && !has_vmclock);
         self.note("vmclock", has_vmclock);
-        self.note("rtc-own-rate", has_rtc && rtc_rate.0.abs_diff(oscillator.error.0) > 20_000);
+        self.note("rtc-own-rate", has_rtc && rtc_rate.0.abs_diff(oscillator.error.0) > 100_000);
+        self.note("rtc-coarse", has_rtc && rtc_resolution > 1);
         Surroundings {
             zones,
             has_rtc,
             rtc_rate: Some(rtc_rate),
+            rtc_resolution,
             has_vmclock,
             lost_max: 2,
             step_faults,

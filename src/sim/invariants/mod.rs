@@ -10,6 +10,8 @@
 //! * The agent is not woken without end: a few thousand times a second at most.
 //! * No server is asked sooner than after two seconds, or an interval, but once after a disruption.
 //! * Steps follow the rules of [`steps`].
+//! * No pause is reported without one; on a machine without RTC and vmclock, two honest pools show one of a second
+//!   within three intervals.
 //!
 //! Three times are excused and counted: after an unannounced step of the oscillator's rate, by what the clock gains in two
 //! polls, until the samples show it; after a pause that the kernel did not notice until the agent has; and after a change
@@ -17,6 +19,7 @@
 
 mod bound;
 mod health;
+mod pauses;
 mod steps;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,6 +28,7 @@ use std::time::Duration;
 
 pub use self::health::has_honest_majority;
 use self::health::{Health, Honesty, honesty};
+use self::pauses::PauseRules;
 use self::steps::StepRules;
 use crate::sim::events::Kind;
 use crate::sim::manners::Limit;
@@ -82,6 +86,8 @@ pub struct Tally {
     pub hours: u64,
     /// The longest time without a verdict although an honest majority was reachable.
     pub longest_without: Duration,
+    /// Pauses that only the servers could show, and had to.
+    pub blind_pauses: u64,
     /// Requests that came too soon after a disruption, as they may.
     pub extras: u64,
     /// Steps that the agent has made.
@@ -142,6 +148,7 @@ pub struct Checker {
     truths: VecDeque<(Duration, Offset)>,
     /// Servers that may be asked too soon, once.
     extras: BTreeMap<SocketAddr, bool>,
+    pauses: PauseRules,
     steps: StepRules,
     /// What was seen.
     pub tally: Tally,
@@ -169,6 +176,7 @@ impl Checker {
             truths: VecDeque::new(),
             extras: BTreeMap::new(),
             steps: StepRules::default(),
+            pauses: PauseRules::default(),
             tally: Tally::default(),
         }
     }
@@ -187,6 +195,7 @@ impl Checker {
         (self.tally.steps, self.tally.corrected) = (world.steps.len() as u64, self.steps.corrected);
         self.note_effects(world)?;
         self.check_spacing(world)?;
+        self.check_pauses(world)?;
         if world.is_torn {
             // The agent does not know it yet.
             return Ok(());
@@ -269,6 +278,9 @@ impl Checker {
             match effect {
                 Effect::Log(LogEvent::Disrupted(detection)) => {
                     let class = detection.disruption.class();
+                    if class == Class::Pause {
+                        self.note_reported_pause(*detection, world)?;
+                    }
                     if matches!(class, Class::Pause | Class::Suspend) {
                         self.excuses.retain(|excuse| !matches!(excuse, Excuse::Pause(_)));
                         self.undisturbed_since = self.undisturbed_since.max(*at);

@@ -16,7 +16,7 @@ use crate::estimate::Candidate;
 use crate::ntp::server::ServerId;
 use crate::time::interval::Interval;
 use crate::time::rate::Rate;
-use crate::time::{Measurement, Mono, NANOS_PER_SEC, OffsetRange, Ppb, nanos};
+use crate::time::{Measurement, Mono, OffsetRange, Ppb, nanos};
 
 /// Smaller losses cannot be distinguished from measurement error.
 const LOSS_MIN: Duration = Duration::from_millis(20);
@@ -184,7 +184,7 @@ fn have_common_point(losses: &[OffsetRange]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::{Bound, Offset, Wall};
+    use crate::time::{Bound, NANOS_PER_SEC, Offset, Wall};
     use proptest::prelude::*;
 
     const MS: i64 = 1_000_000;
