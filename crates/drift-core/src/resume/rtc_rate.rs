@@ -116,7 +116,7 @@ impl RtcRate {
         }
     }
 
-    /// A read contradicts the rate by less than a jump: it has changed. The base line begins anew.
+    /// A read contradicts the rate by less than a jump: it has changed. The base line begins again.
     pub fn refute(&mut self, now: Mono) {
         if !self.is_learned(now) {
             self.narrow_since = None;
@@ -131,7 +131,7 @@ impl RtcRate {
         *self = Self { limits: Bounds::within(widest), measured: Bounds::within(widest), ..Self::default() };
     }
 
-    /// The RTC has jumped, which does not change its rate. The base line begins anew.
+    /// The RTC has jumped, which does not change its rate. The base line begins again.
     pub fn forget_base_line(&mut self) {
         self.limits = self.measured.widened(SLACK.0);
         self.anchors = [None; 2];
