@@ -343,7 +343,7 @@ fn stopped_rtcs_are_soon_unavailable_without_a_report_and_used_again_once_they_m
         harness.handle(&seen);
         assert!(until_fault.is_none() || !has_rtc(&harness.detector), "not for a moment");
         if !has_rtc(&harness.detector) {
-            until_fault.get_or_insert(harness.node.elapsed() - start);
+            until_fault.get_or_insert(harness.node.elapsed().saturating_sub(start));
         }
     }
     assert!(until_fault.is_some_and(|after| after < SEC * 5), "{until_fault:?}");

@@ -397,7 +397,9 @@ fn no_rate_of_the_rtc_is_a_disruption_and_pauses_show_at_every_rate() {
         let (swing, period) = (rng.f64() * 10_000.0, 60.0 + rng.f64() * 300.0);
         for minute in 0..120 {
             let phase = std::f64::consts::TAU * f64::from(minute) / period;
-            harness.node.set_rtc_rate(Ppb(hardware.rtc.0 + (swing * phase.sin()) as i64));
+            #[expect(clippy::cast_possible_truncation, reason = "at most 10 ppm")]
+            let swung = (swing * phase.sin()) as i64;
+            harness.node.set_rtc_rate(Ppb(hardware.rtc.0 + swung));
             harness.run(Duration::from_secs(60));
         }
         expect(&classes(&harness.take()), &[], &format!("two hours at {:?}", hardware.rtc))?;

@@ -71,21 +71,7 @@ impl Draw {
                     self.note(if is_shown { "clocksource" } else { "rate-step" }, true);
                     events.push((at, if is_shown { Event::Clocksource(error) } else { Event::Rate(error) }));
                 }
-                10 | 18 => {
-                    let near = self.rng.i64(-MS..MS);
-                    match self.rng.u8(0..4) {
-                        0 => {
-                            self.note("rtc-stops", surroundings.has_rtc);
-                            events.push((at, Event::StopRtc));
-                        }
-                        1 => {
-                            self.note("rtc-local-time", surroundings.has_rtc);
-                            let zone = self.rng.i64(-56..=56) * 900 * NANOS_PER_SEC;
-                            events.push((at, Event::WriteRtc(Offset::from_nanos(zone + near))));
-                        }
-                        _ => events.push((at, Event::WriteRtc(Offset::from_nanos(near)))),
-                    }
-                }
+                10 | 18 => self.change_rtc(at, surroundings, &mut events),
                 11 | 12 => {
                     let pool = self.rng.bool().then(|| self.rng.usize(0..pools.len()));
                     self.note(if pool.is_some() { "outage-of-a-pool" } else { "outage-of-all" }, true);
@@ -134,6 +120,24 @@ impl Draw {
         }
         events.sort_by_key(|(at, _)| *at);
         events
+    }
+
+    /// The hardware clock is set, also to local time, or stands still.
+    fn change_rtc(&mut self, at: Duration, surroundings: &Surroundings, events: &mut Vec<(Duration, Event)>) {
+        let near = self.rng.i64(-MS..MS);
+        let event = match self.rng.u8(0..4) {
+            0 => {
+                self.note("rtc-stops", surroundings.has_rtc);
+                Event::StopRtc
+            }
+            1 => {
+                self.note("rtc-local-time", surroundings.has_rtc);
+                let zone = self.rng.i64(-56..=56) * 900 * NANOS_PER_SEC;
+                Event::WriteRtc(Offset::from_nanos(zone + near))
+            }
+            _ => Event::WriteRtc(Offset::from_nanos(near)),
+        };
+        events.push((at, event));
     }
 
     /// Lets what begins there happen in the midst of an exchange.
