@@ -190,6 +190,7 @@ fn report(state: State) -> NodeReport {
             .to_vec(),
         last_step: None,
         step_result: None,
+        audit: None,
     }
 }
 

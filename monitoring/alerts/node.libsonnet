@@ -67,17 +67,21 @@ local text = import '../lib/text.libsonnet';
         lib.alert(
           'ClockNotDisciplined',
           'warning',
-          'a node drifts, and its kernel reports that no process disciplines the clock; either alone does not fire',
+          'a node drifts, and no process disciplines its clock, or none has updated it for two hours; either alone does not fire',
           |||
             cluster_node:drift_agent_offset_seconds:max
               and on (cluster, node)
-            max by (cluster, node) (drift_agent_kernel_synchronized) == 0
+            (
+              max by (cluster, node) (drift_agent_kernel_synchronized) == 0
+                or on (cluster, node)
+              max by (cluster, node) (drift_agent_daemon_update_age_seconds) >= 7200
+            )
               and on (cluster, node)
             max by (cluster, node) (drift_agent_state{state="drifting"}) == 1
           |||,
           'Clock of ' + text.node + ' is ' + text.offset + ', and no time daemon corrects it.',
-          'The kernel reports that its clock is not synchronised (STA_UNSYNC): chronyd, systemd-timesyncd or ntpd is not running, ' +
-          'or reaches no server.',
+          'The kernel reports that its clock is not synchronised, or no process has updated it for two hours: chronyd, ' +
+          'systemd-timesyncd or ntpd is not running, or reaches no server.',
         ),
         lib.alert(
           'ClockFrequencyHigh',

@@ -1,29 +1,23 @@
 //! `drift-agent check`: what the node's kernel and chrony report about the clock.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::os::chrony::{ChronyError, Client, Tracking};
+use crate::os::chrony::{ChronyError, Tracking};
+use crate::os::clock::{Clock, LinuxClock};
 use crate::os::timex::{self, KernelClock};
+use crate::step::daemon::{DaemonProbe, DaemonView};
 use drift_core::ntp::packet::Leap;
+use drift_core::step::audit::Audit;
+use drift_core::step::discipline::{SILENT_AFTER, oldest_update};
 use drift_core::step::time_daemon::{Daemon, is_deceived};
 use drift_core::time::{Measurement, Span, Wall};
 
-/// Where chronyd answers any process of the machine, unless its `cmdport` is configured otherwise.
-const CHRONY_UDP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 323);
-/// chronyd answers within a millisecond; one that does not answer must not delay the report.
-const CHRONY_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What the kernel and chrony report.
-pub(super) struct NodeClock {
-    /// `None` where the process may not read it.
-    kernel: Option<KernelClock>,
-    /// chronyd's answer and where it came from, or why there is none.
-    chrony: Result<(Tracking, String), String>,
-}
+/// What the kernel, chrony and systemd-timesyncd report.
+pub(super) struct NodeClock(DaemonView);
 
 /// What was measured, to compare the reports with.
 #[derive(Clone, Copy)]
@@ -34,51 +28,36 @@ pub(super) struct Measured {
     pub threshold: Duration,
 }
 
-/// Reads the kernel's clock state, and chrony's by its socket or else by UDP.
+/// Reads the kernel's clock state, and asks chrony by its socket or else by UDP.
 pub(super) async fn inspect(socket: &Path) -> NodeClock {
-    NodeClock { kernel: timex::read(), chrony: ask_chrony(socket, CHRONY_UDP).await }
-}
-
-async fn ask_chrony(socket: &Path, udp: SocketAddr) -> Result<(Tracking, String), String> {
-    let ask = async |client: Client| client.with_timeout(CHRONY_TIMEOUT).tracking().await;
-    // Only chrony's user and root can open the socket. Any process of the machine may ask by UDP.
-    let error = match ask(Client::unix(socket)).await {
-        Ok(tracking) => return Ok((tracking, socket.display().to_string())),
-        Err(error) => error,
-    };
-    let tracking = ask(Client::udp(udp)).await;
-    tracking.map(|tracking| (tracking, format!("UDP {udp}"))).map_err(|other: ChronyError| {
-        let by_udp = if matches!(other, ChronyError::NotListening(_)) {
-            "no process listens".to_owned()
-        } else {
-            other.to_string()
-        };
-        format!("{error}; UDP {udp}: {by_udp}")
-    })
+    NodeClock(DaemonProbe::new(socket).look(timex::read(), LinuxClock.read().wall).await)
 }
 
 impl NodeClock {
+    /// One look shows no growth of `maxerror`, so a daemon that has ended is not noticed here.
     fn daemon(&self) -> Daemon {
-        Daemon::identify(self.chrony.is_ok(), self.kernel.is_some_and(|kernel| kernel.synchronized))
+        self.0.daemon(None)
     }
 
     /// The NTP server that chrony follows, as far as other programs can ask it, too; `None` for a reference clock
     /// and for a server on this machine.
     pub fn ntp_source(&self) -> Option<IpAddr> {
-        let tracking = self.chrony.as_ref().ok().map(|(tracking, _)| tracking)?;
+        let tracking = self.0.tracking()?;
         tracking.source.filter(|source| tracking.is_synchronised() && !source.is_loopback())
     }
 
     /// The lines of the table, each as its name and its text.
     pub fn lines(&self, measured: Measured) -> Vec<Vec<String>> {
         let kernel =
-            self.kernel.map_or_else(|| "its state cannot be read (adjtimex)".to_owned(), kernel_in_words);
+            self.0.kernel.map_or_else(|| "its state cannot be read (adjtimex)".to_owned(), kernel_in_words);
         let daemon = match self.daemon() {
             Daemon::Chrony => "chrony",
+            Daemon::Timesyncd => "systemd-timesyncd",
+            Daemon::Unknown if self.0.kernel.is_none() => "unknown",
             Daemon::Unknown => "unknown; the kernel reports that a process disciplines the clock",
             Daemon::None => "none, as the kernel reports",
         };
-        let chrony = match &self.chrony {
+        let chrony = match &self.0.chrony {
             Ok((tracking, by)) => format!("{} ({by})", tracking_in_words(tracking, measured)),
             Err(_) => "answers neither at its socket nor on UDP".to_owned(),
         };
@@ -86,7 +65,7 @@ impl NodeClock {
         let mut lines =
             vec![line("kernel", kernel), line("time daemon", daemon.to_owned()), line("chrony", chrony)];
         if let Some(Measurement { offset, bound }) =
-            self.chrony.as_ref().ok().and_then(|(t, _)| contradiction(t, measured))
+            self.0.tracking().and_then(|tracking| contradiction(tracking, measured))
         {
             lines.push(line(
                 "",
@@ -97,42 +76,58 @@ impl NodeClock {
                 ),
             ));
         }
+        lines.extend(self.refused_folder().map(|why| line("", why)));
+        let mut heading = "audit";
+        for (_, wanted, finding) in self.0.audit(self.daemon()).findings() {
+            lines.push(line(std::mem::take(&mut heading), format!("{wanted}: {}", finding.in_words())));
+        }
         lines
+    }
+
+    /// Why chronyd has no socket, where its folder shows it.
+    fn refused_folder(&self) -> Option<String> {
+        let error = self.0.socket_error.as_ref()?;
+        matches!(error, ChronyError::RefusedFolder(_)).then(|| error.to_string())
     }
 
     /// The same as JSON.
     pub fn report(&self, measured: Measured) -> NodeReport {
         NodeReport {
-            kernel: self.kernel.map(|kernel| KernelReport {
+            kernel: self.0.kernel.map(|kernel| KernelReport {
                 synchronized: kernel.synchronized,
-                timedatectl_synchronized: kernel.timedatectl_says_synchronized(),
+                timedatectl_synchronized: kernel.is_disciplined(),
+                last_update_age_max_seconds: oldest_update(kernel.max_error).map(|age| age.as_secs_f64()),
                 max_error_seconds: kernel.max_error.as_secs_f64(),
                 estimated_error_seconds: kernel.estimated_error.as_secs_f64(),
                 frequency_ratio: kernel.frequency.as_ratio(),
                 leap: leap_label(kernel.leap),
             }),
             time_daemon: self.daemon().label(),
-            chrony: match &self.chrony {
+            chrony: match &self.0.chrony {
                 Ok((tracking, by)) => ChronyReport::Answers(TrackingReport::new(tracking, by, measured)),
                 Err(error) => ChronyReport::Silent { error: error.clone() },
             },
+            audit: AuditReport::new(self.0.audit(self.daemon())),
         }
     }
 }
 
 fn kernel_in_words(kernel: KernelClock) -> String {
-    let label = |yes: bool| if yes { "synchronised" } else { "not synchronised" };
-    // The kernel has a status bit (STA_UNSYNC); timedatectl compares the maximum error with 16 s.
-    let other = Some(kernel.timedatectl_says_synchronized()).filter(|yes| *yes != kernel.synchronized);
-    let other = other.map_or(String::new(), |yes| format!(" (timedatectl: {})", label(yes)));
+    let label = if kernel.is_disciplined() { "synchronised" } else { "not synchronised" };
+    // timedatectl and the agent compare the maximum error with 16 s; other programs look at this bit.
+    let bit =
+        if kernel.is_disciplined() && !kernel.synchronized { " (though STA_UNSYNC is set)" } else { "" };
+    let update = oldest_update(kernel.max_error).map_or(String::new(), |age| {
+        let silent = if age >= SILENT_AFTER { ", which may be too long" } else { "" };
+        format!("; updated at most {} ago{silent}", Span(age))
+    });
     let leap = match kernel.leap {
         Leap::Insert => "a leap second will be inserted",
         Leap::Delete => "a leap second will be deleted",
         Leap::None | Leap::Alarm => "no leap second pending",
     };
     format!(
-        "{}{other}; error at most {}, estimated {}; frequency {:+.3} ppm; {leap}",
-        label(kernel.synchronized),
+        "{label}{bit}; error at most {}, estimated {}{update}; frequency {:+.3} ppm; {leap}",
         Span(kernel.max_error),
         Span(kernel.estimated_error),
         kernel.frequency.as_ratio() * 1e6
@@ -189,6 +184,28 @@ pub(super) struct NodeReport {
     kernel: Option<KernelReport>,
     time_daemon: &'static str,
     chrony: ChronyReport,
+    audit: AuditReport,
+}
+
+/// Each `fulfilled`, `not-fulfilled` or `not-visible`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AuditReport {
+    sources: &'static str,
+    makestep: &'static str,
+    rtcsync: &'static str,
+    near: &'static str,
+}
+
+impl AuditReport {
+    const fn new(audit: Audit) -> Self {
+        Self {
+            sources: audit.sources.label(),
+            makestep: audit.makestep.label(),
+            rtcsync: audit.rtcsync.label(),
+            near: audit.near.label(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -196,6 +213,8 @@ pub(super) struct NodeReport {
 struct KernelReport {
     synchronized: bool,
     timedatectl_synchronized: bool,
+    /// The last update by a time daemon is not older: the maximum error at 500 ppm.
+    last_update_age_max_seconds: Option<f64>,
     max_error_seconds: f64,
     estimated_error_seconds: f64,
     frequency_ratio: f64,
@@ -242,8 +261,6 @@ impl TrackingReport {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::os::chrony::Request;
-    use crate::os::chrony::codec::tests::reply;
     use drift_core::time::Bound;
     use drift_core::time::Offset;
     use drift_core::time::Ppb;
@@ -263,7 +280,14 @@ pub(super) mod tests {
 
     fn node(kernel: KernelClock, chrony: Result<Tracking, &str>) -> NodeClock {
         let chrony = chrony.map(|tracking| (tracking, "UDP 127.0.0.1:323".to_owned())).map_err(str::to_owned);
-        NodeClock { kernel: Some(kernel), chrony }
+        NodeClock(DaemonView {
+            kernel: Some(kernel),
+            chrony,
+            socket_error: Some(ChronyError::NoSocket("/run/chrony/chronyd.sock".into())),
+            reachable_sources: None,
+            config: None,
+            stamp_age: None,
+        })
     }
 
     fn following() -> Tracking {
@@ -281,29 +305,6 @@ pub(super) mod tests {
         node.lines(measured).iter().map(|line| line.join(": ")).collect::<Vec<_>>().join("\n")
     }
 
-    #[test]
-    fn chrony_is_asked_by_udp_where_its_socket_cannot_be_opened() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let server = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            let address = server.local_addr().unwrap();
-            let answer = async {
-                let mut request = [0; 256];
-                let (_, from) = server.recv_from(&mut request).await.unwrap();
-                let sequence = u32::from_be_bytes([request[8], request[9], request[10], request[11]]);
-                let reply = reply(Request::Tracking, sequence, 0, &[0; 76]);
-                server.send_to(&reply, from).await.unwrap();
-            };
-            let missing = Path::new("/nonexistent/chronyd.sock");
-            let (asked, ()) = tokio::join!(ask_chrony(missing, address), answer);
-            assert_eq!(asked.unwrap().1, format!("UDP {address}"));
-            drop(server);
-            let error = ask_chrony(missing, address).await.unwrap_err();
-            assert!(error.contains("no socket at /nonexistent/chronyd.sock"), "{error}");
-            assert!(error.ends_with(&format!("UDP {address}: no process listens")), "{error}");
-        });
-    }
-
     const KEPT: KernelClock = KernelClock {
         synchronized: true,
         max_error: Duration::from_millis(12),
@@ -316,10 +317,15 @@ pub(super) mod tests {
     fn table_lines_report_the_kernel_the_daemon_and_chrony() {
         assert_eq!(
             text(&node(KEPT, Ok(following())), measured(1)),
-            "kernel: synchronised; error at most 12 ms, estimated 3 µs; frequency -12.043 ppm; no leap second pending\n\
+            "kernel: synchronised; error at most 12 ms, estimated 3 µs; updated at most 24 s ago; frequency -12.043 ppm; no leap \
+             second pending\n\
              time daemon: chrony\n\
              chrony: follows 192.0.2.7 at stratum 3; reports the clock 12 µs behind; leap status normal; last update 34 s ago \
-             (UDP 127.0.0.1:323)"
+             (UDP 127.0.0.1:323)\n\
+             audit: two reachable sources or more: not visible from here\n\
+             : steps at any time (makestep 1 -1): not visible from here\n\
+             : hardware clock kept correct (rtcsync): fulfilled\n\
+             : near source (round trip to the reference up to 20 ms): not fulfilled"
         );
         let alone = KernelClock {
             synchronized: false,
@@ -334,7 +340,7 @@ pub(super) mod tests {
                 && lines.contains("time daemon: none, as the kernel reports"),
             "{lines}"
         );
-        assert!(lines.ends_with("answers neither at its socket nor on UDP"), "{lines}");
+        assert!(lines.contains("\nchrony: answers neither at its socket nor on UDP\n"), "{lines}");
         assert!(text(&node(KEPT, Err("")), measured(1)).contains("time daemon: unknown; the kernel reports"));
         assert!(
             text(&node(KEPT, Ok(Tracking::NEVER)), measured(1)).contains("not synchronised; never updated")
@@ -352,10 +358,31 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn timedatectl_is_quoted_where_it_differs_from_the_kernel() {
-        let stale = KernelClock { synchronized: false, max_error: Duration::from_secs(15), ..KEPT };
-        assert!(kernel_in_words(stale).starts_with("not synchronised (timedatectl: synchronised); "));
-        assert!(!kernel_in_words(KEPT).contains("timedatectl"));
+    fn kernels_are_synchronised_by_maxerror_and_the_status_bit_is_quoted_where_it_differs() {
+        let words = |max_error, synchronized| {
+            kernel_in_words(KernelClock { max_error: Duration::from_secs(max_error), synchronized, ..KEPT })
+        };
+        assert!(words(1, true).starts_with("synchronised; error at most 1 s, "), "{}", words(1, true));
+        assert!(words(1, false).starts_with("synchronised (though STA_UNSYNC is set); "));
+        assert!(words(1, false).contains("; updated at most 33 min 20 s ago; "), "{}", words(1, false));
+        assert!(words(4, true).contains(" ago, which may be too long; "), "{}", words(4, true));
+        assert!(words(16, true).starts_with("not synchronised; ") && !words(16, true).contains("updated"));
+    }
+
+    #[test]
+    fn a_folder_that_chronyd_refuses_is_named_and_the_audit_is_in_json() {
+        let mut node = node(KEPT, Err("no socket"));
+        assert!(!text(&node, measured(1)).contains("refuse"));
+        node.0.socket_error = Some(ChronyError::RefusedFolder("/run/chrony".into()));
+        let lines = text(&node, measured(1));
+        assert!(lines.contains("no socket in /run/chrony, and chronyd will refuse this folder"), "{lines}");
+        let json = serde_json::to_value(node.report(measured(1))).unwrap();
+        assert_eq!(
+            json["audit"],
+            serde_json::json!({
+                "sources": "not-visible", "makestep": "not-visible", "rtcsync": "fulfilled", "near": "not-visible"
+            })
+        );
     }
 
     #[test]

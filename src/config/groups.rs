@@ -7,7 +7,6 @@ use super::http_url::HttpUrl;
 use super::raw::{Fallback, HTTP_DATE};
 use super::value::{Origin, Setting};
 use super::{Chrony, ConfigError, DEFAULT_CHRONY_SOCKET, MILLI, SECOND, raw};
-use crate::os::chrony::parse_makestep;
 use drift_core::report::leeway;
 use drift_core::step::policy::{self, Mode};
 use drift_core::time::SettingSpan;
@@ -40,13 +39,11 @@ pub(super) fn step(flags: raw::Step, file: raw::Step) -> Result<policy::Settings
 }
 
 pub(super) fn chrony(flags: raw::Chrony, file: raw::Chrony) -> Result<Chrony, ConfigError> {
-    let raw::Chrony { socket, makestep } = flags;
+    let raw::Chrony { socket } = flags;
     let socket = Setting::resolve("chrony.socket", socket, file.socket, DEFAULT_CHRONY_SOCKET);
     let path = PathBuf::from(&socket.text);
     if path.is_absolute() && path.file_name().is_some() && socket.text.len() <= SOCKET_PATH_MAX {
-        let makestep = Setting::resolve("chrony.makestep", makestep, file.makestep, "1 3");
-        let rule = Some(makestep.text.trim()).filter(|text| !text.is_empty()).map(parse_makestep).transpose();
-        Ok(Chrony { socket: path, makestep: rule.map_err(|expected| makestep.invalid(&expected))? })
+        Ok(Chrony { socket: path })
     } else {
         Err(socket.invalid("the absolute path of chrony's command socket, at most 80 characters"))
     }

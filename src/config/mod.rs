@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::os::chrony::Makestep;
 use drift_core::machine;
 use drift_core::ntp::sample::Limits;
 use drift_core::time::SettingSpan;
@@ -49,7 +48,7 @@ pub struct Settings {
     pub last_resort: Vec<HttpUrl>,
     /// The settings of the core.
     pub core: machine::Settings,
-    /// How to reach chrony, and what to restore after a step.
+    /// How to reach chrony.
     pub chrony: Chrony,
     /// The address of the HTTP server.
     pub listen: Listen,
@@ -70,8 +69,6 @@ pub struct Settings {
 pub struct Chrony {
     /// Its command socket.
     pub socket: PathBuf,
-    /// The `makestep` directive of its configuration, which is restored after a step.
-    pub makestep: Option<Makestep>,
 }
 
 /// Whether to write to an API server.
@@ -426,7 +423,7 @@ mod tests {
             ("leeway: {maximum: 3m}", "leeway.maximum", "from 1s to 2m"),
             ("leeway: {minimum: 10s, maximum: 5s}", "leeway.maximum", "at least leeway.minimum"),
             ("leeway: {peerAllowance: -1s}", "leeway.peerAllowance", "from 0s to 2m"),
-            ("chrony: {makestep: often}", "chrony.makestep", "two numbers"),
+            ("chrony: {makestep: '1 3'}", "makestep", "unknown field"),
             ("chrony: {socket: ''}", "chrony.socket", "absolute path"),
             ("nodeName: ''", "nodeName", "name of a Node object"),
             ("nodeName: Node_1", "nodeName", "name of a Node object"),

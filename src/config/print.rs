@@ -46,8 +46,6 @@ impl Settings {
         lines.push(format!("  onRequest: {on_request}"));
         lines.push("chrony:".to_owned());
         lines.push(format!("  socket: \"{}\"", chrony.socket.display()));
-        let makestep = chrony.makestep.map_or(String::new(), |rule| rule.to_string());
-        lines.push(format!("  makestep: \"{makestep}\""));
         lines.push("leeway:".to_owned());
         lines.push(format!("  peerAllowance: {}", time(core.leeway.peer_allowance)));
         lines.push(format!("  minimum: {}", time(core.leeway.minimum)));

@@ -149,15 +149,6 @@ pub struct Chrony {
     /// chrony's command socket [default: /run/chrony/chronyd.sock]
     #[arg(id = "chrony-socket", long, value_name = "PATH", env = "DRIFT_AGENT_CHRONY_SOCKET")]
     pub socket: Option<ConfigText>,
-    /// Arguments of makestep in chrony.conf, restored after a step; "" if it is not set there [default: 1 3]
-    #[arg(
-        id = "chrony-makestep",
-        long = "chrony-makestep",
-        value_name = "\"SECONDS COUNT\"",
-        env = "DRIFT_AGENT_CHRONY_MAKESTEP",
-        allow_hyphen_values = true
-    )]
-    pub makestep: Option<ConfigText>,
 }
 
 /// The recommended leeway for token verifiers.

@@ -85,6 +85,7 @@ pub fn render(snapshot: &Snapshot, kernel: Option<KernelClock>) -> String {
     );
     steps(&mut out, &snapshot.step);
     daemon(&mut out, snapshot.daemon.as_ref());
+    update_age(&mut out, snapshot.daemon.as_ref());
     kernel_clock(&mut out, kernel);
     out.gauge(
         "build_info",
@@ -269,7 +270,7 @@ fn daemon(out: &mut Exposition, report: Option<&DaemonReport>) {
     });
     out.gauge(
         "time_daemon_info",
-        "1 for the process that disciplines the clock (unknown: not identified), 0 for the others.",
+        "1 for the process that disciplines the clock (unknown: not identified, or the kernel's state cannot be read), 0 for the others.",
         &["daemon"],
         infos,
     );
@@ -282,11 +283,19 @@ fn daemon(out: &mut Exposition, report: Option<&DaemonReport>) {
     );
 }
 
+fn update_age(out: &mut Exposition, report: Option<&DaemonReport>) {
+    out.plain(
+        "daemon_update_age_seconds",
+        "Time for which no process has updated the clock, at least, as of the last round: by the growth of the kernel's maximum error.",
+        report.and_then(|r| r.update_age).map(|age| age.as_secs_f64()),
+    );
+}
+
 fn kernel_clock(out: &mut Exposition, kernel: Option<KernelClock>) {
     out.plain(
         "kernel_synchronized",
-        "1 if the kernel reports that a process disciplines the clock. It can be 1 while the clock is wrong.",
-        kernel.map(|k| f64::from(u8::from(k.synchronized))),
+        "1 if the kernel reports that a process disciplines the clock (maximum error below 16 s). It can be 1 while the clock is wrong.",
+        kernel.map(|k| f64::from(u8::from(k.is_disciplined()))),
     );
     out.plain(
         "kernel_max_error_seconds",

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use drift_core::report::names::{
     CLOCK_STATE, CONDITION, EXCEEDED_SINCE, LAST_STEP, OBSERVED_AT, OFFSET_BOUND_SECONDS, OFFSET_SECONDS,
-    POOLS, STEP_RESULT,
+    POOLS, STEP_RESULT, TIME_DAEMON_AUDIT,
 };
 use drift_core::report::node::{COARSE, ConditionStatus, NodeReport, Prior};
 use drift_core::time::Wall;
@@ -37,6 +37,7 @@ pub fn patch(node: &str, report: &NodeReport) -> Value {
     put(POOLS, Some(pools(report)));
     put(LAST_STEP, report.last_step.clone());
     put(STEP_RESULT, report.step_result.clone());
+    put(TIME_DAEMON_AUDIT, report.audit.map(|audit| audit.to_string()));
     let condition = NodeCondition {
         type_: CONDITION.to_owned(),
         status: report.status().label().to_owned(),
@@ -90,6 +91,7 @@ mod tests {
     use super::*;
     use clock_drift::nodes::row::{Field, ReportedState, Row};
     use drift_core::report::node::Reason;
+    use drift_core::step::audit::{Audit, Finding};
     use drift_core::time::{Bound, Measurement, Offset};
     use drift_core::verdict::State;
 
@@ -110,6 +112,7 @@ mod tests {
             ],
             last_step: None,
             step_result: None,
+            audit: None,
         }
     }
 
@@ -117,9 +120,11 @@ mod tests {
     fn annotations_that_the_agent_writes_are_read_back_by_the_plugin() {
         let at = Wall::parse_rfc3339("2026-11-22T10:00:00Z").unwrap();
         let last = "2026-11-22T09:00:00Z before=+20.0013 after=+0.0002 method=kernel trigger=pause in-hour=1 total=20.0013";
+        let audit = Audit { sources: Finding::NotFulfilled, ..Audit::NOT_VISIBLE };
         let report = NodeReport {
             last_step: Some(last.into()),
             step_result: Some("id-7 refused".into()),
+            audit: Some(audit),
             ..drifting()
         };
         let mut written = patch("n0", &report);
@@ -137,6 +142,7 @@ mod tests {
                 pools: Some("time.google.com=+0.1322 b.example=unknown".into()),
                 last_step: Field::Value(last.parse().unwrap()),
                 step_result: Some("id-7 refused".into()),
+                audit: Field::Value(audit),
                 zone: Some("eu-1a".into()),
                 message: Some("The clock is 132 ms behind (±2 ms), over the threshold of 100 ms.".into()),
             }

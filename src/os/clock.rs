@@ -1,10 +1,12 @@
 //! The node's clocks, behind a trait so that a test can use others.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, Timespec};
 
+use super::timex::KernelClock;
 use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Reading, Wall, nanos};
 
 /// Reads the node's clocks.
@@ -62,13 +64,24 @@ fn get(id: ClockId) -> i64 {
 }
 
 /// A clock whose wall time is off by a settable amount, for tests: they must not set the machine's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ShiftedClock {
     ahead: AtomicI64,
-    /// Does a time daemon discipline it?
-    pub disciplined: AtomicBool,
+    /// What the kernel reports about it; `None`: that cannot be read.
+    pub kernel: Mutex<Option<KernelClock>>,
     /// Is permission to set it missing?
     pub forbidden: AtomicBool,
+}
+
+impl Default for ShiftedClock {
+    /// The machine's time, without a time daemon.
+    fn default() -> Self {
+        Self {
+            ahead: AtomicI64::default(),
+            kernel: Mutex::new(Some(KernelClock::ALONE)),
+            forbidden: AtomicBool::default(),
+        }
+    }
 }
 
 impl ShiftedClock {

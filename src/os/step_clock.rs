@@ -1,5 +1,6 @@
 //! Steps the node's clock, behind a trait so that a test can step another.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use clock_steering::unix::UnixClock;
@@ -7,7 +8,7 @@ use clock_steering::{Clock as _, TimeOffset};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::clock::ShiftedClock;
-use super::timex;
+use super::timex::{self, KernelClock};
 use drift_core::time::{NANOS_PER_SEC, Offset};
 
 /// Steps a clock.
@@ -15,8 +16,8 @@ pub trait SetClock: Send + Sync {
     /// May this process step the clock?
     fn check_permission(&self) -> Result<(), SetClockError>;
 
-    /// Does a time daemon discipline the clock, or did one until a moment ago?
-    fn is_disciplined(&self) -> bool;
+    /// What the kernel reports about the clock; `None` where it cannot be read.
+    fn kernel(&self) -> Option<KernelClock>;
 
     /// Moves the clock by this, at once; positive is forward.
     fn step(&self, by: Offset) -> Result<(), SetClockError>;
@@ -43,8 +44,8 @@ impl SetClock for Kernel {
         if effective.contains(CapabilitySet::SYS_TIME) { Ok(()) } else { Err(SetClockError::NotPermitted) }
     }
 
-    fn is_disciplined(&self) -> bool {
-        timex::read().is_some_and(|kernel| kernel.synchronized)
+    fn kernel(&self) -> Option<KernelClock> {
+        timex::read()
     }
 
     fn step(&self, by: Offset) -> Result<(), SetClockError> {
@@ -61,8 +62,8 @@ impl SetClock for ShiftedClock {
         if self.forbidden.load(Ordering::Relaxed) { Err(SetClockError::NotPermitted) } else { Ok(()) }
     }
 
-    fn is_disciplined(&self) -> bool {
-        self.disciplined.load(Ordering::Relaxed)
+    fn kernel(&self) -> Option<KernelClock> {
+        *self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn step(&self, by: Offset) -> Result<(), SetClockError> {

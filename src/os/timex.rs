@@ -4,16 +4,14 @@
 use std::time::Duration;
 
 use drift_core::ntp::packet::Leap;
+use drift_core::step::discipline::MAX_ERROR_LIMIT;
 use drift_core::time::Ppb;
-
-/// `maxerror` from which `timedatectl` (systemd's `ntp_synced`) reports a clock as not synchronized.
-const TIMEDATECTL_LIMIT: Duration = Duration::from_secs(16);
 
 /// The kernel's clock state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct KernelClock {
-    /// `STA_UNSYNC` is clear: a time daemon disciplines the clock, or did until a moment ago. It is no
-    /// evidence of the offset.
+    /// `STA_UNSYNC` is clear: the kernel copies the time to the hardware clock every eleven minutes. A chrony
+    /// without `rtcsync` leaves the bit set, so it does not show whether a process disciplines the clock.
     pub synchronized: bool,
     /// `maxerror`: the largest error as the daemon set it; the kernel adds 500 ppm of the time since.
     pub max_error: Duration,
@@ -26,10 +24,25 @@ pub struct KernelClock {
 }
 
 impl KernelClock {
-    /// What `timedatectl` prints as "System clock synchronized". It depends on `maxerror` alone.
-    pub fn timedatectl_says_synchronized(&self) -> bool {
-        self.max_error < TIMEDATECTL_LIMIT
+    /// Does a process discipline the clock, or did one within the last hours? What `timedatectl` prints as
+    /// "System clock synchronized": it depends on `maxerror` alone. It is no evidence of the offset.
+    pub fn is_disciplined(&self) -> bool {
+        self.max_error < MAX_ERROR_LIMIT
     }
+
+    /// Does the kernel copy the time to the hardware clock? `None` while no process disciplines the clock.
+    pub fn keeps_rtc(&self) -> Option<bool> {
+        self.is_disciplined().then_some(self.synchronized)
+    }
+
+    /// The state of a clock that no process disciplines, as after a boot.
+    pub const ALONE: Self = Self {
+        synchronized: false,
+        max_error: MAX_ERROR_LIMIT,
+        estimated_error: MAX_ERROR_LIMIT,
+        leap: Leap::None,
+        frequency: Ppb(0),
+    };
 }
 
 /// Reads the kernel's state; `None` where a sandbox forbids it.
@@ -86,10 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn timedatectl_reports_synchronized_below_16_s_of_maxerror() {
-        let with = |max_error| KernelClock { max_error, ..KernelClock::default() };
-        assert!(with(Duration::from_micros(15_999_999)).timedatectl_says_synchronized());
-        assert!(!with(Duration::from_secs(16)).timedatectl_says_synchronized());
+    fn clocks_are_disciplined_below_16_s_of_maxerror_whatever_the_status_bit() {
+        for synchronized in [true, false] {
+            let with = |max_error| KernelClock { synchronized, max_error, ..KernelClock::ALONE };
+            assert!(with(Duration::from_micros(15_999_999)).is_disciplined());
+            assert!(!with(Duration::from_secs(16)).is_disciplined());
+            assert_eq!(with(Duration::ZERO).keeps_rtc(), Some(synchronized));
+            assert_eq!(with(Duration::from_secs(16)).keeps_rtc(), None);
+        }
     }
 
     #[test]

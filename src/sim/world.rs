@@ -23,7 +23,7 @@ use drift_core::report::node::{ConditionStatus, NodeReport, Prior};
 use drift_core::report::publish::ApiError;
 use drift_core::report::snapshot::Snapshot;
 use drift_core::resume::{Clocksource, Observation, RtcRead, RtcSetBehavior};
-use drift_core::step::time_daemon::{Daemon, DaemonReport};
+use drift_core::step::time_daemon::DaemonReport;
 use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall};
 
 /// The agent observes its clocks at least this often.
@@ -364,8 +364,8 @@ impl World {
                 self.effects.push((self.elapsed(), effect));
             }
             Effect::InspectDaemon => {
-                let report = DaemonReport { daemon: Daemon::None, believes: None, ready: Ok(()) };
-                self.after(Duration::from_millis(1), Pending::Ready(Input::DaemonInspected(report)));
+                let inspected = Input::DaemonInspected(DaemonReport::NONE);
+                self.after(Duration::from_millis(1), Pending::Ready(inspected));
             }
             Effect::Step(ref order) => {
                 self.order_step(order.clone());

@@ -1,17 +1,17 @@
-//! A step by chronyd: `reset sources` discards its samples, `makestep 0.1 1` allows one step, `burst` makes
-//! it measure now.
+//! A step by chronyd: `reset sources` discards its samples, `burst` makes it measure now, and `makestep` steps
+//! by what it then has found.
 //!
-//! After a pause chronyd uses its old samples for minutes, and a bare `makestep` steps by nothing. Measured
-//! in guests that were paused for 20 s: the three commands together correct the clock in 5 to 6 s; without
-//! the reset it takes over 2 minutes.
+//! After a pause chronyd uses its old samples for minutes, and a `makestep` steps by nothing before it has
+//! measured again. chronyd's own rule for stepping (`makestep` in chrony.conf) is not touched: chronyd has no
+//! command that reports it, so a change could not be undone.
 
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::os::chrony::{ChronyError, ChronyStatus, Client, Makestep, Request, Tracking};
+use crate::os::chrony::{ChronyError, ChronyStatus, Client, Request, Tracking};
 
-/// chronyd may step by more than this. After a step, no more than this may be left.
+/// The agent has chronyd step by more than this. After a step, no more than this may be left.
 pub const STEP_THRESHOLD: Duration = Duration::from_millis(100);
 /// Good measurements wanted of each source. chronyd makes one in 2 s.
 const MEASUREMENTS: u32 = 4;
@@ -21,9 +21,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How to step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The `makestep` directive in chrony.conf; `None` when there is none. It is restored as far as it is
-    /// still in force ([`Makestep::in_force`]). chronyd has no command that reports it.
-    pub makestep: Option<Makestep>,
     /// How long chronyd may take to measure and correct. 30 s is five times what it takes.
     pub deadline: Duration,
     /// Query chronyd, but change nothing.
@@ -43,9 +40,6 @@ pub struct Report {
     pub after: Option<Tracking>,
     /// Why the clock is not corrected; `None` when it is, and after a dry run that found nothing in the way.
     pub failure: Option<ChronyStepError>,
-    /// Why chronyd's own rule for stepping was not restored. chronyd may then still step once, by more than
-    /// [`STEP_THRESHOLD`].
-    pub restore_error: Option<ChronyError>,
 }
 
 /// Why the clock is not corrected.
@@ -71,11 +65,8 @@ pub enum ChronyStepError {
 }
 
 /// Steps the clock through chronyd, and waits until chronyd reports it.
-///
-/// Await it to its end: when it is dropped half-way, chronyd's own rule for stepping is not restored.
 pub async fn step(client: &Client, plan: &Plan) -> Report {
-    let mut report =
-        Report { before: None, done: Vec::new(), after: None, failure: None, restore_error: None };
+    let mut report = Report { before: None, done: Vec::new(), after: None, failure: None };
     report.failure = attempt(client, plan, &mut report).await.err();
     report
 }
@@ -104,24 +95,6 @@ async fn attempt(client: &Client, plan: &Plan, report: &mut Report) -> Result<()
         return Ok(());
     }
     command(client, Request::ResetSources, report).await?;
-    let corrected = measure_and_step(client, plan.deadline, &before, report).await;
-    // Also when the command was not confirmed: chronyd may have executed it, and the answer was lost.
-    let rule = Request::ModifyMakeStep(plan.makestep.unwrap_or(Makestep::NEVER).in_force(&before));
-    match client.command(rule).await {
-        Ok(()) => report.done.push(rule),
-        Err(error) => report.restore_error = Some(error),
-    }
-    corrected
-}
-
-async fn measure_and_step(
-    client: &Client,
-    deadline: Duration,
-    before: &Tracking,
-    report: &mut Report,
-) -> Result<(), ChronyStepError> {
-    let once = Makestep { threshold: STEP_THRESHOLD, limit: 1 };
-    command(client, Request::ModifyMakeStep(once), report).await?;
     match command(client, Request::Burst { good: MEASUREMENTS, total: MEASUREMENTS }, report).await {
         // Reference clocks only: chronyd reads them every few seconds, and has no burst for them.
         Err(ChronyStepError::CommandFailed {
@@ -130,27 +103,35 @@ async fn measure_and_step(
         }) => {}
         result => result?,
     }
-    timeout(deadline, correction(client, before, report))
+    timeout(plan.deadline, correction(client, &before, report))
         .await
-        .unwrap_or(Err(ChronyStepError::NotCorrected(deadline)))
+        .unwrap_or(Err(ChronyStepError::NotCorrected(plan.deadline)))
 }
 
+/// Waits until chronyd has measured again, and has it step by what it found.
 async fn correction(client: &Client, before: &Tracking, report: &mut Report) -> Result<(), ChronyStepError> {
+    let mut stepped_at = None;
     loop {
         let now = client.tracking().await.map_err(ChronyStepError::QueryFailed)?;
         report.after = Some(now);
-        if is_corrected(before, &now) {
-            return Ok(());
+        if has_updated(before, &now) {
+            if now.offset.magnitude() <= STEP_THRESHOLD {
+                return Ok(());
+            }
+            // chronyd has begun to slew. Once for each of its updates.
+            if stepped_at != Some(now.reference_time) {
+                stepped_at = Some(now.reference_time);
+                command(client, Request::MakeStep, report).await?;
+                continue;
+            }
         }
         sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Has chronyd updated the clock since the reset, and left next to nothing to slew?
-fn is_corrected(before: &Tracking, now: &Tracking) -> bool {
-    now.is_synchronised()
-        && now.reference_time != before.reference_time
-        && now.offset.magnitude() <= STEP_THRESHOLD
+/// Has chronyd updated the clock since the reset?
+fn has_updated(before: &Tracking, now: &Tracking) -> bool {
+    now.is_synchronised() && now.reference_time != before.reference_time
 }
 
 async fn command(client: &Client, request: Request, report: &mut Report) -> Result<(), ChronyStepError> {
@@ -163,25 +144,22 @@ async fn command(client: &Client, request: Request, report: &mut Report) -> Resu
 mod tests {
     use super::*;
     use drift_core::ntp::packet::Leap;
-    use drift_core::time::{Offset, Wall};
+    use drift_core::time::Wall;
 
     #[test]
-    fn corrections_need_a_new_update_that_leaves_at_most_100_ms() {
-        let update = |second, offset_ms: i64| Tracking {
+    fn only_a_new_update_after_the_reset_counts() {
+        let update = |second| Tracking {
             leap: Leap::None,
             reference_id: [192, 0, 2, 7],
             reference_time: Wall::from_secs(second),
-            offset: Offset::from_nanos(offset_ms * 1_000_000),
             ..Tracking::NEVER
         };
-        let before = update(100, 0);
-        assert!(is_corrected(&before, &update(164, 100)) && is_corrected(&before, &update(164, -100)));
+        let before = update(100);
+        assert!(has_updated(&before, &update(164)));
         // A step may set chronyd's own time back.
-        assert!(is_corrected(&before, &update(90, 0)));
-        assert!(!is_corrected(&before, &update(100, 0)), "the old update");
-        assert!(!is_corrected(&before, &update(164, 101)), "chronyd slews");
-        assert!(!is_corrected(&before, &update(164, -101)), "chronyd slews");
-        let reset = Tracking { leap: Leap::Alarm, ..update(164, 0) };
-        assert!(!is_corrected(&before, &reset), "the reset itself");
+        assert!(has_updated(&before, &update(90)));
+        assert!(!has_updated(&before, &update(100)), "the old update");
+        let reset = Tracking { leap: Leap::Alarm, ..update(164) };
+        assert!(!has_updated(&before, &reset), "the reset itself");
     }
 }

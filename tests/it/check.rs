@@ -13,7 +13,7 @@ use crate::support::dates::{DateServer, Manner, ahead, date};
 use crate::support::{BackgroundRuntime, Ended, Folder, drift_agent, finish, free_udp_port, pool};
 
 /// Without the socket of the machine's own chronyd.
-const NO_CHRONY: [&str; 2] = ["--chrony-socket", "/nonexistent/chronyd.sock"];
+const NO_CHRONY: [&str; 2] = ["--chrony-socket", "/nonexistent/run/chronyd.sock"];
 
 fn check(pools: &[String], options: &[&str]) -> Ended {
     let pools = pools.iter().flat_map(|pool| ["--pool", pool]);
@@ -127,7 +127,7 @@ fn check_without_chrony_reports_its_absence_and_keeps_the_verdict() {
     let by_udp = chrony["asked"].as_str().is_some_and(|asked| asked.starts_with("UDP"));
     let error = chrony["error"].as_str().unwrap_or_default();
     assert!(
-        by_udp || error.contains("/nonexistent/chronyd.sock") && error.contains("UDP 127.0.0.1:323"),
+        by_udp || error.contains("/nonexistent/run/chronyd.sock") && error.contains("UDP 127.0.0.1:323"),
         "{report}"
     );
 }

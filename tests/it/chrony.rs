@@ -7,15 +7,22 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drift_agent::os::clock::LinuxClock;
+use drift_agent::config::Settings;
+use drift_agent::config::raw::{self, ConfigText, RawConfig};
+use drift_agent::os::chrony::Tracking;
+use drift_agent::os::clock::{LinuxClock, ShiftedClock};
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::TimeScale;
 use drift_agent::sources::ntp::Ntp;
+use drift_agent::step::ClockStepper;
 use drift_core::ntp::sample::Limits;
 use drift_core::ntp::server::{Answer, Ask};
+use drift_core::step::audit::Finding;
+use drift_core::step::time_daemon::Daemon;
 use drift_core::time::Offset;
 use serde_json::Value;
 
+use crate::support::chronyd::{Chronyd, source};
 use crate::support::{
     BackgroundRuntime, Folder, Process, drift_agent, finish, free_udp_port, pool, tool, wait_for,
 };
@@ -75,6 +82,49 @@ fn assert_chronyd_agrees(dir: &Path, server: &str, (offset, bound): (f64, f64)) 
         (wrong - offset).abs() <= bound + CHRONY
     });
     assert!(agrees, "none of three second opinions is near {offset} ± {bound}");
+}
+
+/// What `run` has of the daemon, with this chronyd: by its socket, and by UDP as a pod on the node's network has it.
+#[test]
+fn run_sees_chrony_by_udp_where_its_socket_is_not_mounted_and_steps_by_the_socket_only() {
+    let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-run"));
+    let time = TimeScale::new(Offset::from_nanos(30_000_000));
+    let servers = [1, 2].map(|host| background.server_on(host, &time, Behaviour::Honest));
+    let sources = servers.each_ref().map(|server| source(server.address()));
+    let chronyd = Chronyd::start(&background, &folder, &sources.each_ref().map(String::as_str));
+    chronyd.wait_for(&background, "an update", Tracking::is_synchronised);
+    let inspect = |mode: &str, socket: &Path| {
+        let text = |value: &str| Some(ConfigText(value.to_owned()));
+        let step = raw::Step { mode: text(mode), ..raw::Step::default() };
+        let chrony = raw::Chrony { socket: text(&socket.display().to_string()) };
+        let file = RawConfig { step, chrony, ..RawConfig::default() };
+        let settings = Settings::new(file, RawConfig::default()).unwrap();
+        let clock = Arc::new(ShiftedClock::default());
+        let udp = SocketAddr::from(([127, 0, 0, 1], chronyd.udp_port));
+        let stepper = ClockStepper::new(&settings, clock.clone(), clock)
+            .with_places(udp, &folder.path().join("no-stamp"));
+        background.runtime().block_on(stepper.inspect())
+    };
+    let nowhere = folder.path().join("nowhere/chronyd.sock");
+    let reachable = wait_for("both sources", || {
+        Some(inspect("off", &nowhere)).filter(|report| report.audit.sources == Finding::Fulfilled)
+    });
+    assert_eq!(reachable.daemon, Daemon::Chrony);
+    let believes = reachable.believes.expect("the offset that chrony reports").as_secs_f64();
+    assert!((believes - 0.03).abs() < 0.01, "{believes}");
+    assert_eq!(reachable.audit.near, Finding::Fulfilled);
+    for (mode, words) in [
+        ("auto", "takes commands over its socket only: no socket at"),
+        ("kernel", "would take the step back"),
+        ("chrony", "step.mode is chrony, but no socket at"),
+    ] {
+        let missing = inspect(mode, &nowhere).ready.unwrap_err();
+        assert!(missing.contains(words), "{mode}: {missing}");
+    }
+    for mode in ["auto", "chrony"] {
+        let report = inspect(mode, &chronyd.socket());
+        assert_eq!((report.daemon, report.ready), (Daemon::Chrony, Ok(())), "{mode}");
+    }
 }
 
 /// The result of `drift-agent check`: the exit code and the JSON.

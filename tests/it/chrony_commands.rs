@@ -1,50 +1,37 @@
 //! chronyd's command protocol, against the real chronyd and chronyc; and against peers that are none.
 #![allow(clippy::float_cmp, reason = "numbers that were only copied")]
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use drift_agent::os::chrony::{
-    ChronyError, ChronyStatus, Client, ReplyError, Request, Tracking, parse_makestep,
-};
+use drift_agent::os::chrony::{ChronyError, ChronyStatus, Client, ReplyError, Request, Tracking};
 use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::TimeScale;
 use drift_core::ntp::packet::Leap;
 use drift_core::time::{Offset, Ppb, Wall, nanos};
 
-use crate::support::chronyd::{Chronyd, Peer, chronyc, command_of, names};
-use crate::support::{BackgroundRuntime, Folder, pool, wait_for};
+use crate::support::chronyd::{Chronyd, Peer, chronyc, command_of, names, source};
+use crate::support::{BackgroundRuntime, Folder, wait_for};
 
 /// For peers that do not answer.
 const SHORT: Duration = Duration::from_millis(200);
-
-/// A server to measure against, as a directive; asked every second.
-fn source(address: &str) -> String {
-    let port = address.rsplit_once(':').expect("a port").1;
-    format!("server 127.0.0.1 port {port} iburst minpoll 0 maxpoll 0")
-}
 
 #[test]
 fn requests_equal_those_of_chronyc_byte_for_byte_and_chronyd_accepts_them() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-bytes"));
     let server = background.server(&TimeScale::new(Offset::ZERO), Behaviour::Honest);
-    let chronyd = Chronyd::start(&background, &folder, &[&source(&pool(&server))]);
+    let chronyd = Chronyd::start(&background, &folder, &[&source(server.address())]);
     let relay = Peer::relay(&chronyd, &folder);
     let client = Client::unix(&relay.socket);
-    let makestep = |rule| Request::ModifyMakeStep(parse_makestep(rule).unwrap());
     let requests = [
         Request::Tracking,
         Request::Sources,
         Request::ResetSources,
-        makestep("0.1 1"),
         Request::Burst { good: 4, total: 4 },
         Request::Burst { good: 1, total: 20 },
-        makestep("1 3"),
-        makestep("1 -1"),
-        makestep("0.5 0"),
-        makestep("1000 2"),
-        makestep("0.001 10"),
     ];
     for request in requests {
         let typed = request.to_string();
@@ -56,6 +43,13 @@ fn requests_equal_those_of_chronyc_byte_for_byte_and_chronyd_accepts_them() {
         assert_eq!(relay.take(command), theirs, "{typed}");
     }
     assert_eq!(background.runtime().block_on(client.sources()).unwrap(), 1);
+    assert_eq!(chronyc(&relay.socket, &["sources"]).code, 0);
+    let theirs = relay.take(15);
+    wait_for("a measurement after the reset", || {
+        let reachable = background.runtime().block_on(client.reachable_sources()).unwrap();
+        assert_eq!(relay.take(15), theirs);
+        (reachable == 1).then_some(())
+    });
     // Only a chronyd that may not touch the clock answers so.
     let theirs = chronyc(&relay.socket, &["makestep"]);
     assert!(theirs.stdout.contains("500 Failure"), "{theirs:?}");
@@ -78,7 +72,7 @@ impl Theirs {
 fn tracking_values_equal_those_that_chronyc_prints() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-tracking"));
     let server = background.server(&TimeScale::new(Offset::from_nanos(30_000_000)), Behaviour::Honest);
-    let chronyd = Chronyd::start(&background, &folder, &[&source(&pool(&server))]);
+    let chronyd = Chronyd::start(&background, &folder, &[&source(server.address())]);
     chronyd.wait_for(&background, "a second update", |t| !t.update_interval.is_zero());
     // chronyd updates the clock while we look: between two equal readings it did not.
     let read = || background.runtime().block_on(chronyd.client().tracking()).unwrap();
@@ -121,7 +115,7 @@ fn tracking_offsets_and_frequencies_are_positive_for_a_clock_that_is_or_falls_be
     // The server is ahead of this machine: the machine is behind.
     let time = TimeScale::new(Offset::from_nanos(250_000_000));
     let server = background.server(&time, Behaviour::Honest);
-    let chronyd = Chronyd::start(&background, &folder, &[&source(&pool(&server))]);
+    let chronyd = Chronyd::start(&background, &folder, &[&source(server.address())]);
     let first = chronyd.wait_for(&background, "the first update", Tracking::is_synchronised);
     let near = |offset: Offset| (offset.as_nanos() - 250_000_000).abs() < 5_000_000;
     assert!(near(first.offset) && near(first.last_offset), "{first:?}");
@@ -145,9 +139,9 @@ fn udp_requests_can_read_everything_and_change_nothing() {
     assert_eq!((tracking.stratum, tracking.reference_id), (10, [127, 127, 1, 1]));
     assert!(!tracking.is_synchronised() && tracking.never_updated(), "{tracking:?}");
     assert_eq!(background.runtime().block_on(udp.sources()).unwrap(), 0);
-    let rule = parse_makestep("1 -1").unwrap();
+    assert_eq!(background.runtime().block_on(udp.reachable_sources()).unwrap(), 0);
     let burst = Request::Burst { good: 4, total: 4 };
-    for request in [Request::ResetSources, burst, Request::MakeStep, Request::ModifyMakeStep(rule)] {
+    for request in [Request::ResetSources, burst, Request::MakeStep] {
         let refused = run(request).unwrap_err();
         assert!(matches!(refused, ChronyError::Refused(ChronyStatus::Unauthorized)), "{request}: {refused}");
     }
@@ -157,6 +151,40 @@ fn udp_requests_can_read_everything_and_change_nothing() {
     // A burst without NTP sources is rejected by name, also by the socket.
     let refused = background.runtime().block_on(chronyd.client().command(burst)).unwrap_err();
     assert!(matches!(refused, ChronyError::Refused(ChronyStatus::NoSuchSource)), "{refused}");
+}
+
+/// What kubelet's `DirectoryOrCreate` does to a chronyd that starts later.
+#[test]
+fn chronyd_makes_no_socket_in_a_folder_that_root_has_made_and_left_open() {
+    let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-root-folder"));
+    let run = folder.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    std::fs::set_permissions(&run, Permissions::from_mode(0o755)).unwrap();
+    if std::fs::metadata(&run).unwrap().uid() != 0 {
+        return;
+    }
+    let chronyd = Chronyd::start_in_folder_of_root(&background, &folder, &["local stratum 10"]);
+    chronyd.process.wait_for_output("Wrong permissions on");
+    let error = background.runtime().block_on(chronyd.client().tracking()).unwrap_err();
+    assert!(matches!(&error, ChronyError::RefusedFolder(at) if *at == run), "{error}");
+    assert!(error.to_string().contains("chronyd will refuse this folder"), "{error}");
+}
+
+#[test]
+fn sources_count_as_reachable_once_they_have_answered() {
+    let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-reachable"));
+    let servers = [(1, Behaviour::Honest), (2, Behaviour::Silent), (3, Behaviour::Honest)]
+        .map(|(host, behaviour)| background.server_on(host, &TimeScale::new(Offset::ZERO), behaviour));
+    let sources = servers.each_ref().map(|server| source(server.address()));
+    let chronyd = Chronyd::start(&background, &folder, &sources.each_ref().map(String::as_str));
+    for client in [chronyd.client(), Client::udp(([127, 0, 0, 1], chronyd.udp_port).into())] {
+        wait_for("two reachable sources", || {
+            let reachable = background.runtime().block_on(client.reachable_sources()).unwrap();
+            assert!(reachable <= 2, "{reachable}");
+            (reachable == 2).then_some(())
+        });
+        assert_eq!(background.runtime().block_on(client.sources()).unwrap(), 3);
+    }
 }
 
 #[test]
@@ -256,6 +284,8 @@ fn missing_and_dead_sockets_are_reported_with_what_to_do() {
     let (background, folder) = (BackgroundRuntime::new(), Folder::new("chrony-nowhere"));
     let ask =
         |path: &std::path::Path| background.runtime().block_on(Client::unix(path).tracking()).unwrap_err();
+    // Closed to others, as chronyd makes its folder.
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
     let path = folder.path().join("chronyd.sock");
     for missing in [&path, &folder.path().join("no-folder/chronyd.sock")] {
         let error = ask(missing);
@@ -263,6 +293,11 @@ fn missing_and_dead_sockets_are_reported_with_what_to_do() {
         assert!(error.to_string().contains("mounted at the same path as on the host"), "{error}");
     }
     assert_eq!(names(folder.path()), [""; 0]);
+    // As kubelet makes a missing one. Only root's own folders are in question.
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let error = ask(&path);
+    let is_root = std::fs::metadata(folder.path()).unwrap().uid() == 0;
+    assert_eq!(matches!(&error, ChronyError::RefusedFolder(at) if at == folder.path()), is_root, "{error}");
     // A file that a chronyd left behind when it was killed.
     drop(UnixDatagram::bind(&path).unwrap());
     let error = ask(&path);

@@ -290,7 +290,16 @@ fn profiles_grant_what_they_need_and_no_more() {
         ("default", format!("user 65532 +null [] {version} null")),
         ("step-kernel", format!(r#"user 65532 +["SYS_TIME"] [] {version}-step null"#)),
         ("step-chrony", format!(r#"user 0 +["DAC_OVERRIDE"] ["/var/run/chrony"] {version} null"#)),
-        ("step-auto", format!(r#"user 113 +["SYS_TIME"] ["/run/chrony"] {version}-step ["get","watch"]"#)),
+        (
+            "step-auto",
+            format!(
+                r#"user 113 +["SYS_TIME"] ["/run/chrony","/run/systemd/timesync"] {version}-step ["get","watch"]"#
+            ),
+        ),
+        (
+            "step-timesyncd",
+            format!(r#"user 65532 +["SYS_TIME"] ["/run/systemd/timesync"] {version}-step null"#),
+        ),
     ] {
         assert_eq!(privileges(older(), profile), expected, "{profile}");
     }

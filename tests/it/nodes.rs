@@ -252,6 +252,7 @@ fn nodes_written_by_the_agent_are_explained_and_compared() {
         ],
         last_step: None,
         step_result: None,
+        audit: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (name, report) in

@@ -29,6 +29,8 @@ struct Node {
     pause: Duration,
     /// What chrony and the kernel report. The simulated world has neither.
     has_daemon: bool,
+    /// For how long it has not updated the clock, at least.
+    update_age: Duration,
 }
 
 fn host(behaviour: Behaviour) -> Host {
@@ -54,7 +56,7 @@ fn node(pools: &[Behaviour], behind_ms: i64) -> Node {
         api_errors: 0.0,
         steps_work: true,
     };
-    Node { plan, pause: Duration::ZERO, has_daemon: true }
+    Node { plan, pause: Duration::ZERO, has_daemon: true, update_age: MINUTE }
 }
 
 fn healthy() -> Node {
@@ -85,9 +87,14 @@ impl Node {
             world.run_until(until, |_| Ok(())).expect("no check fails");
             let mut snapshot = world.snapshot();
             let believes = Some(Offset::from_nanos(20_000));
-            snapshot.daemon =
-                self.has_daemon.then_some(DaemonReport { daemon: Daemon::Chrony, believes, ready: Ok(()) });
-            let kernel = KernelClock { synchronized: self.has_daemon, ..KernelClock::default() };
+            snapshot.daemon = self.has_daemon.then_some(DaemonReport {
+                daemon: Daemon::Chrony,
+                believes,
+                update_age: Some(self.update_age),
+                ..DaemonReport::NONE
+            });
+            let disciplined = KernelClock { max_error: Duration::from_millis(5), ..KernelClock::ALONE };
+            let kernel = if self.has_daemon { disciplined } else { KernelClock::ALONE };
             texts.push(metrics::render(&snapshot, Some(kernel)));
         }
         texts
@@ -178,6 +185,16 @@ fn cases() -> Vec<Case> {
         Case::new(vec![healthy(), healthy(), oscillator(150), oscillator(-150)], 90, &[]),
         Case::new(vec![off(150), healthy()], 14, over),
         Case::new(vec![off(-2_000), healthy()], 14, over_one_second),
+        // Its daemon has ended, and the kernel does not show it for hours.
+        Case::new(
+            vec![
+                node(&[Honest; 2], 150).with(|n| n.update_age = MINUTE * 120),
+                node(&[Honest; 2], 150).with(|n| n.update_age = MINUTE * 119),
+                healthy().with(|n| n.update_age = MINUTE * 180),
+            ],
+            14,
+            &[("ClockDriftExceeded", 2), ("ClockNotDisciplined", 1), ("TimeDaemonDeceived", 2)],
+        ),
         // A quarter of an hour must have been recorded.
         Case::new(
             vec![off(150), healthy()],

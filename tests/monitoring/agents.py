@@ -45,6 +45,7 @@ INDEPENDENT = "drift_agent_pools_independent"
 B_FALSE = 'drift_agent_pool_falseticker{pool="b.example"}'
 B_OFFSET = 'drift_agent_pool_offset_seconds{pool="b.example"}'
 KERNEL = "drift_agent_kernel_synchronized"
+UPDATE_AGE = "drift_agent_daemon_update_age_seconds"
 DAEMON = 'drift_agent_daemon_offset_seconds{daemon="chrony"}'
 STEPPED = 'drift_agent_steps_total{method="chrony",result="stepped"}'
 FAILED = 'drift_agent_steps_total{method="chrony",result="failed"}'

@@ -3,8 +3,8 @@
 import re
 
 from agents import (
-    BOUND, B_REACHABLE, DAEMON, DRIFTING, FAILED, FREQUENCY, FREQUENCY_BOUND, HEALTHY, KERNEL, OFFSET, REFUSED, STEPPED, THRESHOLD, agent, fleet,
-    in_state, restarting, resumed, state)
+    BOUND, B_REACHABLE, DAEMON, DRIFTING, FAILED, FREQUENCY, FREQUENCY_BOUND, HEALTHY, KERNEL, OFFSET, REFUSED, STEPPED, THRESHOLD, UPDATE_AGE, agent,
+    fleet, in_state, restarting, resumed, state)
 from cases import says
 
 UNMEASURED = {**in_state("unknown"), OFFSET: None, BOUND: None}
@@ -36,8 +36,8 @@ def unmeasured(node="n1", where=""):
 def undisciplined(node="n1", where=""):
     return says(
         "ClockNotDisciplined", "warning", f"Clock of node {node}{where} is 150ms behind, and no time daemon corrects it.",
-        "The kernel reports that its clock is not synchronised (STA_UNSYNC): chronyd, systemd-timesyncd or ntpd is not running, "
-        "or reaches no server.", node=node)
+        "The kernel reports that its clock is not synchronised, or no process has updated it for two hours: chronyd, "
+        "systemd-timesyncd or ntpd is not running, or reaches no server.", node=node)
 
 
 def frequency(node="n1", where="", runs="250 ppm too slow", now=" It is now 1ms behind."):
@@ -157,10 +157,13 @@ def add(cases):
         [{**one, "values": f"{one['values'].split('+')[0]}+0x10 stale"} for one in agent("n1", UNMEASURED)] + fleet(3))
 
     proved("ClockNotDisciplined", {**DRIFTING, KERNEL: 0}, undisciplined, {
-        "STA_UNSYNC alone": {KERNEL: 0},
+        "the kernel alone": {KERNEL: 0},
         "a drift alone": DRIFTING,
         "for nine minutes": {**DRIFTING, KERNEL: "0+0x9 1+0x90"},
     }, [OFFSET, KERNEL, state("drifting")])
+    cases.fires("ClockNotDisciplined", "no update for two hours", agent("n1", {**DRIFTING, UPDATE_AGE: 7200}), undisciplined())
+    cases.silent("below", "ClockNotDisciplined", "an update two hours ago", agent("n1", {**DRIFTING, UPDATE_AGE: 7199}))
+    cases.silent("below", "ClockNotDisciplined", "no update, and no drift", agent("n1", {UPDATE_AGE: 9000}))
 
     proved("ClockFrequencyHigh", {FREQUENCY: 0.00025}, frequency, {
         "203 ppm, of which 199 are certain": {FREQUENCY: 0.000203},

@@ -14,6 +14,9 @@
 {{- if lt (include "drift-agent.milliseconds" .Values.config.step.maxOffset | int64) (include "drift-agent.milliseconds" .Values.config.step.minOffset | int64) }}
 {{- fail (printf "config.step.maxOffset: invalid value %q: expected at least config.step.minOffset (%s), or no clock is ever stepped" .Values.config.step.maxOffset .Values.config.step.minOffset) }}
 {{- end }}
+{{- if and (eq .Values.config.step.mode "chrony") (eq .Values.chronyFolder "none") }}
+{{- fail "chronyFolder: invalid value \"none\": expected wait or create with config.step.mode chrony, which needs chrony's socket" }}
+{{- end }}
 {{- if lt (include "drift-agent.milliseconds" .Values.config.leeway.maximum | int64) (include "drift-agent.milliseconds" .Values.config.leeway.minimum | int64) }}
 {{- fail (printf "config.leeway.maximum: invalid value %q: expected at least config.leeway.minimum (%s)" .Values.config.leeway.maximum .Values.config.leeway.minimum) }}
 {{- end }}

@@ -58,6 +58,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if has .Values.config.step.mode (list "chrony" "auto") }}yes{{ end }}
 {{- end }}
 
+{{- define "drift-agent.mountsChrony" -}}
+{{- if and (include "drift-agent.stepsChrony" .) (ne .Values.chronyFolder "none") }}yes{{ end }}
+{{- end }}
+
 {{- define "drift-agent.readsRequests" -}}
 {{- if and (ne .Values.config.step.mode "off") .Values.config.step.onRequest (eq .Values.config.kubernetes "on") }}yes{{ end }}
 {{- end }}
@@ -65,7 +69,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- /* chronyd's socket, and the socket that it answers to, are open to chronyd's own user, and to a user with DAC_OVERRIDE. */ -}}
 {{- define "drift-agent.podSecurityContext" -}}
 {{- $context := deepCopy .Values.podSecurityContext }}
-{{- if include "drift-agent.stepsChrony" . }}
+{{- if include "drift-agent.mountsChrony" . }}
 {{- if .Values.chronyUser }}
 {{- $_ := set $context "runAsUser" (int64 .Values.chronyUser) }}
 {{- else }}
@@ -81,7 +85,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if include "drift-agent.stepsKernel" . }}
 {{- $capabilities = append $capabilities "SYS_TIME" }}
 {{- end }}
-{{- if and (include "drift-agent.stepsChrony" .) (not .Values.chronyUser) }}
+{{- if and (include "drift-agent.mountsChrony" .) (not .Values.chronyUser) }}
 {{- $capabilities = append $capabilities "DAC_OVERRIDE" }}
 {{- end }}
 {{- if $capabilities }}

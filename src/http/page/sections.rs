@@ -10,6 +10,7 @@ use crate::build_info::{REVISION, VERSION};
 use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot, Snapshot};
 use drift_core::resume::Signal;
+use drift_core::step::audit::Audit;
 use drift_core::step::outcome::Method;
 use drift_core::step::policy::Mode;
 use drift_core::step::time_daemon::Daemon;
@@ -271,6 +272,8 @@ pub fn time_daemon(html: &mut Html, context: &PageContext) {
                 "Process",
                 match report.map(|r| r.daemon) {
                     Some(Daemon::Chrony) => "chrony",
+                    Some(Daemon::Timesyncd) => "systemd-timesyncd",
+                    Some(Daemon::Unknown) if context.kernel.is_none() => "unknown",
                     Some(Daemon::Unknown) => "unknown: the kernel reports that one disciplines the clock",
                     Some(Daemon::None) => "none",
                     None => "not inspected yet",
@@ -282,10 +285,16 @@ pub fn time_daemon(html: &mut Html, context: &PageContext) {
                 "Reported offset",
                 &believes.map_or_else(|| UNKNOWN.to_owned(), Offset::in_words),
             );
+            if let Some(age) = report.and_then(|r| r.update_age) {
+                entry(html, "No update for", &format!("{} at least", Span(age)));
+            }
+            for (_, wanted, finding) in report.map_or(Audit::NOT_VISIBLE, |r| r.audit).findings() {
+                entry(html, wanted, finding.in_words());
+            }
             let Some(kernel) = context.kernel else {
                 return entry(html, "Kernel status", "cannot be read");
             };
-            let disciplined = if kernel.synchronized { "clock disciplined by a process" } else { "clock not disciplined" };
+            let disciplined = if kernel.is_disciplined() { "clock disciplined by a process" } else { "clock not disciplined" };
             entry(html, "Kernel status", disciplined);
             entry(html, "Kernel maximum error", &Span(kernel.max_error).to_string());
             let ppm = kernel.frequency.as_ratio() * 1e6;

@@ -17,6 +17,7 @@ use drift_core::ntp::reject::RejectReason;
 use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::ServerSnapshot;
 use drift_core::resume::{Class, Detection, Disruption, PauseEvidence, Signal};
+use drift_core::step::audit::{Audit, Finding};
 use drift_core::step::last_step::LastStep;
 use drift_core::step::outcome::{Method, Outcome, StepResult};
 use drift_core::step::policy::{Mode, RequestedBy, Trigger};
@@ -139,7 +140,7 @@ fn every_verdict_is_the_first_heading_and_the_title() {
 fn the_header_reports_why_the_clock_cannot_be_stepped() {
     let mut fixture = Fixture::new();
     let ready = Err("chrony does not answer on /run/chrony/chronyd.sock".to_owned());
-    fixture.snapshot.daemon = Some(DaemonReport { daemon: Daemon::Unknown, believes: None, ready });
+    fixture.snapshot.daemon = Some(DaemonReport { daemon: Daemon::Unknown, ready, ..DaemonReport::NONE });
     fixture.snapshot.step.mode = Mode::Chrony;
     let page = fixture.page();
     let document = parse(&page);
@@ -198,10 +199,17 @@ fn missing_signals_are_listed_and_a_note_explains_missing_pause_signals() {
 fn the_time_daemon_section_shows_what_daemon_and_kernel_report() {
     let mut fixture = Fixture::new();
     let believes = Some(Offset::from_nanos(21_000));
-    fixture.snapshot.daemon = Some(DaemonReport { daemon: Daemon::Chrony, believes, ready: Ok(()) });
+    let audit = Audit { sources: Finding::Fulfilled, makestep: Finding::NotFulfilled, ..Audit::NOT_VISIBLE };
+    let update_age = Some(Duration::from_secs(300));
+    fixture.snapshot.daemon =
+        Some(DaemonReport { daemon: Daemon::Chrony, believes, update_age, audit, ..DaemonReport::NONE });
     let words = [
         "Process chrony",
         "Reported offset 21 µs behind",
+        "No update for 5 min at least",
+        "two reachable sources or more fulfilled",
+        "steps at any time (makestep 1 -1) not fulfilled",
+        "hardware clock kept correct (rtcsync) not visible from here",
         "Kernel status clock not disciplined",
         "Kernel maximum error 16 s",
         "Kernel frequency correction 12.34 ppm slower",
@@ -510,7 +518,8 @@ fn build(
     (server.state, server.measured) = (ServerState::ALL[index], measured);
     server.rejected = Some((f, RejectReason::Suspended));
     let (believes, ready) = (Some(Offset::from_nanos(offsets[3])), Err(texts[3].clone()));
-    snapshot.daemon = Some(DaemonReport { daemon: Daemon::ALL[index % 3], believes, ready });
+    snapshot.daemon =
+        Some(DaemonReport { daemon: Daemon::ALL[index % 4], believes, ready, ..DaemonReport::NONE });
     snapshot.step.mode = Mode::Auto;
     (snapshot.step.last_text, snapshot.step.answer) = (Some(texts[4].clone()), Some(texts[5].clone()));
     snapshot.step.last = yes[3].then(|| LastStep {

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::codec::{Fields, ReplyError, Request, read_reply, read_sources};
+use super::codec::{Fields, ReplyError, Request, read_is_reachable, read_reply, read_sources};
 use super::own_socket::OwnSocket;
 use super::status::ChronyStatus;
 use super::tracking::Tracking;
@@ -17,6 +18,10 @@ use crate::os::random;
 
 /// How long one request may take by default. chronyd answers within a millisecond.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// More sources are not looked at.
+const SOURCES_MAX: u32 = 16;
+/// Permissions of users who are neither the owner nor in the group.
+const OTHERS: u32 = 0o007;
 /// Longer than any reply of the protocol.
 const LONGEST_REPLY: usize = 1024;
 
@@ -43,6 +48,12 @@ pub enum ChronyError {
          the folder again, restart the pod", .0.display()
     )]
     NoSocket(PathBuf),
+    /// The socket does not exist, and its folder is one in which chronyd makes none.
+    #[error(
+        "no socket in {}, and chronyd will refuse this folder: it is root's and open to other users (chronyd logs \"Wrong \
+         permissions\" and runs without its command socket). Remove the folder, restart chronyd, then the pod", .0.display()
+    )]
+    RefusedFolder(PathBuf),
     /// The socket exists, or the port was asked, but no process listens.
     #[error("no process listens at {0}: chronyd has ended")]
     NotListening(String),
@@ -121,7 +132,16 @@ impl Client {
         self.ask(Request::Sources, read_sources).await
     }
 
-    /// Sends a command: every request but the two above.
+    /// How many sources answered at least one of chronyd's last eight polls; of the first 16.
+    pub async fn reachable_sources(&self) -> Result<u32, ChronyError> {
+        let mut reachable = 0;
+        for number in 0..self.sources().await?.min(SOURCES_MAX) {
+            reachable += u32::from(self.ask(Request::SourceData(number), read_is_reachable).await?);
+        }
+        Ok(reachable)
+    }
+
+    /// Sends a command: every request but those above.
     pub async fn command(&self, request: Request) -> Result<(), ChronyError> {
         self.ask(request, |_| Ok(())).await
     }
@@ -193,10 +213,14 @@ impl Peer {
                 let folder = path.parent().unwrap_or(Path::new("/"));
                 let own = OwnSocket::bind(folder).map_err(|error| match error.kind() {
                     ErrorKind::NotFound => ChronyError::NoSocket(path.clone()),
+                    // Whoever may not write there may still see why chronyd has no socket.
+                    _ if !path.exists() && is_refused(folder) => {
+                        ChronyError::RefusedFolder(folder.to_owned())
+                    }
                     _ => ChronyError::NotWritable { folder: folder.to_owned(), error },
                 })?;
                 own.socket.connect(path).map_err(|error| match error.kind() {
-                    ErrorKind::NotFound => ChronyError::NoSocket(path.clone()),
+                    ErrorKind::NotFound => no_socket(path, folder),
                     ErrorKind::PermissionDenied => ChronyError::Forbidden(path.clone()),
                     _ => self.io_error(error),
                 })?;
@@ -223,6 +247,20 @@ impl Peer {
             _ => ChronyError::Io { peer: self.to_string(), error },
         }
     }
+}
+
+fn no_socket(path: &Path, folder: &Path) -> ChronyError {
+    if is_refused(folder) {
+        ChronyError::RefusedFolder(folder.to_owned())
+    } else {
+        ChronyError::NoSocket(path.to_owned())
+    }
+}
+
+/// Does chronyd refuse to make its socket in this folder, whichever user it runs as? The folder must be its own
+/// and closed to others. kubelet makes a missing `hostPath` folder as root, open to others.
+fn is_refused(folder: &Path) -> bool {
+    std::fs::metadata(folder).is_ok_and(|m| m.is_dir() && m.uid() == 0 && m.mode() & OTHERS != 0)
 }
 
 impl fmt::Display for Peer {

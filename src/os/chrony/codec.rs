@@ -3,7 +3,6 @@
 use std::fmt;
 
 use super::float;
-use super::makestep::Makestep;
 use super::status::ChronyStatus;
 
 /// The version of the protocol: that of chrony 2.2 (2015) and all since.
@@ -23,6 +22,8 @@ pub enum Request {
     /// How many sources chronyd has, with reference clocks. Every process on the machine may ask, also over
     /// UDP.
     Sources,
+    /// One source, by its number from 0 on. Every process on the machine may ask, also over UDP.
+    SourceData(u32),
     /// Discard all measurements, and treat the clock as unsynchronised. chrony 4.0 and later.
     ResetSources,
     /// Measure every NTP source now, until so many measurements were good.
@@ -32,11 +33,10 @@ pub enum Request {
         /// Measurements tried at most.
         total: u32,
     },
-    /// Step by the rest of the correction that chronyd knows of. It measures nothing, so it has no effect
-    /// after a resume.
+    /// Step by the rest of the correction that chronyd knows of. It measures nothing: after a resume it has an
+    /// effect once chronyd has measured again. It leaves chronyd's own rule for stepping (`makestep` in
+    /// chrony.conf) as it is.
     MakeStep,
-    /// Change when chronyd may step by itself, until it restarts.
-    ModifyMakeStep(Makestep),
 }
 
 impl Request {
@@ -46,10 +46,10 @@ impl Request {
         match self {
             Self::Tracking => (33, 5, 76),
             Self::Sources => (14, 2, 4),
+            Self::SourceData(_) => (15, 3, 48),
             Self::ResetSources => (66, PLAIN, 0),
             Self::Burst { .. } => (3, PLAIN, 0),
             Self::MakeStep => (43, PLAIN, 0),
-            Self::ModifyMakeStep(_) => (50, PLAIN, 0),
         }
     }
 
@@ -68,10 +68,7 @@ impl Request {
                 bytes.extend(good.to_be_bytes());
                 bytes.extend(total.to_be_bytes());
             }
-            Self::ModifyMakeStep(Makestep { threshold, limit }) => {
-                bytes.extend(limit.to_be_bytes());
-                bytes.extend(float::encode(threshold.as_secs_f64()).to_be_bytes());
-            }
+            Self::SourceData(number) => bytes.extend(number.to_be_bytes()),
             Self::Tracking | Self::Sources | Self::ResetSources | Self::MakeStep => {}
         }
         let length = bytes.len().max(REPLY_HEADER + reply_data);
@@ -85,10 +82,10 @@ impl fmt::Display for Request {
         match self {
             Self::Tracking => f.write_str("tracking"),
             Self::Sources => f.write_str("sources"),
+            Self::SourceData(number) => write!(f, "sources (number {number})"),
             Self::ResetSources => f.write_str("reset sources"),
             Self::Burst { good, total } => write!(f, "burst {good}/{total}"),
             Self::MakeStep => f.write_str("makestep"),
-            Self::ModifyMakeStep(rule) => write!(f, "makestep {rule}"),
         }
     }
 }
@@ -159,6 +156,14 @@ pub fn read_sources(data: &mut Fields<'_>) -> Result<u32, ReplyError> {
     data.u32()
 }
 
+/// Reads the data of a reply to [`Request::SourceData`]: did the source answer at least one of the last eight
+/// polls?
+pub fn read_is_reachable(data: &mut Fields<'_>) -> Result<bool, ReplyError> {
+    data.take::<20>()?; // the address
+    data.take::<10>()?; // poll interval, stratum, state, mode, flags
+    Ok(data.u16()? != 0)
+}
+
 /// The data of a reply, read from the front.
 #[derive(Debug)]
 pub struct Fields<'a> {
@@ -213,27 +218,21 @@ pub(crate) mod tests {
             Just(Request::ResetSources),
             Just(Request::MakeStep),
             (any::<u32>(), any::<u32>()).prop_map(|(good, total)| Request::Burst { good, total }),
-            (any::<std::time::Duration>(), any::<i32>())
-                .prop_map(|(threshold, limit)| Request::ModifyMakeStep(Makestep { threshold, limit })),
+            any::<u32>().prop_map(Request::SourceData),
         ]
     }
 
     #[test]
     fn requests_are_named_as_in_chronyc() {
-        let rule = Makestep { threshold: std::time::Duration::from_millis(100), limit: 1 };
         let names = [
             Request::Tracking,
             Request::Sources,
             Request::ResetSources,
             Request::Burst { good: 4, total: 4 },
             Request::MakeStep,
-            Request::ModifyMakeStep(rule),
         ]
         .map(|request| request.to_string());
-        assert_eq!(
-            names,
-            ["tracking", "sources", "reset sources", "burst 4/4", "makestep", "makestep 0.1 1"]
-        );
+        assert_eq!(names, ["tracking", "sources", "reset sources", "burst 4/4", "makestep"]);
     }
 
     #[test]
@@ -259,6 +258,21 @@ pub(crate) mod tests {
         }
         let longer = [good.as_slice(), &[9; 40]].concat();
         assert_eq!(read(&longer), Ok(5));
+    }
+
+    #[test]
+    fn sources_are_reachable_if_one_of_their_last_eight_polls_was_answered() {
+        let with = |reachability: u16| {
+            let mut data = [0xff; 48];
+            data[30..32].copy_from_slice(&reachability.to_be_bytes());
+            let bytes = reply(Request::SourceData(3), SEQUENCE, 0, &data);
+            read_reply(&bytes, Request::SourceData(3), SEQUENCE).and_then(|mut d| read_is_reachable(&mut d))
+        };
+        assert_eq!([0, 1, 0o377].map(with), [Ok(false), Ok(true), Ok(true)]);
+        let short = reply(Request::SourceData(3), SEQUENCE, 0, &[0; 31]);
+        let read =
+            read_reply(&short, Request::SourceData(3), SEQUENCE).and_then(|mut d| read_is_reachable(&mut d));
+        assert_eq!(read, Err(ReplyError::Truncated(59)));
     }
 
     #[test]

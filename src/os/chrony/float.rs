@@ -2,8 +2,10 @@
 //! complement, for coefficient × 2^(exponent - 25). About seven digits; no infinity and no "not a number".
 
 const COEFFICIENT_BITS: i32 = 25;
+#[cfg(test)]
 const EXPONENTS: std::ops::RangeInclusive<i32> = -64..=63;
 /// The largest coefficient, 2^24 - 1.
+#[cfg(test)]
 const LARGEST: f64 = 16_777_215.0;
 
 /// The number in these 32 bits. Exact, since a double is wider in both parts.
@@ -15,6 +17,8 @@ pub fn decode(raw: u32) -> f64 {
 }
 
 /// The nearest number of this format. Saturates at the largest; too small a number, and NaN, become 0.
+/// The agent itself sends none.
+#[cfg(test)]
 pub fn encode(number: f64) -> u32 {
     if number.is_nan() {
         return 0;
@@ -37,10 +41,12 @@ pub fn encode(number: f64) -> u32 {
 }
 
 /// The exponent of a finite double of 0 or more; from its bits, since a logarithm would round.
+#[cfg(test)]
 fn floor_log2(size: f64) -> i32 {
     i32::try_from(size.to_bits() >> 52).unwrap_or(0) - 1023
 }
 
+#[cfg(test)]
 #[expect(clippy::cast_possible_truncation, reason = "24 bits and a sign")]
 fn pack(coefficient: f64, exponent: i32) -> u32 {
     ((exponent << COEFFICIENT_BITS) | (coefficient as i32 & ((1 << COEFFICIENT_BITS) - 1))).cast_unsigned()

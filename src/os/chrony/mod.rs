@@ -9,21 +9,21 @@
 //! | [`tracking`] | chronyd's state of the clock                                     |
 //! | [`status`]   | why chronyd rejects a request                                    |
 //! | [`float`]    | the protocol's own 32-bit floating-point number                  |
-//! | [`makestep`] | chrony's rule for stepping by itself, as in chrony.conf          |
+//! | [`config`]   | what chrony.conf has of `makestep` and `rtcsync`                 |
 //! | [`client`]   | sends requests, over the Unix socket or (queries only) by UDP    |
 //!
 //! A process that can write to the Unix socket can send chronyd every command that root can.
 
 pub mod client;
 pub mod codec;
+pub mod config;
 pub mod float;
-pub mod makestep;
 mod own_socket;
 pub mod status;
 pub mod tracking;
 
 pub use client::{ChronyError, Client};
 pub use codec::{ReplyError, Request};
-pub use makestep::{Makestep, parse_makestep};
+pub use config::ChronyConfig;
 pub use status::ChronyStatus;
 pub use tracking::Tracking;

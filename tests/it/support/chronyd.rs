@@ -2,6 +2,7 @@
 
 use std::fs::Permissions;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,24 @@ pub struct Chronyd {
 impl Chronyd {
     /// Starts it with these directives; ready when it answers.
     pub fn start(background: &BackgroundRuntime, folder: &Folder, directives: &[&str]) -> Self {
+        let chronyd = Self::launch(folder, directives);
+        wait_for("chronyd to answer", || background.runtime().block_on(chronyd.client().tracking()).ok());
+        chronyd
+    }
+
+    /// The same, but with a folder that is there already and that it refuses; ready when it answers by UDP.
+    pub fn start_in_folder_of_root(
+        background: &BackgroundRuntime,
+        folder: &Folder,
+        directives: &[&str],
+    ) -> Self {
+        let chronyd = Self::launch(folder, directives);
+        let udp = Client::udp(([127, 0, 0, 1], chronyd.udp_port).into());
+        wait_for("chronyd to answer", || background.runtime().block_on(udp.tracking()).ok());
+        chronyd
+    }
+
+    fn launch(folder: &Folder, directives: &[&str]) -> Self {
         let id = |option| finish(Command::new("id").arg(option), "").stdout.trim().to_owned();
         let user = if id("-u") == "0" { "nobody".to_owned() } else { id("-un") };
         // It makes this folder itself, as it must be.
@@ -44,9 +63,7 @@ impl Chronyd {
             format!("cmdport {udp_port}"),
         ]);
         let process = Process::start(command.args(directives), folder.path(), "chronyd");
-        let chronyd = Self { process, run, udp_port };
-        wait_for("chronyd to answer", || background.runtime().block_on(chronyd.client().tracking()).ok());
-        chronyd
+        Self { process, run, udp_port }
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -66,6 +83,11 @@ impl Chronyd {
     ) -> Tracking {
         wait_for(what, || background.runtime().block_on(self.client().tracking()).ok().filter(&fits))
     }
+}
+
+/// A server as a directive of chronyd; asked every second.
+pub fn source(server: SocketAddr) -> String {
+    format!("server {} port {} iburst minpoll 0 maxpoll 0", server.ip(), server.port())
 }
 
 /// The real chronyc, speaking to this socket.

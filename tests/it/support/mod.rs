@@ -365,6 +365,12 @@ impl BackgroundRuntime {
     pub fn server(&self, time: &TimeScale, behaviour: Behaviour) -> Server {
         self.runtime.block_on(Server::start(time.clone(), behaviour)).expect("a free port")
     }
+
+    /// The same on another of this machine's own addresses, 127.0.0.`host`: chronyd takes each address once.
+    pub fn server_on(&self, host: u8, time: &TimeScale, behaviour: Behaviour) -> Server {
+        let address = ([127, 0, 0, host], 0).into();
+        self.runtime.block_on(Server::start_at(address, time.clone(), behaviour)).expect("a free port")
+    }
 }
 
 impl Drop for BackgroundRuntime {

@@ -84,7 +84,7 @@ impl SimulatedAgent {
         let mut snapshot = self.world.snapshot();
         // A simulated world has no daemon, and does not report which signals it has.
         let believes = Some(Offset::from_nanos(20_000));
-        snapshot.daemon = Some(DaemonReport { daemon: Daemon::Chrony, believes, ready: Ok(()) });
+        snapshot.daemon = Some(DaemonReport { daemon: Daemon::Chrony, believes, ..DaemonReport::NONE });
         snapshot.signals =
             Some(Signal::LOCAL.into_iter().filter(|signal| *signal != Signal::Vmclock).collect());
         let kernel = KernelClock {

@@ -4,6 +4,7 @@ use super::fleet::LEEWAY_LIMITS;
 use super::now::Now;
 use super::row::{CELL_CHARS_MAX, Field, ReportedState, Row, escape_for_terminal};
 use super::skew::Skew;
+use drift_core::step::audit::Audit;
 use drift_core::step::last_step::LastStep;
 use drift_core::time::{Measurement, Offset, Span};
 use drift_core::verdict::State;
@@ -15,6 +16,7 @@ pub fn text(row: &Row, now: &Now) -> String {
     parts.push(("Why", why(row)));
     parts.push(("Tokens", tokens(row, now)));
     parts.push(("Steps", steps(row, now)));
+    parts.extend(row.audit.value().map(|audit| ("Daemon", daemon(*audit))));
     parts.push(("To do", to_do(row, now)));
     let mut text = String::new();
     for (heading, lines) in parts {
@@ -173,6 +175,12 @@ fn last_step(step: &LastStep, now: &Now) -> Vec<String> {
         );
     }
     lines
+}
+
+/// What the node's own time daemon has of what it should have.
+fn daemon(audit: Audit) -> Vec<String> {
+    let each = audit.findings().into_iter();
+    each.map(|(_, wanted, finding)| format!("{wanted}: {}", finding.in_words())).collect()
 }
 
 fn to_do(row: &Row, now: &Now) -> Vec<String> {

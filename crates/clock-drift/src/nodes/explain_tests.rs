@@ -37,6 +37,20 @@ To do   On the node: is there a time daemon, and does it reach its servers (chro
 }
 
 #[test]
+fn the_audit_of_the_nodes_daemon_is_shown_where_there_is_one() {
+    let audit = "sources=fulfilled makestep=not-fulfilled rtcsync=not-visible near=fulfilled";
+    let explained = text(&node("n1", &[("clock-state", "in-sync"), ("time-daemon-audit", audit)]), &now());
+    let expected = "\
+Daemon  two reachable sources or more: fulfilled
+        steps at any time (makestep 1 -1): not fulfilled
+        hardware clock kept correct (rtcsync): not visible from here
+        near source (round trip to the reference up to 20 ms): fulfilled
+To do ";
+    assert!(explained.contains(expected), "{explained}");
+    assert!(!text(&node("n1", &[("clock-state", "in-sync")]), &now()).contains("Daemon"));
+}
+
+#[test]
 fn drifting_without_a_measurement_does_not_suggest_a_step_request() {
     let coarse = text(&node("n1", &[("clock-state", "drifting")]), &now());
     assert!(
@@ -94,6 +108,7 @@ fn untrusted_annotations_cannot_move_the_cursor() {
         "pools",
         "last-step",
         "step-result",
+        "time-daemon-audit",
     ] {
         for value in [evil, step, &format!("a={evil}"), &format!("{evil}=+1")] {
             let output = text(&node("n1", &[(key, value)]), &now());

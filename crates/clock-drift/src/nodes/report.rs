@@ -44,6 +44,9 @@ struct NodeReport<'a> {
     exceeded_since: Option<String>,
     last_step: Option<StepReport>,
     pools: Option<&'a str>,
+    /// What the node's own time daemon has of what it should have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_daemon_audit: Option<BTreeMap<&'static str, &'static str>>,
     zone: Option<&'a str>,
     /// Annotations that cannot be read: the name after `drift-agent.io/`, and the text.
     unreadable: BTreeMap<&'static str, &'a str>,
@@ -126,6 +129,9 @@ impl<'a> NodeReport<'a> {
             exceeded_since: time(row.exceeded_since.value()),
             last_step: row.last_step.value().map(StepReport::new),
             pools: row.pools.as_deref(),
+            time_daemon_audit: row.audit.value().map(|audit| {
+                audit.findings().into_iter().map(|(key, _, finding)| (key, finding.label())).collect()
+            }),
             zone: row.zone.as_deref(),
             unreadable: row.unreadable().into_iter().collect(),
         }

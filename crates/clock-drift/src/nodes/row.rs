@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::now::{Age, Now};
 use drift_core::report::publish::HEARTBEAT;
+use drift_core::step::audit::Audit;
 use drift_core::step::last_step::LastStep;
 use drift_core::time::{Bound, Measurement, Offset, Wall};
 use drift_core::verdict::State;
@@ -68,6 +69,8 @@ struct Annotations {
     last_step: Option<String>,
     #[serde(rename = "drift-agent.io/step-result")]
     step_result: Option<String>,
+    #[serde(rename = "drift-agent.io/time-daemon-audit")]
+    audit: Option<String>,
 }
 
 /// Of an [`Item`] that was requested as a whole.
@@ -115,6 +118,8 @@ pub struct Row {
     pub last_step: Field<LastStep>,
     /// The result of the last request for a step.
     pub step_result: Option<String>,
+    /// What the node's own time daemon has of what it should have.
+    pub audit: Field<Audit>,
     /// The label `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
     /// The message of the condition `ClockDrift`; only when the whole Node was requested.
@@ -158,6 +163,7 @@ impl Row {
             pools,
             last_step,
             step_result,
+            audit,
         } = all;
         let seconds = |text: &str| text.parse().ok().and_then(Offset::from_secs_f64);
         let conditions = status.and_then(|s| s.conditions).unwrap_or_default();
@@ -174,6 +180,7 @@ impl Row {
             pools: pools.map(|text| escape_for_terminal(&text, MESSAGE_CHARS_MAX)),
             last_step: Field::read(last_step, |text| text.parse().ok()),
             step_result: step_result.map(|text| escape_for_terminal(&text, MESSAGE_CHARS_MAX)),
+            audit: Field::read(audit, |text| text.parse().ok()),
             zone: labels
                 .and_then(|l| l.zone)
                 .filter(|z| !z.is_empty())
@@ -225,6 +232,7 @@ impl Row {
             ("observed-at", self.observed_at.unreadable()),
             ("exceeded-since", self.exceeded_since.unreadable()),
             ("last-step", self.last_step.unreadable()),
+            ("time-daemon-audit", self.audit.unreadable()),
         ];
         each.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
     }

@@ -38,6 +38,7 @@ fn unreadable_annotations_are_listed_and_not_used() {
         ("observed-at", "yesterday"),
         ("exceeded-since", "2026-13-01T00:00:00Z"),
         ("last-step", "once"),
+        ("time-daemon-audit", "sources=perhaps"),
     ] {
         let whole = [
             ("clock-state", "in-sync"),
@@ -49,7 +50,7 @@ fn unreadable_annotations_are_listed_and_not_used() {
         all.push((key, text));
         let row = node("n0", &all);
         assert_eq!(row.unreadable(), [(key, text)]);
-        let uses = ["clock-state", "exceeded-since", "last-step"].contains(&key);
+        let uses = ["clock-state", "exceeded-since", "last-step", "time-daemon-audit"].contains(&key);
         assert_eq!(row.current(&now()).is_some(), uses, "{key}");
     }
 }

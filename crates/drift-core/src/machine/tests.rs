@@ -130,10 +130,7 @@ impl Harness {
             Effect::ReadNode => (MS, Input::NodeRead(Ok(crate::report::node::Prior::default()))),
             Effect::WriteNode(_) => (MS, Input::NodeWritten(Ok(()))),
             Effect::SendEvent(_) => (MS, Input::EventSent(Ok(()))),
-            Effect::InspectDaemon => {
-                let daemon = crate::step::time_daemon::Daemon::None;
-                (MS, Input::DaemonInspected(DaemonReport { daemon, believes: None, ready: Ok(()) }))
-            }
+            Effect::InspectDaemon => (MS, Input::DaemonInspected(DaemonReport::NONE)),
             _ => {
                 self.log.push((self.elapsed / MS, effect));
                 return;

@@ -28,3 +28,5 @@ pub const LAST_STEP: &str = annotation!("last-step");
 pub const STEP_REQUEST: &str = annotation!("step-request");
 /// The answer to the last request.
 pub const STEP_RESULT: &str = annotation!("step-result");
+/// What the node's own time daemon has of what it should have, as [`crate::step::audit::Audit`] writes it.
+pub const TIME_DAEMON_AUDIT: &str = annotation!("time-daemon-audit");

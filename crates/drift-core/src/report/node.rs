@@ -1,6 +1,7 @@
 //! What is published about the Node, as values. The agent gives them their Kubernetes form.
 
 use crate::report::snapshot::Snapshot;
+use crate::step::audit::Audit;
 use crate::step::outcome::StepResult;
 use crate::time::{Measurement, Offset, Wall};
 use crate::verdict::State;
@@ -60,6 +61,8 @@ pub struct NodeReport {
     pub last_step: Option<String>,
     /// The answer to the last `step-request`.
     pub step_result: Option<String>,
+    /// The audit of the node's own time daemon; `None`: nothing of it is visible.
+    pub audit: Option<Audit>,
 }
 
 /// What an earlier run has left on the Node.
@@ -217,6 +220,7 @@ impl NodeReport {
             pools: pools.chain(coarse).collect(),
             last_step: snapshot.step.last_text.clone(),
             step_result: snapshot.step.answer.clone(),
+            audit: snapshot.daemon.as_ref().map(|d| d.audit).filter(|audit| audit.is_visible()),
         }
     }
 }

@@ -12,9 +12,13 @@
 //! | `requests`      | requests by the Node's annotation, and their answers                    |
 //! | [`outcome`]     | how a trigger ended, in types and in words                              |
 //! | [`last_step`]   | the annotation `last-step`                                              |
+//! | [`discipline`]  | what the kernel shows about the process that disciplines the clock      |
+//! | [`audit`]       | what the node's own time daemon has of what it should have              |
 //! | [`time_daemon`] | which process disciplines the clock, and whether the clock can be stepped |
 
+pub mod audit;
 pub mod budget;
+pub mod discipline;
 pub mod last_step;
 pub mod outcome;
 pub mod policy;

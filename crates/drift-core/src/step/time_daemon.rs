@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
+use super::audit::Audit;
+use super::discipline::Discipline;
 use crate::time::{Measurement, Offset};
 
 /// Which process disciplines the clock; the label `daemon` of `drift_agent_time_daemon_info`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Daemon {
-    /// chrony: it answers on its command socket.
+    /// chrony: it answers on its command socket, or by UDP on this machine.
     Chrony,
-    /// A process that the agent cannot identify: the kernel's `STA_UNSYNC` is clear.
+    /// systemd-timesyncd: the file that it touches is as old as the kernel's last update.
+    Timesyncd,
+    /// A process that the agent cannot identify, or perhaps none: the kernel's state cannot be read.
     Unknown,
-    /// No process, as the kernel reports.
+    /// No process, as the kernel reports; or none has updated the clock for two hours.
     None,
 }
 
@@ -22,22 +26,39 @@ pub struct DaemonReport {
     pub daemon: Daemon,
     /// The offset that the daemon itself reports; positive: the node is behind. It may be wrong.
     pub believes: Option<Offset>,
+    /// For how long no process has updated the clock, at least. `None`: no process disciplines it, or the
+    /// kernel's state cannot be read.
+    pub update_age: Option<Duration>,
+    /// What the daemon has of what a node should have.
+    pub audit: Audit,
     /// Whether the clock could be stepped with the settings in force; if not, what is missing.
     pub ready: Result<(), String>,
 }
 
+impl DaemonReport {
+    /// No daemon, on a clock that may be stepped.
+    pub const NONE: Self = Self {
+        daemon: Daemon::None,
+        believes: None,
+        update_age: None,
+        audit: Audit::NOT_VISIBLE,
+        ready: Ok(()),
+    };
+}
+
 impl Daemon {
     /// Every label.
-    pub const ALL: [Self; 3] = [Self::Chrony, Self::Unknown, Self::None];
+    pub const ALL: [Self; 4] = [Self::Chrony, Self::Timesyncd, Self::Unknown, Self::None];
 
     /// Who disciplines the clock: chrony where chronyd answers, and else whatever the kernel reports. chronyd
     /// counts even while it is not synchronised, because it may step or slew the clock as soon as it is.
-    /// `kernel_is_disciplined` is false where the kernel's state cannot be read.
-    pub const fn identify(chrony_answers: bool, kernel_is_disciplined: bool) -> Self {
-        match (chrony_answers, kernel_is_disciplined) {
-            (true, _) => Self::Chrony,
-            (false, true) => Self::Unknown,
-            (false, false) => Self::None,
+    /// `timesyncd_updated`: the last update of the kernel's state was systemd-timesyncd's.
+    pub const fn identify(chrony_answers: bool, kernel: Discipline, timesyncd_updated: bool) -> Self {
+        match kernel {
+            _ if chrony_answers => Self::Chrony,
+            Discipline::Active if timesyncd_updated => Self::Timesyncd,
+            Discipline::Active | Discipline::Unreadable => Self::Unknown,
+            Discipline::Absent | Discipline::Silent => Self::None,
         }
     }
 
@@ -45,6 +66,7 @@ impl Daemon {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Chrony => "chrony",
+            Self::Timesyncd => "timesyncd",
             Self::Unknown => "unknown",
             Self::None => "none",
         }
@@ -61,16 +83,26 @@ mod tests {
     use super::*;
     use crate::time::Bound;
 
+    const KERNELS: [Discipline; 4] =
+        [Discipline::Unreadable, Discipline::Absent, Discipline::Silent, Discipline::Active];
+
     #[test]
     fn chrony_that_answers_disciplines_the_clock_whatever_the_kernel_reports() {
-        assert_eq!(Daemon::identify(true, false), Daemon::Chrony);
-        assert_eq!(Daemon::identify(true, true), Daemon::Chrony);
+        for kernel in KERNELS {
+            assert_eq!(Daemon::identify(true, kernel, true), Daemon::Chrony);
+        }
     }
 
     #[test]
     fn without_chrony_the_kernel_shows_whether_a_process_disciplines_the_clock() {
-        assert_eq!(Daemon::identify(false, true), Daemon::Unknown);
-        assert_eq!(Daemon::identify(false, false), Daemon::None);
+        let of = |kernel| Daemon::identify(false, kernel, false);
+        assert_eq!(KERNELS.map(of), [Daemon::Unknown, Daemon::None, Daemon::None, Daemon::Unknown]);
+    }
+
+    #[test]
+    fn timesyncd_is_recognised_only_while_the_kernel_shows_that_it_is_alive() {
+        let of = |kernel| Daemon::identify(false, kernel, true);
+        assert_eq!(KERNELS.map(of), [Daemon::Unknown, Daemon::None, Daemon::None, Daemon::Timesyncd]);
     }
 
     #[test]

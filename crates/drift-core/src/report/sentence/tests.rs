@@ -198,7 +198,7 @@ fn the_message_adds_why_the_clock_cannot_be_stepped_only_where_steps_are_wanted(
     use crate::step::time_daemon::{Daemon, DaemonReport};
     let mut snapshot = snapshot(&["a", "b"]);
     let ready = Err("chrony does not answer".to_owned());
-    snapshot.daemon = Some(DaemonReport { daemon: Daemon::Chrony, believes: None, ready });
+    snapshot.daemon = Some(DaemonReport { daemon: Daemon::Chrony, ready, ..DaemonReport::NONE });
     assert_eq!(snapshot.message(), snapshot.sentence());
     snapshot.step.mode = Mode::Auto;
     assert!(snapshot.message().ends_with(" The clock cannot be stepped: chrony does not answer."));
