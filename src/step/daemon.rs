@@ -7,6 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::os::chrony::{ChronyConfig, ChronyError, Client, Tracking};
 use crate::os::timex::KernelClock;
 use drift_core::step::audit::{Audit, Facts};
@@ -69,11 +71,10 @@ impl DaemonProbe {
     /// Looks everywhere. `now`: node time, to count the age of the file.
     pub async fn look(&self, kernel: Option<KernelClock>, now: Wall) -> DaemonView {
         let (chrony, socket_error) = self.ask_chrony().await;
-        // Each on a connection of its own, like every request.
         let reachable_sources = match (&chrony, &socket_error) {
             (Err(_), _) => None,
-            (_, None) => self.socket.reachable_sources().await.ok(),
-            _ => self.by_udp().reachable_sources().await.ok(),
+            (Ok(_), None) => reachable_sources(&self.socket).await,
+            (Ok(_), Some(_)) => reachable_sources(&self.by_udp()).await,
         };
         let config = chrony.is_ok().then(ChronyConfig::read).flatten();
         let stamp_age = age_of(&self.stamp, now);
@@ -102,6 +103,11 @@ impl DaemonProbe {
     fn by_udp(&self) -> Client {
         Client::udp(self.udp).with_timeout(CHRONY_TIMEOUT)
     }
+}
+
+/// All requests together take no longer than one may.
+async fn reachable_sources(chrony: &Client) -> Option<u32> {
+    timeout(CHRONY_TIMEOUT, chrony.reachable_sources()).await.ok()?.ok()
 }
 
 /// How long ago the file was touched; `None`: there is none, or it was touched in the future.

@@ -83,7 +83,7 @@ impl ClockStepper {
             (Mode::Auto, _, None) if self.kernel.check_permission().is_ok() => Ok(Method::Kernel),
             (Mode::Chrony | Mode::Auto, _, None) => Ok(Method::Chrony),
             (Mode::Chrony, _, Some(error)) => Err(format!("step.mode is chrony, but {error}")),
-            // systemd-timesyncd steps what is over 0.4 s itself, and measures anew when the clock was set.
+            // systemd-timesyncd steps what is over 0.4 s itself, and measures again when the clock was set.
             (Mode::Kernel | Mode::Auto, Daemon::None | Daemon::Timesyncd, _) => {
                 self.kernel.check_permission().map(|()| Method::Kernel).map_err(|error| error.to_string())
             }

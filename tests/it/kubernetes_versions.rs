@@ -293,7 +293,7 @@ fn profiles_grant_what_they_need_and_no_more() {
         (
             "step-auto",
             format!(
-                r#"user 113 +["SYS_TIME"] ["/run/chrony","/run/systemd/timesync"] {version}-step ["get","watch"]"#
+                r#"user 113 +["SYS_TIME"] ["/run/chrony", "/run/systemd/timesync"] {version}-step ["get","watch"]"#
             ),
         ),
         (

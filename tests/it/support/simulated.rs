@@ -83,8 +83,9 @@ impl SimulatedAgent {
         self.world.run_until(until, |_| Ok(())).expect("no check fails");
         let mut snapshot = self.world.snapshot();
         // A simulated world has no daemon, and does not report which signals it has.
-        let believes = Some(Offset::from_nanos(20_000));
-        snapshot.daemon = Some(DaemonReport { daemon: Daemon::Chrony, believes, ..DaemonReport::NONE });
+        let (believes, update_age) = (Some(Offset::from_nanos(20_000)), Some(Duration::from_secs(64)));
+        snapshot.daemon =
+            Some(DaemonReport { daemon: Daemon::Chrony, believes, update_age, ..DaemonReport::NONE });
         snapshot.signals =
             Some(Signal::LOCAL.into_iter().filter(|signal| *signal != Signal::Vmclock).collect());
         let kernel = KernelClock {

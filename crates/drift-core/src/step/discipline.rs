@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_daemon_or_a_readable_state_there_is_no_age_and_the_watch_begins_anew() {
+    fn without_a_daemon_or_a_readable_state_there_is_no_age_and_the_watch_begins_again() {
         for missing in [None, Some(MAX_ERROR_LIMIT)] {
             let mut watch = UpdateWatch::default();
             watch.observe(at(0), grown(0));
