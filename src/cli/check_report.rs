@@ -9,6 +9,7 @@ use clock_drift::terminal::{Style, columns};
 use drift_core::http_date::coarse::HttpReading;
 use drift_core::ntp::server::ServerState;
 use drift_core::report::diagnosis::Diagnosis;
+use drift_core::report::shape::Shape;
 use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot, Snapshot};
 use drift_core::time::{Measurement, Offset, Span};
 use drift_core::verdict::State;
@@ -163,6 +164,8 @@ struct Report {
     bound_seconds: Option<f64>,
     /// `true`: the state, offset and bound come from HTTP `Date` headers, because no NTP server answered.
     coarse: bool,
+    /// `tai`, `gps` or `local-time`, where the offset has the size of that mistake.
+    offset_shape: Option<&'static str>,
     observed_at: Option<String>,
     /// Whether pools contradict each other, though what they have in common may decide the state.
     contradiction: bool,
@@ -230,6 +233,7 @@ impl Report {
             offset_seconds,
             bound_seconds,
             coarse: diagnosis.coarse().is_some(),
+            offset_shape: snapshot.shape().map(Shape::label),
             observed_at: snapshot.reference.map(|t| t.rfc3339(9)),
             contradiction: snapshot.is_contradiction,
             pools_independent: snapshot.pools_independent,

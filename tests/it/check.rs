@@ -182,6 +182,25 @@ fn contradicting_pools_on_one_side_of_the_threshold_give_a_verdict() {
 }
 
 #[test]
+fn offsets_of_a_known_size_are_named() {
+    let background = BackgroundRuntime::new();
+    for (ahead_ms, shape, words) in [
+        (37_000, "tai", "The clock is 37.0 s behind"),
+        (-18_000, "gps", "That is 18 s, as far as GPS time is ahead of UTC: look for a GPS receiver"),
+        (-25_200_000, "local-time", "The clock is 7 h ahead"),
+    ] {
+        let (_servers, names) = servers(&background, [ahead_ms, ahead_ms], Behaviour::Honest);
+        let (code, report) = report(&names, &NO_CHRONY);
+        assert_eq!((code, &report["offsetShape"]), (1, &Value::from(shape)), "{report}");
+        let message = report["message"].as_str().unwrap();
+        assert!(message.contains(words) && message.contains(" That is "), "{message}");
+    }
+    let (_servers, names) = servers(&background, [20_000, 20_000], Behaviour::Honest);
+    let (code, report) = report(&names, &NO_CHRONY);
+    assert_eq!((code, &report["offsetShape"]), (1, &Value::Null), "{report}");
+}
+
+#[test]
 fn dropped_udp_is_suspected_only_when_no_server_answers() {
     let background = BackgroundRuntime::new();
     let (_silent, silent) = servers(&background, [0, 0], Behaviour::Silent);
@@ -194,7 +213,7 @@ fn dropped_udp_is_suspected_only_when_no_server_answers() {
     };
     let ended = check(&silent, &NO_CHRONY);
     let said = format!(
-        "UDP {0} look blocked: none of 2 servers answered on UDP ports {0}; something between here and them may drop it.",
+        "UDP {0} look blocked: none of 2 servers answered on UDP ports {0}; something between here and them may drop it. The agent sends from an ephemeral port, not from 123,",
         ports(&silent)
     );
     assert_eq!(ended.code, 3, "{ended:?}");

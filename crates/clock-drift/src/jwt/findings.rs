@@ -109,13 +109,13 @@ findings! {
         "Get a new token; if it was fresh a moment ago, measure the issuer's clock.";
     ExpiredByThisClock = "expired-by-this-clock", Error,
         "`exp` has passed by this machine's clock, but not by measured true time",
-        "Set this machine's clock; the token is correct. Until then, leeway on the verifier helps.";
+        "Set this machine's clock; the token is correct. Until then, leeway on the verifier helps against seconds of skew.";
     NotYetValid = "not-yet-valid", Error,
         "`nbf` lies in the future, by more than the requested leeway",
         "If the token was just issued, the issuer's clock is ahead: measure it there.";
     NotYetValidByThisClock = "not-yet-valid-by-this-clock", Error,
         "`nbf` lies in the future by this machine's clock, but not by measured true time",
-        "Set this machine's clock; the token is correct. Until then, leeway on the verifier helps.";
+        "Set this machine's clock; the token is correct. Until then, leeway on the verifier helps against seconds of skew.";
     TextTime = "text-time", Error,
         "a time is a text where RFC 7519 requires a number",
         "Have the issuer write a JSON number of seconds; strict verifiers reject it, others read it in different ways.";
@@ -168,7 +168,7 @@ findings! {
         "the lifetime is longer than 15 min (access), 1 h (ID) or 30 days (refresh)",
         "Shorten it, or set --kind; a stolen token stays valid for all that time.";
     TimeZoneShift = "time-zone-shift", Warning,
-        "a time is off by whole or half hours, within a minute",
+        "a time is off by as much as a time zone is from UTC, within a minute",
         "Look for local time taken as UTC, at the issuer or in this machine's hardware clock.";
     LeewayTooWide = "leeway-too-wide", Warning,
         "the requested leeway is over 120 s",

@@ -9,7 +9,7 @@ use super::findings::{Finding, Id};
 use super::question::{Now, Question, SECOND, leeway_nanos};
 use super::shape::{form, span_of_life, unit, zone_shift};
 use super::token::Token;
-use drift_core::time::Measurement;
+use drift_core::report::shape::Shape;
 
 /// A wider leeway hides a wrong clock instead of tolerating a small skew.
 pub const WIDEST_LEEWAY: Duration = Duration::from_secs(120);
@@ -131,16 +131,17 @@ fn against_clocks(name: Name, date: NumericDate, question: &Question) -> Option<
 /// The finding about this machine's clock, whatever the token's age: it is off, with the effect on this
 /// token; or it was not measured well enough.
 fn machine_clock(claims: &Claims, question: &Question) -> Option<(Id, String)> {
-    let Now::Here { clock, truth } = question.now else { return None };
-    let Some(truth) = truth else {
+    if matches!(question.now, Now::Given(_)) {
+        return None;
+    }
+    let Some(measured) = question.now.measured() else {
         let message = "true time was not measured, so this clock may be wrong".to_owned();
         return Some((Id::TrueTimeNotMeasured, message));
     };
-    let (offset, threshold) = (truth.at.minus(clock), question.threshold);
-    let measured = Measurement::new(offset, truth.bound);
+    let (offset, threshold) = (measured.offset, question.threshold);
     // As `check` judges: a bound wider than the threshold decides only what is certain.
-    if truth.bound.as_duration() > threshold && !measured.certainly_exceeds(threshold) {
-        let bound = truth.bound.in_words();
+    if measured.bound.as_duration() > threshold && !measured.certainly_exceeds(threshold) {
+        let bound = measured.bound.in_words();
         return Some((Id::TrueTimeNotMeasured, format!("true time was measured to ±{bound} only")));
     }
     if offset.magnitude() <= threshold {
@@ -170,12 +171,23 @@ fn machine_clock(claims: &Claims, question: &Question) -> Option<(Id, String)> {
         }
         (None, _) => {}
     }
+    if let Some(shape) = Shape::of(measured) {
+        let _ = write!(message, "; off by {shape}");
+    }
     Some((Id::ThisClockIsOff, message))
 }
 
-/// The smallest leeway, in whole seconds, with which a claim passes by this machine's clock.
+/// The smallest leeway, in whole seconds, with which a claim passes by this machine's clock; none for a clock that is
+/// off by a known size.
 fn leeway_needed(name: Name, date: NumericDate, now: &Now) -> String {
     let late = now.here().since(date);
+    if let Some(shape) = now.measured().and_then(Shape::of) {
+        return format!("this clock is off by {shape}: fix the clock, no leeway is for that");
+    }
+    let ahead = u64::try_from(-late).ok().map(Duration::from_nanos).filter(|_| name != Name::Exp);
+    if let Some(shape) = ahead.and_then(Shape::of_token_ahead) {
+        return format!("about {shape}: fix the clock that is wrong, no leeway is for that");
+    }
     let seconds = match name {
         // The instant of `exp` itself is too late, so an even number of seconds needs one more.
         Name::Exp => late.div_euclid(SECOND) + 1,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::date::NumericDate;
-use drift_core::time::{Bound, NANOS_PER_SEC, Wall};
+use drift_core::time::{Bound, Measurement, NANOS_PER_SEC, Wall};
 
 /// One second in nanoseconds.
 pub(super) const SECOND: i128 = NANOS_PER_SEC as i128;
@@ -111,6 +111,12 @@ impl Now {
             Self::Here { truth, .. } => *truth,
             Self::Given(_) => None,
         }
+    }
+
+    /// How far this machine's clock is off; `None` when that was not measured.
+    pub(super) fn measured(&self) -> Option<Measurement> {
+        let Self::Here { clock, truth } = self else { return None };
+        truth.map(|truth| Measurement::new(truth.at.minus(*clock), truth.bound))
     }
 
     /// True time if it was measured, otherwise this machine's clock or the given time.

@@ -1,17 +1,20 @@
 //! Findings that need only the claims: how they are written, whether they fit each other, and local times.
 
+use std::time::Duration;
+
 use super::claims::{Claims, Name, TimeValue};
 use super::date::{NumericDate, span};
 use super::findings::Id;
-use super::question::{Question, SECOND, leeway_nanos};
+use super::question::{Question, leeway_nanos};
 use super::token::Token;
-use drift_core::time::ExactSpan;
+use drift_core::report::shape::{Shape, whole_quarters};
+use drift_core::time::{ExactSpan, Measurement};
 
-const HALF_HOUR: i128 = 1_800 * SECOND;
-/// Time zones reach from UTC-12 to UTC+14.
-const ZONE_HALF_HOURS: std::ops::RangeInclusive<i128> = 1..=28;
-/// A shift may be so far from a whole half hour: a token is not judged in the second in which it is issued.
-const ZONE_TOLERANCE: i128 = 60 * SECOND;
+/// A shift may be so far from a zone's: a token is not judged in the second in which it is issued.
+const ZONE_TOLERANCE: Duration = Duration::from_secs(60);
+/// The zones that are no whole number of half hours from UTC, in quarters of an hour. Other quarters are no sign of a
+/// zone: a token of a quarter of an hour has just expired.
+const ODD_ZONES: [u32; 3] = [23, 35, 51];
 /// From this number on a time is read as milliseconds: it is the year 1973 in milliseconds, the year 5138 in
 /// seconds.
 const MILLISECONDS_FROM: i128 = 100_000_000_000;
@@ -126,21 +129,13 @@ pub(super) fn span_of_life(claims: &Claims, question: &Question, find: &mut impl
 /// The message if a time, or this machine's clock, looks like a local time that was read as UTC.
 pub(super) fn zone_shift(claims: &Claims, question: &Question) -> Option<String> {
     let now = question.now.best();
-    if let Some(truth) = question.now.truth() {
-        let offset = now.since(question.now.here());
-        if let Some(hours) =
-            half_hours(offset).filter(|_| i128::from(truth.bound.as_nanos()) <= ZONE_TOLERANCE)
-        {
-            let side = if offset > 0 { "behind" } else { "ahead" };
-            return Some(format!(
-                "this clock is {hours} {side}, within a minute: a hardware clock in local time?"
-            ));
-        }
+    if let Some((measured, shape @ Shape::Quarters(_))) = question.now.measured().and_then(shape_of) {
+        return Some(format!("this clock is {}: {}", measured.offset.in_words(), shape.remedy()));
     }
     let (name, start) =
         [Name::Iat, Name::Nbf].iter().find_map(|name| Some((name.as_str(), plausible(claims, *name)?)))?;
     let ahead = start.since(now);
-    let hours = half_hours(ahead)?;
+    let hours = zone_distance(ahead)?;
     if ahead > leeway_nanos(question) {
         return Some(format!(
             "{name} is {hours} ahead, within a minute: the local time of a zone east of UTC?"
@@ -152,15 +147,14 @@ pub(super) fn zone_shift(claims: &Claims, question: &Question) -> Option<String>
     })
 }
 
-/// A shift of whole half hours, within [`ZONE_TOLERANCE`], as text; `None` for any other shift.
-fn half_hours(nanos: i128) -> Option<String> {
-    let size = nanos.saturating_abs();
-    let count = (size + HALF_HOUR / 2) / HALF_HOUR;
-    let is_one = ZONE_HALF_HOURS.contains(&count) && (size - count * HALF_HOUR).abs() <= ZONE_TOLERANCE;
-    is_one.then(|| match (count / 2, count % 2) {
-        (0, _) => "half an hour".to_owned(),
-        (1, 0) => "1 hour".to_owned(),
-        (hours, 0) => format!("{hours} hours"),
-        (hours, _) => format!("{hours} and a half hours"),
-    })
+fn shape_of(measured: Measurement) -> Option<(Measurement, Shape)> {
+    Some((measured, Shape::of(measured)?))
+}
+
+/// How far a zone is from UTC, if this is such a distance to within [`ZONE_TOLERANCE`].
+fn zone_distance(nanos: i128) -> Option<ExactSpan> {
+    let size = Duration::from_nanos(u64::try_from(nanos.unsigned_abs()).ok()?);
+    let quarters = whole_quarters(size, ZONE_TOLERANCE)?;
+    let is_zone = quarters.is_multiple_of(2) || ODD_ZONES.contains(&quarters);
+    is_zone.then(|| ExactSpan(Shape::Quarters(quarters).size()))
 }

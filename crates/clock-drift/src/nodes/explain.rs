@@ -4,9 +4,10 @@ use super::fleet::LEEWAY_LIMITS;
 use super::now::Now;
 use super::row::{CELL_CHARS_MAX, Field, ReportedState, Row, escape_for_terminal};
 use super::skew::Skew;
+use drift_core::report::shape::Shape;
 use drift_core::step::audit::Audit;
 use drift_core::step::last_step::LastStep;
-use drift_core::time::{Measurement, Offset, Span};
+use drift_core::time::{ExactSpan, Measurement, Offset, Span};
 use drift_core::verdict::State;
 
 /// The output, for a Node that was read with its conditions.
@@ -53,7 +54,10 @@ fn what(row: &Row, now: &Now) -> Vec<String> {
             format!("The state of {name}'s clock is not known: the agent has no recent measurement.")
         }
         ReportedState::State(State::InSync) => format!("{name}'s clock was in sync{}.", figures(row)),
-        ReportedState::State(State::Drifting) => format!("{name}'s clock is off{}.", figures(row)),
+        ReportedState::State(State::Drifting) => {
+            let shape = shape(row).map_or_else(String::new, |shape| format!(", off by {shape}"));
+            format!("{name}'s clock is off{}{shape}.", figures(row))
+        }
     }];
     for (annotation, text) in row.unreadable() {
         if annotation != "clock-state" {
@@ -78,6 +82,12 @@ fn what(row: &Row, now: &Now) -> Vec<String> {
 /// `: 3.00 s behind (±2.0 ms)`; empty without a measurement.
 fn figures(row: &Row) -> String {
     row.measured().map_or_else(String::new, |measured| format!(": {measured}"))
+}
+
+/// A known size of the offset of a clock that drifts.
+fn shape(row: &Row) -> Option<Shape> {
+    let is_drifting = row.reported == ReportedState::State(State::Drifting);
+    row.measured().filter(|_| is_drifting).and_then(Shape::of)
 }
 
 fn since(row: &Row, now: &Now) -> Option<Vec<String>> {
@@ -119,7 +129,9 @@ fn tokens(row: &Row, now: &Now) -> Vec<String> {
     let measured = Measurement::new(offset, Skew::aged(bound, age));
     let size = Span(offset.magnitude());
     let seconds = LEEWAY_LIMITS.recommend(Some(measured)).seconds;
-    let leeway = if measured.certainly_within(LEEWAY_LIMITS.maximum) {
+    let leeway = if let Some(shape) = shape(row) {
+        format!("No leeway is for {}: fix the clock.", ExactSpan(shape.size()))
+    } else if measured.certainly_within(LEEWAY_LIMITS.maximum) {
         format!("A leeway of {seconds} s covers it.")
     } else {
         format!("A leeway of {seconds} s is not enough, and no verifier should allow more.")
@@ -207,6 +219,11 @@ fn to_do(row: &Row, now: &Now) -> Vec<String> {
         ReportedState::State(State::Drifting) if row.measured().is_none() => vec![
             "On the node: is there a time daemon, and does it reach its servers (chronyc tracking, timedatectl)?".to_owned(),
             "There is no measurement by NTP, so the agent would refuse to step: check whether UDP port 123 is open from this node (drift-agent check).".to_owned(),
+            "Until then, keep what issues or verifies tokens away: kubectl cordon does for new pods.".to_owned(),
+        ],
+        ReportedState::State(State::Drifting) if shape(row).is_some() => vec![
+            format!("On the node: {}.", shape(row).map_or("", Shape::remedy)),
+            "A step alone does not last: what made the clock wrong makes it wrong again.".to_owned(),
             "Until then, keep what issues or verifies tokens away: kubectl cordon does for new pods.".to_owned(),
         ],
         ReportedState::State(State::Drifting) => vec![

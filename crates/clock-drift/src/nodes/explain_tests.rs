@@ -51,6 +51,24 @@ To do ";
 }
 
 #[test]
+fn known_sizes_of_an_offset_are_named_without_advice_on_leeway() {
+    for (offset_ms, what, to_do) in [
+        (-37_000, "off by 37 s, as far as TAI is ahead of UTC", "PTP clock"),
+        (-18_010, "off by 18 s, as far as GPS time is ahead of UTC", "GPS receiver"),
+        (
+            25_199_600,
+            "7 h behind (±2 ms), off by 7 h to within a second or two, as local time",
+            "hardware clock",
+        ),
+    ] {
+        let text = text(&measured("n1", "drifting", offset_ms, 2, 59), &now());
+        assert!(text.contains(what) && text.contains(to_do), "{text}");
+        assert!(text.contains("No leeway is for ") && !text.contains("A leeway of"), "{text}");
+        assert!(!text.contains("step-request"), "{text}");
+    }
+}
+
+#[test]
 fn drifting_without_a_measurement_does_not_suggest_a_step_request() {
     let coarse = text(&node("n1", &[("clock-state", "drifting")]), &now());
     assert!(

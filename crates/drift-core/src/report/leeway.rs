@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::shape::Shape;
 use crate::time::{ExactSpan, Measurement};
 
 /// What the recommendation is computed from (`leeway.*`).
@@ -30,7 +31,7 @@ pub struct Leeway {
 impl Settings {
     /// The size of the node's own offset, plus its bound, plus the possible offset of the issuer's node,
     /// rounded up to whole seconds and kept within the limits. A clock that is not measured gives the
-    /// maximum.
+    /// maximum. An offset of a [`Shape`] is no skew, so no leeway is for it: it gives the minimum.
     pub fn recommend(&self, measured: Option<Measurement>) -> Leeway {
         let Self { peer_allowance, minimum, maximum } = *self;
         let Some(measured) = measured else {
@@ -40,6 +41,12 @@ impl Settings {
                 reason: "the maximum, because this clock is not measured".to_owned(),
             };
         };
+        if let Some(shape) = Shape::of(measured) {
+            let reason = format!(
+                "leeway.minimum: this clock is {measured}, {shape}, and no leeway is for that: fix the clock"
+            );
+            return Leeway { seconds: whole(minimum), is_measured: false, reason };
+        }
         let Measurement { offset, bound } = measured;
         let needed = offset.magnitude().saturating_add(bound.as_duration()).saturating_add(peer_allowance);
         let sum = format!("this clock is {measured}, and others may be {} off", ExactSpan(peer_allowance));
@@ -99,6 +106,18 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_on_another_time_scale_gets_no_leeway() {
+        for (offset_ms, words) in
+            [(-18_000, "GPS"), (37_010, "TAI"), (3_600_100, "1 h"), (-25_199_800, "7 h")]
+        {
+            let leeway = recommend(offset_ms, 2);
+            assert_eq!((leeway.seconds, leeway.is_measured), (5, false), "{leeway:?}");
+            assert!(leeway.reason.contains(words) && leeway.reason.ends_with("fix the clock"), "{leeway:?}");
+        }
+        assert_eq!((recommend(-19_000, 2).seconds, recommend(-19_000, 2).is_measured), (20, true));
+    }
+
+    #[test]
     fn the_reason_lists_the_parts_and_the_limit_that_applies() {
         assert_eq!(
             recommend(3_000, 2_000).reason,
@@ -115,6 +134,7 @@ mod tests {
         let offset = prop_oneof![-30_000 * MS..30_000 * MS, -7_000 * MS..7_000 * MS, any::<i64>()];
         proptest!(|(offset in offset, bound in prop_oneof![4 => 0..2_000 * MS, 2 => 0..20_000 * MS, 1 => 0..i64::MAX])| {
             let measured = Measurement::new(Offset::from_nanos(offset), Bound::from_nanos(bound));
+            prop_assume!(Shape::of(measured).is_none());
             let seconds = settings().recommend(Some(measured)).seconds;
             prop_assert!((5..=30).contains(&seconds));
             let needed = measured.offset.magnitude() + measured.bound.as_duration() + Duration::from_millis(100);

@@ -13,6 +13,7 @@
 //! | [`publish`]  | when the status is written                                        |
 //! | [`history`]  | the last two hours, for the status page                           |
 //! | [`leeway`]   | the recommended leeway for verifiers of tokens                    |
+//! | [`shape`]    | offsets of a size that has a known cause                          |
 
 pub mod diagnosis;
 pub mod history;
@@ -22,4 +23,5 @@ pub mod node;
 pub mod outbox;
 pub mod publish;
 mod sentence;
+pub mod shape;
 pub mod snapshot;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::report::shape::Shape;
 use crate::report::snapshot::{PoolSnapshot, Snapshot};
 use crate::step::policy::Mode;
 use crate::time::{ExactSpan, Measurement, Span};
@@ -14,7 +15,7 @@ impl Snapshot {
         match self.coarse.sentence(self.threshold) {
             // Without NTP this verdict rests on the `Date` headers.
             Some(coarse) if self.state == State::Drifting && self.measured.is_none() => {
-                coarse + &self.unreachable_in_words()
+                coarse + &self.shape_in_words() + &self.unreachable_in_words()
             }
             Some(coarse) => format!("{} {coarse}", self.by_ntp()),
             None => self.by_ntp(),
@@ -38,6 +39,7 @@ impl Snapshot {
             State::Disrupted => verdict,
             _ => [
                 verdict,
+                self.shape_in_words(),
                 self.contradiction_in_words(),
                 self.falsetickers_in_words(),
                 self.unreachable_in_words(),
@@ -46,6 +48,18 @@ impl Snapshot {
             ]
             .concat(),
         }
+    }
+
+    /// The shape of the offset of a clock that drifts: by NTP, else by headers.
+    pub fn shape(&self) -> Option<Shape> {
+        let by_headers = || self.coarse.certainly_over(self.threshold);
+        let measured = self.measured.or_else(by_headers).filter(|_| self.state == State::Drifting);
+        measured.and_then(Shape::of)
+    }
+
+    /// What the size of the offset shows. Begins with a blank, or is empty; as all that follow.
+    fn shape_in_words(&self) -> String {
+        self.shape().map_or_else(String::new, |shape| format!(" That is {shape}: {}.", shape.remedy()))
     }
 
     fn verdict_in_words(&self) -> String {
@@ -77,7 +91,7 @@ impl Snapshot {
         }
     }
 
-    /// A contradiction that does not change the verdict. Begins with a blank, or is empty; as all that follow.
+    /// A contradiction that does not change the verdict.
     fn contradiction_in_words(&self) -> String {
         let side = match self.state {
             State::InSync if self.is_contradiction => "within",

@@ -54,6 +54,35 @@ fn offset_bound_and_threshold_are_the_whole_sentence_while_all_pools_agree() {
 }
 
 #[test]
+fn offsets_of_a_known_size_are_named_with_what_to_look_for() {
+    let mut snapshot = snapshot(&["a", "b"]);
+    snapshot.state = State::Drifting;
+    for (offset_ms, size, remedy) in [
+        (-37_000, "That is 37 s, as far as TAI is ahead of UTC: look for a PTP clock", "UTC offset of 37 s."),
+        (18_001, "That is 18 s, as far as GPS time is ahead of UTC: look for a GPS", "leap seconds."),
+        (
+            -25_199_700,
+            "The clock is 7 h ahead (±2 ms), over the threshold of 100 ms. That is 7 h to",
+            "RTC base.",
+        ),
+        (
+            900_400,
+            "That is 15 min to within a second or two, as local time that is taken for UTC:",
+            "RTC base.",
+        ),
+    ] {
+        snapshot.measured = Some(measured(offset_ms, 2));
+        let text = snapshot.sentence();
+        assert!(text.contains(size) && text.ends_with(remedy), "{text}");
+        assert_eq!(snapshot.message(), text, "the condition's message");
+    }
+    snapshot.measured = Some(measured(-36_000, 2));
+    assert!(!snapshot.sentence().contains("That is"), "{}", snapshot.sentence());
+    (snapshot.state, snapshot.measured) = (State::InSync, Some(measured(-37_000, 2)));
+    assert_eq!(snapshot.shape(), None, "a threshold above it");
+}
+
+#[test]
 fn falsetickers_are_named_with_what_they_differ_by() {
     let mut snapshot = snapshot(&["a", "b", "c"]);
     (snapshot.pools[1].is_falseticker, snapshot.pools[1].measured) = (true, Some(measured(10_020, 2)));
