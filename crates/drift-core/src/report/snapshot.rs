@@ -177,7 +177,9 @@ impl Snapshot {
         let none = format!("one of {} servers answered on UDP port{plural} {ports}", servers.len());
         // A time-out is what a firewall causes. An ICMP error means a closed port, or no route.
         Some(if servers.iter().any(|s| s.last == Some(Err(RejectReason::Timeout))) {
-            format!("UDP {ports} {look} blocked: n{none}; something between here and them may drop it.")
+            format!(
+                "UDP {ports} {look} blocked: n{none}; something between here and them may drop it. The agent sends from an ephemeral port, not from 123, so a rule for source port 123 does not match."
+            )
         } else {
             format!("N{none}: the port is closed, or there is no route to them.")
         })
