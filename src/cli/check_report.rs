@@ -171,6 +171,8 @@ struct Report {
     contradiction: bool,
     /// `false`: two pools look like one server; `null`: no two were compared.
     pools_independent: Option<bool>,
+    /// One pool alone is configured: nothing confirms it.
+    single_pool: bool,
     pools: Vec<PoolReport>,
     http_date: Vec<HttpDateReport>,
     hint: Option<String>,
@@ -237,6 +239,7 @@ impl Report {
             observed_at: snapshot.reference.map(|t| t.rfc3339(9)),
             contradiction: snapshot.is_contradiction,
             pools_independent: snapshot.pools_independent,
+            single_pool: snapshot.is_single_pool(),
             pools: snapshot.pools.iter().map(|pool| PoolReport::new(snapshot, pool)).collect(),
             http_date: readings.map(|reading| HttpDateReport::new(reading, snapshot.measured)).collect(),
             hint: report.hint(),

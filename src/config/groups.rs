@@ -19,7 +19,6 @@ const LEEWAY_MAX: Duration = Duration::from_secs(120);
 
 pub(super) fn step(flags: raw::Step, file: raw::Step) -> Result<policy::Settings, ConfigError> {
     let raw::Step { mode, min_offset, max_offset, cooldown, dry_run, on_request } = flags;
-    let boolean = |setting: Setting| setting.one_of(&[("true", true), ("false", false)]);
     let min = Setting::resolve("step.minOffset", min_offset, file.min_offset, "100ms");
     let max = Setting::resolve("step.maxOffset", max_offset, file.max_offset, "24h");
     let min_offset = min.duration(10 * MILLI..=3_600 * SECOND)?;
@@ -33,8 +32,8 @@ pub(super) fn step(flags: raw::Step, file: raw::Step) -> Result<policy::Settings
         min_offset,
         max_offset,
         cooldown: Setting::resolve("step.cooldown", cooldown, file.cooldown, "5m").duration(SECOND..=DAY)?,
-        dry_run: boolean(Setting::resolve("step.dryRun", dry_run, file.dry_run, "false"))?,
-        on_request: boolean(Setting::resolve("step.onRequest", on_request, file.on_request, "false"))?,
+        dry_run: Setting::resolve("step.dryRun", dry_run, file.dry_run, "false").boolean()?,
+        on_request: Setting::resolve("step.onRequest", on_request, file.on_request, "false").boolean()?,
     })
 }
 

@@ -42,8 +42,10 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The settings, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The pools, at least two.
+    /// The pools, at least two unless one is allowed.
     pub pools: Vec<PoolName>,
+    /// One pool alone is accepted.
+    pub allow_single_pool: bool,
     /// The URLs whose `Date` header is requested while NTP gives no estimate.
     pub last_resort: Vec<HttpUrl>,
     /// The settings of the core.
@@ -131,6 +133,7 @@ impl Settings {
         // Destructured in full, so that the compiler reports a new key that is not handled here.
         let RawConfig {
             pools,
+            allow_single_pool,
             // There is no flag for regions.
             regions: _,
             region,
@@ -151,9 +154,13 @@ impl Settings {
             log_level,
         } = flags;
         let mut warnings = Vec::new();
+        let allow_single_pool =
+            Setting::resolve("allowSinglePool", allow_single_pool, file.allow_single_pool, "false")
+                .boolean()?;
         let region = Setting::resolve("region", region, file.region, "").text;
-        let regional = regional_pools(file.regions.unwrap_or_default(), &region, &mut warnings)?;
-        let pools = pool_names("pools", pools, regional.or(file.pools))?;
+        let regional =
+            regional_pools(file.regions.unwrap_or_default(), &region, allow_single_pool, &mut warnings)?;
+        let pools = pool_names("pools", pools, regional.or(file.pools), allow_single_pool)?;
         let interval =
             Setting::resolve("interval", interval, file.interval, "64s").duration(SECOND..=1_024 * SECOND)?;
         let threshold = Setting::resolve("threshold", threshold, file.threshold, "100ms")
@@ -206,6 +213,7 @@ impl Settings {
             },
             chrony,
             pools,
+            allow_single_pool,
             last_resort,
             listen: listen_address(&Setting::resolve("listen", listen, file.listen, ":10123"))?,
             node_name,
@@ -246,10 +254,11 @@ fn limits(
 fn regional_pools(
     regions: BTreeMap<String, Region>,
     region: &str,
+    allow_single_pool: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Vec<ConfigText>>, ConfigError> {
     for each in regions.values() {
-        pool_names("regions", None, Some(each.pools.clone()))?;
+        pool_names("regions", None, Some(each.pools.clone()), allow_single_pool)?;
     }
     let known = regions.keys().cloned().collect::<Vec<_>>().join(", ");
     let pools = regions.into_iter().find_map(|(name, each)| (name == region).then_some(each.pools));
@@ -265,6 +274,7 @@ fn pool_names(
     key: &'static str,
     flags: Option<Vec<ConfigText>>,
     file: Option<Vec<ConfigText>>,
+    allow_single_pool: bool,
 ) -> Result<Vec<PoolName>, ConfigError> {
     let (texts, origin) = match (flags, file) {
         (Some(texts), _) => (texts, Origin::CommandLine),
@@ -283,11 +293,15 @@ fn pool_names(
         }
         names.push(name);
     }
-    if names.len() < 2 {
+    let least = if allow_single_pool { 1 } else { 2 };
+    if names.len() < least {
         let all: Vec<&str> = texts.iter().map(|ConfigText(t)| t.as_str()).collect();
-        return Err(
-            setting(&all.join(", ")).invalid("at least two pools, because one pool alone is not trusted")
-        );
+        return Err(setting(&all.join(", ")).invalid(match names.len() {
+            0 => "at least one pool",
+            _ => {
+                "at least two pools, because one pool alone is not trusted; a site that has one alone sets allowSinglePool"
+            }
+        }));
     }
     Ok(names)
 }
@@ -367,7 +381,10 @@ mod tests {
     fn errors_name_the_key_the_value_and_what_is_expected() {
         for (yaml, key, hint) in [
             ("pools: [time.google.com]", "pools", "at least two pools"),
-            ("pools: []", "pools", "at least two pools"),
+            ("pools: [time.google.com]", "pools", "sets allowSinglePool"),
+            ("pools: []", "pools", "at least one pool"),
+            ("pools: []\nallowSinglePool: true", "pools", "at least one pool"),
+            ("allowSinglePool: yes", "allowSinglePool", "one of true, false"),
             ("pools: [a.example, A.example:123]", "A.example:123", "each pool once"),
             ("pools: [a.example, 'b.example:99999']", "b.example:99999", "port from 1 to 65535"),
             ("threshold: 0s", "threshold", "from 1ms to 10s"),
@@ -462,6 +479,16 @@ mod tests {
             from_file("region: eu").unwrap().warnings.is_empty(),
             "without regions the region has no effect"
         );
+    }
+
+    #[test]
+    fn one_pool_alone_is_accepted_where_it_is_allowed() {
+        let alone = from_file("pools: [ntp.example]\nallowSinglePool: true").unwrap();
+        assert_eq!((alone.core.pools, alone.allow_single_pool), (vec!["ntp.example".to_owned()], true));
+        let regional =
+            from_file("regions: {eu: {pools: [a.eu]}}\nregion: eu\nallowSinglePool: true").unwrap();
+        assert_eq!(regional.core.pools, ["a.eu"]);
+        assert_eq!(from_file("allowSinglePool: true").unwrap().core.pools, DEFAULT_POOLS);
     }
 
     #[test]

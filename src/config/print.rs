@@ -13,6 +13,7 @@ impl Settings {
         // Destructured in full, so that the compiler reports a new setting that is not printed here.
         let Self {
             pools,
+            allow_single_pool,
             last_resort,
             core,
             chrony,
@@ -26,6 +27,7 @@ impl Settings {
         let time = |t: Duration| SettingSpan(t).to_string();
         let mut lines = vec!["pools:".to_owned()];
         lines.extend(pools.iter().map(|pool| format!("  - \"{pool}\"")));
+        lines.push(format!("allowSinglePool: {allow_single_pool}"));
         lines.push(format!("interval: {}", time(core.interval)));
         lines.push(format!("threshold: {}", time(core.threshold)));
         lines.push(format!("staleAfter: {}", time(core.stale_after)));

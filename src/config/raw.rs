@@ -13,10 +13,22 @@ pub const HTTP_DATE: &str = "http-date";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RawConfig {
-    /// NTP pool: name or address (IPv6 in brackets), with :PORT if not 123; repeat it, at least two
+    /// NTP pool: name or address (IPv6 in brackets), with :PORT if not 123; repeat it, at least two unless
+    /// --allow-single-pool
     /// [default: time.google.com, time.cloudflare.com]
     #[arg(long = "pool", value_name = "HOST[:PORT]", env = "DRIFT_AGENT_POOLS", value_delimiter = ',')]
     pub pools: Option<Vec<ConfigText>>,
+    /// Accept one pool alone: true or false. Nothing confirms it, and it leads to a step only when an operator
+    /// requests one [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "DRIFT_AGENT_ALLOW_SINGLE_POOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        allow_hyphen_values = true
+    )]
+    pub allow_single_pool: Option<ConfigText>,
     /// The pools of each region; in the file only.
     #[arg(skip)]
     pub regions: Option<BTreeMap<String, Region>>,

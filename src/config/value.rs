@@ -114,6 +114,11 @@ impl Setting {
         if range.contains(&time) { Ok(time) } else { Err(self.invalid(&limits)) }
     }
 
+    /// `true` or `false`.
+    pub fn boolean(&self) -> Result<bool, ConfigError> {
+        self.one_of(&[("true", true), ("false", false)])
+    }
+
     /// The value that belongs to this word.
     pub fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, ConfigError> {
         let found = words.iter().find(|(word, _)| *word == self.text);

@@ -14,6 +14,8 @@ pub struct Clock {
     state: &'static str,
     /// Always `false`: the offset comes from NTP.
     coarse: bool,
+    /// One pool alone is configured: nothing confirms it.
+    single_pool: bool,
     /// Reference time - node time; positive: the node is behind.
     offset_seconds: f64,
     /// The true offset is inside offset +- bound.
@@ -89,6 +91,7 @@ impl Clock {
         Ok(Self {
             state,
             coarse: false,
+            single_pool: snapshot.is_single_pool(),
             offset_seconds: offset.as_secs_f64(),
             bound_seconds: bound.as_secs_f64(),
             earliest: reference.plus(Offset::from_nanos(-half)).rfc3339(9),

@@ -152,6 +152,11 @@ fn estimate(out: &mut Exposition, snapshot: &Snapshot) {
         snapshot.pools_independent.map(|independent| f64::from(u8::from(independent))),
     );
     out.plain(
+        "single_pool",
+        "1 where one pool alone is configured (allowSinglePool), so that nothing confirms it, else 0.",
+        Some(f64::from(u8::from(snapshot.is_single_pool()))),
+    );
+    out.plain(
         "pool_disagreement_seconds",
         "Largest minus smallest offset of the pools.",
         snapshot.disagreement().map(|d| d.as_secs_f64()),

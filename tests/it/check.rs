@@ -201,6 +201,22 @@ fn offsets_of_a_known_size_are_named() {
 }
 
 #[test]
+fn one_pool_alone_is_accepted_on_request_and_marked() {
+    let background = BackgroundRuntime::new();
+    let (_servers, [name, _]) = servers(&background, [0, 0], Behaviour::Honest);
+    let refused = check(&[name.clone()], &NO_CHRONY);
+    assert_eq!(refused.code, 64, "{refused:?}");
+    assert!(refused.stderr.contains("a site that has one alone sets allowSinglePool"), "{refused:?}");
+    let allowed = [&NO_CHRONY[..], &["--allow-single-pool"]].concat();
+    let (code, report) = report(&[name.clone()], &allowed);
+    assert_eq!((code, &report["singlePool"]), (0, &Value::from(true)), "{report}");
+    let words = format!(" {name} is the only pool (allowSinglePool): nothing confirms it.");
+    assert!(report["message"].as_str().unwrap().ends_with(&words), "{report}");
+    let ended = check(&[name], &allowed);
+    assert!(ended.code == 0 && ended.stdout.contains(words.trim_start()), "{ended:?}");
+}
+
+#[test]
 fn dropped_udp_is_suspected_only_when_no_server_answers() {
     let background = BackgroundRuntime::new();
     let (_silent, silent) = servers(&background, [0, 0], Behaviour::Silent);

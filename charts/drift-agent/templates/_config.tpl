@@ -32,15 +32,18 @@
 {{- end }}
 {{- $_ := set $seen (print $target "/" $path) true }}
 {{- end }}
-{{- include "drift-agent.checkPools" (list "config.pools" .Values.config.pools) }}
+{{- include "drift-agent.checkPools" (list "config.pools" .Values.config.allowSinglePool .Values.config.pools) }}
 {{- range $region, $own := .Values.config.regions }}
-{{- include "drift-agent.checkPools" (list (printf "config.regions.%s.pools" $region) $own.pools) }}
+{{- include "drift-agent.checkPools" (list (printf "config.regions.%s.pools" $region) $.Values.config.allowSinglePool $own.pools) }}
 {{- end }}
 {{- end }}
 
-{{- /* Of (list KEY POOLS): fails unless each is a pool, and each is there once. */ -}}
+{{- /* Of (list KEY ALLOW-SINGLE POOLS): fails unless each is a pool, each is there once, and they are two or more. */ -}}
 {{- define "drift-agent.checkPools" -}}
 {{- $key := first . }}
+{{- if and (lt (len (last .)) 2) (not (index . 1)) }}
+{{- fail (printf "%s: invalid value %q: expected at least two pools, because one pool alone is not trusted; a site that has one alone sets config.allowSinglePool" $key (first (last .))) }}
+{{- end }}
 {{- $seen := dict }}
 {{- range last . }}
 {{- $pool := include "drift-agent.pool" . }}

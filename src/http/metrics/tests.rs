@@ -149,3 +149,13 @@ fn the_leeway_of_a_far_site_rests_on_what_is_known_without_a_verdict() {
         "{sentence}"
     );
 }
+
+#[test]
+fn one_pool_alone_is_marked_for_scrapes_and_workloads() {
+    for (pools, marked) in [(1, true), (2, false)] {
+        let snapshot = after_a_minute(&vec![Behaviour::Honest; pools]);
+        assert_eq!(value(&render(&snapshot, None), "single_pool"), Some(f64::from(u8::from(marked))));
+        let clock = serde_json::to_value(Clock::new(&snapshot).unwrap()).unwrap();
+        assert_eq!(clock["singlePool"], marked, "{clock}");
+    }
+}

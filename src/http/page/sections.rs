@@ -89,7 +89,15 @@ fn pools_in_words(snapshot: &Snapshot) -> String {
     let contradiction = snapshot.is_contradiction.then(|| "they contradict each other".to_owned());
     let wrong = snapshot.pools.iter().filter(|p| p.is_falseticker).map(|p| format!("{} is wrong", p.name));
     let shared = (snapshot.pools_independent == Some(false)).then(|| "two look like one server".to_owned());
-    apart.into_iter().chain(contradiction).chain(wrong).chain(shared).collect::<Vec<_>>().join("; ")
+    let alone = snapshot.is_single_pool().then(|| "the only pool: nothing confirms it".to_owned());
+    apart
+        .into_iter()
+        .chain(alone)
+        .chain(contradiction)
+        .chain(wrong)
+        .chain(shared)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// Each pool and server, and the last reason for a rejection.

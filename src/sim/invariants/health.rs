@@ -94,9 +94,12 @@ pub(super) fn steps_can_mislead(world: &World) -> bool {
     wrong >= pools_of_a_step(world)
 }
 
-/// How many pools each have to support a step: both of two, and a majority of more.
+/// How many pools each have to support a step: both of two, and a majority of more. One alone has to, on request.
 fn pools_of_a_step(world: &World) -> usize {
-    (world.pools() / 2 + 1).max(2)
+    match world.pools() {
+        1 => 1,
+        count => (count / 2 + 1).max(2),
+    }
 }
 
 /// The bound that most of a pool's servers give; `None`: too few of them are honest and answer.

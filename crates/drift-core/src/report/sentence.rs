@@ -45,6 +45,7 @@ impl Snapshot {
                 self.unreachable_in_words(),
                 self.slowed_in_words(),
                 self.one_server_in_words(),
+                self.single_pool_in_words(),
             ]
             .concat(),
         }
@@ -157,6 +158,14 @@ impl Snapshot {
             [name] => format!(" {name} is slowed by its servers (kiss-o'-death)."),
             names => format!(" {} are slowed by their servers (kiss-o'-death).", names.join(" and ")),
         }
+    }
+
+    /// A pool that is the only one.
+    fn single_pool_in_words(&self) -> String {
+        let name = self.pools.first().filter(|_| self.is_single_pool() && self.measured.is_some());
+        name.map_or_else(String::new, |pool| {
+            format!(" {} is the only pool (allowSinglePool): nothing confirms it.", pool.name)
+        })
     }
 
     /// Pools that look like one clock.

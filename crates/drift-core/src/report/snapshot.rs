@@ -153,6 +153,11 @@ impl Snapshot {
         (offsets.len() > 1).then(|| Duration::from_nanos(high.as_nanos().abs_diff(low.as_nanos())))
     }
 
+    /// One pool alone is configured (`allowSinglePool`): nothing confirms what it reports.
+    pub fn is_single_pool(&self) -> bool {
+        self.pools.len() == 1
+    }
+
     /// Pools without a reachable server.
     pub fn unreachable_pools(&self) -> impl Iterator<Item = &PoolSnapshot> {
         self.pools.iter().filter(|p| p.reachable_servers() == 0)

@@ -122,6 +122,8 @@ pub enum StepRefusal {
     Uncertain(Bound),
     /// A pool by itself allows a true time from which the step would lead away.
     PoolDoesNotConfirm,
+    /// One pool alone is configured (`allowSinglePool`): nothing confirms it.
+    SinglePool,
     /// The offset is over `maxOffset`.
     TooLarge(Offset),
     /// This pool announces a leap second.
@@ -191,6 +193,7 @@ impl StepRefusal {
             | Self::NotATrigger(_)
             | Self::BudgetUnknown
             | Self::BudgetLocked
+            | Self::SinglePool
             | Self::TooLarge(_)
             | Self::LeapSecond(_)
             | Self::TotalLimit(_) => Remedy::Operator,
@@ -233,6 +236,9 @@ fn check(
     if is_small {
         return Ok(Decision::NotNeeded(offset));
     }
+    if evidence.pools.len() == 1 && !trigger.is_operator() {
+        return Err(StepRefusal::SinglePool);
+    }
     is_certain(evidence, measured)
         .map_err(|why| if evidence.contradiction { StepRefusal::PoolsDisagree } else { why })?;
     if !trigger.is_operator() {
@@ -256,9 +262,13 @@ fn measured(evidence: &Evidence) -> Result<Measurement, StepRefusal> {
     if evidence.is_one_server { Err(StepRefusal::OneServer) } else { Ok(measured) }
 }
 
-/// How many pools must each support a step: both of two, and of more a majority of the configured ones.
+/// How many pools must each support a step: both of two, and of more a majority of the configured ones. Where an
+/// operator has configured one alone, that one, and only on request.
 fn pools_needed(evidence: &Evidence) -> usize {
-    (evidence.pools.len() / 2 + 1).max(2)
+    match evidence.pools.len() {
+        1 => 1,
+        count => (count / 2 + 1).max(2),
+    }
 }
 
 /// Is the offset known well enough, whichever pool is honest?
@@ -330,6 +340,9 @@ impl fmt::Display for StepRefusal {
                 write!(f, "uncertainty ±{} exceeds a quarter of the offset", bound.in_words())
             }
             Self::PoolDoesNotConfirm => f.write_str("a pool alone does not support a step of this size"),
+            Self::SinglePool => f.write_str(
+                "one pool alone is configured (allowSinglePool), and nothing confirms it: requires an operator request",
+            ),
             Self::TooLarge(offset) => {
                 write!(
                     f,

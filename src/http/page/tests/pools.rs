@@ -34,6 +34,21 @@ fn falseticker_pools_contradictions_and_one_server_pools_are_shown() {
 }
 
 #[test]
+fn a_pool_that_is_the_only_one_is_marked_in_the_overview_and_the_verdict() {
+    let mut fixture = Fixture::new();
+    fixture.snapshot.pools.truncate(1);
+    fixture.snapshot.pools_agreeing = 1;
+    let page = fixture.page();
+    let document = parse(&page);
+    let facts = text(elements(&document, "section").next().unwrap());
+    assert!(facts.contains("1 of 1 the only pool: nothing confirms it"), "{facts}");
+    assert!(
+        page.contains("pool-0.invalid is the only pool (allowSinglePool): nothing confirms it."),
+        "{page}"
+    );
+}
+
+#[test]
 fn servers_slowed_by_a_kiss_are_measured_and_shown_as_slowed() {
     let mut fixture = Fixture::new();
     fixture.snapshot.pools[0].servers[0].state = ServerState::BackedOff;

@@ -188,6 +188,19 @@ fn pools_slowed_by_their_servers_are_named_while_they_are_measured() {
 }
 
 #[test]
+fn a_pool_that_is_the_only_one_is_marked_while_it_gives_an_offset() {
+    let mut alone = snapshot(&["a"]);
+    assert_eq!(
+        alone.message(),
+        "The clock is 3 ms behind (±2 ms), within the threshold of 100 ms. a is the only pool (allowSinglePool): nothing confirms it."
+    );
+    assert!(alone.is_single_pool() && !snapshot(&["a", "b"]).is_single_pool());
+    (alone.state, alone.measured) = (State::Unknown, None);
+    make_unreachable(&mut alone.pools[0]);
+    assert!(!alone.sentence().contains("allowSinglePool"), "{}", alone.sentence());
+}
+
+#[test]
 fn pools_that_look_like_one_server_are_named_once() {
     let mut snapshot = snapshot(&["a", "b", "c"]);
     (snapshot.pools[0].same_server_as, snapshot.pools[2].same_server_as) = (Some(2), Some(0));

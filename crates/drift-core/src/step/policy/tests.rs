@@ -89,7 +89,7 @@ fn each_rule_alone_refuses_a_step() {
     refuses(StepRefusal::NotMeasured, &RESUME, &Evidence { measured: None, ..case.clone() }, &unspent, &on);
     refuses(StepRefusal::NotMeasured, &RESUME, &Evidence { reference: None, ..case.clone() }, &unspent, &on);
     let reported = Some(of(20 * SECOND, 2 * MS));
-    for pools in [vec![reported, None], vec![None, reported], vec![reported], vec![]] {
+    for pools in [vec![reported, None], vec![None, reported], vec![None], vec![]] {
         refuses(StepRefusal::NotAllPools, &RESUME, &Evidence { pools, ..case.clone() }, &unspent, &on);
     }
     let leap = StepRefusal::LeapSecond("time.example".into());
@@ -240,7 +240,32 @@ fn of_more_than_two_pools_a_majority_of_the_configured_ones_must_support_the_ste
     assert_eq!(decided(vec![own, own, None, None, None]), too_few);
     let wide = Some(of(20_000 * MS, 15_000 * MS));
     assert_eq!(decided(vec![own, wide, wide]), Decision::Refuse(StepRefusal::PoolDoesNotConfirm));
-    assert_eq!(decided(vec![own]), too_few, "never one pool alone");
+}
+
+#[test]
+fn one_pool_alone_steps_only_for_an_operator_and_only_if_it_supports_the_step() {
+    let alone = |own: Measurement| Evidence { measured: Some(own), pools: vec![Some(own)], ..clear_case() };
+    let decided = |trigger: &Trigger, own| decide(trigger, &alone(own), &StepBudget::default(), &settings());
+    let operator = Trigger::Operator(RequestedBy::Cli);
+    let clear = of(20 * SECOND, 2 * MS);
+    for class in [Class::Pause, Class::Suspend, Class::Stall] {
+        let refused = Decision::Refuse(StepRefusal::SinglePool);
+        assert_eq!(decided(&Trigger::Disruption(class), clear), refused);
+    }
+    assert_eq!(StepRefusal::SinglePool.remedy(), Remedy::Operator, "it does not wait");
+    assert_eq!(decided(&operator, clear), Decision::Step(clear.offset));
+    let bound = Bound::from_nanos(5 * SECOND);
+    let wide = of(20 * SECOND, 5 * SECOND);
+    assert_eq!(decided(&operator, wide), Decision::Refuse(StepRefusal::Uncertain(bound)));
+    let unreachable = Evidence { pools: vec![None], ..clear_case() };
+    let refused = Decision::Refuse(StepRefusal::NotAllPools);
+    assert_eq!(decide(&operator, &unreachable, &StepBudget::default(), &settings()), refused);
+    let small = of(10 * MS, MS);
+    assert_eq!(
+        decided(&RESUME, small),
+        Decision::NotNeeded(small.offset),
+        "no refusal where no step is needed"
+    );
 }
 
 #[test]
