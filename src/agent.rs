@@ -245,9 +245,9 @@ impl<R: Resolve> Agent<R> {
                 let resolver = self.resolver.clone();
                 self.spawn(async move { Input::Resolved { pool, answer: resolver.resolve(name).await } });
             }
-            Effect::Query { pool: _, server, address, client, ask } => match client {
+            Effect::Query { pool, server, address, client, ask } => match client {
                 Client::Ntp => {
-                    let ntp = self.ntp.clone();
+                    let ntp = self.ntp.with_limits(self.handle.settings.core.limits_of(pool));
                     self.spawn(
                         async move { Input::Answered { server, answer: ntp.ask(address, ask).await } },
                     );

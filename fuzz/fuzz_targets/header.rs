@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (Vec<Vec<u8>>, u64, i64, i64)| {
     let (answers, nonce, wall, raw) = input;
-    let limits = Limits { max_round_trip: Duration::from_secs(1), max_root_distance: Duration::from_secs(1) };
+    let limits = Limits { max_round_trip: Duration::from_secs(1), max_root_distance: Duration::from_secs(1), root_distance: None };
     let sent = Reading { wall: Wall::from_nanos(wall), raw: Mono::from_nanos(raw), suspended: Duration::ZERO };
     let received = Reading { raw: sent.raw.plus(Duration::from_millis(20)), ..sent };
     let mut window = Window::default();

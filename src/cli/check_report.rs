@@ -11,7 +11,7 @@ use drift_core::ntp::server::ServerState;
 use drift_core::report::diagnosis::Diagnosis;
 use drift_core::report::shape::Shape;
 use drift_core::report::snapshot::{PoolSnapshot, ServerSnapshot, Snapshot};
-use drift_core::time::{Measurement, Offset, Span};
+use drift_core::time::{ExactSpan, Measurement, Offset, Span};
 use drift_core::verdict::State;
 
 /// Everything that `check` found.
@@ -135,8 +135,17 @@ fn pool_result(snapshot: &Snapshot, pool: &PoolSnapshot) -> String {
     let undecided =
         (!pool.is_falseticker && pool.contradicts_itself()).then(|| "contradicts itself".to_owned());
     let same = same_server(snapshot, pool).map(|other| format!("looks like the same server as {other}"));
+    let assumed = pool.assumed_root_distance.map(|d| format!("assumed root distance {}", ExactSpan(d)));
     let leap = pool.announces_leap.then(|| "announces a leap second".to_owned());
-    wrong.into_iter().chain(undecided).chain(same).chain(leap).chain([answers]).collect::<Vec<_>>().join("; ")
+    wrong
+        .into_iter()
+        .chain(undecided)
+        .chain(same)
+        .chain(assumed)
+        .chain(leap)
+        .chain([answers])
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// The name of the pool that looks like the same clock.
@@ -173,6 +182,8 @@ struct Report {
     pools_independent: Option<bool>,
     /// One pool alone is configured: nothing confirms it.
     single_pool: bool,
+    /// The bound rests on what an operator promises for a pool.
+    assumed: bool,
     pools: Vec<PoolReport>,
     http_date: Vec<HttpDateReport>,
     hint: Option<String>,
@@ -187,6 +198,9 @@ struct PoolReport {
     bound_seconds: Option<f64>,
     round_trip_seconds: Option<f64>,
     stratum: Option<u8>,
+    root_distance_seconds: Option<f64>,
+    /// The root distance is what an operator promises, not what the servers declare.
+    root_distance_is_assumed: bool,
     is_falseticker: bool,
     /// The pool that looks like the same server.
     same_server_as: Option<String>,
@@ -240,6 +254,7 @@ impl Report {
             contradiction: snapshot.is_contradiction,
             pools_independent: snapshot.pools_independent,
             single_pool: snapshot.is_single_pool(),
+            assumed: snapshot.is_assumed(),
             pools: snapshot.pools.iter().map(|pool| PoolReport::new(snapshot, pool)).collect(),
             http_date: readings.map(|reading| HttpDateReport::new(reading, snapshot.measured)).collect(),
             hint: report.hint(),
@@ -272,6 +287,8 @@ impl PoolReport {
             bound_seconds,
             round_trip_seconds: pool.round_trip.map(|d| d.as_secs_f64()),
             stratum: pool.stratum,
+            root_distance_seconds: pool.root_distance.map(|d| d.as_secs_f64()),
+            root_distance_is_assumed: pool.assumed_root_distance.is_some(),
             is_falseticker: pool.is_falseticker,
             same_server_as: same_server(snapshot, pool).map(str::to_owned),
             announces_leap: pool.announces_leap,

@@ -13,7 +13,7 @@ use super::check::resolution_in_words;
 use super::{CommandError, Exit, block_on, print};
 use crate::agent::{Agent, AgentHandle};
 use crate::config::pool::PoolName;
-use crate::config::raw::{ConfigText, RawConfig};
+use crate::config::raw::{ConfigText, RawConfig, RawPool};
 use crate::config::{Listen, Settings};
 use crate::http::server;
 use crate::kubernetes::node;
@@ -91,7 +91,7 @@ impl Resolve for DemoNames {
 async fn run_demo(servers: DemoServers, serve: bool) -> Result<(), CommandError> {
     let text = |value: &str| Some(ConfigText(value.to_owned()));
     let raw = RawConfig {
-        pools: Some(POOLS.map(|name| ConfigText(name.to_owned())).to_vec()),
+        pools: Some(POOLS.map(RawPool::named).to_vec()),
         interval: text("1s"),
         stale_after: text("10s"),
         max_round_trip: text("250ms"),

@@ -7,11 +7,11 @@ pub mod http_url;
 pub mod listen;
 mod nearest;
 pub mod pool;
+mod pools;
 mod print;
 pub mod raw;
 pub mod value;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use drift_core::time::SettingSpan;
 use http_url::HttpUrl;
 pub use listen::Listen;
 use pool::PoolName;
-use raw::{ConfigText, RawConfig, Region};
+use raw::{ConfigText, RawConfig};
 use value::Setting;
 pub use value::{ConfigError, Origin};
 
@@ -159,8 +159,9 @@ impl Settings {
                 .boolean()?;
         let region = Setting::resolve("region", region, file.region, "").text;
         let regional =
-            regional_pools(file.regions.unwrap_or_default(), &region, allow_single_pool, &mut warnings)?;
-        let pools = pool_names("pools", pools, regional.or(file.pools), allow_single_pool)?;
+            pools::regional(file.regions.unwrap_or_default(), &region, allow_single_pool, &mut warnings)?;
+        let (pools, root_distances) =
+            pools::checked("pools", pools, regional.or(file.pools), allow_single_pool)?;
         let interval =
             Setting::resolve("interval", interval, file.interval, "64s").duration(SECOND..=1_024 * SECOND)?;
         let threshold = Setting::resolve("threshold", threshold, file.threshold, "100ms")
@@ -202,6 +203,7 @@ impl Settings {
         Ok(Self {
             core: machine::Settings {
                 pools: pools.iter().map(ToString::to_string).collect(),
+                root_distances,
                 interval,
                 threshold,
                 stale_after,
@@ -246,64 +248,8 @@ fn limits(
     Ok(Limits {
         max_round_trip: round_trip.duration(MILLI..=3 * SECOND)?,
         max_root_distance: root_distance.duration(MILLI..=16 * SECOND)?,
+        root_distance: None,
     })
-}
-
-/// The pools of this node's region, if it has any. The pools of all regions are checked, so that a typing
-/// error is reported before the first node runs there.
-fn regional_pools(
-    regions: BTreeMap<String, Region>,
-    region: &str,
-    allow_single_pool: bool,
-    warnings: &mut Vec<String>,
-) -> Result<Option<Vec<ConfigText>>, ConfigError> {
-    for each in regions.values() {
-        pool_names("regions", None, Some(each.pools.clone()), allow_single_pool)?;
-    }
-    let known = regions.keys().cloned().collect::<Vec<_>>().join(", ");
-    let pools = regions.into_iter().find_map(|(name, each)| (name == region).then_some(each.pools));
-    if pools.is_none() && !known.is_empty() {
-        let problem = if region.is_empty() { "not set".to_owned() } else { format!("{region:?} is unknown") };
-        warnings
-            .push(format!("region: {problem}, but regions has pools for {known}; this node uses `pools`"));
-    }
-    Ok(pools)
-}
-
-fn pool_names(
-    key: &'static str,
-    flags: Option<Vec<ConfigText>>,
-    file: Option<Vec<ConfigText>>,
-    allow_single_pool: bool,
-) -> Result<Vec<PoolName>, ConfigError> {
-    let (texts, origin) = match (flags, file) {
-        (Some(texts), _) => (texts, Origin::CommandLine),
-        (None, Some(texts)) => (texts, Origin::File),
-        (None, None) => (DEFAULT_POOLS.map(|p| ConfigText(p.to_owned())).to_vec(), Origin::Default),
-    };
-    let setting = |text: &str| Setting::new(key, text.to_owned(), origin);
-    let mut names: Vec<PoolName> = Vec::with_capacity(texts.len());
-    for ConfigText(text) in &texts {
-        let name = PoolName::parse(text).ok_or_else(|| {
-            setting(text)
-                .invalid("HOST, HOST:PORT, an IPv4 address, or [IPv6]:PORT, with a port from 1 to 65535")
-        })?;
-        if names.iter().any(|other| other.is_same_as(&name)) {
-            return Err(setting(text).invalid("each pool once, because a pool cannot confirm itself"));
-        }
-        names.push(name);
-    }
-    let least = if allow_single_pool { 1 } else { 2 };
-    if names.len() < least {
-        let all: Vec<&str> = texts.iter().map(|ConfigText(t)| t.as_str()).collect();
-        return Err(setting(&all.join(", ")).invalid(match names.len() {
-            0 => "at least one pool",
-            _ => {
-                "at least two pools, because one pool alone is not trusted; a site that has one alone sets allowSinglePool"
-            }
-        }));
-    }
-    Ok(names)
 }
 
 fn listen_address(setting: &Setting) -> Result<Listen, ConfigError> {
@@ -387,6 +333,23 @@ mod tests {
             ("allowSinglePool: yes", "allowSinglePool", "one of true, false"),
             ("pools: [a.example, A.example:123]", "A.example:123", "each pool once"),
             ("pools: [a.example, 'b.example:99999']", "b.example:99999", "port from 1 to 65535"),
+            (
+                "pools: [a.example, {name: b.example, rootdistance: 1s}]",
+                "rootdistance",
+                "did you mean rootDistance?",
+            ),
+            ("pools: [a.example, {rootDistance: 1s}]", "pools", "name"),
+            (
+                "pools: [a.example, {name: b.example, rootDistance: 17s}]",
+                "pools.rootDistance",
+                "from 1ms to 16s",
+            ),
+            (
+                "pools: [a.example, {name: b.example, rootDistance: 0s}]",
+                "pools.rootDistance",
+                "from 1ms to 16s",
+            ),
+            ("pools: [a.example, {name: a.example, rootDistance: 1s}]", "pools", "each pool once"),
             ("threshold: 0s", "threshold", "from 1ms to 10s"),
             ("threshold: -100ms", "-100ms", "from 1ms to 10s"),
             ("threshold: 11s", "threshold", "from 1ms to 10s"),
@@ -482,6 +445,30 @@ mod tests {
     }
 
     #[test]
+    fn pools_have_a_root_distance_of_their_own_in_the_file_and_in_flags() {
+        let file = "pools: [a.example, {name: 'dc1.example:1123', rootDistance: 100ms}, {name: b.example}]";
+        let settings = from_file(file).unwrap();
+        assert_eq!(settings.core.pools, ["a.example", "dc1.example:1123", "b.example"]);
+        assert_eq!(settings.core.root_distances, [(1, Duration::from_millis(100))].into());
+        let promised = |pool: usize| settings.core.limits_of(pool).root_distance;
+        assert_eq!([promised(0), promised(1)], [None, Some(Duration::from_millis(100))]);
+        let flags = |texts: &[&str]| {
+            let pools = texts.iter().map(|text| text.parse().unwrap()).collect();
+            let flags = RawConfig { pools: Some(pools), ..RawConfig::default() };
+            Settings::new(flags, RawConfig::default()).map_err(|e| e.to_string())
+        };
+        // As clap splits `--pool a.example --pool name=dc1.example:1123,rootDistance=100ms --pool b.example`.
+        let same = flags(&["a.example", "name=dc1.example:1123", "rootDistance=100ms", "b.example"]).unwrap();
+        assert_eq!(same.core, settings.core);
+        for wrong in
+            [&["rootDistance=1s", "a.example"][..], &["a", "rootDistance=1s", "rootDistance=2s", "b"]]
+        {
+            assert!(flags(wrong).unwrap_err().contains("rootDistance after the name"), "{wrong:?}");
+        }
+        assert!("nmae=a".parse::<raw::RawPool>().unwrap_err().contains("expected name or rootDistance"));
+    }
+
+    #[test]
     fn one_pool_alone_is_accepted_where_it_is_allowed() {
         let alone = from_file("pools: [ntp.example]\nallowSinglePool: true").unwrap();
         assert_eq!((alone.core.pools, alone.allow_single_pool), (vec!["ntp.example".to_owned()], true));
@@ -493,7 +480,7 @@ mod tests {
 
     #[test]
     fn pools_on_the_command_line_override_the_regions() {
-        let named = |names: [&str; 2]| Some(names.map(|n| ConfigText(n.to_owned())).to_vec());
+        let named = |names: [&str; 2]| Some(names.map(raw::RawPool::named).to_vec());
         let flags = RawConfig { pools: named(["a.example", "b.example"]), ..RawConfig::default() };
         let file = parse("region: eu\nregions: {eu: {pools: [a.eu, b.eu]}}").unwrap();
         assert_eq!(Settings::new(flags, file).unwrap().core.pools, ["a.example", "b.example"]);

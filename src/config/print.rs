@@ -26,7 +26,15 @@ impl Settings {
         } = self;
         let time = |t: Duration| SettingSpan(t).to_string();
         let mut lines = vec!["pools:".to_owned()];
-        lines.extend(pools.iter().map(|pool| format!("  - \"{pool}\"")));
+        for (index, pool) in pools.iter().enumerate() {
+            match core.root_distances.get(&index) {
+                None => lines.push(format!("  - \"{pool}\"")),
+                Some(promised) => lines.extend([
+                    format!("  - name: \"{pool}\""),
+                    format!("    rootDistance: {}", time(*promised)),
+                ]),
+            }
+        }
         lines.push(format!("allowSinglePool: {allow_single_pool}"));
         lines.push(format!("interval: {}", time(core.interval)));
         lines.push(format!("threshold: {}", time(core.threshold)));
@@ -74,7 +82,7 @@ mod tests {
 
     #[test]
     fn printed_settings_give_the_same_settings_when_read_again() {
-        let written = "pools: [a.example, '[2001:db8::1]:1123']\nthreshold: 250ms\nkubernetes: 'off'\nnodeName: n0\nlogFormat: json\nlastResort: [{kind: http-date, url: 'http://[::1]:8080/a?b=%22c'}]";
+        let written = "pools: [a.example, {name: '[2001:db8::1]:1123', rootDistance: 250ms}]\nthreshold: 250ms\nkubernetes: 'off'\nnodeName: n0\nlogFormat: json\nlastResort: [{kind: http-date, url: 'http://[::1]:8080/a?b=%22c'}]";
         let settings = Settings::new(RawConfig::default(), parse(written).unwrap()).unwrap();
         let again = Settings::new(RawConfig::default(), parse(&settings.in_yaml()).unwrap()).unwrap();
         assert_eq!(again, settings);

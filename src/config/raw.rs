@@ -2,9 +2,11 @@
 //! environment.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use clap::Args;
-use serde::de::{Deserialize, Deserializer};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 /// The only value of `lastResort.kind`.
 pub const HTTP_DATE: &str = "http-date";
@@ -14,10 +16,11 @@ pub const HTTP_DATE: &str = "http-date";
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RawConfig {
     /// NTP pool: name or address (IPv6 in brackets), with :PORT if not 123; repeat it, at least two unless
-    /// --allow-single-pool
+    /// --allow-single-pool. Or name=HOST,rootDistance=TIME: replaces what its servers declare (Windows domain
+    /// controllers)
     /// [default: time.google.com, time.cloudflare.com]
     #[arg(long = "pool", value_name = "HOST[:PORT]", env = "DRIFT_AGENT_POOLS", value_delimiter = ',')]
-    pub pools: Option<Vec<ConfigText>>,
+    pub pools: Option<Vec<RawPool>>,
     /// Accept one pool alone: true or false. Nothing confirms it, and it leads to a step only when an operator
     /// requests one [default: false]
     #[arg(
@@ -218,7 +221,66 @@ impl std::str::FromStr for Fallback {
 #[serde(deny_unknown_fields)]
 pub struct Region {
     /// The pools of its nodes, in place of `pools`.
-    pub pools: Vec<ConfigText>,
+    pub pools: Vec<RawPool>,
+}
+
+/// One pool as written, or one `key=value` of the pool before it: commas separate both on the command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawPool {
+    /// Its name; `None`: the other keys belong to the pool before it.
+    pub name: Option<ConfigText>,
+    /// What an operator promises in place of the root distance that the servers declare.
+    pub root_distance: Option<ConfigText>,
+}
+
+impl RawPool {
+    /// A pool without more keys.
+    pub fn named(name: &str) -> Self {
+        Self { name: Some(ConfigText(name.to_owned())), root_distance: None }
+    }
+}
+
+impl std::str::FromStr for RawPool {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            None => Ok(Self::named(text)),
+            Some(("name", name)) => Ok(Self::named(name)),
+            Some(("rootDistance", promise)) => {
+                Ok(Self { name: None, root_distance: Some(ConfigText(promise.to_owned())) })
+            }
+            Some((key, _)) => Err(format!("unknown key {key:?}: expected name or rootDistance")),
+        }
+    }
+}
+
+/// A pool with more keys than its name.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PoolKeys {
+    name: ConfigText,
+    root_distance: Option<ConfigText>,
+}
+
+impl<'de> Deserialize<'de> for RawPool {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrKeys;
+        impl<'de> Visitor<'de> for TextOrKeys {
+            type Value = RawPool;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a pool, or name and rootDistance")
+            }
+            fn visit_str<E>(self, name: &str) -> Result<RawPool, E> {
+                Ok(RawPool::named(name))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawPool, A::Error> {
+                let PoolKeys { name, root_distance } =
+                    PoolKeys::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(RawPool { name: Some(name), root_distance })
+            }
+        }
+        deserializer.deserialize_any(TextOrKeys)
+    }
 }
 
 /// A scalar as written, also where YAML would read a number or a boolean.

@@ -77,6 +77,11 @@ impl Setting {
         Self { key, text, origin, default: String::new() }
     }
 
+    /// A value without a default; `example` is one in an error.
+    pub fn with_example(key: &'static str, text: String, origin: Origin, example: &str) -> Self {
+        Self { key, text, origin, default: example.to_owned() }
+    }
+
     /// The value in force: the flag's (or the environment's), else the file's, else the default.
     pub fn resolve(
         key: &'static str,

@@ -16,6 +16,8 @@ pub struct Clock {
     coarse: bool,
     /// One pool alone is configured: nothing confirms it.
     single_pool: bool,
+    /// The bound rests on what an operator promises for a pool (`rootDistance`).
+    assumed: bool,
     /// Reference time - node time; positive: the node is behind.
     offset_seconds: f64,
     /// The true offset is inside offset +- bound.
@@ -92,6 +94,7 @@ impl Clock {
             state,
             coarse: false,
             single_pool: snapshot.is_single_pool(),
+            assumed: snapshot.is_assumed(),
             offset_seconds: offset.as_secs_f64(),
             bound_seconds: bound.as_secs_f64(),
             earliest: reference.plus(Offset::from_nanos(-half)).rfc3339(9),

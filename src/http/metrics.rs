@@ -110,6 +110,11 @@ fn estimate(out: &mut Exposition, snapshot: &Snapshot) {
         snapshot.measured.map(|m| m.bound.as_secs_f64()),
     );
     out.plain(
+        "offset_bound_is_assumed",
+        "1 while the bound rests on a configured rootDistance, else 0.",
+        Some(f64::from(u8::from(snapshot.is_assumed()))),
+    );
+    out.plain(
         "threshold_seconds",
         "Offset from which the clock counts as drifting.",
         Some(snapshot.threshold.as_secs_f64()),
@@ -207,6 +212,11 @@ fn pools(out: &mut Exposition, pools: &[PoolSnapshot]) {
         "pool_root_distance_seconds",
         "Root distance of the pool's best sample: the possible error of its server.",
         &|p| p.root_distance.map(|d| d.as_secs_f64()),
+    );
+    each(
+        "pool_root_distance_is_assumed",
+        "1 where the pool's root distance is configured (rootDistance), 0 where its servers declare it.",
+        &|p| Some(f64::from(u8::from(p.assumed_root_distance.is_some()))),
     );
     each("pool_stratum", "Stratum of the pool's best sample.", &|p| p.stratum.map(f64::from));
     each("pool_sample_age_seconds", "Age of the pool's newest sample.", &|p| {

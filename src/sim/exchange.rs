@@ -73,6 +73,7 @@ pub enum Pending {
 /// An NTP exchange under way.
 #[derive(Clone, Copy, Debug)]
 pub struct Flight {
+    pool: usize,
     server: ServerId,
     address: SocketAddr,
     ask: Ask,
@@ -84,7 +85,7 @@ pub struct Flight {
 
 impl World {
     /// Starts an exchange with a server.
-    pub(super) fn send(&mut self, server: ServerId, address: SocketAddr, ask: Ask) {
+    pub(super) fn send(&mut self, pool: usize, server: ServerId, address: SocketAddr, ask: Ask) {
         let before = self.read_clocks();
         if let Some(endpoint) = self.network.endpoints.get_mut(&address) {
             self.asked.push((address, endpoint.last_asked.replace(before.raw), before.raw));
@@ -107,7 +108,7 @@ impl World {
         self.next_id += 1;
         let flight = self.next_id;
         let if_timed_out = RejectReason::Timeout;
-        self.flights.insert(flight, Flight { server, address, ask, nonce, before, if_timed_out });
+        self.flights.insert(flight, Flight { pool, server, address, ask, nonce, before, if_timed_out });
         for bytes in returned.packets {
             self.after(returned.after, Pending::Packet { flight, bytes });
         }
@@ -160,8 +161,8 @@ impl World {
     /// A packet arrives: the answer, or one that is none.
     fn receive(&mut self, id: u64, bytes: &[u8]) -> Option<Input> {
         let after = self.read_clocks();
-        let (time_out, limits) = (self.time_out(), self.settings().limits);
-        let Flight { server, address, ask, nonce, before, .. } = *self.flights.get(&id)?;
+        let Flight { pool, server, address, ask, nonce, before, .. } = *self.flights.get(&id)?;
+        let (time_out, limits) = (self.time_out(), self.settings().limits_of(pool));
         if after.raw.since(before.raw) > time_out {
             return self.end_flight(id);
         }

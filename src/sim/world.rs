@@ -339,7 +339,7 @@ impl World {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Resolve { pool } => self.resolve(pool),
-            Effect::Query { server, address, ask, .. } => self.send(server, address, ask),
+            Effect::Query { pool, server, address, ask, .. } => self.send(pool, server, address, ask),
             Effect::FetchHttpDate { source, request, phase } => {
                 let wait = phase.map_or(Duration::ZERO, |phase| phase.wait(self.reading().raw));
                 self.after(wait, Pending::AskDate { source, request });

@@ -37,6 +37,12 @@ impl Ntp {
         Self { clock, limits }
     }
 
+    /// The same for a pool whose root distance an operator promises.
+    #[must_use]
+    pub fn with_limits(&self, limits: Limits) -> Self {
+        Self { limits, ..self.clone() }
+    }
+
     /// One exchange with one server. Always returns, at most [`LIBRARY_GRACE`] after the time-out.
     pub async fn ask(&self, address: SocketAddr, ask: Ask) -> Answer {
         match ask {
@@ -120,7 +126,10 @@ mod tests {
 
     fn ntp() -> Ntp {
         let minute = Duration::from_secs(60);
-        Ntp::new(Arc::new(LinuxClock), Limits { max_round_trip: minute, max_root_distance: minute })
+        Ntp::new(
+            Arc::new(LinuxClock),
+            Limits { max_round_trip: minute, max_root_distance: minute, root_distance: None },
+        )
     }
 
     async fn server() -> Server {

@@ -217,6 +217,31 @@ fn one_pool_alone_is_accepted_on_request_and_marked() {
 }
 
 #[test]
+fn windows_servers_are_rejected_with_advice_and_measured_by_a_promise() {
+    let background = BackgroundRuntime::new();
+    let (_servers, names) = servers(&background, [0, 0], Behaviour::HugeRootDispersion);
+    let (code, rejected) = report(&names, &NO_CHRONY);
+    assert_eq!(code, 3, "{rejected}");
+    let error = rejected["pools"][0]["error"].as_str().unwrap();
+    assert_eq!(
+        error,
+        "root distance over the limit: a Windows domain controller? set rootDistance for this pool"
+    );
+    let promised = names.map(|name| format!("name={name},rootDistance=20ms"));
+    let (code, report) = report(&promised, &NO_CHRONY);
+    assert_eq!((code, &report["assumed"]), (0, &Value::from(true)), "{report}");
+    assert!(report["message"].as_str().unwrap().contains(" The bound is assumed: it rests on"), "{report}");
+    for pool in report["pools"].as_array().unwrap() {
+        assert_eq!(pool["rootDistanceIsAssumed"], true, "{report}");
+        assert!((pool["rootDistanceSeconds"].as_f64().unwrap() - 0.02).abs() < 1e-6, "{report}");
+    }
+    let bound = report["boundSeconds"].as_f64().unwrap();
+    assert!((0.02..0.06).contains(&bound), "the promise, and not the 15 s that they declare: {report}");
+    let ended = check(&promised, &NO_CHRONY);
+    assert!(ended.stdout.contains("assumed root distance 20 ms; 1 of 1 servers answer"), "{ended:?}");
+}
+
+#[test]
 fn dropped_udp_is_suspected_only_when_no_server_answers() {
     let background = BackgroundRuntime::new();
     let (_silent, silent) = servers(&background, [0, 0], Behaviour::Silent);

@@ -48,8 +48,11 @@ fn serve(background: &BackgroundRuntime, dir: &Path, name: &str) -> (Process, St
     let listen = format!("port {port}");
     let directives = ["local stratum 1", "allow 127.0.0.1", "bindaddress 127.0.0.1", &listen];
     let process = Process::start(&mut chronyd(dir, name, &["-x", "-d"], &directives), dir, name);
-    let limits =
-        Limits { max_round_trip: Duration::from_millis(200), max_root_distance: Duration::from_secs(1) };
+    let limits = Limits {
+        max_round_trip: Duration::from_millis(200),
+        max_root_distance: Duration::from_secs(1),
+        root_distance: None,
+    };
     let ntp = Ntp::new(Arc::new(LinuxClock), limits);
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     wait_for("chronyd to answer", || {

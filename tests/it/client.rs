@@ -29,7 +29,7 @@ const ORIGIN: i64 = 1_795_341_600 * NANOS_PER_SEC;
 const NEVER: Duration = Duration::from_secs(3_600);
 
 fn client(clock: Arc<dyn Clock>, max_round_trip: Duration) -> Ntp {
-    Ntp::new(clock, Limits { max_round_trip, max_root_distance: Duration::from_secs(1) })
+    Ntp::new(clock, Limits { max_round_trip, max_root_distance: Duration::from_secs(1), root_distance: None })
 }
 
 fn patient() -> Ntp {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use drift_agent::agent::Agent;
-use drift_agent::config::raw::{ConfigText, RawConfig};
+use drift_agent::config::raw::{ConfigText, RawConfig, RawPool};
 use drift_agent::config::{Listen, Settings};
 use drift_agent::http::server;
 use drift_agent::os::clock::ShiftedClock;
@@ -244,7 +244,7 @@ fn step_of_the_wall_clock() -> Option<()> {
     let (background, clock) = (BackgroundRuntime::new(), Arc::new(ShiftedClock::default()));
     let servers = two_pools(&background, &ahead(0));
     let text = |value: &str| ConfigText(value.to_owned());
-    let pools = names(&servers).iter().map(|name| text(name)).collect();
+    let pools = names(&servers).iter().map(|name| RawPool::named(name)).collect();
     let raw = RawConfig { pools: Some(pools), interval: Some(text("64s")), ..RawConfig::default() };
     let settings = Settings::new(raw, RawConfig::default()).unwrap();
     let mut agent = Agent::new(&settings, clock.clone(), Dns::default(), None);

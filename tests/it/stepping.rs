@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use drift_agent::agent::Agent;
 use drift_agent::config::Settings;
-use drift_agent::config::raw::{ConfigText, RawConfig, Step};
+use drift_agent::config::raw::{ConfigText, RawConfig, RawPool, Step};
 use drift_agent::kubernetes::api::{Access, NodeApi};
 use drift_agent::kubernetes::requests;
 use drift_agent::os::clock::ShiftedClock;
@@ -35,7 +35,7 @@ impl Stepping {
         let step =
             Step { mode: text(mode), on_request: text("true"), cooldown: text("1s"), ..Step::default() };
         let raw = RawConfig {
-            pools: Some(test_node.pools.names().into_iter().map(ConfigText).collect()),
+            pools: Some(test_node.pools.names().iter().map(|name| RawPool::named(name)).collect()),
             interval: text("1s"),
             step,
             ..RawConfig::default()

@@ -93,6 +93,39 @@ fn steps(world: &World) -> usize {
 }
 
 #[test]
+fn a_bound_that_is_assumed_never_leads_to_a_step() {
+    for assumed in [&[0_usize][..], &[0, 1]] {
+        let mut world = settled(|plan| {
+            plan.settings.step.mode = Mode::Kernel;
+            for pool in assumed {
+                plan.pools[*pool][0].model = ServerModel::new(Behaviour::HugeRootDispersion);
+                plan.settings.root_distances.insert(*pool, Duration::from_millis(5));
+            }
+        });
+        assert!(world.snapshot().is_assumed());
+        world.pause(SECOND * 20);
+        run(&mut world, MINUTE * 10);
+        assert_eq!((steps(&world), world.snapshot().state), (0, State::Drifting));
+        let outcomes = outcomes(&world);
+        let refused = outcomes.last().expect("an outcome");
+        assert_eq!(refused.result, StepResult::Refused);
+        assert!(reason(refused).starts_with("the bound is assumed (rootDistance of a pool)"), "{refused:?}");
+    }
+}
+
+#[test]
+fn one_pool_alone_does_not_step_after_a_pause() {
+    let mut world = settled(|plan| plan.pools.truncate(1));
+    assert!(world.snapshot().is_single_pool());
+    world.pause(SECOND * 20);
+    run(&mut world, MINUTE * 10);
+    assert_eq!((steps(&world), world.snapshot().state), (0, State::Drifting));
+    let outcomes = outcomes(&world);
+    let refused = outcomes.last().expect("an outcome");
+    assert!(reason(refused).starts_with("one pool alone is configured (allowSinglePool)"), "{refused:?}");
+}
+
+#[test]
 fn pauses_are_detected_within_half_a_second_and_corrected_within_one() {
     let mut world = stepping(|_| {});
     world.pause(SECOND * 20);

@@ -42,24 +42,29 @@
 {{- define "drift-agent.checkPools" -}}
 {{- $key := first . }}
 {{- if and (lt (len (last .)) 2) (not (index . 1)) }}
-{{- fail (printf "%s: invalid value %q: expected at least two pools, because one pool alone is not trusted; a site that has one alone sets config.allowSinglePool" $key (first (last .))) }}
+{{- fail (printf "%s: invalid value %q: expected at least two pools, because one pool alone is not trusted; a site that has one alone sets config.allowSinglePool" $key (include "drift-agent.poolName" (first (last .)))) }}
 {{- end }}
 {{- $seen := dict }}
 {{- range last . }}
 {{- $pool := include "drift-agent.pool" . }}
 {{- if ne (include "drift-agent.isPool" $pool) "yes" }}
-{{- fail (printf "%s: invalid value %q: expected HOST, HOST:PORT, an IPv4 address, or [IPv6]:PORT, with a port from 1 to 65535" $key .) }}
+{{- fail (printf "%s: invalid value %q: expected HOST, HOST:PORT, an IPv4 address, or [IPv6]:PORT, with a port from 1 to 65535" $key (include "drift-agent.poolName" .)) }}
 {{- end }}
 {{- if hasKey $seen $pool }}
-{{- fail (printf "%s: invalid value %q: expected each pool once, because a pool cannot confirm itself" $key .) }}
+{{- fail (printf "%s: invalid value %q: expected each pool once, because a pool cannot confirm itself" $key (include "drift-agent.poolName" .)) }}
 {{- end }}
 {{- $_ := set $seen $pool true }}
 {{- end }}
 {{- end }}
 
+{{- /* The name of a pool, which is a text, or has more keys. */ -}}
+{{- define "drift-agent.poolName" -}}
+{{- if kindIs "map" . }}{{ .name }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
 {{- /* The canonical form of a pool: in lower case, with its port. */ -}}
 {{- define "drift-agent.pool" -}}
-{{- $pool := lower . }}
+{{- $pool := include "drift-agent.poolName" . | lower }}
 {{- if regexMatch "^\\[.*\\]$" $pool }}{{ $pool }}:123
 {{- else if regexMatch "^[^\\[]*:[^\\[]*:" $pool }}[{{ $pool }}]:123
 {{- else if regexMatch ":[0-9]+$" $pool }}{{ $pool }}

@@ -1,5 +1,6 @@
 //! Values that several tests start from.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::machine::Settings;
@@ -14,11 +15,12 @@ pub(crate) fn settings(names: &[&str]) -> Settings {
     let second = Duration::from_secs(1);
     Settings {
         pools: names.iter().map(|name| (*name).to_owned()).collect(),
+        root_distances: BTreeMap::new(),
         interval: second * 64,
         threshold: Duration::from_millis(100),
         stale_after: second * 600,
         servers_per_pool: 4,
-        limits: Limits { max_round_trip: second, max_root_distance: second },
+        limits: Limits { max_round_trip: second, max_root_distance: second, root_distance: None },
         last_resort: Vec::new(),
         step: policy::Settings {
             mode: Mode::Off,

@@ -159,3 +159,18 @@ fn one_pool_alone_is_marked_for_scrapes_and_workloads() {
         assert_eq!(clock["singlePool"], marked, "{clock}");
     }
 }
+
+#[test]
+fn assumed_bounds_are_marked_for_scrapes_and_workloads() {
+    let mut snapshot = after_a_minute(&[Behaviour::Honest; 2]);
+    for assumed in [None, Some(MS * 20)] {
+        snapshot.pools[1].assumed_root_distance = assumed;
+        let (text, marked) = (render(&snapshot, None), f64::from(u8::from(assumed.is_some())));
+        assert_eq!(value(&text, "offset_bound_is_assumed"), Some(marked));
+        let of_pool =
+            |n: usize| value(&text, &format!("pool_root_distance_is_assumed{{pool=\"pool-{n}.invalid\"}}"));
+        assert_eq!([of_pool(0), of_pool(1)], [Some(0.0), Some(marked)]);
+        let clock = serde_json::to_value(Clock::new(&snapshot).unwrap()).unwrap();
+        assert_eq!(clock["assumed"], assumed.is_some(), "{clock}");
+    }
+}

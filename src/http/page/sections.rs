@@ -51,7 +51,8 @@ pub fn facts(html: &mut Html, context: &PageContext) {
         None => (UNKNOWN.to_owned(), String::new()),
     };
     let (offset, bound) = measured.map_or_else(coarse, |(Measurement { offset, bound }, age)| {
-        let more = format!("±{}, measured {}", bound.in_words(), ago(age));
+        let assumed = if snapshot.is_assumed() { " assumed" } else { "" };
+        let more = format!("±{}{assumed}, measured {}", bound.in_words(), ago(age));
         (offset.in_words(), more)
     });
     let frequency = snapshot.rate.map_or_else(|| UNKNOWN.to_owned(), |rate| oscillator(rate.middle()));
@@ -173,7 +174,10 @@ fn pool_in_words(snapshot: &Snapshot, pool: &PoolSnapshot) -> String {
         pool.is_slowed().then(|| "slowed by its servers (kiss-o'-death)".to_owned()),
         pool.sample_age.map(|age| format!("newest sample {}", ago(age))),
         pool.round_trip.map(|trip| format!("round trip {}", Span(trip))),
-        pool.root_distance.map(|distance| format!("root distance {}", Span(distance))),
+        pool.root_distance.map(|distance| {
+            let assumed = if pool.assumed_root_distance.is_some() { " (assumed)" } else { "" };
+            format!("root distance {}{assumed}", Span(distance))
+        }),
         pool.stratum.map(|stratum| format!("stratum {stratum}")),
         pool.resolve_error
             .as_ref()

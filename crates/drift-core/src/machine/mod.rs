@@ -46,6 +46,8 @@ const OUTBOX_SEED: u64 = 0x005e_ed0f_face;
 pub struct Settings {
     /// Names of the pools.
     pub pools: Vec<String>,
+    /// By index of a pool, the root distance that an operator promises in place of what its servers declare.
+    pub root_distances: BTreeMap<usize, Duration>,
     /// Time between two rounds.
     pub interval: Duration,
     /// A node drifts when its offset is over this.
@@ -62,6 +64,13 @@ pub struct Settings {
     pub step: policy::Settings,
     /// Limits of the leeway that is recommended to verifiers of tokens.
     pub leeway: leeway::Settings,
+}
+
+impl Settings {
+    /// Which exchanges with this pool's servers are accepted.
+    pub fn limits_of(&self, pool: usize) -> Limits {
+        Limits { root_distance: self.root_distances.get(&pool).copied(), ..self.limits }
+    }
 }
 
 /// The agent's whole state, without any input or output.

@@ -119,6 +119,7 @@ impl Machine {
             name: pool.name.clone(),
             measured: own.and_then(|own| own.majority).map(|i| offset_of(i, now)),
             is_falseticker: self.estimate.is_falseticker(index),
+            assumed_root_distance: self.settings.root_distances.get(&index).copied(),
             same_server_as: shared().map(|(a, b)| if a == index { b } else { a }),
             announces_leap: self.rounds.announces_leap(pool, now.raw),
             round_trip: best.map(|s| s.round_trip),

@@ -8,7 +8,7 @@ use crate::estimate::{Candidate, Combined, pool_intervals};
 use crate::io::{Effect, LogEvent};
 use crate::report::node::EventReason;
 use crate::step::outcome::Outcome;
-use crate::step::policy::{Evidence, LEAP_SHADOW, Mode, RequestedBy, Trigger};
+use crate::step::policy::{Evidence, LEAP_SHADOW, Mode, RequestedBy, Trigger, pools_needed};
 use crate::step::stepper::{AfterStep, Decided, StepDone, Triggered};
 use crate::step::time_daemon::DaemonReport;
 use crate::time::interval::Interval;
@@ -62,7 +62,12 @@ impl Machine {
     /// What was measured after `since`, and only that: a sample from before a disruption shows nothing about
     /// the clock after it.
     fn evidence(&self, since: Mono, now: Reading) -> Evidence {
-        let candidates = self.measured_since(since, now);
+        let mut candidates = self.measured_since(since, now);
+        let (configured, assumed) = (self.settings.pools.len(), &self.settings.root_distances);
+        if configured.saturating_sub(assumed.len()) >= pools_needed(configured) {
+            // A promise has no part in the size of a step, either.
+            candidates.retain(|candidate| !assumed.contains_key(&candidate.pool));
+        }
         let tolerance = self.tolerance();
         let combined = self.combine(&candidates);
         let offset = |interval: Interval| -> Measurement {
@@ -84,7 +89,8 @@ impl Machine {
         Evidence {
             measured,
             contradiction: matches!(combined, Combined::Disagree { .. }),
-            pools: (0..self.settings.pools.len()).map(own).collect(),
+            pools: (0..configured).map(own).collect(),
+            assumed: assumed.keys().copied().collect(),
             is_one_server: self.independence.is_doubtful(),
             leap: leap.and_then(|(_, pool)| self.settings.pools.get(pool).cloned()),
             reference: measured.map(|Measurement { offset, .. }| now.wall.plus(offset)),

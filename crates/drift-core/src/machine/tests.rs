@@ -121,7 +121,7 @@ impl Harness {
             Effect::Query { pool, server, ask, .. } => {
                 let clock = self.servers[*pool];
                 let (delay, answer) = match ask {
-                    Ask::Sample if !clock.is_silent => self.sample(clock),
+                    Ask::Sample if !clock.is_silent => self.sample(clock, *pool),
                     Ask::Sample => (1_000 * MS, Answer::Rejected(RejectReason::Timeout)),
                     Ask::CrossCheck => (MS, Answer::CrossChecked(None)),
                 };
@@ -141,7 +141,7 @@ impl Harness {
     }
 
     /// The answer of this server, and when it arrives.
-    fn sample(&mut self, clock: Clock) -> (i64, Answer) {
+    fn sample(&mut self, clock: Clock, pool: usize) -> (i64, Answer) {
         let (sent, start) = (self.now(), self.elapsed);
         let round_trip = clock.round_trip * 1_000;
         let stamp = |elapsed: i64| NtpTimestamp::from_unix_nanos(REFERENCE + elapsed + clock.ahead * MS);
@@ -163,7 +163,7 @@ impl Harness {
         self.elapsed += round_trip;
         let received = self.now();
         self.elapsed = start;
-        let sample = Exchange { sent, received, answer }.sample(self.machine.settings().limits);
+        let sample = Exchange { sent, received, answer }.sample(self.machine.settings().limits_of(pool));
         (round_trip, sample.map_or_else(Answer::Rejected, Answer::Sample))
     }
 

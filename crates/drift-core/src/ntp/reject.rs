@@ -56,8 +56,8 @@ reject_reasons! {
     ImpossibleRoundTrip = "impossible_round_trip", "impossible round trip";
     /// The round trip is longer than `maxRoundTrip`.
     SlowRoundTrip = "slow_round_trip", "round trip over the limit";
-    /// The root distance is larger than `maxRootDistance`.
-    RootDistance = "root_distance", "root distance over the limit";
+    /// The root distance is larger than `maxRootDistance`, and the pool has no `rootDistance`.
+    RootDistance = "root_distance", "root distance over the limit: a Windows domain controller? set rootDistance for this pool";
     /// The machine was suspended during the exchange, so that the raw clock did not count all of it.
     Suspended = "suspended", "the machine was suspended while measuring";
     /// Two exchanges by rsntp in a row contradicted the agent's own client.

@@ -23,6 +23,9 @@ pub struct Limits {
     pub max_round_trip: Duration,
     /// A sample with a larger root distance is rejected: the server's own bound against its primary source.
     pub max_root_distance: Duration,
+    /// What an operator promises for the pool (`rootDistance`), in place of what its servers declare: Windows domain
+    /// controllers declare a root dispersion of 8 to 10 s, and are correct to milliseconds.
+    pub root_distance: Option<Duration>,
 }
 
 /// One exchange with a server, between two readings of the node's clocks.
@@ -51,7 +54,7 @@ pub struct Sample {
     pub elapsed: Duration,
     /// Round trip without the server's own time.
     pub round_trip: Duration,
-    /// The server's own largest error when the sample was taken.
+    /// The server's own largest error when the sample was taken, as it declares or as the operator promises.
     pub root_distance: Duration,
     /// The server's stratum.
     pub stratum: u8,
@@ -108,8 +111,8 @@ impl Exchange {
         if round_trip > limits.max_round_trip {
             return Err(RejectReason::SlowRoundTrip);
         }
-        let root_distance = answer.root_distance();
-        if root_distance > limits.max_root_distance {
+        let root_distance = limits.root_distance.unwrap_or_else(|| answer.root_distance());
+        if limits.root_distance.is_none() && root_distance > limits.max_root_distance {
             return Err(RejectReason::RootDistance);
         }
         // Reference time minus the raw clock, as the request arrived and as the answer left.
@@ -188,8 +191,11 @@ pub(crate) mod tests {
     const MS: i64 = 1_000_000;
     const NOW: i64 = 1_795_000_000 * NANOS_PER_SEC;
     const NONCE: NtpTimestamp = NtpTimestamp(77);
-    const LIMITS: Limits =
-        Limits { max_round_trip: Duration::from_secs(1), max_root_distance: Duration::from_secs(1) };
+    const LIMITS: Limits = Limits {
+        max_round_trip: Duration::from_secs(1),
+        root_distance: None,
+        max_root_distance: Duration::from_secs(1),
+    };
     const MARGIN: i64 = CLOCK_RESOLUTION + SERVER_ERROR_MIN;
 
     fn stamp(unix_ns: i64) -> NtpTimestamp {
@@ -270,6 +276,21 @@ pub(crate) mod tests {
             "with half the root delay it is over 1 s"
         );
         assert_eq!(rejected(|e| e.answer.stratum = 16), RejectReason::Unsynchronised);
+    }
+
+    #[test]
+    fn a_promised_root_distance_replaces_what_the_server_declares() {
+        let mut windows = exchange();
+        windows.answer.root_dispersion = Duration::from_secs(9);
+        assert_eq!(windows.sample(LIMITS), Err(RejectReason::RootDistance));
+        assert!(RejectReason::RootDistance.in_words().contains("set rootDistance for this pool"));
+        for promised in [1, 100, 2_000].map(Duration::from_millis) {
+            let limits = Limits { root_distance: Some(promised), ..LIMITS };
+            let [of_windows, of_other] = [&windows, &exchange()].map(|e| e.sample(limits).unwrap());
+            assert_eq!(of_windows.root_distance, promised, "also where it is over the limit of the others");
+            let bound = Bound::from_nanos(9 * MS + MARGIN) + Bound::from(promised);
+            assert_eq!((of_windows.bound, of_other.bound), (bound, bound), "more or less than it declares");
+        }
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl Snapshot {
                 self.slowed_in_words(),
                 self.one_server_in_words(),
                 self.single_pool_in_words(),
+                self.assumed_in_words(),
             ]
             .concat(),
         }
@@ -158,6 +159,16 @@ impl Snapshot {
             [name] => format!(" {name} is slowed by its servers (kiss-o'-death)."),
             names => format!(" {} are slowed by their servers (kiss-o'-death).", names.join(" and ")),
         }
+    }
+
+    /// Pools whose root distance is an operator's promise.
+    fn assumed_in_words(&self) -> String {
+        let assumed = self.assumed_pools().filter_map(|p| Some((&p.name, p.assumed_root_distance?)));
+        let all: Vec<String> = assumed.map(|(name, d)| format!("{} for {name}", ExactSpan(d))).collect();
+        if all.is_empty() {
+            return String::new();
+        }
+        format!(" The bound is assumed: it rests on a configured rootDistance of {}.", all.join(" and "))
     }
 
     /// A pool that is the only one.

@@ -94,6 +94,8 @@ pub struct PoolSnapshot {
     pub measured: Option<Measurement>,
     /// A majority of the other pools contradicts it.
     pub is_falseticker: bool,
+    /// The root distance that an operator promises in place of what its servers declare.
+    pub assumed_root_distance: Option<Duration>,
     /// The index of a pool that looks like the same clock.
     pub same_server_as: Option<usize>,
     /// Most of its reachable servers announce a leap second. Steps wait for it on the last day of a month only.
@@ -156,6 +158,18 @@ impl Snapshot {
     /// One pool alone is configured (`allowSinglePool`): nothing confirms what it reports.
     pub fn is_single_pool(&self) -> bool {
         self.pools.len() == 1
+    }
+
+    /// The pools by which the bound rests on what an operator promises (`rootDistance`).
+    pub fn assumed_pools(&self) -> impl Iterator<Item = &PoolSnapshot> {
+        let is_measured = self.measured.is_some();
+        let counts = move |p: &&PoolSnapshot| is_measured && p.measured.is_some() && !p.is_falseticker;
+        self.pools.iter().filter(|p| p.assumed_root_distance.is_some()).filter(counts)
+    }
+
+    /// Does the bound rest on what an operator promises?
+    pub fn is_assumed(&self) -> bool {
+        self.assumed_pools().next().is_some()
     }
 
     /// Pools without a reachable server.

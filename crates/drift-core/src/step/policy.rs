@@ -4,6 +4,7 @@
 //! all report together: whichever of the pools is honest, a step that passes brings the clock nearer to the
 //! truth.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ pub struct Evidence {
     /// What each configured pool reports by itself; `None`: it is unreachable, or its own servers or the
     /// majority of the other pools contradict it.
     pub pools: Vec<Option<Measurement>>,
+    /// The pools whose bound is an operator's promise (`rootDistance`), by index: they support no step.
+    pub assumed: BTreeSet<usize>,
     /// Two pools look like one server.
     pub is_one_server: bool,
     /// The pool of which most servers announced a leap second within [`LEAP_SHADOW`], on the last day of a month.
@@ -122,6 +125,8 @@ pub enum StepRefusal {
     Uncertain(Bound),
     /// A pool by itself allows a true time from which the step would lead away.
     PoolDoesNotConfirm,
+    /// Too few pools are left without those whose bound is an operator's promise (`rootDistance`).
+    AssumedBound,
     /// One pool alone is configured (`allowSinglePool`): nothing confirms it.
     SinglePool,
     /// The offset is over `maxOffset`.
@@ -193,6 +198,7 @@ impl StepRefusal {
             | Self::NotATrigger(_)
             | Self::BudgetUnknown
             | Self::BudgetLocked
+            | Self::AssumedBound
             | Self::SinglePool
             | Self::TooLarge(_)
             | Self::LeapSecond(_)
@@ -236,6 +242,9 @@ fn check(
     if is_small {
         return Ok(Decision::NotNeeded(offset));
     }
+    if evidence.pools.len().saturating_sub(evidence.assumed.len()) < pools_needed(evidence.pools.len()) {
+        return Err(StepRefusal::AssumedBound);
+    }
     if evidence.pools.len() == 1 && !trigger.is_operator() {
         return Err(StepRefusal::SinglePool);
     }
@@ -256,7 +265,7 @@ fn check(
 /// The offset, if enough pools report one.
 fn measured(evidence: &Evidence) -> Result<Measurement, StepRefusal> {
     let measured = evidence.measured.ok_or(StepRefusal::NotMeasured)?;
-    if evidence.pools.iter().flatten().count() < pools_needed(evidence) {
+    if evidence.pools.iter().flatten().count() < pools_needed(evidence.pools.len()) {
         return Err(StepRefusal::NotAllPools);
     }
     if evidence.is_one_server { Err(StepRefusal::OneServer) } else { Ok(measured) }
@@ -264,11 +273,8 @@ fn measured(evidence: &Evidence) -> Result<Measurement, StepRefusal> {
 
 /// How many pools must each support a step: both of two, and of more a majority of the configured ones. Where an
 /// operator has configured one alone, that one, and only on request.
-fn pools_needed(evidence: &Evidence) -> usize {
-    match evidence.pools.len() {
-        1 => 1,
-        count => (count / 2 + 1).max(2),
-    }
+pub(crate) fn pools_needed(configured: usize) -> usize {
+    if configured == 1 { 1 } else { (configured / 2 + 1).max(2) }
 }
 
 /// Is the offset known well enough, whichever pool is honest?
@@ -279,8 +285,15 @@ fn is_certain(evidence: &Evidence, Measurement { offset, bound }: Measurement) -
     // A true offset beyond half of the step is nearer to the clock after the step than to the clock before
     // it.
     let half = Offset::from_nanos(offset.as_nanos() / 2);
-    let supporting = evidence.pools.iter().flatten().filter(|own| own.certainly_beyond(half)).count();
-    if supporting >= pools_needed(evidence) { Ok(()) } else { Err(StepRefusal::PoolDoesNotConfirm) }
+    let supports = |(index, own): &(usize, &Option<Measurement>)| {
+        !evidence.assumed.contains(index) && own.is_some_and(|own| own.certainly_beyond(half))
+    };
+    let supporting = evidence.pools.iter().enumerate().filter(supports).count();
+    if supporting >= pools_needed(evidence.pools.len()) {
+        Ok(())
+    } else {
+        Err(StepRefusal::PoolDoesNotConfirm)
+    }
 }
 
 /// Do earlier steps leave room for this one? An operator decides without regard to them.
@@ -340,6 +353,9 @@ impl fmt::Display for StepRefusal {
                 write!(f, "uncertainty ±{} exceeds a quarter of the offset", bound.in_words())
             }
             Self::PoolDoesNotConfirm => f.write_str("a pool alone does not support a step of this size"),
+            Self::AssumedBound => f.write_str(
+                "the bound is assumed (rootDistance of a pool): a promise supports no step, and too few other pools are configured",
+            ),
             Self::SinglePool => f.write_str(
                 "one pool alone is configured (allowSinglePool), and nothing confirms it: requires an operator request",
             ),

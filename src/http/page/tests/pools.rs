@@ -49,6 +49,18 @@ fn a_pool_that_is_the_only_one_is_marked_in_the_overview_and_the_verdict() {
 }
 
 #[test]
+fn assumed_root_distances_are_marked_at_the_pool_the_offset_and_the_verdict() {
+    let mut fixture = Fixture::new();
+    fixture.snapshot.pools[0].assumed_root_distance = Some(Duration::from_millis(20));
+    let page = fixture.page();
+    assert!(section(&page, "Pools and servers").contains(" (assumed)"), "{page}");
+    let document = parse(&page);
+    let facts = text(elements(&document, "section").next().unwrap());
+    assert!(facts.contains(" assumed, measured "), "{facts}");
+    assert!(page.contains("a configured rootDistance of 20 ms for pool-0.invalid."), "{page}");
+}
+
+#[test]
 fn servers_slowed_by_a_kiss_are_measured_and_shown_as_slowed() {
     let mut fixture = Fixture::new();
     fixture.snapshot.pools[0].servers[0].state = ServerState::BackedOff;

@@ -201,6 +201,18 @@ fn a_pool_that_is_the_only_one_is_marked_while_it_gives_an_offset() {
 }
 
 #[test]
+fn bounds_that_rest_on_a_promise_are_marked() {
+    let mut assumed = snapshot(&["a", "dc1"]);
+    assumed.pools[1].assumed_root_distance = Some(SECOND / 10);
+    assert!(assumed.is_assumed());
+    let words = " The bound is assumed: it rests on a configured rootDistance of 100 ms for dc1.";
+    assert!(assumed.message().ends_with(words), "{}", assumed.message());
+    assumed.pools[1].is_falseticker = true;
+    assert!(!assumed.is_assumed(), "it has no part in the bound");
+    assert!(!snapshot(&["a", "b"]).is_assumed());
+}
+
+#[test]
 fn pools_that_look_like_one_server_are_named_once() {
     let mut snapshot = snapshot(&["a", "b", "c"]);
     (snapshot.pools[0].same_server_as, snapshot.pools[2].same_server_as) = (Some(2), Some(0));

@@ -40,6 +40,7 @@ fn clear_case() -> Evidence {
         contradiction: false,
         is_one_server: false,
         pools: vec![Some(reported), Some(reported)],
+        assumed: BTreeSet::new(),
         leap: None,
         reference: Some(now()),
     }
@@ -265,6 +266,30 @@ fn one_pool_alone_steps_only_for_an_operator_and_only_if_it_supports_the_step() 
         decided(&RESUME, small),
         Decision::NotNeeded(small.offset),
         "no refusal where no step is needed"
+    );
+}
+
+#[test]
+fn pools_with_an_assumed_bound_support_no_step() {
+    let own = Some(of(20 * SECOND, 2 * MS));
+    let decided = |trigger: &Trigger, pools: usize, assumed: &[usize]| {
+        let assumed = assumed.iter().copied().collect();
+        let evidence = Evidence { pools: vec![own; pools], assumed, ..clear_case() };
+        decide(trigger, &evidence, &StepBudget::default(), &settings())
+    };
+    let operator = Trigger::Operator(RequestedBy::Cli);
+    for trigger in [&RESUME, &operator] {
+        for (pools, assumed) in [(2, &[0][..]), (2, &[0, 1]), (3, &[1, 2]), (1, &[0])] {
+            assert_eq!(decided(trigger, pools, assumed), Decision::Refuse(StepRefusal::AssumedBound));
+        }
+        assert!(matches!(decided(trigger, 3, &[2]), Decision::Step(..)), "two are left");
+    }
+    // The third pool may not take the place of one that does not support the step.
+    let wide = Some(of(20 * SECOND, 15 * SECOND));
+    let evidence = Evidence { pools: vec![own, wide, own], assumed: [2].into(), ..clear_case() };
+    assert_eq!(
+        decide(&RESUME, &evidence, &StepBudget::default(), &settings()),
+        Decision::Refuse(StepRefusal::PoolDoesNotConfirm)
     );
 }
 

@@ -40,6 +40,7 @@ fn measured(offset: i64, now: Reading) -> Evidence {
     Evidence {
         measured: Some(reported),
         contradiction: false,
+        assumed: std::collections::BTreeSet::new(),
         is_one_server: false,
         pools: vec![Some(reported), Some(reported)],
         leap: None,

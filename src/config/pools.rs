@@ -1,0 +1,81 @@
+//! The pools: from what an operator wrote to checked names, and what belongs to each.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::pool::PoolName;
+use super::raw::{ConfigText, RawPool, Region};
+use super::value::{Origin, Setting};
+use super::{ConfigError, DEFAULT_POOLS, MILLI, SECOND};
+
+/// Names of pools, and by index the root distance that an operator promises.
+pub(super) type Pools = (Vec<PoolName>, BTreeMap<usize, Duration>);
+
+/// The pools of this node's region, if it has any. The pools of all regions are checked, so that a typing
+/// error is reported before the first node runs there.
+pub(super) fn regional(
+    regions: BTreeMap<String, Region>,
+    region: &str,
+    allow_single_pool: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Vec<RawPool>>, ConfigError> {
+    for each in regions.values() {
+        checked("regions", None, Some(each.pools.clone()), allow_single_pool)?;
+    }
+    let known = regions.keys().cloned().collect::<Vec<_>>().join(", ");
+    let pools = regions.into_iter().find_map(|(name, each)| (name == region).then_some(each.pools));
+    if pools.is_none() && !known.is_empty() {
+        let problem = if region.is_empty() { "not set".to_owned() } else { format!("{region:?} is unknown") };
+        warnings
+            .push(format!("region: {problem}, but regions has pools for {known}; this node uses `pools`"));
+    }
+    Ok(pools)
+}
+
+/// Checks the pools of the command line, else of the file, else the default ones.
+pub(super) fn checked(
+    key: &'static str,
+    flags: Option<Vec<RawPool>>,
+    file: Option<Vec<RawPool>>,
+    allow_single_pool: bool,
+) -> Result<Pools, ConfigError> {
+    let (raw, origin) = match (flags, file) {
+        (Some(raw), _) => (raw, Origin::CommandLine),
+        (None, Some(raw)) => (raw, Origin::File),
+        (None, None) => (DEFAULT_POOLS.map(RawPool::named).to_vec(), Origin::Default),
+    };
+    let setting = |text: &str| Setting::new(key, text.to_owned(), origin);
+    let mut names: Vec<PoolName> = Vec::with_capacity(raw.len());
+    let mut root_distances = BTreeMap::new();
+    for RawPool { name, root_distance } in raw {
+        if let Some(ConfigText(text)) = name {
+            let name = PoolName::parse(&text).ok_or_else(|| {
+                setting(&text)
+                    .invalid("HOST, HOST:PORT, an IPv4 address, or [IPv6]:PORT, with a port from 1 to 65535")
+            })?;
+            if names.iter().any(|other| other.is_same_as(&name)) {
+                return Err(setting(&text).invalid("each pool once, because a pool cannot confirm itself"));
+            }
+            names.push(name);
+        }
+        if let Some(ConfigText(text)) = root_distance {
+            let setting = Setting::with_example("pools.rootDistance", text, origin, "100ms");
+            let promised = setting.duration(MILLI..=16 * SECOND)?;
+            let index = names.len().checked_sub(1);
+            let is_new = index.is_some_and(|index| root_distances.insert(index, promised).is_none());
+            if !is_new {
+                return Err(setting.invalid("rootDistance after the name of its pool, once"));
+            }
+        }
+    }
+    if names.len() < if allow_single_pool { 1 } else { 2 } {
+        let all: Vec<String> = names.iter().map(ToString::to_string).collect();
+        return Err(setting(&all.join(", ")).invalid(match names.len() {
+            0 => "at least one pool",
+            _ => {
+                "at least two pools, because one pool alone is not trusted; a site that has one alone sets allowSinglePool"
+            }
+        }));
+    }
+    Ok((names, root_distances))
+}
