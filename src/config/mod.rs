@@ -399,6 +399,34 @@ mod tests {
             ("step: {onRequest: 1}", "step.onRequest", "one of true, false"),
             ("step: {max: 1s}", "max", "maxOffset"),
             ("step: auto", "step", ""),
+            (
+                "step: {windows: [{cron: '0 2 * *', duration: 4h}]}",
+                "step.windows.cron",
+                "five fields of cron",
+            ),
+            ("step: {windows: [{cron: '0 0 30 2 *', duration: 4h}]}", "step.windows.cron", "a day that"),
+            (
+                "step: {windows: [{cron: '0 2 * * 6', duration: 8days}]}",
+                "step.windows.duration",
+                "from 1m to 168h",
+            ),
+            (
+                "step: {windows: [{cron: '0 2 * * 6', duration: 4h, zone: Europe/Berlin}]}",
+                "step.windows.zone: invalid value \"Europe/Berlin\"",
+                "UTC, or a fixed distance from it such as +02:00",
+            ),
+            (
+                "step: {maxOffset: 1s, windows: [{cron: '0 2 * * 6', duration: 4h, minOffset: 2s}]}",
+                "step.windows.minOffset",
+                "from 10ms to 1s",
+            ),
+            (
+                "step: {windows: [{cron: '0 2 * * 6', duration: 4h, cooldown: 0s}]}",
+                "step.windows.cooldown",
+                "from 1s to 24h",
+            ),
+            ("step: {windows: [{cron: '0 2 * * 6'}]}", "duration", ""),
+            ("step: {windows: [{crom: '0 2 * * 6', duration: 4h}]}", "crom", "did you mean cron?"),
             ("chrony: {socket: chronyd.sock}", "chrony.socket", "absolute path"),
             ("leeway: {maximum: 3m}", "leeway.maximum", "from 1s to 2m"),
             ("leeway: {minimum: 10s, maximum: 5s}", "leeway.maximum", "at least leeway.minimum"),
@@ -466,6 +494,25 @@ mod tests {
             assert!(flags(wrong).unwrap_err().contains("rootDistance after the name"), "{wrong:?}");
         }
         assert!("nmae=a".parse::<raw::RawPool>().unwrap_err().contains("expected name or rootDistance"));
+    }
+
+    #[test]
+    fn step_windows_are_the_same_from_the_file_and_from_flags() {
+        let file = "step: {cooldown: 10m, windows: [{cron: '0 2,14 * * 6', duration: 4h, zone: '+02:00', minOffset: 20ms}]}";
+        let step = from_file(file).unwrap().core.step;
+        let window = &step.windows[0];
+        assert_eq!((window.schedule.text(), window.zone.text()), ("0 2,14 * * 6", "+02:00"));
+        let limits = (window.duration, window.min_offset, window.cooldown);
+        let (hours, minutes) = (Duration::from_secs(4 * 3_600), Duration::from_secs(600));
+        assert_eq!(limits, (hours, Duration::from_millis(20), minutes), "its cool-down is that of outside");
+        let text = "cron=0 2,14 * * 6,duration=4h,zone=+02:00,minOffset=20ms";
+        let windows = Some(vec![text.parse().unwrap()]);
+        let flags = raw::Step { windows, cooldown: Some(ConfigText("10m".into())), ..raw::Step::default() };
+        let flags = RawConfig { step: flags, ..RawConfig::default() };
+        assert_eq!(Settings::new(flags, RawConfig::default()).unwrap().core.step, step);
+        for invalid in ["0 2 * * 6", "cron=* * * * *,length=4h"] {
+            assert!(invalid.parse::<raw::Window>().unwrap_err().contains("expected cron"), "{invalid}");
+        }
     }
 
     #[test]

@@ -46,14 +46,25 @@ impl Settings {
         for url in last_resort {
             lines.extend([format!("  - kind: {HTTP_DATE}"), format!("    url: \"{url}\"")]);
         }
-        let policy::Settings { mode, min_offset, max_offset, cooldown, dry_run, on_request } = core.step;
+        let policy::Settings { mode, min_offset, max_offset, cooldown, dry_run, on_request, windows } =
+            &core.step;
         lines.push("step:".to_owned());
         lines.push(format!("  mode: \"{}\"", mode.label()));
-        lines.push(format!("  minOffset: {}", time(min_offset)));
-        lines.push(format!("  maxOffset: {}", time(max_offset)));
-        lines.push(format!("  cooldown: {}", time(cooldown)));
+        lines.push(format!("  minOffset: {}", time(*min_offset)));
+        lines.push(format!("  maxOffset: {}", time(*max_offset)));
+        lines.push(format!("  cooldown: {}", time(*cooldown)));
         lines.push(format!("  dryRun: {dry_run}"));
         lines.push(format!("  onRequest: {on_request}"));
+        lines.push(format!("  windows:{}", if windows.is_empty() { " []" } else { "" }));
+        for window in windows {
+            lines.extend([
+                format!("    - cron: \"{}\"", window.schedule.text()),
+                format!("      duration: {}", time(window.duration)),
+                format!("      zone: \"{}\"", window.zone.text()),
+                format!("      minOffset: {}", time(window.min_offset)),
+                format!("      cooldown: {}", time(window.cooldown)),
+            ]);
+        }
         lines.push("chrony:".to_owned());
         lines.push(format!("  socket: \"{}\"", chrony.socket.display()));
         lines.push("leeway:".to_owned());
@@ -82,7 +93,7 @@ mod tests {
 
     #[test]
     fn printed_settings_give_the_same_settings_when_read_again() {
-        let written = "pools: [a.example, {name: '[2001:db8::1]:1123', rootDistance: 250ms}]\nthreshold: 250ms\nkubernetes: 'off'\nnodeName: n0\nlogFormat: json\nlastResort: [{kind: http-date, url: 'http://[::1]:8080/a?b=%22c'}]";
+        let written = "pools: [a.example, {name: '[2001:db8::1]:1123', rootDistance: 250ms}]\nthreshold: 250ms\nstep: {windows: [{cron: '0 2,3 * * 6', duration: 4h, zone: '+02:00', cooldown: 1m}]}\nkubernetes: 'off'\nnodeName: n0\nlogFormat: json\nlastResort: [{kind: http-date, url: 'http://[::1]:8080/a?b=%22c'}]";
         let settings = Settings::new(RawConfig::default(), parse(written).unwrap()).unwrap();
         let again = Settings::new(RawConfig::default(), parse(&settings.in_yaml()).unwrap()).unwrap();
         assert_eq!(again, settings);

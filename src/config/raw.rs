@@ -28,8 +28,7 @@ pub struct RawConfig {
         value_name = "BOOL",
         env = "DRIFT_AGENT_ALLOW_SINGLE_POOL",
         num_args = 0..=1,
-        default_missing_value = "true",
-        allow_hyphen_values = true
+        default_missing_value = "true"
     )]
     pub allow_single_pool: Option<ConfigText>,
     /// The pools of each region; in the file only.
@@ -155,6 +154,63 @@ pub struct Step {
         allow_hyphen_values = true
     )]
     pub on_request: Option<ConfigText>,
+    /// Maintenance window with limits of its own: cron=\"0 2 * * 6\",duration=4h, and as needed zone=+02:00,
+    /// minOffset=TIME, cooldown=TIME; may be repeated [default: none]
+    #[arg(
+        id = "step-window",
+        long = "step-window",
+        value_name = "cron=CRON,duration=TIME",
+        env = "DRIFT_AGENT_STEP_WINDOWS",
+        value_delimiter = ';'
+    )]
+    pub windows: Option<Vec<Window>>,
+}
+
+/// A maintenance window.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Window {
+    /// When it begins: the five fields of cron.
+    pub cron: ConfigText,
+    /// How long it lasts.
+    pub duration: ConfigText,
+    /// The zone of the schedule.
+    pub zone: Option<ConfigText>,
+    /// Smaller offsets are not stepped in it.
+    pub min_offset: Option<ConfigText>,
+    /// Shortest time between two steps in it.
+    pub cooldown: Option<ConfigText>,
+}
+
+impl std::str::FromStr for Window {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut values: Vec<(&str, String)> = Vec::new();
+        for piece in text.split(',') {
+            match (piece.split_once('='), values.last_mut()) {
+                (Some((key, value)), _) => values.push((key, value.to_owned())),
+                // A comma in the list of a cron field.
+                (None, Some((_, value))) => value.extend([",", piece]),
+                (None, None) => return Err("expected cron=…,duration=…".to_owned()),
+            }
+        }
+        let mut window = Self::default();
+        for (key, value) in values {
+            let value = ConfigText(value);
+            match key {
+                "cron" => window.cron = value,
+                "duration" => window.duration = value,
+                "zone" => window.zone = Some(value),
+                "minOffset" => window.min_offset = Some(value),
+                "cooldown" => window.cooldown = Some(value),
+                _ => {
+                    let expected = "expected cron, duration, zone, minOffset or cooldown";
+                    return Err(format!("unknown key {key:?}: {expected}"));
+                }
+            }
+        }
+        Ok(window)
+    }
 }
 
 /// How to reach chrony.
@@ -284,7 +340,7 @@ impl<'de> Deserialize<'de> for RawPool {
 }
 
 /// A scalar as written, also where YAML would read a number or a boolean.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigText(pub String);
 
 impl std::str::FromStr for ConfigText {

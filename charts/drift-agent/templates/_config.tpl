@@ -17,6 +17,11 @@
 {{- if and (eq .Values.config.step.mode "chrony") (eq .Values.chronyFolder "none") }}
 {{- fail "chronyFolder: invalid value \"none\": expected wait or create with config.step.mode chrony, which needs chrony's socket" }}
 {{- end }}
+{{- range .Values.config.step.windows }}
+{{- if and .minOffset (lt (include "drift-agent.milliseconds" $.Values.config.step.maxOffset | int64) (include "drift-agent.milliseconds" .minOffset | int64)) }}
+{{- fail (printf "config.step.windows: invalid value %q of minOffset: expected at most config.step.maxOffset (%s)" .minOffset $.Values.config.step.maxOffset) }}
+{{- end }}
+{{- end }}
 {{- if lt (include "drift-agent.milliseconds" .Values.config.leeway.maximum | int64) (include "drift-agent.milliseconds" .Values.config.leeway.minimum | int64) }}
 {{- fail (printf "config.leeway.maximum: invalid value %q: expected at least config.leeway.minimum (%s)" .Values.config.leeway.maximum .Values.config.leeway.minimum) }}
 {{- end }}

@@ -29,6 +29,7 @@ pub(crate) fn settings(names: &[&str]) -> Settings {
             cooldown: second,
             dry_run: false,
             on_request: false,
+            windows: Vec::new(),
         },
         leeway: leeway::Settings { peer_allowance: second, minimum: second, maximum: second },
     }

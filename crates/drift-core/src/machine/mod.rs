@@ -162,7 +162,7 @@ impl Machine {
             detector: Detector::new(),
             bursts: Bursts::new(now.raw),
             reported_signals: ReportedSignals::default(),
-            stepper: Stepper::new(settings.step, interval),
+            stepper: Stepper::new(settings.step.clone(), interval),
             daemon: None,
             leap_seen: None,
             history: History::default(),

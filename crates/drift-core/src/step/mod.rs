@@ -12,6 +12,7 @@
 //! | `requests`      | requests by the Node's annotation, and their answers                    |
 //! | [`outcome`]     | how a trigger ended, in types and in words                              |
 //! | [`last_step`]   | the annotation `last-step`                                              |
+//! | [`window`]      | maintenance windows, in which other limits apply                        |
 //! | [`discipline`]  | what the kernel shows about the process that disciplines the clock      |
 //! | [`audit`]       | what the node's own time daemon has of what it should have              |
 //! | [`time_daemon`] | which process disciplines the clock, and whether the clock can be stepped |
@@ -26,3 +27,4 @@ mod queue;
 mod requests;
 pub mod stepper;
 pub mod time_daemon;
+pub mod window;

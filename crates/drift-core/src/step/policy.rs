@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::budget::{Annotation, HOUR, MAX_STEPS_PER_HOUR, MAX_TOTAL, StepBudget};
+use super::window::Window;
 use crate::resume::Class;
 use crate::time::{Bound, Measurement, Offset, Span, Wall};
 
@@ -34,7 +35,7 @@ pub enum Mode {
 }
 
 /// What may be stepped (`step.*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Whether and how the clock may be stepped.
     pub mode: Mode,
@@ -48,6 +49,8 @@ pub struct Settings {
     pub dry_run: bool,
     /// Accept requests by the Node's annotation `step-request`.
     pub on_request: bool,
+    /// Times in which another `min_offset` and `cooldown` apply; the first that is open counts.
+    pub windows: Vec<Window>,
 }
 
 /// Why a step is considered.
@@ -153,6 +156,14 @@ impl Mode {
     }
 }
 
+impl Settings {
+    /// `min_offset` and `cooldown` in force at this reference time.
+    pub fn limits_at(&self, reference: Option<Wall>) -> (Duration, Duration) {
+        let open = reference.and_then(|at| self.windows.iter().find(|window| window.is_open(at)));
+        open.map_or((self.min_offset, self.cooldown), |window| (window.min_offset, window.cooldown))
+    }
+}
+
 impl Trigger {
     /// Does an operator request the step?
     pub const fn is_operator(&self) -> bool {
@@ -222,8 +233,10 @@ fn check(
     settings: &Settings,
 ) -> Result<Decision, StepRefusal> {
     // Without `..`, so that a new setting cannot be forgotten here.
-    let Settings { mode, min_offset, max_offset, cooldown, dry_run: _, on_request: _ } = *settings;
-    if mode == Mode::Off {
+    let Settings { mode, min_offset: _, max_offset, cooldown: _, dry_run: _, on_request: _, windows: _ } =
+        settings;
+    let (min_offset, cooldown) = settings.limits_at(evidence.reference);
+    if *mode == Mode::Off {
         return Err(StepRefusal::Off);
     }
     if let Trigger::Disruption(class) = trigger
@@ -254,7 +267,7 @@ fn check(
         if let Some(pool) = &evidence.leap {
             return Err(StepRefusal::LeapSecond(pool.clone()));
         }
-        if offset.magnitude() > max_offset {
+        if offset.magnitude() > *max_offset {
             return Err(StepRefusal::TooLarge(offset));
         }
         within_budget(evidence, budget, offset, cooldown)?;

@@ -17,6 +17,7 @@ fn settings() -> Settings {
         cooldown: Duration::from_secs(300),
         dry_run: false,
         on_request: false,
+        windows: Vec::new(),
     }
 }
 
@@ -83,7 +84,7 @@ fn each_rule_alone_refuses_a_step() {
                    settings: &Settings| {
         assert_eq!(decide(trigger, evidence, budget, settings), Decision::Refuse(why.clone()), "{why}");
     };
-    refuses(StepRefusal::Off, &RESUME, &case, &unspent, &Settings { mode: Mode::Off, ..on });
+    refuses(StepRefusal::Off, &RESUME, &case, &unspent, &Settings { mode: Mode::Off, ..on.clone() });
     for class in [Class::ClockSet, Class::RtcWrite] {
         refuses(StepRefusal::NotATrigger(class), &Trigger::Disruption(class), &case, &unspent, &on);
     }
@@ -199,6 +200,40 @@ fn cool_down_and_budgets_hold_at_their_edges() {
         by_budget(&spent(86_381)),
         Decision::Refuse(StepRefusal::TotalLimit(Duration::from_secs(86_401)))
     );
+}
+
+#[test]
+fn in_a_window_its_own_least_offset_and_cool_down_apply() {
+    use crate::step::window::{Schedule, Window, Zone};
+    // 2026-11-22T10:00:00Z is a Sunday.
+    let open = |cron: &str, min_offset: u64, cooldown: u64| Window {
+        schedule: Schedule::parse(cron).unwrap(),
+        duration: Duration::from_secs(3_600),
+        zone: Zone::parse("UTC").unwrap(),
+        min_offset: Duration::from_millis(min_offset),
+        cooldown: Duration::from_secs(cooldown),
+    };
+    let decided = |windows: Vec<Window>, evidence: &Evidence, last: i64| {
+        let budget = StepBudget { recent: vec![before(last)], ..StepBudget::default() };
+        decide(&RESUME, evidence, &budget, &Settings { windows, ..settings() })
+    };
+    let (small, step) = (all_report(50 * MS, MS), Decision::Step(Offset::from_nanos(50 * MS)));
+    let not_needed = Decision::NotNeeded(Offset::from_nanos(50 * MS));
+    let (sunday, saturday) = (open("0 10 * * 0", 20, 10), open("0 10 * * 6", 20, 10));
+    assert_eq!(decided(vec![], &small, 3_000), not_needed);
+    assert_eq!(decided(vec![saturday.clone()], &small, 3_000), not_needed);
+    assert_eq!(decided(vec![saturday, sunday.clone()], &small, 3_000), step);
+    assert_eq!(decided(vec![sunday.clone()], &small, 10), step, "the cool-down of the window");
+    let cooling = Decision::Refuse(StepRefusal::CoolDown(Duration::from_secs(1)));
+    assert_eq!(decided(vec![sunday.clone()], &small, 9), cooling);
+    let stricter = open("* * * * *", 60_000, 10);
+    assert_eq!(decided(vec![sunday, stricter.clone()], &small, 3_000), step, "the first that is open");
+    let Decision::NotNeeded(_) = decided(vec![stricter], &clear_case(), 3_000) else {
+        panic!("60 s at least")
+    };
+    // By reference time: the node's own clock has no part in it.
+    let later = Evidence { reference: Some(before(-3_600)), ..small };
+    assert_eq!(decided(vec![open("0 10 * * 0", 20, 10)], &later, 3_000), not_needed);
 }
 
 #[test]

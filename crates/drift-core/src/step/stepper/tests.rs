@@ -20,6 +20,7 @@ fn settings() -> Settings {
         cooldown: Duration::from_secs(300),
         dry_run: false,
         on_request: true,
+        windows: Vec::new(),
     }
 }
 
