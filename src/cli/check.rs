@@ -89,7 +89,8 @@ fn diagnose(settings: &Settings, urls: Vec<HttpUrl>) -> Result<CheckReport, Comm
             let reading = request.await;
             readings.push(reading.map_err(|e| CommandError::failure("cannot request the time by HTTP", e))?);
         }
-        Ok(CheckReport::new(Diagnosis::new(snapshot, CoarseReadings(readings)), node))
+        let diagnosis = Diagnosis::new(snapshot, CoarseReadings(readings));
+        Ok(CheckReport::new(diagnosis, node, settings.picked.clone()))
     })
 }
 

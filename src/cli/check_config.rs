@@ -11,7 +11,8 @@ pub(super) fn run(args: ConfigArgs) -> Result<Exit, CommandError> {
     for warning in &settings.warnings {
         eprintln!("drift-agent: warning: {warning}");
     }
-    print(&(settings.in_yaml() + &decidable_in_words(settings.core.threshold)))?;
+    let picked = settings.picked.as_ref().map_or_else(String::new, |picked| format!("# {picked}\n"));
+    print(&(picked + &settings.in_yaml() + &decidable_in_words(settings.core.threshold)))?;
     Ok(Exit::Ok)
 }
 

@@ -18,11 +18,13 @@ use drift_core::verdict::State;
 pub(super) struct CheckReport {
     diagnosis: Diagnosis,
     node: NodeClock,
+    /// What `auto` among the pools has picked.
+    picked: Option<String>,
 }
 
 impl CheckReport {
-    pub fn new(diagnosis: Diagnosis, node: NodeClock) -> Self {
-        Self { diagnosis, node }
+    pub fn new(diagnosis: Diagnosis, node: NodeClock, picked: Option<String>) -> Self {
+        Self { diagnosis, node, picked }
     }
 
     /// The verdict.
@@ -92,6 +94,9 @@ impl CheckReport {
         }
         if let Some(hint) = self.hint() {
             let _ = write!(text, "\n{hint}\n");
+        }
+        if let Some(picked) = &self.picked {
+            let _ = write!(text, "\n{picked}\n");
         }
         let header = vec!["THIS NODE".to_owned()];
         let rows: Vec<_> = std::iter::once(header).chain(self.node.lines(self.measured())).collect();
@@ -186,6 +191,8 @@ struct Report {
     assumed: bool,
     pools: Vec<PoolReport>,
     http_date: Vec<HttpDateReport>,
+    /// What `auto` among the pools has picked.
+    picked: Option<String>,
     hint: Option<String>,
     node: NodeReport,
 }
@@ -239,7 +246,7 @@ struct HttpDateReport {
 
 impl Report {
     fn new(report: &CheckReport) -> Self {
-        let CheckReport { diagnosis, node } = report;
+        let CheckReport { diagnosis, node, picked } = report;
         let snapshot = &diagnosis.snapshot;
         let (offset_seconds, bound_seconds) = seconds(diagnosis.measured());
         let readings = diagnosis.readings.0.iter();
@@ -257,6 +264,7 @@ impl Report {
             assumed: snapshot.is_assumed(),
             pools: snapshot.pools.iter().map(|pool| PoolReport::new(snapshot, pool)).collect(),
             http_date: readings.map(|reading| HttpDateReport::new(reading, snapshot.measured)).collect(),
+            picked: picked.clone(),
             hint: report.hint(),
             node: node.report(report.measured()),
         }
@@ -346,7 +354,8 @@ mod tests {
             steps_work: true,
         });
         world.run_until(Duration::from_secs(20), |_| Ok(())).unwrap();
-        CheckReport::new(Diagnosis::new(world.snapshot(), CoarseReadings::default()), following_chrony())
+        let diagnosis = Diagnosis::new(world.snapshot(), CoarseReadings::default());
+        CheckReport::new(diagnosis, following_chrony(), None)
     }
 
     #[test]
@@ -361,6 +370,16 @@ mod tests {
         assert_eq!(report(&[Behaviour::Silent, Behaviour::Honest]).hint(), None);
         let rejected = report(&[Behaviour::Stratum16; 2]).hint().unwrap();
         assert!(rejected.starts_with("chrony on this node follows"), "{rejected}");
+    }
+
+    #[test]
+    fn what_auto_has_picked_is_printed() {
+        let mut auto = report(&[Behaviour::Honest; 2]);
+        auto.picked = Some("pools: auto is 169.254.169.123 and time.google.com: Amazon EC2.".to_owned());
+        let table = auto.table(Style::PLAIN);
+        assert!(table.contains("\npools: auto is 169.254.169.123 and"), "{table}");
+        let json: serde_json::Value = serde_json::from_str(&auto.json().unwrap()).unwrap();
+        assert!(json["picked"].as_str().unwrap().ends_with("Amazon EC2."), "{json}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From what an operator wrote to checked settings: a flag, else the environment, else the file, else the
 //! default.
 
+pub mod cloud;
 pub mod decidable;
 mod groups;
 pub mod http_url;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub pools: Vec<PoolName>,
     /// One pool alone is accepted.
     pub allow_single_pool: bool,
+    /// What `auto` among the pools has picked and why, as a sentence; `None` without `auto`.
+    pub picked: Option<String>,
     /// The URLs whose `Date` header is requested while NTP gives no estimate.
     pub last_resort: Vec<HttpUrl>,
     /// The settings of the core.
@@ -128,8 +131,14 @@ fn in_one_line(error: &serde_saphyr::Error, yaml: &str) -> String {
 }
 
 impl Settings {
-    /// Checks the values of the command line (with the environment) and of the file.
+    /// Checks the values of the command line (with the environment) and of the file. Reads this machine's firmware
+    /// tables where a pool is `auto`.
     pub fn new(flags: RawConfig, file: RawConfig) -> Result<Self, ConfigError> {
+        Self::on_machine(flags, file, Path::new("/"))
+    }
+
+    /// The same on a machine whose files are below `root`.
+    pub fn on_machine(flags: RawConfig, file: RawConfig, root: &Path) -> Result<Self, ConfigError> {
         // Destructured in full, so that the compiler reports a new key that is not handled here.
         let RawConfig {
             pools,
@@ -158,10 +167,22 @@ impl Settings {
             Setting::resolve("allowSinglePool", allow_single_pool, file.allow_single_pool, "false")
                 .boolean()?;
         let region = Setting::resolve("region", region, file.region, "").text;
-        let regional =
-            pools::regional(file.regions.unwrap_or_default(), &region, allow_single_pool, &mut warnings)?;
-        let (pools, root_distances) =
-            pools::checked("pools", pools, regional.or(file.pools), allow_single_pool)?;
+        let regions = file.regions.unwrap_or_default();
+        let regional_lists = regions.values().map(|each| &each.pools);
+        let wants_auto = pools.iter().chain(&file.pools).chain(regional_lists).any(pools::has_auto);
+        let platform = if wants_auto { cloud::platform(root) } else { cloud::Platform::Other(String::new()) };
+        let cloud = platform.picked();
+        let regional = pools::regional(regions, &region, allow_single_pool, &cloud, &mut warnings)?;
+        let file_pools = regional.or(file.pools);
+        let is_auto = pools.as_ref().or(file_pools.as_ref()).is_some_and(pools::has_auto);
+        let (pools, root_distances) = pools::checked("pools", pools, file_pools, allow_single_pool, &cloud)?;
+        let picked = is_auto.then(|| {
+            let all: Vec<String> = pools.iter().map(ToString::to_string).collect();
+            format!("pools: auto is {}: {}.", all.join(" and "), cloud.why)
+        });
+        if let Some(picked) = picked.as_ref().filter(|_| cloud.source.is_none()) {
+            warnings.push(picked.clone());
+        }
         let interval =
             Setting::resolve("interval", interval, file.interval, "64s").duration(SECOND..=1_024 * SECOND)?;
         let threshold = Setting::resolve("threshold", threshold, file.threshold, "100ms")
@@ -216,6 +237,7 @@ impl Settings {
             chrony,
             pools,
             allow_single_pool,
+            picked,
             last_resort,
             listen: listen_address(&Setting::resolve("listen", listen, file.listen, ":10123"))?,
             node_name,
@@ -512,6 +534,49 @@ mod tests {
         assert_eq!(Settings::new(flags, RawConfig::default()).unwrap().core.step, step);
         for invalid in ["0 2 * * 6", "cron=* * * * *,length=4h"] {
             assert!(invalid.parse::<raw::Window>().unwrap_err().contains("expected cron"), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn auto_is_the_clouds_own_source_beside_a_public_pool() {
+        use cloud::tests::Firmware;
+        let amazon = Firmware::new("auto-amazon", &[("sys_vendor", "Amazon EC2")]);
+        let oracle = Firmware::new("auto-oracle", &[("chassis_asset_tag", "OracleCloud.com")]);
+        let chassis = ("chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77");
+        let azure = Firmware::new("auto-azure", &[("sys_vendor", "Microsoft Corporation"), chassis]);
+        let google = Firmware::new("auto-google", &[("sys_vendor", "Google")]);
+        let on = |firmware: &Firmware, yaml: &str| {
+            let settings = Settings::on_machine(RawConfig::default(), parse(yaml).unwrap(), &firmware.0);
+            settings.unwrap_or_else(|e| panic!("{yaml}: {e}"))
+        };
+        let auto = "pools: [auto]";
+        assert_eq!(on(&amazon, auto).core.pools, ["169.254.169.123", "time.google.com"]);
+        assert_eq!(on(&google, auto).core.pools, ["169.254.169.254", "time.google.com"]);
+        assert_eq!(on(&oracle, auto).core.pools, ["169.254.169.254", "time.cloudflare.com"]);
+        let named = on(&amazon, "pools: [ntp.example, auto, {name: dc.example, rootDistance: 1s}]");
+        assert_eq!(named.core.pools, ["ntp.example", "169.254.169.123", "dc.example"]);
+        assert_eq!(named.core.root_distances, [(2, SECOND)].into());
+        let twice = on(&amazon, "pools: ['169.254.169.123:123', auto]");
+        assert_eq!(twice.core.pools, ["169.254.169.123:123", "time.google.com"], "it is there already");
+        assert_eq!(on(&amazon, "pools: [auto, time.google.com]").core.pools[1], "time.google.com");
+        let regional = on(&amazon, "regions: {eu: {pools: [auto]}}\nregion: eu");
+        assert_eq!(regional.core.pools, ["169.254.169.123", "time.google.com"]);
+        let picked = on(&amazon, auto);
+        let words = "pools: auto is 169.254.169.123 and time.google.com: Amazon EC2: its link-local";
+        assert!(
+            picked.picked.as_ref().unwrap().starts_with(words) && picked.warnings.is_empty(),
+            "{picked:?}"
+        );
+        let without = on(&azure, auto);
+        assert_eq!(without.core.pools, DEFAULT_POOLS);
+        assert!(without.warnings[0].contains("Azure has no NTP server; its host clock (PTP by hv_utils"));
+        assert_eq!(on(&azure, "pools: [ntp.example, auto]").core.pools, ["ntp.example", "time.google.com"]);
+        assert_eq!(on(&amazon, "").picked, None);
+        for (yaml, hint) in [
+            ("pools: [auto, auto]", "auto once"),
+            ("pools: [{name: auto, rootDistance: 1s}]", "auto without rootDistance"),
+        ] {
+            assert!(from_file(yaml).unwrap_err().contains(hint), "{yaml}");
         }
     }
 

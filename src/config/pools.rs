@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::cloud::{AUTO, Picked};
 use super::pool::PoolName;
 use super::raw::{ConfigText, RawPool, Region};
 use super::value::{Origin, Setting};
@@ -17,10 +18,11 @@ pub(super) fn regional(
     regions: BTreeMap<String, Region>,
     region: &str,
     allow_single_pool: bool,
+    picked: &Picked,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Vec<RawPool>>, ConfigError> {
     for each in regions.values() {
-        checked("regions", None, Some(each.pools.clone()), allow_single_pool)?;
+        checked("regions", None, Some(each.pools.clone()), allow_single_pool, picked)?;
     }
     let known = regions.keys().cloned().collect::<Vec<_>>().join(", ");
     let pools = regions.into_iter().find_map(|(name, each)| (name == region).then_some(each.pools));
@@ -38,12 +40,14 @@ pub(super) fn checked(
     flags: Option<Vec<RawPool>>,
     file: Option<Vec<RawPool>>,
     allow_single_pool: bool,
+    picked: &Picked,
 ) -> Result<Pools, ConfigError> {
     let (raw, origin) = match (flags, file) {
         (Some(raw), _) => (raw, Origin::CommandLine),
         (None, Some(raw)) => (raw, Origin::File),
         (None, None) => (DEFAULT_POOLS.map(RawPool::named).to_vec(), Origin::Default),
     };
+    let raw = expand(raw, picked, &Setting::new(key, AUTO.to_owned(), origin))?;
     let setting = |text: &str| Setting::new(key, text.to_owned(), origin);
     let mut names: Vec<PoolName> = Vec::with_capacity(raw.len());
     let mut root_distances = BTreeMap::new();
@@ -78,4 +82,42 @@ pub(super) fn checked(
         }));
     }
     Ok((names, root_distances))
+}
+
+/// Does `auto` stand among these?
+#[expect(clippy::ptr_arg, reason = "for iterators over lists")]
+pub(super) fn has_auto(pools: &Vec<RawPool>) -> bool {
+    pools.iter().any(is_auto)
+}
+
+fn is_auto(pool: &RawPool) -> bool {
+    pool.name.as_ref().is_some_and(|ConfigText(text)| text == AUTO)
+}
+
+/// Puts the cloud's own source in the place of `auto`, and public pools beside it until there are two.
+fn expand(raw: Vec<RawPool>, picked: &Picked, auto: &Setting) -> Result<Vec<RawPool>, ConfigError> {
+    let Some(at) = raw.iter().position(is_auto) else { return Ok(raw) };
+    let has_keys = |pool: &RawPool| pool.name.is_none() || pool.root_distance.is_some();
+    if raw.get(at).is_some_and(has_keys) || raw.get(at + 1).is_some_and(|next| next.name.is_none()) {
+        return Err(auto.invalid("auto without rootDistance: its servers are the cloud's"));
+    }
+    if raw.iter().filter(|pool| is_auto(pool)).count() > 1 {
+        return Err(auto.invalid("auto once"));
+    }
+    let is_there = |pools: &[RawPool], name: &str| {
+        let name = PoolName::parse(name);
+        let names = pools.iter().filter_map(|pool| PoolName::parse(&pool.name.as_ref()?.0));
+        name.is_some_and(|name| names.into_iter().any(|other| other.is_same_as(&name)))
+    };
+    let mut pools: Vec<RawPool> = raw.into_iter().filter(|pool| !is_auto(pool)).collect();
+    if let Some(source) = picked.source.filter(|source| !is_there(&pools, source)) {
+        pools.insert(at.min(pools.len()), RawPool::named(source));
+    }
+    for public in picked.beside {
+        let named = pools.iter().filter(|pool| pool.name.is_some()).count();
+        if named < 2 && !is_there(&pools, public) {
+            pools.push(RawPool::named(public));
+        }
+    }
+    Ok(pools)
 }

@@ -14,6 +14,7 @@ impl Settings {
         let Self {
             pools,
             allow_single_pool,
+            picked: _,
             last_resort,
             core,
             chrony,

@@ -16,7 +16,7 @@ pub const HTTP_DATE: &str = "http-date";
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RawConfig {
     /// NTP pool: name or address (IPv6 in brackets), with :PORT if not 123; repeat it, at least two unless
-    /// --allow-single-pool. Or name=HOST,rootDistance=TIME: replaces what its servers declare (Windows domain
+    /// --allow-single-pool; auto: the cloud's own, beside a public one. Or name=HOST,rootDistance=TIME: replaces what its servers declare (Windows domain
     /// controllers)
     /// [default: time.google.com, time.cloudflare.com]
     #[arg(long = "pool", value_name = "HOST[:PORT]", env = "DRIFT_AGENT_POOLS", value_delimiter = ',')]

@@ -46,7 +46,14 @@
 {{- /* Of (list KEY ALLOW-SINGLE POOLS): fails unless each is a pool, each is there once, and they are two or more. */ -}}
 {{- define "drift-agent.checkPools" -}}
 {{- $key := first . }}
-{{- if and (lt (len (last .)) 2) (not (index . 1)) }}
+{{- $names := list }}
+{{- range last . }}
+{{- $names = append $names (include "drift-agent.poolName" .) }}
+{{- if and (kindIs "map" .) (eq .name "auto") .rootDistance }}
+{{- fail (printf "%s: invalid value \"auto\": expected auto without rootDistance: its servers are the cloud's" $key) }}
+{{- end }}
+{{- end }}
+{{- if and (lt (len $names) 2) (not (index . 1)) (not (has "auto" $names)) }}
 {{- fail (printf "%s: invalid value %q: expected at least two pools, because one pool alone is not trusted; a site that has one alone sets config.allowSinglePool" $key (include "drift-agent.poolName" (first (last .)))) }}
 {{- end }}
 {{- $seen := dict }}
