@@ -169,6 +169,7 @@ fn server_result(server: &ServerSnapshot) -> &'static str {
 }
 
 /// `--output json`.
+#[expect(clippy::struct_excessive_bools, reason = "the members of a JSON object")]
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {

@@ -166,23 +166,15 @@ impl Settings {
         let allow_single_pool =
             Setting::resolve("allowSinglePool", allow_single_pool, file.allow_single_pool, "false")
                 .boolean()?;
-        let region = Setting::resolve("region", region, file.region, "").text;
-        let regions = file.regions.unwrap_or_default();
-        let regional_lists = regions.values().map(|each| &each.pools);
-        let wants_auto = pools.iter().chain(&file.pools).chain(regional_lists).any(pools::has_auto);
-        let platform = if wants_auto { cloud::platform(root) } else { cloud::Platform::Other(String::new()) };
-        let cloud = platform.picked();
-        let regional = pools::regional(regions, &region, allow_single_pool, &cloud, &mut warnings)?;
-        let file_pools = regional.or(file.pools);
-        let is_auto = pools.as_ref().or(file_pools.as_ref()).is_some_and(pools::has_auto);
-        let (pools, root_distances) = pools::checked("pools", pools, file_pools, allow_single_pool, &cloud)?;
-        let picked = is_auto.then(|| {
-            let all: Vec<String> = pools.iter().map(ToString::to_string).collect();
-            format!("pools: auto is {}: {}.", all.join(" and "), cloud.why)
-        });
-        if let Some(picked) = picked.as_ref().filter(|_| cloud.source.is_none()) {
-            warnings.push(picked.clone());
-        }
+        let written = pools::Written {
+            flags: pools,
+            file: file.pools,
+            regions: file.regions.unwrap_or_default(),
+            region: Setting::resolve("region", region, file.region, "").text,
+            allow_single_pool,
+        };
+        let pools::Resolved { pools: (pools, root_distances), picked } =
+            written.resolve(root, &mut warnings)?;
         let interval =
             Setting::resolve("interval", interval, file.interval, "64s").duration(SECOND..=1_024 * SECOND)?;
         let threshold = Setting::resolve("threshold", threshold, file.threshold, "100ms")
@@ -205,15 +197,7 @@ impl Settings {
         let step = groups::step(step, file.step)?;
         let chrony = groups::chrony(chrony, file.chrony)?;
         let leeway = groups::leeway(leeway, file.leeway, threshold)?;
-        let file_name = file.node_name.map(|ConfigText(text)| Setting::new("nodeName", text, Origin::File));
-        let flag_name = node_name.map(|ConfigText(text)| Setting::new("nodeName", text, Origin::CommandLine));
-        let node_name = flag_name.or(file_name);
-        if let Some(setting) = node_name.as_ref().filter(|setting| !is_node_name(&setting.text)) {
-            return Err(setting.invalid(
-                "the name of a Node object (lower-case letters, digits, '-' and '.'); in a pod, set it by the downward API: fieldPath spec.nodeName",
-            ));
-        }
-        let node_name = node_name.map(|setting| setting.text);
+        let node_name = checked_node_name(node_name, file.node_name)?;
         if interval < PUBLIC_INTERVAL_MIN {
             warnings.push(format!(
                 "interval: {} is fine for your own servers, but public ones may rate-limit below {}",
@@ -277,6 +261,20 @@ fn limits(
 fn listen_address(setting: &Setting) -> Result<Listen, ConfigError> {
     let hint = "[ADDRESS]:PORT, e.g. :10123, 127.0.0.1:10123 or [::1]:10123";
     Listen::parse(&setting.text).ok_or_else(|| setting.invalid(hint))
+}
+
+fn checked_node_name(
+    flag: Option<ConfigText>,
+    file: Option<ConfigText>,
+) -> Result<Option<String>, ConfigError> {
+    let (flag, file) = (flag.map(|text| (text, Origin::CommandLine)), file.map(|text| (text, Origin::File)));
+    let Some((ConfigText(text), origin)) = flag.or(file) else { return Ok(None) };
+    if is_node_name(&text) {
+        return Ok(Some(text));
+    }
+    Err(Setting::new("nodeName", text, origin).invalid(
+        "the name of a Node object (lower-case letters, digits, '-' and '.'); in a pod, set it by the downward API: fieldPath spec.nodeName",
+    ))
 }
 
 /// Whether `name` is a DNS-1123 subdomain, as a Node's name must be.
@@ -346,6 +344,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn errors_name_the_key_the_value_and_what_is_expected() {
         for (yaml, key, hint) in [
             ("pools: [time.google.com]", "pools", "at least two pools"),

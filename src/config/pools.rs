@@ -1,9 +1,10 @@
 //! The pools: from what an operator wrote to checked names, and what belongs to each.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-use super::cloud::{AUTO, Picked};
+use super::cloud::{self, AUTO, Picked, Platform};
 use super::pool::PoolName;
 use super::raw::{ConfigText, RawPool, Region};
 use super::value::{Origin, Setting};
@@ -12,9 +13,45 @@ use super::{ConfigError, DEFAULT_POOLS, MILLI, SECOND};
 /// Names of pools, and by index the root distance that an operator promises.
 pub(super) type Pools = (Vec<PoolName>, BTreeMap<usize, Duration>);
 
+/// Where pools are written, and what decides about them.
+pub(super) struct Written {
+    pub flags: Option<Vec<RawPool>>,
+    pub file: Option<Vec<RawPool>>,
+    pub regions: BTreeMap<String, Region>,
+    pub region: String,
+    pub allow_single_pool: bool,
+}
+
+/// The pools of a node.
+pub(super) struct Resolved {
+    pub pools: Pools,
+    /// What `auto` has picked and why, as a sentence; `None` without `auto`.
+    pub picked: Option<String>,
+}
+
+impl Written {
+    /// The pools of this node. The firmware's tables below `root` are read where a pool is `auto`.
+    pub fn resolve(self, root: &Path, warnings: &mut Vec<String>) -> Result<Resolved, ConfigError> {
+        let Self { flags, file, regions, region, allow_single_pool } = self;
+        let regional_lists = regions.values().map(|each| &each.pools);
+        let wants_auto = flags.iter().chain(&file).chain(regional_lists).any(|list| has_auto(list));
+        let platform = if wants_auto { cloud::platform(root) } else { Platform::Other(String::new()) };
+        let cloud = platform.picked();
+        let file = regional(regions, &region, allow_single_pool, &cloud, warnings)?.or(file);
+        let is_auto = flags.as_ref().or(file.as_ref()).is_some_and(|list| has_auto(list));
+        let pools = checked("pools", flags, file, allow_single_pool, &cloud)?;
+        let picked = is_auto.then(|| {
+            let all: Vec<String> = pools.0.iter().map(ToString::to_string).collect();
+            format!("pools: auto is {}: {}.", all.join(" and "), cloud.why)
+        });
+        warnings.extend(picked.clone().filter(|_| cloud.source.is_none()));
+        Ok(Resolved { pools, picked })
+    }
+}
+
 /// The pools of this node's region, if it has any. The pools of all regions are checked, so that a typing
 /// error is reported before the first node runs there.
-pub(super) fn regional(
+fn regional(
     regions: BTreeMap<String, Region>,
     region: &str,
     allow_single_pool: bool,
@@ -35,7 +72,7 @@ pub(super) fn regional(
 }
 
 /// Checks the pools of the command line, else of the file, else the default ones.
-pub(super) fn checked(
+fn checked(
     key: &'static str,
     flags: Option<Vec<RawPool>>,
     file: Option<Vec<RawPool>>,
@@ -85,8 +122,7 @@ pub(super) fn checked(
 }
 
 /// Does `auto` stand among these?
-#[expect(clippy::ptr_arg, reason = "for iterators over lists")]
-pub(super) fn has_auto(pools: &Vec<RawPool>) -> bool {
+fn has_auto(pools: &[RawPool]) -> bool {
     pools.iter().any(is_auto)
 }
 

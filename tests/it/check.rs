@@ -204,11 +204,11 @@ fn offsets_of_a_known_size_are_named() {
 fn one_pool_alone_is_accepted_on_request_and_marked() {
     let background = BackgroundRuntime::new();
     let (_servers, [name, _]) = servers(&background, [0, 0], Behaviour::Honest);
-    let refused = check(&[name.clone()], &NO_CHRONY);
+    let refused = check(std::slice::from_ref(&name), &NO_CHRONY);
     assert_eq!(refused.code, 64, "{refused:?}");
     assert!(refused.stderr.contains("a site that has one alone sets allowSinglePool"), "{refused:?}");
     let allowed = [&NO_CHRONY[..], &["--allow-single-pool"]].concat();
-    let (code, report) = report(&[name.clone()], &allowed);
+    let (code, report) = report(std::slice::from_ref(&name), &allowed);
     assert_eq!((code, &report["singlePool"]), (0, &Value::from(true)), "{report}");
     let words = format!(" {name} is the only pool (allowSinglePool): nothing confirms it.");
     assert!(report["message"].as_str().unwrap().ends_with(&words), "{report}");
