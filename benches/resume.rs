@@ -1,6 +1,8 @@
 //! How soon the clock of a paused machine is detected to be wrong, and corrected: in virtual machines, by the host's clock.
 //! `make bench-resume` runs it and writes the tables in benches/RESUME.md.
-#![allow(clippy::disallowed_methods, reason = "it measures time")]
+//!
+//! `DRIFT_AGENT_BENCH_ROWS`: only the rows of the first table that contain this text; they are printed, and the file stays as it is.
+#![allow(clippy::disallowed_methods, reason = "it measures time, and reads its variable")]
 #![allow(
     clippy::cast_precision_loss,
     clippy::expect_used,
@@ -13,157 +15,56 @@
 #[path = "../tests/it/support/guest/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod guest;
+#[path = "resume/rows.rs"]
+mod rows;
 #[path = "../tests/it/support/mod.rs"]
 #[allow(dead_code, reason = "the integration tests use the rest")]
 mod support;
 
-use drift_core::time::Offset;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use drift_agent::sim::behaviour::Behaviour;
-use guest::scenario::{GuestScenario, NEAR, Pools, Seen};
-use guest::{AMD, Daemon, Guest, Spec};
+use guest::scenario::{NEAR, Pools, Seen};
+use guest::{Daemon, Guest, Spec};
+use rows::{AGENT, CHRONY_AND_AGENT, Plan, TIMESYNCD_AND_AGENT};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Runs of the first row.
-const RUNS: usize = 10;
 /// How long a time daemon has disciplined the clock before the pause.
 const SETTLED: Duration = Duration::from_secs(300);
 /// The longest wait: timesyncd polls every 2048 s.
 const PATIENCE: Duration = Duration::from_secs(2_400);
-const KERNEL: &str = "--step-mode kernel";
+
+/// A disruption of the machine, and what was observed; more than one observation where it was repeated.
+type Row = (&'static str, Vec<Seen>);
 
 fn main() {
     // `cargo test --benches` only wants to know that it builds.
     if !std::env::args().any(|a| a == "--bench") {
         return;
     }
-    // The two daemons take long and do nothing most of the time.
+    if let Ok(text) = std::env::var("DRIFT_AGENT_BENCH_ROWS") {
+        let (long, plans) = rows::all();
+        let wanted = long.into_iter().chain(plans).filter(|(what, _)| what.contains(&text));
+        println!("{}", table(&wanted.map(measured).collect::<Vec<_>>()));
+        return;
+    }
+    // Those that take long do nothing most of the time.
     let alone =
         [Daemon::Chrony, Daemon::Timesyncd].map(|daemon| std::thread::spawn(move || daemon_alone(daemon)));
-    let agent = [first_row(), others()].concat();
+    let (long, plans) = rows::all();
+    let long: Vec<_> = long.into_iter().map(|plan| std::thread::spawn(move || measured(plan))).collect();
+    let mut agent: Vec<Row> = plans.into_iter().map(measured).collect();
+    agent.extend(long.into_iter().map(|row| row.join().expect("measured")));
     let mut alone: Vec<String> = alone.into_iter().map(|daemon| daemon.join().expect("measured")).collect();
     alone.push(side_by_side(&agent));
-    let (agent, alone) = (rows(&agent), alone.join("\n"));
+    let (agent, alone) = (table(&agent), alone.join("\n"));
     println!("{agent}\n\n{alone}");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/RESUME.md");
     std::fs::write(&path, document(&agent, &alone)).expect("benches/RESUME.md");
 }
 
-/// A disruption of the machine, and what was observed; more than one observation where it was repeated.
-type Row = (&'static str, Vec<Seen>);
-
-fn first_row() -> Vec<Row> {
-    let runs = (0..RUNS).map(|_| {
-        let mut scenario = GuestScenario::new(Spec::new("bench"), KERNEL);
-        let since = scenario.guest.pause(20 * SECOND);
-        scenario.stepped(since)
-    });
-    vec![(AGENT, runs.collect())]
-}
-
-fn others() -> Vec<Row> {
-    let spec = || Spec::new("bench");
-    let hpet = Spec { kernel_options: "clocksource=hpet", ..spec() };
-    let chrony = Spec { daemon: Daemon::Chrony, ..spec() };
-    let amd = || Spec { vendor: AMD, ..spec() };
-    let ten_seconds_off = Behaviour::Offset(Offset::from_nanos(10_000_000_000));
-    vec![
-        put_right("`stop` 2 s, `cont`", spec(), KERNEL, |guest| guest.pause(2 * SECOND)),
-        put_right("`stop` 0.5 s, `cont`", spec(), KERNEL, |guest| guest.pause(SECOND / 2)),
-        put_right("`stop` 20 s, `cont`; an AMD processor", amd(), KERNEL, |guest| guest.pause(20 * SECOND)),
-        put_right("`stop` 0.5 s, `cont`; an AMD processor", amd(), KERNEL, |guest| guest.pause(SECOND / 2)),
-        put_right("saved, restored 8 s later in a new QEMU", spec(), KERNEL, |guest| {
-            guest.save_and_restore(8 * SECOND)
-        }),
-        put_right("`loadvm` 12 s after `savevm` (hpet)", hpet, KERNEL, |guest| {
-            guest.snapshot_and_load(12 * SECOND)
-        }),
-        put_right(
-            "suspended to RAM for 12 s",
-            spec(),
-            "--step-mode kernel --step-min-offset 10ms",
-            |guest| guest.suspend(12 * SECOND),
-        ),
-        put_right("the same on a machine with a vmclock", Spec::with_vmclock("bench"), KERNEL, |guest| {
-            guest.save_and_restore(8 * SECOND)
-        }),
-        {
-            let mut scenario = GuestScenario::new(chrony, "--step-mode off");
-            let [port, _] = scenario.pools.ports();
-            scenario.guest.start_chrony(port);
-            scenario.guest.settle_chrony();
-            scenario.restart_agent("--step-mode auto");
-            let since = scenario.guest.pause(20 * SECOND);
-            (CHRONY_AND_AGENT, vec![scenario.stepped(since)])
-        },
-        left_alone("QEMU frozen for 10 s", spec(), KERNEL, |scenario| scenario.guest.freeze(10 * SECOND)),
-        left_alone("a step of +3 s by another process", spec(), KERNEL, |scenario| {
-            let since = Instant::now();
-            scenario.guest.step(3.0);
-            since
-        }),
-        left_alone("`stop` 2 s, `cont`; `step.mode: off`", spec(), "--step-mode off", |scenario| {
-            scenario.guest.pause(2 * SECOND)
-        }),
-        left_alone(
-            "`stop` 5 s, `cont`; `maxOffset: 2s`",
-            spec(),
-            "--step-mode kernel --step-max-offset 2s",
-            |scenario| scenario.guest.pause(5 * SECOND),
-        ),
-        left_alone_by(
-            "`stop` 5 s, `cont`; one pool is 10 s off",
-            GuestScenario::with_pools(spec(), [false, true], KERNEL),
-            |scenario| {
-                scenario.pools.behave(ten_seconds_off);
-                scenario.guest.pause(5 * SECOND)
-            },
-        ),
-        left_alone("`stop` 5 s, `cont`; both pools unreachable", spec(), KERNEL, |scenario| {
-            scenario.pools.behave(Behaviour::Silent);
-            scenario.guest.pause(5 * SECOND)
-        }),
-    ]
-}
-
-const AGENT: &str = "`stop` 20 s, `cont`";
-const CHRONY_AND_AGENT: &str = "`stop` 20 s, `cont`; chrony disciplines the clock, `step.mode: auto`";
-
-fn put_right(
-    what: &'static str,
-    spec: Spec,
-    arguments: &str,
-    act: impl FnOnce(&mut Guest) -> Instant,
-) -> Row {
-    let mut scenario = GuestScenario::new(spec, arguments);
-    scenario.rtc_is_known();
-    let since = act(&mut scenario.guest);
-    (what, vec![scenario.stepped(since)])
-}
-
-/// Observed for long enough that a step would have been made.
-fn left_alone(
-    what: &'static str,
-    spec: Spec,
-    arguments: &str,
-    act: impl FnOnce(&mut GuestScenario) -> Instant,
-) -> Row {
-    left_alone_by(what, GuestScenario::with_pools(spec, [true, true], arguments), act)
-}
-
-fn left_alone_by(
-    what: &'static str,
-    mut scenario: GuestScenario,
-    act: impl FnOnce(&mut GuestScenario) -> Instant,
-) -> Row {
-    let since = act(&mut scenario);
-    scenario.detected(since);
-    std::thread::sleep(10 * SECOND);
-    // The table says "not" of these: it must not be said of a clock that was stepped.
-    assert_eq!(scenario.metrics().expect("the agent").steps("stepped"), 0, "{what}");
-    (what, vec![scenario.detected(since)])
+fn measured((what, measure): Plan) -> Row {
+    (what, measure())
 }
 
 /// Seconds from the end of a pause of 20 s until a daemon with Debian's configuration has the clock within 100 ms for good.
@@ -195,12 +96,13 @@ fn daemon_alone(daemon: Daemon) -> String {
 }
 
 fn side_by_side(agent: &[Row]) -> String {
-    let lines = agent.iter().filter(|(what, _)| [AGENT, CHRONY_AND_AGENT].contains(what));
+    let lines =
+        agent.iter().filter(|(what, _)| [AGENT, CHRONY_AND_AGENT, TIMESYNCD_AND_AGENT].contains(what));
     let line = |(what, seen): &Row| {
-        let name = if *what == CHRONY_AND_AGENT {
-            "chrony and the agent (`auto`)"
-        } else {
-            "the agent alone (`kernel`), p50"
+        let name = match *what {
+            CHRONY_AND_AGENT => "chrony and the agent (`auto`)",
+            TIMESYNCD_AND_AGENT => "systemd-timesyncd and the agent (`auto`)",
+            _ => "the agent alone (`kernel`), p50",
         };
         let before = seen[0].before;
         format!(
@@ -217,7 +119,7 @@ fn quantile(seen: &[Seen], of: impl Fn(&Seen) -> Option<f64>, percent: usize) ->
     values.get((values.len().max(1) - 1) * percent / 100).copied()
 }
 
-fn rows(all: &[Row]) -> String {
+fn table(all: &[Row]) -> String {
     let seconds = |value: Option<f64>| value.map_or("not".to_owned(), |s| format!("{s:.2} s"));
     let times = |seen: &[Seen], of: &dyn Fn(&Seen) -> Option<f64>| {
         let p50 = seconds(quantile(seen, of, 50));
@@ -242,7 +144,8 @@ fn document(agent: &str, alone: &str) -> String {
         "# After a pause\n\nWritten by `make bench-resume` (`benches/resume.rs`); not edited by hand. Virtual machines (QEMU without KVM, an Intel processor unless stated, Debian's kernel), the \
          static\nrelease binary in them, two chronyd on the host as the pools, the default interval of 64 s. All times are the host's, counted from the moment \
          the\nmachine went on; the guest's clock is read by a separate program every 20 ms, not taken from the agent. Detected: the agent's line in the log.\nStepped: \
-         the clock is within 100 ms. An offset is positive when the guest is behind; of several runs, the worst one afterwards is shown.\n\n\
+         the clock is within 100 ms. An offset is positive when the guest is behind; of several runs, the worst one afterwards is shown.\n\
+         Where a network comes back, or where it is the second pause, the row says from when on the time until the step is counted.\n\n\
          | What happened | Detected after | Stepped after | Offset before | Offset after |\n|---|---|---|---|---|\n{agent}\n\n\
          The same pause of 20 s with a time daemon that has disciplined the clock for five minutes:\n\n\
          | Process that disciplines the clock | Offset after the pause | Within 100 ms after |\n|---|---|---|\n{alone}\n"

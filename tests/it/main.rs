@@ -1,5 +1,5 @@
 //! The integration tests, as one crate: they link once, and share their support code. `cargo test --test it cli::` runs one
-//! module. What takes long or needs virtual machines is apart, in `tests/guest.rs` and `tests/alerts.rs`.
+//! module. What takes long or needs virtual machines is apart, in `tests/guest` and `tests/alerts.rs`.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Runs inside the virtual machines of `tests/guest.rs` and nowhere else: it tells the host what the guest's clocks read,
+//! Runs inside the virtual machines of `tests/guest` and nowhere else: it tells the host what the guest's clocks read,
 //! without believing the agent, and it is the somebody else who steps the clock.
 //!
 //! ```text

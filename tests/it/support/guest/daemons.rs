@@ -1,12 +1,16 @@
 //! The time daemons of a guest, started as Debian starts them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Guest, HOST};
 use crate::support::wait_as_long;
 
 /// Updates of the clock after which chrony with Debian's `makestep 1 3` never steps again by itself.
 const UPDATES: usize = 4;
+/// What chronyd logs of a step.
+const STEPPED: &str = "System clock was stepped by";
+/// chrony counts as done when it has left less than this, in seconds.
+const CORRECTED: f64 = 0.03;
 /// A dozen exchanges, two seconds apart, on a slow host.
 const SETTLES: Duration = Duration::from_secs(150);
 
@@ -28,7 +32,7 @@ impl Guest {
         // chronyd makes its command socket only in a folder of its own.
         self.run("chown _chrony:_chrony /run/chrony /var/lib/chrony /var/log/chrony");
         self.write("/etc/chrony/sources.d/host.sources", &format!("server {HOST} port {port} iburst"));
-        self.run("chronyd -F 1");
+        self.run("chronyd -F 1 -l /tmp/chronyd.log");
     }
 
     /// Waits until chronyd has made its first updates, with more samples at once than it would ask for by itself, and asks for
@@ -59,9 +63,39 @@ impl Guest {
         Tracking { updated: field(3).to_owned(), offset, leap: field(13).to_owned() }
     }
 
+    /// How often chronyd itself has stepped the clock.
+    pub fn steps_by_chrony(&mut self) -> usize {
+        self.run("cat /tmp/chronyd.log").matches(STEPPED).count()
+    }
+
+    /// How many steps chronyd makes when the clock is found so many seconds behind, and what it had measured before is
+    /// forgotten: none if its rule does not allow one, for it slews then.
+    pub fn steps_of_chrony_by(&mut self, seconds: f64) -> usize {
+        let before = self.steps_by_chrony();
+        self.step(-seconds);
+        let since = Instant::now();
+        self.run("chronyc reset sources");
+        self.run("chronyc burst 4/4");
+        self.truth.wait_for("chrony to correct the clock", since, |offset| offset.abs() < CORRECTED);
+        self.steps_by_chrony() - before
+    }
+
+    /// Waits until timesyncd has synchronised the clock.
+    pub fn settle_timesyncd(&mut self) {
+        wait_as_long(SETTLES, "timesyncd to settle", || {
+            let found = self.run("ls /run/systemd/timesync");
+            found.lines().any(|name| name == "synchronized").then_some(())
+        });
+    }
+
+    /// Carries datagrams from an address of the guest to a port of the host, and back.
+    pub fn start_relay(&mut self, listen: &str, port: u16) {
+        self.run(&format!("guest-probe relay {listen} {HOST}:{port} </dev/null >/dev/null 2>&1 &"));
+    }
+
     /// Starts systemd-timesyncd with a server on the host; it knows no port but 123.
     pub fn start_timesyncd(&mut self, port: u16) {
-        self.run(&format!("guest-probe relay 127.0.0.1:123 {HOST}:{port} </dev/null >/dev/null 2>&1 &"));
+        self.start_relay("127.0.0.1:123", port);
         self.run("mkdir -p /run/systemd/timesync /var/lib/systemd/timesync /etc/systemd");
         self.run("chown systemd-timesync:systemd-timesync /run/systemd/timesync /var/lib/systemd/timesync");
         self.run("printf '[Time]\\nNTP=127.0.0.1\\n' >/etc/systemd/timesyncd.conf");

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use super::Spec;
 use super::archive::Archive;
 use super::release::static_build;
 use crate::support::tool;
@@ -16,6 +17,9 @@ const USERS: &str =
 const GROUPS: &str = "root:x:0:\n_chrony:x:104:\nsystemd-timesync:x:105:\n";
 /// What chrony asks for leap seconds.
 const LEAP_SECONDS: &str = "/usr/share/zoneinfo/right/UTC";
+
+/// `makestep` of Debian's configuration of chrony.
+pub const MAKESTEP: &str = "1 3";
 
 /// Who keeps the time in the guest, as Debian configures it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,23 +37,23 @@ pub fn kernel(name: &str) -> PathBuf {
     tool(name).join("vmlinuz")
 }
 
-/// The file system of a guest on the kernel of that name.
-pub fn initramfs(kernel: &str, daemon: Daemon) -> Vec<u8> {
+/// The file system of such a guest.
+pub fn initramfs(spec: &Spec) -> Vec<u8> {
     let mut archive = Archive::default();
     for folder in FOLDERS {
         archive.folder(folder);
     }
     archive.script("init", include_str!("init.sh"));
     archive.program("bin/busybox", &tool("busybox"), &[]);
-    archive.modules(&tool(kernel).join("modules"), &MODULES);
+    archive.modules(&tool(spec.kernel).join("modules"), &MODULES);
     let [agent, probe] = built();
     archive.program("bin/drift-agent", agent, &[]);
     archive.program("bin/guest-probe", probe, &[]);
     archive.text("etc/passwd", USERS);
     archive.text("etc/group", GROUPS);
-    match daemon {
+    match spec.daemon {
         Daemon::None => {}
-        Daemon::Chrony => chrony(&mut archive),
+        Daemon::Chrony => chrony(&mut archive, spec.makestep),
         Daemon::Timesyncd => {
             let program = tool("guest-daemons").join("usr/lib/systemd/systemd-timesyncd");
             archive.program("bin/systemd-timesyncd", &program, &libraries());
@@ -58,8 +62,8 @@ pub fn initramfs(kernel: &str, daemon: Daemon) -> Vec<u8> {
     archive.finish()
 }
 
-/// Debian's configuration without its pool; the test adds its own server.
-fn chrony(archive: &mut Archive) {
+/// Debian's configuration without its pool, and with this rule for stepping; the test adds its own server.
+fn chrony(archive: &mut Archive, makestep: &str) {
     let tree = tool("guest-daemons");
     for (name, path) in [("bin/chronyd", "usr/sbin/chronyd"), ("bin/chronyc", "usr/bin/chronyc")] {
         archive.program(name, &tree.join(path), &libraries());
@@ -67,11 +71,13 @@ fn chrony(archive: &mut Archive) {
     let debian =
         std::fs::read_to_string(tree.join("usr/share/chrony/chrony.conf")).expect("Debian's chrony.conf");
     let (pools, rest): (Vec<&str>, Vec<&str>) = debian.lines().partition(|line| line.starts_with("pool "));
+    let rule = format!("makestep {MAKESTEP}");
     assert!(
-        !pools.is_empty() && rest.contains(&"makestep 1 3"),
+        !pools.is_empty() && rest.contains(&rule.as_str()),
         "Debian's configuration has changed: {debian}"
     );
-    archive.text("etc/chrony/chrony.conf", &format!("{}\n", rest.join("\n")));
+    let configuration = rest.join("\n").replace(&rule, &format!("makestep {makestep}"));
+    archive.text("etc/chrony/chrony.conf", &format!("{configuration}\n"));
     archive.text("etc/chrony/chrony.keys", "");
     for folder in ["etc/chrony/sources.d", "etc/chrony/conf.d", "var/lib/chrony", "var/log/chrony"] {
         archive.folder(folder);

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-pub use image::Daemon;
+pub use image::{Daemon, MAKESTEP};
 use qemu::Qemu;
 use serial::{Console, Shell};
 pub use truth::Truth;
@@ -42,6 +42,8 @@ pub const AMD: &str = "AuthenticAMD";
 pub struct Spec {
     pub name: &'static str,
     pub daemon: Daemon,
+    /// chrony's rule for stepping by itself: `makestep` of its configuration.
+    pub makestep: &'static str,
     /// Added to the kernel's command line.
     pub kernel_options: &'static str,
     /// The folder of the cache with the kernel.
@@ -59,12 +61,18 @@ impl Spec {
         Self {
             name,
             daemon: Daemon::None,
+            makestep: MAKESTEP,
             kernel_options: "",
             kernel: "guest-kernel",
             qemu: "qemu-system-x86_64",
             vendor: INTEL,
             devices: &[],
         }
+    }
+
+    /// On a kernel that has no driver for the hardware clock, as on machines that have none.
+    pub fn without_rtc(name: &'static str) -> Self {
+        Self { kernel_options: "initcall_blacklist=cmos_init", ..Self::new(name) }
     }
 
     /// With a vmclock, and QEMU and a kernel that are new enough for it.
@@ -94,8 +102,7 @@ impl Guest {
     /// Boots one, and sets its clock right.
     pub fn boot(spec: Spec) -> Self {
         let folder = Folder::new(&format!("guest-{}", spec.name));
-        std::fs::write(folder.path().join("initramfs"), image::initramfs(spec.kernel, spec.daemon))
-            .expect("room");
+        std::fs::write(folder.path().join("initramfs"), image::initramfs(&spec)).expect("room");
         let Started { qemu, console: stream, shell, probe, http } = start_qemu(&spec, &folder, &[]);
         let console = Console::default();
         console.follow(stream);
@@ -164,6 +171,22 @@ impl Guest {
         self.qemu.execute("stop", &json!({}));
         std::thread::sleep(span);
         self.go_on()
+    }
+
+    /// The same, and the network is cut before it, and comes back so long after the machine went on. When the machine went on, and
+    /// when the network came back.
+    pub fn pause_and_miss_network(&mut self, span: Duration, missing: Duration) -> (Instant, Instant) {
+        self.set_link(false);
+        let since = self.pause(span);
+        std::thread::sleep(missing);
+        let back = Instant::now();
+        self.set_link(true);
+        (since, back)
+    }
+
+    /// Plugs the cable of the network card in, or pulls it.
+    fn set_link(&mut self, up: bool) {
+        self.qemu.execute("set_link", &json!({"name": "net", "up": up}));
     }
 
     fn go_on(&mut self) -> Instant {

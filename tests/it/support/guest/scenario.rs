@@ -1,6 +1,7 @@
 //! A guest with the agent in it and two pools on the host, and what happened to its clock.
 
 use std::fmt;
+use std::net::UdpSocket;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,16 @@ use drift_core::time::Offset;
 
 use super::serial::Line;
 use super::{Guest, HOST, Spec};
-use crate::support::{BackgroundRuntime, Exposition, Process, finish, free_udp_port, get, tool, wait_for};
+use crate::support::{
+    BackgroundRuntime, DEADLINE, Exposition, Process, finish, free_udp_port, get, tool, wait_as_long,
+    wait_for,
+};
 
 /// Within so many seconds a clock counts as right again.
 pub const NEAR: f64 = 0.1;
+
+/// Servers of a pool that is spread over several addresses, and their port in the guest.
+const SPREAD: (u8, u16) = (4, 11_123);
 
 /// The server of a pool.
 enum Source {
@@ -26,6 +33,9 @@ enum Source {
 pub struct Pools {
     sources: [Source; 2],
     ports: [u16; 2],
+    names: [String; 2],
+    /// One that never answers.
+    dead: Option<UdpSocket>,
     _background: BackgroundRuntime,
 }
 
@@ -44,7 +54,9 @@ impl Pools {
                 (Source::Chronyd(chronyd(guest, port)), port)
             }
         });
-        Self { ports: [first.1, second.1], sources: [first.0, second.0], _background: background }
+        let ports = [first.1, second.1];
+        let names = ports.map(|port| format!("{HOST}:{port}"));
+        Self { sources: [first.0, second.0], ports, names, dead: None, _background: background }
     }
 
     /// Sets how the simulated pools behave from now on.
@@ -61,8 +73,25 @@ impl Pools {
         self.ports
     }
 
-    fn names(&self) -> [String; 2] {
-        self.ports.map(|port| format!("{HOST}:{port}"))
+    /// Gives each pool a name with four addresses in the guest, which lead to its server, but for one of the eight: nothing answers
+    /// there.
+    fn spread(&mut self, guest: &mut Guest) {
+        let dead = UdpSocket::bind(("127.0.0.1", 0)).expect("a socket");
+        let silent = dead.local_addr().expect("bound").port();
+        self.dead = Some(dead);
+        let (servers, port) = SPREAD;
+        let mut hosts = Vec::new();
+        for (pool, target) in (1..).zip(self.ports) {
+            for server in 1..=servers {
+                let target = if (pool, server) == (2, servers) { silent } else { target };
+                let address = format!("127.0.{pool}.{server}");
+                guest.start_relay(&format!("{address}:{port}"), target);
+                hosts.push(format!("{address} pool-{pool}.test"));
+            }
+        }
+        guest.write("/etc/hosts", &hosts.join("\n"));
+        guest.write("/etc/resolv.conf", "nameserver 127.0.0.1\n");
+        self.names = [1, 2].map(|pool| format!("pool-{pool}.test:{port}"));
     }
 }
 
@@ -101,6 +130,16 @@ impl GuestScenario {
         Self::start(guest, [false, false], &arguments)
     }
 
+    /// The same; each pool has four servers, and one of the eight is dead.
+    pub fn with_a_dead_server_of_eight(spec: Spec, arguments: &str) -> Self {
+        let mut guest = Guest::boot(spec);
+        let mut pools = Pools::new(&guest, [false, false]);
+        pools.spread(&mut guest);
+        let mut scenario = Self { guest, pools };
+        scenario.start_agent(arguments);
+        scenario
+    }
+
     fn start(guest: Guest, simulated: [bool; 2], arguments: &str) -> Self {
         let pools = Pools::new(&guest, simulated);
         let mut scenario = Self { guest, pools };
@@ -110,7 +149,7 @@ impl GuestScenario {
 
     /// Starts an agent, and waits until all its pools agree that the clock is right.
     pub fn start_agent(&mut self, arguments: &str) {
-        let [a, b] = self.pools.names();
+        let [a, b] = &self.pools.names;
         // A kubeconfig is used where the test has written one.
         let config = "KUBECONFIG=$(ls /tmp/kubeconfig 2>/dev/null)";
         let log = "/dev/ttyS0 2>&1 &";
@@ -146,29 +185,35 @@ impl GuestScenario {
 
     /// What has happened since a resume, once the agent has logged it: no process has stepped the clock so far.
     pub fn detected(&self, since: Instant) -> Seen {
-        let detected = self.wait_for_detection(since);
+        let detected = self.wait_for_detection(DEADLINE, since);
         self.seen(since, Some(detected), None)
     }
 
     /// The same, once the clock is within 100 ms.
     pub fn stepped(&self, since: Instant) -> Seen {
-        let detected = self.wait_for_detection(since);
-        let stepped = self.guest.truth.wait_for("the clock to be right", since, |offset| offset.abs() < NEAR);
+        self.stepped_within(DEADLINE, since)
+    }
+
+    /// The same for a step that may have to wait so long.
+    pub fn stepped_within(&self, span: Duration, since: Instant) -> Seen {
+        let detected = self.wait_for_detection(span, since);
+        let is_right = |offset: f64| offset.abs() < NEAR;
+        let stepped = self.guest.truth.wait_as_long(span, "the clock to be right", since, is_right);
         self.seen(since, Some(detected), Some(stepped.at))
     }
 
-    /// The same, once the agent has logged that it does not step. Also its line about that.
-    pub fn refused(&self, since: Instant) -> (Seen, String) {
-        let detected = self.wait_for_detection(since);
-        let (_, why) = self.guest.console.wait_for(since, &["audit=\"refused\""]);
+    /// The same, once the agent has logged that it does not step, or not yet (`audit`). Also its line about that.
+    pub fn unstepped(&self, audit: &str, since: Instant) -> (Seen, String) {
+        let detected = self.wait_for_detection(DEADLINE, since);
+        let (_, why) = self.guest.console.wait_for(since, &[&format!("audit=\"{audit}\"")]);
         (self.seen(since, Some(detected), None), why)
     }
 
-    fn wait_for_detection(&self, since: Instant) -> Instant {
+    fn wait_for_detection(&self, span: Duration, since: Instant) -> Instant {
         // A pause may be taken for a write of the hardware clock at the first look.
         let is_logged =
             |line: &Line| line.1.contains("disruption detected") && !line.1.contains("class=\"rtc-write\"");
-        wait_for("a log line about the resume", || {
+        wait_as_long(span, "a log line about the resume", || {
             self.guest.console.since(since).into_iter().find(is_logged)
         })
         .0

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::support::wait_for;
+use crate::support::{DEADLINE, wait_as_long, wait_for};
 
 /// Time between two questions.
 const EVERY: Duration = Duration::from_millis(20);
@@ -65,7 +65,23 @@ impl Truth {
 
     /// Waits for the first reading since then that fits.
     pub fn wait_for(&self, what: &str, since: Instant, fits: impl Fn(f64) -> bool) -> Reading {
-        wait_for(what, || self.since(since).into_iter().find(|r| fits(r.offset)))
+        self.wait_as_long(DEADLINE, what, since, fits)
+    }
+
+    /// The same for what takes long by itself.
+    pub fn wait_as_long(
+        &self,
+        span: Duration,
+        what: &str,
+        since: Instant,
+        fits: impl Fn(f64) -> bool,
+    ) -> Reading {
+        wait_as_long(span, what, || self.since(since).into_iter().find(|r| fits(r.offset)))
+    }
+
+    /// The largest offset since then that is certain, in seconds.
+    pub fn worst(&self, since: Instant) -> f64 {
+        self.since(since).iter().map(|r| r.offset.abs() - r.bound).fold(0.0, f64::max)
     }
 
     /// The first reading since then within `limit` seconds, and within it ever after.

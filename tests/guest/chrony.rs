@@ -1,0 +1,159 @@
+//! Beside chrony.
+
+use std::time::Instant;
+
+use crate::guest::scenario::GuestScenario;
+use crate::guest::{AMD, Daemon, INTEL, Spec};
+use crate::support::wait_for;
+use crate::{CALM, CLOSE, SECOND, assert_left_alone, assert_put_right, is_about};
+
+/// chrony's rtcsync has the kernel write the hardware clock as soon as the time is known.
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn rtc_writes_by_the_kernel_are_not_resumes() {
+    for vendor in [INTEL, AMD] {
+        let spec = Spec { daemon: Daemon::Chrony, vendor, ..Spec::new("rtcsync") };
+        let mut scenario = GuestScenario::prepared(spec, |guest| {
+            let _ = guest.leave_rtc_behind(3.0);
+            "--step-mode off".to_owned()
+        });
+        scenario.rtc_is_known();
+        let [port, _] = scenario.pools.ports();
+        scenario.guest.start_chrony(port);
+        scenario.guest.settle_chrony();
+        scenario.wait_for("the write to be counted", |now| (now.signals("rtc-write") > 0).then_some(()));
+        // By then it would have been found out to be no write.
+        scenario.rtc_is_known();
+        let now = scenario.metrics().unwrap();
+        assert_eq!(now.signals("pause"), 0, "{}", scenario.guest.console.all());
+    }
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn metrics_contradict_a_chrony_that_takes_a_wrong_clock_for_right() {
+    let mut scenario =
+        GuestScenario::new(Spec { daemon: Daemon::Chrony, ..Spec::new("deceived") }, "--step-mode off");
+    let [port, _] = scenario.pools.ports();
+    scenario.guest.start_chrony(port);
+    scenario.guest.settle_chrony();
+    let since = scenario.guest.pause(20 * SECOND);
+    let seen = scenario.detected(since);
+    assert_left_alone(&seen, 20.0);
+    let (ours, theirs) = scenario.wait_for("both offsets", |now| {
+        Some((now.value("offset_seconds")?, now.value("daemon_offset_seconds{daemon=\"chrony\"}")?))
+    });
+    let tracking = scenario.guest.tracking();
+    println!(
+        "chrony alone, 20 s lost: the agent says {ours:+.3} s, chrony {theirs:+.6} s, {}: {seen}",
+        tracking.leap
+    );
+    assert!(is_about(ours, seen.after), "{ours} s: {seen}");
+    assert!(theirs.abs() < CLOSE, "{theirs} s");
+    assert_eq!(tracking.leap, "Normal");
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn chrony_is_corrected_over_its_socket_and_agrees_with_the_agent_afterwards() {
+    let mut scenario =
+        GuestScenario::new(Spec { daemon: Daemon::Chrony, ..Spec::new("chrony") }, "--step-mode off");
+    let [port, _] = scenario.pools.ports();
+    scenario.guest.start_chrony(port);
+    scenario.guest.settle_chrony();
+    wait_for("rtcsync to have the RTC written", || scenario.guest.qemu.events("RTC_CHANGE").first().copied());
+    // Restarted, so that it finds the daemon.
+    scenario.restart_agent("--step-mode auto");
+    let since = scenario.guest.pause(20 * SECOND);
+    let seen = scenario.stepped(since);
+    println!("chrony with Debian's configuration, stop 20 s, cont, mode auto: {seen}");
+    assert_put_right(&seen, 20.0);
+    scenario.wait_for("the step to be confirmed", |now| {
+        (now.count("steps_total", &["method=\"kernel\"", "result=\"stepped\""]) == 1).then_some(())
+    });
+
+    let calm = Instant::now();
+    std::thread::sleep(CALM);
+    let worst = scenario.guest.truth.worst(calm);
+    let (tracking, metrics) = (scenario.guest.tracking(), scenario.metrics().unwrap());
+    let ours = metrics.value("offset_seconds").unwrap();
+    let theirs = metrics.value("daemon_offset_seconds{daemon=\"chrony\"}").unwrap();
+    let rewritten = scenario.guest.qemu.events("RTC_CHANGE").into_iter().filter(|at| *at >= since).count();
+    println!(
+        "{CALM:?} later: at most {worst:.4} s off in between; the agent says {ours:+.4} s, chrony {theirs:+.6} s ({}); the \
+         kernel has rewritten the RTC {rewritten} times",
+        tracking.leap
+    );
+    assert!(worst < CLOSE, "they fight: {worst} s off");
+    assert!(ours.abs() < CLOSE && theirs.abs() < CLOSE, "{ours} and {theirs}");
+    assert_eq!(tracking.leap, "Normal");
+    assert_eq!(metrics.signals("pause"), 1, "rtcsync is no second resume");
+    let steps = ["stepped", "refused", "failed"].map(|result| metrics.steps(result));
+    assert_eq!((steps, metrics.signals("clock-set")), ([1, 0, 0], 0));
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn chrony_steps_the_clock_itself_in_mode_chrony() {
+    let mut scenario =
+        GuestScenario::new(Spec { daemon: Daemon::Chrony, ..Spec::new("by-chrony") }, "--step-mode off");
+    let [port, _] = scenario.pools.ports();
+    scenario.guest.start_chrony(port);
+    scenario.guest.settle_chrony();
+    scenario.restart_agent("--step-mode chrony");
+    let since = scenario.guest.pause(20 * SECOND);
+    let seen = scenario.stepped(since);
+    println!("chrony with Debian's configuration, stop 20 s, cont, mode chrony: {seen}");
+    assert_put_right(&seen, 20.0);
+    scenario.wait_for("the step to be confirmed", |now| {
+        (now.count("steps_total", &["method=\"chrony\"", "result=\"stepped\""]) == 1).then_some(())
+    });
+}
+
+/// chrony may step at any time itself: neither takes the other's step back, and its rule is the same afterwards, whoever has stepped.
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn chrony_that_always_steps_and_the_agent_do_not_fight() {
+    let spec = Spec { daemon: Daemon::Chrony, makestep: "1 -1", ..Spec::new("makestep") };
+    let mut scenario = GuestScenario::new(spec, "--step-mode off");
+    let [port, _] = scenario.pools.ports();
+    scenario.guest.start_chrony(port);
+    scenario.guest.settle_chrony();
+    scenario.restart_agent("--step-mode auto");
+    let steps = scenario.guest.steps_by_chrony();
+    let since = scenario.guest.pause(20 * SECOND);
+    let seen = scenario.stepped(since);
+    println!("chrony with makestep 1 -1, stop 20 s, cont, mode auto: {seen}");
+    assert_put_right(&seen, 20.0);
+    scenario.wait_for("the step to be confirmed", |now| {
+        (now.count("steps_total", &["method=\"kernel\"", "result=\"stepped\""]) == 1).then_some(())
+    });
+    let calm = Instant::now();
+    std::thread::sleep(CALM);
+    let worst = scenario.guest.truth.worst(calm);
+    println!("{CALM:?} later: at most {worst:.4} s off in between");
+    assert!(worst < CLOSE, "they fight: {worst} s off");
+    assert_eq!(scenario.guest.steps_by_chrony(), steps, "the agent had stepped already");
+    let metrics = scenario.metrics().unwrap();
+    let steps = ["stepped", "refused", "failed"].map(|result| metrics.steps(result));
+    assert_eq!((steps, metrics.signals("clock-set")), ([1, 0, 0], 0));
+    assert_rule_is_the_same(&mut scenario);
+
+    scenario.restart_agent("--step-mode chrony --chrony-makestep '1 -1'");
+    let steps = scenario.guest.steps_by_chrony();
+    let since = scenario.guest.pause(20 * SECOND);
+    let seen = scenario.stepped(since);
+    println!("chrony with makestep 1 -1, stop 20 s, cont, mode chrony: {seen}");
+    assert_put_right(&seen, 20.0);
+    scenario.wait_for("the step to be confirmed", |now| {
+        (now.count("steps_total", &["method=\"chrony\"", "result=\"stepped\""]) == 1).then_some(())
+    });
+    assert_eq!(scenario.guest.steps_by_chrony(), steps + 1);
+    assert_rule_is_the_same(&mut scenario);
+}
+
+/// Of `makestep 1 -1`: each offset over a second is stepped, however many were before, and a smaller one is slewed.
+fn assert_rule_is_the_same(scenario: &mut GuestScenario) {
+    let steps = [3.0, 3.0, 0.5].map(|behind| scenario.guest.steps_of_chrony_by(behind));
+    assert_eq!(steps, [1, 1, 0], "{}", scenario.guest.run("cat /tmp/chronyd.log"));
+}
