@@ -12,11 +12,11 @@ const MISSING: Duration = Duration::from_secs(12);
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
 fn pauses_are_corrected_when_the_network_comes_back_later() {
-    let mut scenario = GuestScenario::new(Spec::new("late"), "--step-mode kernel");
+    let mut scenario = GuestScenario::new(Spec::new("late"), "--step-mode kernel --log-level debug");
     scenario.rtc_is_known();
     let (since, back) = scenario.guest.pause_and_miss_network(20 * SECOND, MISSING);
     let seen = scenario.stepped(since);
-    let (heard, _) = scenario.guest.console.wait_for(back, &["NTP server accepted"]);
+    let (heard, _) = scenario.guest.console.wait_for(back, &["sample accepted"]);
     let stepped = since + Duration::from_secs_f64(seen.stepped.unwrap());
     println!(
         "stop 20 s, cont, network {:.1} s later: {seen}; {:.2} s after the network, and {:.2} s after the first answer",

@@ -46,12 +46,17 @@ impl Guest {
             }
             let is_settled = updates.len() > UPDATES;
             // A burst need not lead to an update: its samples may be worse than those before.
-            let is_idle = self.run("chronyc activity").contains("\n0 sources doing burst (return to online)");
+            let is_idle = self.has_chrony_measured();
             if is_idle && !is_settled {
                 self.run("chronyc burst 2/4");
             }
             (is_idle && is_settled).then_some(())
         });
+    }
+
+    /// Is there no burst under way?
+    fn has_chrony_measured(&mut self) -> bool {
+        self.run("chronyc activity").contains("\n0 sources doing burst (return to online)")
     }
 
     /// What chrony believes.
@@ -71,6 +76,8 @@ impl Guest {
     /// How many steps chronyd makes when the clock is found so many seconds behind, and what it had measured before is
     /// forgotten: none if its rule does not allow one, for it slews then.
     pub fn steps_of_chrony_by(&mut self, seconds: f64) -> usize {
+        // chronyd begins no burst during another.
+        wait_as_long(SETTLES, "chrony's burst to end", || self.has_chrony_measured().then_some(()));
         let before = self.steps_by_chrony();
         self.step(-seconds);
         let since = Instant::now();
