@@ -6,6 +6,9 @@ use crate::guest::Spec;
 use crate::guest::scenario::GuestScenario;
 use crate::{SECOND, assert_put_right, is_about};
 
+/// Bound of the rate that a node without a hardware clock has after half a minute.
+const RATE_KNOWN: f64 = 0.01;
+
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
 fn pauses_without_an_rtc_are_noticed_by_the_pools_and_corrected() {
@@ -25,6 +28,9 @@ fn pauses_without_an_rtc_are_noticed_by_the_pools_and_corrected() {
     scenario.guest.step(3.0);
     scenario.wait_for("a verdict", |now| now.is_state("in-sync").then_some(()));
 
+    scenario.wait_for("the rate to be known", |now| {
+        now.value("frequency_error_bound_ratio").filter(|ratio| *ratio < RATE_KNOWN)
+    });
     let since = scenario.guest.pause(20 * SECOND);
     let seen = scenario.stepped(since);
     println!("no RTC, polls every 8 s, stop 20 s, cont: {seen}");
