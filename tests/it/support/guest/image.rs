@@ -93,11 +93,14 @@ fn libraries() -> Vec<PathBuf> {
     vec![machine.join("systemd"), machine]
 }
 
-/// The agent, and the program that is not the agent.
+/// The agent, unless `DRIFT_AGENT_GUEST_BINARY` names another static one, and the program that is not the agent.
 fn built() -> &'static [PathBuf; 2] {
     static BUILT: OnceLock<[PathBuf; 2]> = OnceLock::new();
     BUILT.get_or_init(|| {
-        [("Cargo.toml", "drift-agent"), ("tests/guest-probe/Cargo.toml", "guest-probe")]
-            .map(|(manifest, name)| static_build(manifest, name))
+        let agent = std::env::var_os("DRIFT_AGENT_GUEST_BINARY").map(PathBuf::from);
+        [
+            agent.unwrap_or_else(|| static_build("Cargo.toml", "drift-agent")),
+            static_build("tests/guest-probe/Cargo.toml", "guest-probe"),
+        ]
     })
 }

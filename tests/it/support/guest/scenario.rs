@@ -137,6 +137,11 @@ impl GuestScenario {
         pools.spread(&mut guest);
         let mut scenario = Self { guest, pools };
         scenario.start_agent(arguments);
+        scenario.wait_for("seven of eight servers", |now| {
+            let servers = ["reachable", "unreachable"]
+                .map(|state| now.count("pool_servers", &[&format!("state=\"{state}\"")]));
+            (servers == [7, 1]).then_some(())
+        });
         scenario
     }
 
