@@ -107,7 +107,7 @@ bench-accuracy: ## Measure error and bound beside chronyd and a one-shot client;
 	DRIFT_AGENT_REVISION=$$(git rev-parse --short HEAD) cargo bench --locked --bench accuracy
 
 .PHONY: bench-resume
-bench-resume: ## Measure the time until a paused clock is corrected; writes benches/RESUME.md (20 minutes)
+bench-resume: ## Measure the time until a paused clock is corrected; writes benches/RESUME.md (25 minutes)
 	tests/tools/install guest etcd kube-apiserver kubectl
 	cargo bench --locked --bench resume
 

@@ -4,9 +4,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::{DEADLINE, wait_for};
+
+/// A boot takes 3 s on a host that has nothing else to do.
+const BOOT: Duration = Duration::from_secs(180);
 
 /// A line of text, and when it came.
 pub type Line = (Instant, String);
@@ -65,7 +68,7 @@ impl Shell {
 
     /// Waits until a guest that boots is up.
     pub fn wait_until_ready(&self) {
-        while self.line() != "ready" {}
+        while self.line_within(BOOT) != "ready" {}
     }
 
     /// Sends a command without waiting for its end. The next one waits until it is over.
@@ -99,9 +102,13 @@ impl Shell {
     }
 
     fn line(&self) -> String {
-        match self.lines.recv_timeout(DEADLINE) {
+        self.line_within(DEADLINE)
+    }
+
+    fn line_within(&self, span: Duration) -> String {
+        match self.lines.recv_timeout(span) {
             Ok((_, line)) => line,
-            Err(RecvTimeoutError::Timeout) => panic!("the guest has said nothing for {DEADLINE:?}"),
+            Err(RecvTimeoutError::Timeout) => panic!("the guest has said nothing for {span:?}"),
             Err(RecvTimeoutError::Disconnected) => panic!("the guest is gone"),
         }
     }
