@@ -1,4 +1,4 @@
-//! A network that is not there yet when the machine goes on.
+//! A network that is not there yet when the machine goes on, or that lacks a server.
 
 use std::time::Duration;
 
@@ -28,4 +28,16 @@ fn pauses_are_corrected_when_the_network_comes_back_later() {
     scenario.wait_for("the step to be confirmed", |now| (now.steps("stepped") == 1).then_some(()));
     let metrics = scenario.metrics().unwrap();
     assert_eq!((metrics.steps("refused"), metrics.steps("failed")), (0, 0));
+}
+
+#[test]
+#[ignore = "boots a virtual machine: make guest"]
+fn pauses_are_corrected_with_a_dead_server_of_eight() {
+    let mut scenario = GuestScenario::with_a_dead_server_of_eight(Spec::new("eight"), "--step-mode kernel");
+    scenario.rtc_is_known();
+    let since = scenario.guest.pause(20 * SECOND);
+    let seen = scenario.stepped(since);
+    println!("one of eight servers is dead, stop 20 s, cont: {seen}");
+    assert_put_right(&seen, 20.0);
+    scenario.wait_for("the step to be confirmed", |now| (now.steps("stepped") == 1).then_some(()));
 }
