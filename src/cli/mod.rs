@@ -156,10 +156,25 @@ fn redact_tokens(message: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
+
+    use super::{Cli, Command};
 
     #[test]
     fn clap_accepts_the_command_line_definition() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn switches_without_a_value_leave_the_next_flag_alone() {
+        let line = ["drift-agent", "run", "--step-dry-run", "--step-on-request", "--allow-single-pool"];
+        let cli = Cli::try_parse_from(line.into_iter().chain(["--log-level", "debug"])).unwrap();
+        let Command::Run(args) = cli.command else { panic!("another command: {cli:?}") };
+        let text = |value: Option<crate::config::raw::ConfigText>| value.map(|text| text.0);
+        let raw = args.raw;
+        for switch in [raw.step.dry_run, raw.step.on_request, raw.allow_single_pool] {
+            assert_eq!(text(switch).as_deref(), Some("true"));
+        }
+        assert_eq!(text(raw.log_level).as_deref(), Some("debug"));
     }
 }

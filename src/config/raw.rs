@@ -139,8 +139,7 @@ pub struct Step {
         value_name = "BOOL",
         env = "DRIFT_AGENT_STEP_DRY_RUN",
         num_args = 0..=1,
-        default_missing_value = "true",
-        allow_hyphen_values = true
+        default_missing_value = "true"
     )]
     pub dry_run: Option<ConfigText>,
     /// Step when an operator sets the Node's annotation drift-agent.io/step-request: true or false
@@ -150,8 +149,7 @@ pub struct Step {
         value_name = "BOOL",
         env = "DRIFT_AGENT_STEP_ON_REQUEST",
         num_args = 0..=1,
-        default_missing_value = "true",
-        allow_hyphen_values = true
+        default_missing_value = "true"
     )]
     pub on_request: Option<ConfigText>,
     /// Maintenance window with limits of its own: cron=\"0 2 * * 6\",duration=4h, and as needed zone=+02:00,

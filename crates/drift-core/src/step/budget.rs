@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::last_step::LastStep;
 use super::outcome::Method;
 use super::policy::Trigger;
-use crate::time::{Offset, Wall};
+use crate::time::{NANOS_PER_SEC, Offset, Wall, nanos};
 
 /// Automatic steps in [`HOUR`] at most; a request of an operator is not limited.
 pub const MAX_STEPS_PER_HOUR: usize = 3;
@@ -13,6 +13,8 @@ pub const MAX_STEPS_PER_HOUR: usize = 3;
 pub const HOUR: Duration = Duration::from_secs(3_600);
 /// Sizes of all automatic steps together at most, until an operator requests a step.
 pub const MAX_TOTAL: Duration = Duration::from_secs(24 * 3_600);
+/// A maintenance window, with a cool-down of its own, begins and ends at the turn of a minute.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What earlier steps have cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +48,27 @@ pub(super) struct StepLedger {
     last: Option<LastStep>,
     /// An annotation that cannot be parsed. It is written back as it is until the next step.
     unreadable: Option<String>,
+}
+
+/// Time from `now` until a cool-down has passed since the last step. `cooldown_at`: the one in force at a reference
+/// time; a shorter one may come into force before the present one has ended.
+pub(super) fn cooling(last: Wall, now: Wall, cooldown_at: impl Fn(Wall) -> Duration) -> Duration {
+    let ago = Duration::from_nanos(u64::try_from(now.minus(last).as_nanos()).unwrap_or(0));
+    let left_after = |wait: Duration| {
+        let cooldown = cooldown_at(now.plus(Offset::from_nanos(nanos(wait))));
+        cooldown.saturating_sub(ago.saturating_add(wait))
+    };
+    let left = left_after(Duration::ZERO);
+    let in_minute = now.as_nanos().rem_euclid(60 * NANOS_PER_SEC).unsigned_abs();
+    let mut turn = MINUTE.saturating_sub(Duration::from_nanos(in_minute));
+    while turn < left {
+        let then = left_after(turn);
+        if then < MINUTE {
+            return left.min(turn + then);
+        }
+        turn += MINUTE;
+    }
+    left
 }
 
 impl StepBudget {

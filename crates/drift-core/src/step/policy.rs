@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::budget::{Annotation, HOUR, MAX_STEPS_PER_HOUR, MAX_TOTAL, StepBudget};
+use super::budget::{Annotation, HOUR, MAX_STEPS_PER_HOUR, MAX_TOTAL, StepBudget, cooling};
 use super::window::Window;
 use crate::resume::Class;
 use crate::time::{Bound, Measurement, Offset, Span, Wall};
@@ -235,7 +235,7 @@ fn check(
     // Without `..`, so that a new setting cannot be forgotten here.
     let Settings { mode, min_offset: _, max_offset, cooldown: _, dry_run: _, on_request: _, windows: _ } =
         settings;
-    let (min_offset, cooldown) = settings.limits_at(evidence.reference);
+    let (min_offset, _) = settings.limits_at(evidence.reference);
     if *mode == Mode::Off {
         return Err(StepRefusal::Off);
     }
@@ -270,7 +270,7 @@ fn check(
         if offset.magnitude() > *max_offset {
             return Err(StepRefusal::TooLarge(offset));
         }
-        within_budget(evidence, budget, offset, cooldown)?;
+        within_budget(evidence, budget, offset, settings)?;
     }
     Ok(Decision::Step(offset))
 }
@@ -314,7 +314,7 @@ fn within_budget(
     evidence: &Evidence,
     budget: &StepBudget,
     offset: Offset,
-    cooldown: Duration,
+    settings: &Settings,
 ) -> Result<(), StepRefusal> {
     let now = evidence.reference.ok_or(StepRefusal::NotMeasured)?;
     let ago = |at: &Wall| Duration::from_nanos(u64::try_from(now.minus(*at).as_nanos()).unwrap_or(0));
@@ -326,15 +326,14 @@ fn within_budget(
     if budget.is_locked {
         return Err(StepRefusal::BudgetLocked);
     }
-    let left = |since: Option<&Wall>, span: Duration| {
-        since.map_or(Duration::ZERO, |at| span.saturating_sub(ago(at)))
-    };
-    let cooling = left(budget.recent.last(), cooldown);
-    if !cooling.is_zero() {
-        return Err(StepRefusal::CoolDown(cooling));
+    let cooldown_at = |at: Wall| settings.limits_at(Some(at)).1;
+    let left = budget.recent.last().map_or(Duration::ZERO, |last| cooling(*last, now, cooldown_at));
+    if !left.is_zero() {
+        return Err(StepRefusal::CoolDown(left));
     }
     // The last step but two must be an hour ago.
-    let full = left(budget.recent.iter().nth_back(MAX_STEPS_PER_HOUR - 1), HOUR);
+    let third = budget.recent.iter().nth_back(MAX_STEPS_PER_HOUR - 1);
+    let full = third.map_or(Duration::ZERO, |at| HOUR.saturating_sub(ago(at)));
     if !full.is_zero() {
         return Err(StepRefusal::HourlyLimit(full));
     }

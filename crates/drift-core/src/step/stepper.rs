@@ -36,6 +36,13 @@ pub struct StepOrder {
     pub dry_run: bool,
 }
 
+impl StepOrder {
+    /// Reference time by what the order was made from: after another resume there may be no newer estimate.
+    fn reference_at(&self, now: Mono) -> Wall {
+        self.origin.plus(self.offset).plus(Offset::from_nanos(now.as_nanos()))
+    }
+}
+
 /// How an order was carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepDone {
@@ -334,10 +341,7 @@ impl Stepper {
             }
             StepDone::Failed(reason) => return self.handle_failure(queued, &order, reason, now),
         };
-        // Reference time by what the order was made from: after another resume there may be no newer
-        // estimate.
-        let at = order.origin.plus(order.offset).plus(Offset::from_nanos(now.as_nanos()));
-        self.ledger.record(order.offset, method, &queued.trigger, at);
+        self.ledger.record(order.offset, method, &queued.trigger, order.reference_at(now));
         self.version += 1;
         if let Some(next) = self.queued.as_mut().filter(|queued| !queued.trigger.is_operator()) {
             // It came during the step, which has changed the clock since.
@@ -363,17 +367,18 @@ impl Stepper {
         now: Mono,
     ) -> AfterStep {
         let trigger = queued.trigger.clone();
-        let reason = self.retry(queued, reason, now);
+        let reason = self.retry(queued, order, reason, now);
         self.end_unstepped(StepResult::Failed, None, trigger, order, Some(reason))
     }
 
     /// Lets a trigger wait for another attempt, unless it had enough of them or a newer one waits. Returns why the last
     /// attempt has failed, and when the next one follows.
-    fn retry(&mut self, queued: QueuedTrigger, reason: String, now: Mono) -> String {
+    fn retry(&mut self, queued: QueuedTrigger, order: &StepOrder, reason: String, now: Mono) -> String {
         if self.queued.is_some() {
             return reason;
         }
-        let Some((wait, again)) = queued.retry(self.settings.cooldown, now) else { return reason };
+        let (_, cooldown) = self.settings.limits_at(Some(order.reference_at(now)));
+        let Some((wait, again)) = queued.retry(cooldown, now) else { return reason };
         self.queued = Some(again);
         format!("{reason}; the next attempt follows in {}", Span(wait))
     }
@@ -416,7 +421,7 @@ impl Stepper {
                 "{}; automatic steps are disabled until an operator requests one",
                 afterwards(after)
             )),
-            trouble => Some(self.retry(queued, trouble.unwrap_or_else(|| afterwards(after)), now)),
+            trouble => Some(self.retry(queued, &order, trouble.unwrap_or_else(|| afterwards(after)), now)),
         };
         self.ledger.confirm(after, is_locked);
         let result = if has_helped { StepResult::Stepped } else { StepResult::Failed };

@@ -231,6 +231,25 @@ fn in_a_window_its_own_least_offset_and_cool_down_apply() {
     let Decision::NotNeeded(_) = decided(vec![stricter], &clear_case(), 3_000) else {
         panic!("60 s at least")
     };
+    let soon = open("5 10 * * 0", 20, 30);
+    for (windows, last, left) in [
+        (vec![soon.clone()], 100, 200),
+        (vec![Window { cooldown: Duration::from_secs(350), ..soon.clone() }], 0, 300),
+        (vec![Window { schedule: Schedule::parse("2 10 * * 0").unwrap(), ..soon.clone() }], 100, 120),
+        (
+            vec![Window {
+                cooldown: Duration::from_secs(150),
+                schedule: Schedule::parse("2 10 * * 0").unwrap(),
+                ..soon
+            }],
+            0,
+            150,
+        ),
+    ] {
+        let wait = Decision::Refuse(StepRefusal::CoolDown(Duration::from_secs(left)));
+        let waits = format!("{left} s, until the cool-down in force has passed: {windows:?}");
+        assert_eq!(decided(windows, &clear_case(), last), wait, "{waits}");
+    }
     // By reference time: the node's own clock has no part in it.
     let later = Evidence { reference: Some(before(-3_600)), ..small };
     assert_eq!(decided(vec![open("0 10 * * 0", 20, 10)], &later, 3_000), not_needed);
