@@ -364,30 +364,59 @@ fn pauses_in_mode_off_are_reported_and_not_stepped() {
 }
 
 #[test]
-fn pauses_with_a_pool_ten_seconds_off_are_not_stepped_and_the_reason_is_reported() {
-    let mut world = stepping(|_| {});
-    world.pause(SECOND * 20);
-    let falseticker = ServerModel::new(Behaviour::Offset(Offset::from_nanos(10_000_000_000)));
-    world.change(1, 0, falseticker);
-    run(&mut world, MINUTE * 10);
-    // Whichever of the two is right, the clock is behind by more than the threshold.
-    assert_eq!((steps(&world), world.snapshot().state), (0, State::Drifting));
-    let refused = events(&world, EventReason::ClockStepRefused);
-    assert_eq!(refused.len(), 1, "once per trigger");
-    assert!(refused[0].note.contains("contradict each other"), "{}", refused[0].note);
-    world.change(1, 0, ServerModel::new(Behaviour::Honest));
-    run(&mut world, MINUTE * 20);
-    assert_eq!(steps(&world), 0, "a trigger is used once: an old resume is left to the operator");
+fn pauses_with_a_pool_fifteen_seconds_off_are_stepped_once_it_is_right_within_an_hour_and_never_later() {
+    let results = |world: &World| outcomes(world).iter().map(|outcome| outcome.result).collect::<Vec<_>>();
+    let (deferred, refused) = (StepResult::Deferred, StepResult::Refused);
+    for (wrong_for, is_late) in [(MINUTE * 10, false), (MINUTE * 70, true)] {
+        let mut world = stepping(|_| {});
+        world.pause(SECOND * 20);
+        world.change(1, 0, ServerModel::new(Behaviour::Offset(Offset::from_nanos(-15_000_000_000))));
+        run(&mut world, wrong_for);
+        // Whichever of the two is right, the clock is behind by more than the threshold.
+        assert_eq!((steps(&world), world.snapshot().state), (0, State::Drifting));
+        assert_eq!(results(&world), if is_late { vec![deferred, refused] } else { vec![deferred] });
+        let reported = events(&world, EventReason::ClockStepRefused);
+        assert_eq!(reported.len(), results(&world).len());
+        assert!(
+            reported.iter().all(|event| event.note.contains("the time servers disagree")),
+            "{reported:?}"
+        );
+        world.change(1, 0, ServerModel::new(Behaviour::Honest));
+        run(&mut world, MINUTE * 20);
+        if is_late {
+            assert_eq!(steps(&world), 0, "an old resume is left to the operator");
+        } else {
+            assert_eq!((steps(&world), world.snapshot().state), (1, State::InSync));
+            assert_eq!(results(&world), [deferred, StepResult::Stepped]);
+        }
+    }
 }
 
 #[test]
-fn pauses_with_both_pools_dead_are_not_stepped() {
+fn pauses_with_a_pool_ten_seconds_off_are_stepped_to_the_middle_which_helps_whichever_is_right() {
+    let mut world = stepping(|_| {});
+    world.pause(SECOND * 20);
+    world.change(1, 0, ServerModel::new(Behaviour::Offset(Offset::from_nanos(10_000_000_000))));
+    run(&mut world, MINUTE * 70);
+    // 20 s behind by one, 30 s by the other.
+    assert_eq!(steps(&world), 1, "{:?}", outcomes(&world));
+    assert_eq!(outcomes(&world)[0].result, StepResult::Stepped);
+    assert!(world.truth().as_nanos().abs_diff(-5_000_000_000) < 5_000_000, "{:?}", world.truth());
+    assert_eq!(world.snapshot().state, State::Disagree);
+}
+
+#[test]
+fn pauses_with_both_pools_dead_wait_for_them_as_long_as_it_takes() {
     let mut world = stepping(|_| {});
     world.pause(SECOND * 20);
     all(&mut world, Behaviour::Silent);
-    run(&mut world, MINUTE * 10);
-    assert_eq!((steps(&world), outcomes(&world)[0].result), (0, StepResult::Refused));
+    run(&mut world, MINUTE * 150);
+    assert_eq!((steps(&world), outcomes(&world).len()), (0, 1), "{:?}", outcomes(&world));
+    assert_eq!(outcomes(&world)[0].result, StepResult::Deferred);
     assert_eq!(reason(outcomes(&world)[0]), "no measurement since the trigger");
+    all(&mut world, Behaviour::Honest);
+    run(&mut world, MINUTE * 10);
+    assert_eq!((steps(&world), world.snapshot().state), (1, State::InSync));
 }
 
 #[test]
@@ -444,15 +473,27 @@ fn pauses_of_40_ms_need_no_step_and_no_event() {
 
 #[test]
 fn pauses_near_a_leap_second_are_not_stepped() {
-    let mut world = settled(|plan| {
-        for pool in &mut plan.pools {
-            pool[0].model = ServerModel::new(Behaviour::LeapInsert);
+    // Pools of three; 2026-11-30T10:00:00Z and the day before.
+    for (present, announcing, expected) in [
+        (1_796_032_800, 2, (0, StepResult::Refused)),
+        (1_796_032_800, 1, (1, StepResult::Stepped)),
+        (1_796_032_800 - 86_400, 3, (1, StepResult::Stepped)),
+    ] {
+        let mut world = settled(|plan| {
+            plan.present = Wall::from_secs(present);
+            plan.pools = vec![vec![host(); 3]; 2];
+            for host in plan.pools[0].iter_mut().take(announcing) {
+                host.model = ServerModel::new(Behaviour::LeapInsert);
+            }
+        });
+        world.pause(SECOND * 20);
+        run(&mut world, MINUTE * 5);
+        let outcome = outcomes(&world)[0].clone();
+        assert_eq!((steps(&world), outcome.result), expected, "{announcing} of 3 at {present}");
+        if outcome.result == StepResult::Refused {
+            assert!(reason(&outcome).contains("leap second"), "{outcome:?}");
         }
-    });
-    world.pause(SECOND * 20);
-    run(&mut world, MINUTE * 5);
-    assert_eq!(steps(&world), 0);
-    assert!(reason(outcomes(&world)[0]).contains("leap second"), "{:?}", outcomes(&world));
+    }
 }
 
 #[test]

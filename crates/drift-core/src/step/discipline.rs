@@ -103,15 +103,15 @@ mod tests {
     }
 
     /// Half a millisecond a second, as the kernel does, since an update at 0 that left 5 ms.
-    fn grown(seconds: u64) -> Option<Duration> {
-        Some(MILLI * 5 + Duration::from_micros(500 * seconds))
+    fn grown(seconds: u64) -> Duration {
+        MILLI * 5 + Duration::from_micros(500 * seconds)
     }
 
     #[test]
     fn age_counts_from_the_first_read_as_long_as_max_error_only_grows() {
         let mut watch = UpdateWatch::default();
         for second in [1_000, 1_002, 1_064, 4_000, 8_200] {
-            let age = watch.observe(at(second), grown(second));
+            let age = watch.observe(at(second), Some(grown(second)));
             assert_eq!(age, Some(Duration::from_secs(second - 1_000)), "{second}");
         }
     }
@@ -120,8 +120,8 @@ mod tests {
     fn any_other_change_is_an_update_between_two_reads() {
         for updated in [MILLI * 5, MILLI * 400, Duration::ZERO] {
             let mut watch = UpdateWatch::default();
-            watch.observe(at(0), grown(0));
-            watch.observe(at(200), grown(200));
+            watch.observe(at(0), Some(grown(0)));
+            watch.observe(at(200), Some(grown(200)));
             assert_eq!(watch.observe(at(264), Some(updated)), Some(Duration::ZERO), "{updated:?}");
             let later = watch.observe(at(328), Some(updated + MILLI * 32));
             assert_eq!(later, Some(Duration::from_secs(64)), "{updated:?}");
@@ -143,9 +143,9 @@ mod tests {
     fn without_a_daemon_or_a_readable_state_there_is_no_age_and_the_watch_begins_again() {
         for missing in [None, Some(MAX_ERROR_LIMIT)] {
             let mut watch = UpdateWatch::default();
-            watch.observe(at(0), grown(0));
+            watch.observe(at(0), Some(grown(0)));
             assert_eq!(watch.observe(at(60), missing), None);
-            assert_eq!(watch.observe(at(120), grown(120)), Some(Duration::ZERO));
+            assert_eq!(watch.observe(at(120), Some(grown(120))), Some(Duration::ZERO));
         }
     }
 
