@@ -35,6 +35,8 @@ struct Obligation {
     possible: Duration,
     /// Attempts that have failed since then.
     failures: u32,
+    /// No other disruption was left to be corrected before.
+    is_alone: bool,
 }
 
 /// Checks the steps of a world.
@@ -76,6 +78,9 @@ impl StepRules {
         }
         for (_, effect) in effects {
             match effect {
+                Effect::Log(LogEvent::Disrupted(detection)) if detection.refutes_pause() => {
+                    self.obligation.take_if(|obligation| obligation.is_alone);
+                }
                 Effect::Log(LogEvent::Disrupted(detection)) if detection.disruption.class().may_step() => {
                     self.begin(world);
                 }
@@ -109,7 +114,9 @@ impl StepRules {
     fn begin(&mut self, world: &World) {
         let is_usual = world.truth().magnitude() <= world.settings().step.max_offset;
         let since = world.elapsed();
-        self.obligation = is_usual.then_some(Obligation { since, possible: Duration::ZERO, failures: 0 });
+        let is_alone = self.obligation.is_none();
+        self.obligation =
+            is_usual.then_some(Obligation { since, possible: Duration::ZERO, failures: 0, is_alone });
         // What an earlier run has spent counts from now at the latest.
         if world.steps.is_empty() && world.snapshot().step.last.is_some() {
             self.limited_until = self.limited_until.max(since + HOUR.max(world.settings().step.cooldown));

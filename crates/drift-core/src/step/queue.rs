@@ -25,6 +25,8 @@ pub(super) struct QueuedTrigger {
     is_deferred: bool,
     /// How often carrying a step out has failed.
     failures: u8,
+    /// It has taken the place of another disruption, which calls for a step whatever becomes of this one.
+    pub(super) stands_for_another: bool,
 }
 
 /// What it waits for.
@@ -52,7 +54,15 @@ pub(super) enum Refused {
 impl QueuedTrigger {
     /// A trigger that waits for measurements from now on.
     pub(super) fn new(trigger: Trigger, now: Mono) -> Self {
-        Self { trigger, since: now, wait: Wait::Measurement, measured: None, is_deferred: false, failures: 0 }
+        Self {
+            trigger,
+            since: now,
+            wait: Wait::Measurement,
+            measured: None,
+            is_deferred: false,
+            failures: 0,
+            stands_for_another: false,
+        }
     }
 
     /// From when on measurements are awaited; `None`: none are.

@@ -210,18 +210,23 @@ impl Stepper {
             return Triggered::Nothing;
         }
         let superseded = if trigger.is_operator() { None } else { self.supersede() };
-        let trigger = match self.queued.take() {
+        let earlier = self.queued.take();
+        let stands_for_another = earlier.is_some() || superseded.is_some();
+        let trigger = match earlier {
             Some(QueuedTrigger { trigger: earlier, .. }) if earlier.is_operator() => earlier,
             _ => trigger,
         };
-        self.queued = Some(QueuedTrigger::new(trigger, now));
+        let mut queued = QueuedTrigger::new(trigger, now);
+        queued.stands_for_another = stands_for_another;
+        self.queued = Some(queued);
         Triggered::Measure(superseded)
     }
 
-    /// There was no pause: a trigger by one that waits is dropped.
+    /// There was no pause: a trigger by one that waits is dropped, unless it has taken the place of another disruption.
     pub fn withdraw_pause(&mut self) {
         let pause = Trigger::Disruption(Class::Pause);
-        if self.queued.take_if(|queued| queued.trigger == pause).is_some() {
+        let is_void = |queued: &mut QueuedTrigger| queued.trigger == pause && !queued.stands_for_another;
+        if self.queued.take_if(is_void).is_some() {
             self.version += 1;
         }
     }

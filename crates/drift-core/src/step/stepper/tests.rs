@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 const SECOND: i64 = 1_000_000_000;
 const RESUME: Trigger = Trigger::Disruption(Class::Pause);
+const SUSPEND: Trigger = Trigger::Disruption(Class::Suspend);
 /// The trigger waits for measurements.
 const MEASURE: Triggered = Triggered::Measure(None);
 
@@ -456,6 +457,32 @@ fn budgets_survive_a_restart_and_an_unreadable_one_refuses_automatic_steps() {
     assert!(refusal(Some(&text), 4_500).starts_with("Some(Step("), "an hour later");
     assert!(refusal(Some("whatever"), 1_200).contains("cannot be parsed"));
     assert!(refusal(None, 1_200).contains("was not read"), "the Node was not read yet");
+}
+
+#[test]
+fn a_refuted_pause_is_dropped_unless_it_stands_for_another_disruption() {
+    for (earlier, is_kept) in [(vec![], false), (vec![SUSPEND], true), (vec![RESUME], true)] {
+        let mut stepper = restored(settings());
+        for trigger in &earlier {
+            assert_eq!(stepper.trigger(trigger.clone(), at(10).raw), MEASURE);
+        }
+        assert_eq!(stepper.trigger(RESUME, at(11).raw), MEASURE);
+        stepper.withdraw_pause();
+        assert_eq!(stepper.awaiting_since().is_some(), is_kept, "{earlier:?}");
+    }
+    // The step of the earlier disruption was not confirmed.
+    let mut stepper = restored(settings());
+    assert_eq!(stepper.trigger(SUSPEND, at(10).raw), MEASURE);
+    order(stepper.consider(&measured(SECOND, at(10)), true, Ok(()), at(10)));
+    assert_eq!(stepper.handle_done(StepDone::Stepped(Method::Kernel), at(10).raw), AfterStep::Measure);
+    assert!(matches!(stepper.trigger(RESUME, at(11).raw), Triggered::Measure(Some(_))));
+    stepper.withdraw_pause();
+    assert_eq!(stepper.awaiting_since(), Some(at(11).raw));
+    // A suspend is no pause.
+    let mut stepper = restored(settings());
+    assert_eq!(stepper.trigger(SUSPEND, at(10).raw), MEASURE);
+    stepper.withdraw_pause();
+    assert_eq!(stepper.awaiting_since(), Some(at(10).raw));
 }
 
 #[test]
