@@ -71,7 +71,7 @@ impl Health {
         let can_measure = |bound: &&Duration| **bound * 6 < off;
         self.pools.iter().flatten().filter(can_measure).count() == self.pools.len()
             && self.pools.len() >= 2
-            && !world.snapshot().pools_independent.is_some_and(|independent| !independent)
+            && world.snapshot().pools_independent.is_none_or(|independent| independent)
     }
 
     /// Do the round trips allow a verdict?
