@@ -237,8 +237,8 @@ fn intervals_below_16_s_give_a_warning() {
 #[test]
 fn the_round_trip_up_to_which_the_threshold_is_decidable_is_printed_as_a_comment() {
     for (threshold, said) in [
-        ("100ms", "threshold 100 ms: decidable up to a round trip of about 184 ms,"),
-        ("10ms", "10 ms: decidable up to a round trip of about 16 ms,"),
+        ("100ms", "threshold 100 ms: decidable up to a round trip of about 168 ms,"),
+        ("10ms", "10 ms: decidable up to a round trip of about 15 ms,"),
     ] {
         let printed = run(&["check-config", "--threshold", threshold]).stdout;
         let last = printed.lines().last().expect("a line");
