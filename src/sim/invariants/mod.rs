@@ -251,6 +251,8 @@ impl Checker {
                 }
                 Kind::Pause => self.excuses.push(Excuse::Pause(world.reading().raw)),
                 Kind::Clocksource => self.excuses.push(Excuse::Clocksource),
+                // A request that was decided before leaves after it.
+                Kind::Stall => self.extras = all_of(world),
                 // A new process does not know when the one before has asked.
                 Kind::Restart => {
                     self.extras = all_of(world);
@@ -402,7 +404,7 @@ impl Checker {
         });
         // Several steps add up.
         let (excused, are_sampled) = steps.fold((Duration::ZERO, true), |(excused, are_sampled), step| {
-            (excused + step.gain(world.reading().raw, poll_of(world)), are_sampled && step.is_sampled)
+            (excused + step.gain(world), are_sampled && step.is_sampled)
         });
         if beyond <= excused {
             let counted = if are_sampled {
@@ -467,9 +469,13 @@ impl RateStep {
         raw.since(self.since) < HOUR.max(stale_after + poll)
     }
 
-    /// What the clock has gained by it since its samples were last used: two polls at most, once there are any.
-    fn gain(&self, raw: Mono, poll: Duration) -> Duration {
-        let span = if self.is_sampled { poll * 2 } else { raw.since(self.since) };
+    /// What the clock has gained by it since its samples were last used: in two polls at most once there are any, and
+    /// since the newest of them.
+    fn gain(&self, world: &World) -> Duration {
+        let (raw, poll) = (world.reading().raw, poll_of(world));
+        let newest = world.network.endpoints.values().filter_map(|e| Some(e.sample?.at)).max();
+        let unsampled = raw.since(newest.unwrap_or(self.since));
+        let span = if self.is_sampled { poll * 2 + unsampled } else { raw.since(self.since) };
         Duration::from_nanos(self.by.over(span).unsigned_abs()) + BOUND_SLACK / 10
     }
 }

@@ -204,6 +204,8 @@ impl StepRules {
         let is_possible = world.elapsed() > self.limited_until
             && world.elapsed() > self.misled_until
             && Health::of(world).allows_step(off, world);
+        // Not the time before it was reported, in which the machine may have slept.
+        let span = span.min(world.elapsed().saturating_sub(obligation.since));
         obligation.possible = if is_possible { obligation.possible + span } else { Duration::ZERO };
         let longest = world.settings().interval.max(SECOND * 64) * 6;
         if obligation.possible <= longest {
