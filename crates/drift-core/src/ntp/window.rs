@@ -39,7 +39,8 @@ impl Window {
     /// time, the server's clock was set, and the samples before are no evidence for the present.
     pub fn push(&mut self, sample: Sample, rate: Rate) {
         self.note_bend(&sample, rate);
-        let has_jumped = self.has_jumped(&sample, rate);
+        // What a step of this node's rate explains is no jump of the server's clock.
+        let has_jumped = self.has_jumped(&sample, rate.with_step());
         self.jumps = (self.jumps << 1) | u8::from(has_jumped);
         if has_jumped && !self.is_inconsistent() {
             self.samples.drain(..self.samples.len() - 1);
