@@ -168,7 +168,10 @@ fn json_and_wide_output_agree_with_the_table() {
     };
     let json: Value = serde_json::from_str(&of(&["-o", "json"])).unwrap();
     assert_eq!((json["nowBy"].as_str(), json["summary"]["nodes"].as_u64()), (Some("api-server"), Some(9)));
-    assert!(json["thisMachineOffsetSeconds"].as_f64().unwrap().abs() < 2.0, "one machine, one clock: {json}");
+    assert!(
+        json["thisMachineOffsetSeconds"].as_f64().unwrap().abs() < 10.0,
+        "one machine, one clock: {json}"
+    );
     let first = &json["nodes"][0];
     assert_eq!(first["name"], "n-behind");
     assert_eq!((&first["offsetSeconds"], &first["offsetBoundSeconds"]), (&json!(3.0004), &json!(0.002)));

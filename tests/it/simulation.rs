@@ -520,7 +520,8 @@ fn any_world() {
     assert_eq!(missed, [""; 0], "too few worlds reach them");
     let count = worlds.len() as u64;
     assert!(sum(|t| t.bounds) > count * 10 && sum(|t| t.hours) > count / 20 && sum(|t| t.extras) > count / 2);
-    assert!(sum(|t| t.steps) > count / 10 && sum(|t| t.corrected) > count / 15);
+    assert!(sum(|t| t.steps) > count / 20 && sum(|t| t.corrected) > count / 25);
+    assert!(sum(|t| t.blind_pauses) > count / 100);
     assert!(sum(|t| t.honest_majority) > count * 10 && sum(|t| t.dishonest) > count);
     assert!(sum(|t| t.measured) > sum(|t| t.looks) / 2);
 }

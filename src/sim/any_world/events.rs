@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Draw, HOUR, MINUTE, MS, SECOND};
+use super::{Draw, HOUR, Kind, MINUTE, MS, SECOND};
 use crate::sim::behaviour::{Behaviour, ServerModel};
 use crate::sim::clocks::Oscillator;
 use crate::sim::dns::Zone;
@@ -22,7 +22,13 @@ impl Draw {
         surroundings: &Surroundings,
     ) -> Vec<(Duration, Event)> {
         let mut events = Vec::new();
-        if self.is_quiet || self.one_in(3) {
+        if self.kind == Kind::OnePause {
+            let at = end.mul_f64(0.5 + 0.4 * self.rng.f64());
+            let span = self.spread(SECOND, SECOND * 100);
+            self.traits.insert("pause");
+            return vec![(at, Event::Pause { span, is_marked: surroundings.has_vmclock })];
+        }
+        if self.kind == Kind::Quiet || self.one_in(3) {
             self.traits.insert("steady");
             return events;
         }

@@ -1,6 +1,6 @@
 //! Draws the machine's own clocks and signals, and how it carries steps out.
 
-use super::{Draw, HOUR, SECOND};
+use super::{Draw, HOUR, Kind, SECOND};
 use crate::sim::clocks::Oscillator;
 use crate::sim::dns::Zone;
 use crate::sim::steps::StepFaults;
@@ -23,10 +23,11 @@ impl Draw {
     }
 
     pub(super) fn surroundings(&mut self, zones: Vec<Zone>, oscillator: Oscillator) -> Surroundings {
-        let has_rtc = !self.one_in(6);
+        let is_bare = self.kind == Kind::OnePause && self.one_in(2);
+        let has_rtc = !is_bare && !self.one_in(6);
         let rtc_rate = Ppb(oscillator.error.0 + self.rng.i64(-200_000..200_000));
         let rtc_resolution = if self.one_in(30) { self.rng.choice([2, 60]).unwrap_or(2) } else { 1 };
-        let has_vmclock = self.one_in(4);
+        let has_vmclock = !is_bare && self.one_in(4);
         let step_faults = self.step_faults();
         let last_step = self.one_in(6).then(|| self.last_step());
         self.note("no-signals", !has_rtc && !has_vmclock);

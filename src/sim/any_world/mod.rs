@@ -25,7 +25,7 @@ const PRESENT: std::ops::Range<i64> = 1_704_067_200..5_995_900_000;
 const ERA_END: i64 = 2_085_978_496 - 1_800;
 
 /// The interesting values of the dimensions, and in how many of a thousand worlds each is at least.
-pub const DIMENSIONS: [(&str, u64); 64] = [
+pub const DIMENSIONS: [(&str, u64); 65] = [
     ("anycast", 250),
     ("api-errors", 60),
     ("clocksource", 50),
@@ -52,6 +52,7 @@ pub const DIMENSIONS: [(&str, u64); 64] = [
     ("limit-ntpd", 70),
     ("no-daemon", 100),
     ("no-signals", 50),
+    ("one-pause", 50),
     ("one-pool", 40),
     ("one-server-for-all", 10),
     ("other-year", 50),
@@ -105,17 +106,32 @@ pub struct Drawn {
 
 struct Draw {
     rng: fastrand::Rng,
-    /// Nothing happens, nothing is lost, and every server is honest: for the rules about steady worlds.
-    is_quiet: bool,
+    kind: Kind,
     traits: BTreeSet<&'static str>,
+}
+
+/// What kind of a world it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Anything may happen.
+    Any,
+    /// Nothing happens, nothing is lost, and every server is honest: for the rules about steady worlds.
+    Quiet,
+    /// The same with near servers, but for one pause long after the start: for the rules about what has to follow.
+    OnePause,
 }
 
 /// Draws the world of this seed.
 pub fn draw(seed: u64) -> Drawn {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let is_quiet = rng.u8(0..20) == 0;
-    let mut draw = Draw { rng, is_quiet, traits: BTreeSet::new() };
-    draw.note("quiet", is_quiet);
+    let kind = match rng.u8(0..20) {
+        0 => Kind::Quiet,
+        1 | 2 => Kind::OnePause,
+        _ => Kind::Any,
+    };
+    let mut draw = Draw { rng, kind, traits: BTreeSet::new() };
+    draw.note("quiet", kind == Kind::Quiet);
+    draw.note("one-pause", kind == Kind::OnePause);
     let settings = draw.settings();
     let (pools, zones) = draw.pools(&settings);
     let oscillator = draw.oscillator();
@@ -123,7 +139,7 @@ pub fn draw(seed: u64) -> Drawn {
     let (present, offset) = draw.times();
     let rng = &mut draw.rng;
     let rtc_ahead = Offset::from_nanos(rng.i64(-3 * NANOS_PER_SEC..3 * NANOS_PER_SEC));
-    let has_api_errors = rng.u8(0..8) == 0 && !is_quiet;
+    let has_api_errors = rng.u8(0..8) == 0 && kind == Kind::Any;
     let api_errors = if has_api_errors { rng.f64() * 0.5 } else { 0.0 };
     let end = draw.span(settings.interval);
     let events = draw.events(end, &pools, oscillator, &surroundings);
@@ -131,7 +147,7 @@ pub fn draw(seed: u64) -> Drawn {
     let plan =
         Plan { seed, present, offset, oscillator, rtc_ahead, pools, settings, api_errors, steps_work: true };
     let mut world = World::with(plan, surroundings);
-    if is_quiet || draw.rng.u8(0..4) > 0 {
+    if kind != Kind::Any || draw.rng.u8(0..4) > 0 {
         // A daemon disciplines the wall clock, more or less well.
         let left = draw.rng.i64(-2_000..2_000);
         world.slew_wall(Ppb(left - oscillator.error.0));
@@ -169,7 +185,7 @@ impl Draw {
     fn settings(&mut self) -> Settings {
         let mut settings = default_settings();
         let intervals = [1, 2, 5, 16, 30, 64, 64, 64, 64, 64, 128, 256, 600, 1_024];
-        let shortest = if self.is_quiet { 64 } else { 1 };
+        let shortest = if self.kind == Kind::Quiet { 64 } else { 1 };
         let interval = Duration::from_secs(self.rng.choice(intervals).unwrap_or(64).max(shortest));
         settings.interval = interval;
         let least = interval * 3;
@@ -177,7 +193,7 @@ impl Draw {
             if self.one_in(4) { least.max(SECOND) } else { settings.stale_after.max(least) };
         settings.threshold = Duration::from_millis(self.rng.choice([20, 100, 100, 100, 500]).unwrap_or(100));
         settings.servers_per_pool = self.rng.choice([1, 2, 4, 4, 4]).unwrap_or(4);
-        if self.one_in(3) {
+        if self.one_in(if self.kind == Kind::OnePause { 2 } else { 3 }) {
             settings.step.mode = Mode::Kernel;
             settings.step.min_offset =
                 Duration::from_millis(self.rng.choice([10, 100, 100, 500]).unwrap_or(100));
@@ -194,9 +210,13 @@ impl Draw {
 
     /// Mostly minutes to an hour, some a day; as many rounds as are worth their time.
     fn span(&mut self, interval: Duration) -> Duration {
-        let most = if self.is_quiet { HOUR * 6 } else { (interval * 400).clamp(MINUTE * 10, HOUR * 24) };
+        let most = match self.kind {
+            Kind::Any => (interval * 400).clamp(MINUTE * 10, HOUR * 24),
+            Kind::Quiet | Kind::OnePause => HOUR * 6,
+        };
         let (low, high) = match self.rng.u8(0..100) {
-            _ if self.is_quiet => (HOUR * 3, HOUR * 6),
+            _ if self.kind == Kind::Quiet => (HOUR * 3, HOUR * 6),
+            _ if self.kind == Kind::OnePause => (HOUR, HOUR * 2),
             0 => (HOUR * 12, HOUR * 24),
             1..=12 => (HOUR * 2, HOUR * 6),
             _ => (MINUTE * 3, HOUR),
@@ -237,14 +257,14 @@ impl Draw {
         self.note("three-pools-or-more", count >= 3);
         // Most worlds are honest; in some a few servers are not, in others a whole pool or more.
         let (falsetickers, dishonest_pools) = match self.rng.u8(0..10) {
-            _ if self.is_quiet => (false, 0),
+            _ if self.kind != Kind::Any => (false, 0),
             0..=1 => (true, 0),
             2 => (false, self.rng.usize(0..=count)),
             _ => (false, 0),
         };
         self.note("falsetickers", falsetickers);
         self.note("dishonest-pools", dishonest_pools > 0);
-        let is_limited = !self.is_quiet && self.one_in(4);
+        let is_limited = self.kind == Kind::Any && self.one_in(4);
         let mut pools = Vec::new();
         let mut zones = Vec::new();
         for pool in 0..count {
@@ -270,7 +290,7 @@ impl Draw {
             for host in hosts.iter_mut().take(wrong) {
                 host.model.behaviour = if pool < dishonest_pools { lie } else { self.lie() };
             }
-            if !self.is_quiet && self.one_in(6) && servers > 2 {
+            if self.kind == Kind::Any && self.one_in(6) && servers > 2 {
                 let useless = self.useless();
                 if let Some(host) = hosts.last_mut() {
                     host.model.behaviour = useless;
@@ -292,6 +312,8 @@ impl Draw {
     /// A round trip: from the same rack to the far end of a satellite link.
     fn distance(&mut self) -> Duration {
         let round_trip = match self.rng.u8(0..8) {
+            // Every server shows a loss of a second.
+            _ if self.kind == Kind::OnePause => self.micros(300..16_000),
             0 | 1 => self.micros(300..1_000),
             2..=4 => self.micros(1_000..20_000),
             5 => self.micros(20_000..100_000),
@@ -306,7 +328,7 @@ impl Draw {
     fn path(&mut self, round_trip: Duration) -> Path {
         let share = if self.one_in(4) { self.rng.f64() } else { 0.45 + 0.1 * self.rng.f64() };
         let jitter = round_trip.mul_f64(if self.one_in(6) { 0.3 } else { 0.02 } * self.rng.f64());
-        let loss = if !self.is_quiet && self.one_in(3) { self.rng.f64() * 0.1 } else { 0.0 };
+        let loss = if self.kind == Kind::Any && self.one_in(3) { self.rng.f64() * 0.1 } else { 0.0 };
         let there = round_trip.mul_f64(share);
         Path { there, back: round_trip.saturating_sub(there), jitter, loss }
     }
