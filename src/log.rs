@@ -260,7 +260,8 @@ fn log_step(outcome: &Outcome) {
         method = outcome.method.map(Method::label),
         trigger = outcome.trigger.label(),
         before_seconds = seconds(outcome.before),
-        after_seconds = seconds(outcome.after),
+        after_seconds = offset_seconds(outcome.after),
+        after_bound_seconds = bound_seconds(outcome.after),
         reason = outcome.reason.as_deref(),
         detail = outcome.sentence(),
         "step concluded"

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::policy::Trigger;
-use crate::time::Offset;
+use crate::time::{Measurement, Offset};
 
 /// How the clock was stepped; the label `method` of `drift_agent_steps_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,8 +46,8 @@ pub struct Outcome {
     pub trigger: Trigger,
     /// Offset before, as measured after the trigger; positive: the node was behind.
     pub before: Option<Offset>,
-    /// Offset measured after the step.
-    pub after: Option<Offset>,
+    /// What was measured after the step.
+    pub after: Option<Measurement>,
     /// Why it was deferred or refused, has failed, or why the effect of a step is not known.
     pub reason: Option<String>,
 }
@@ -77,7 +77,7 @@ impl StepResult {
 }
 
 impl Outcome {
-    /// `The clock was 20.0 s behind and was stepped by kernel (pause); now it is 200 µs behind.`
+    /// `The clock was 20.0 s behind and was stepped by kernel (pause); now it is 200 µs behind (±1.2 ms).`
     pub fn sentence(&self) -> String {
         let before = self.before.map_or("unknown".to_owned(), Offset::in_words);
         let method = self.method.map_or("no method", Method::label);
@@ -86,7 +86,7 @@ impl Outcome {
         match self.result {
             StepResult::Stepped => {
                 let after = match (self.after, &self.reason) {
-                    (Some(after), _) => format!("; now it is {}", after.in_words()),
+                    (Some(after), _) => format!("; now it is {after}"),
                     (None, Some(reason)) => format!("; {reason}"),
                     (None, None) => String::new(),
                 };

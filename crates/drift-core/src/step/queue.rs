@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::policy::{Remedy, Trigger};
+use crate::resume::Class;
 use crate::time::Mono;
 
 /// How long a disruption is remembered while what is measured allows no step.
@@ -25,8 +26,8 @@ pub(super) struct QueuedTrigger {
     is_deferred: bool,
     /// How often carrying a step out has failed.
     failures: u8,
-    /// It has taken the place of another disruption, which calls for a step whatever becomes of this one.
-    pub(super) stands_for_another: bool,
+    /// The disruption whose place it has taken, which calls for a step whatever becomes of this trigger.
+    pub(super) stands_for: Option<Class>,
 }
 
 /// What it waits for.
@@ -48,7 +49,7 @@ pub(super) enum Refused {
     /// It waits, and for longer than a few seconds.
     IsDeferred(QueuedTrigger),
     /// It has ended.
-    Ends(Trigger),
+    Ends(QueuedTrigger),
 }
 
 impl QueuedTrigger {
@@ -61,7 +62,7 @@ impl QueuedTrigger {
             measured: None,
             is_deferred: false,
             failures: 0,
-            stands_for_another: false,
+            stands_for: None,
         }
     }
 
@@ -80,10 +81,29 @@ impl QueuedTrigger {
         (self.since, self.wait, self.measured) = (now, Wait::Measurement, None);
     }
 
+    /// The disruption that calls for a step by this trigger or behind it.
+    pub(super) fn disruption(&self) -> Option<Class> {
+        match self.trigger {
+            Trigger::Disruption(class) => Some(class),
+            Trigger::Operator(_) => self.stands_for,
+        }
+    }
+
+    /// The disruption behind this trigger, which has ended without a step.
+    pub(super) fn behind(&self) -> Option<Self> {
+        let class = self.stands_for.filter(|_| self.trigger.is_operator())?;
+        Some(Self::new(Trigger::Disruption(class), self.since))
+    }
+
+    /// There was no disruption: a step that fails is not tried again.
+    pub(super) fn give_up(&mut self) {
+        self.failures = ATTEMPTS;
+    }
+
     /// Carrying a step out has failed and changed nothing. Returns when it may be tried again, and the trigger that waits
     /// for that; `None` if it has ended. An operator gets the answer instead.
     pub(super) fn retry(self, cooldown: Duration, now: Mono) -> Option<(Duration, Self)> {
-        let failures = self.failures + 1;
+        let failures = self.failures.saturating_add(1);
         if self.trigger.is_operator() || failures >= ATTEMPTS {
             return None;
         }
@@ -114,10 +134,10 @@ impl QueuedTrigger {
             return Refused::Waits(self);
         }
         let wait = match remedy {
-            _ if self.trigger.is_operator() => return Refused::Ends(self.trigger),
-            Remedy::Operator => return Refused::Ends(self.trigger),
+            _ if self.trigger.is_operator() => return Refused::Ends(self),
+            Remedy::Operator => return Refused::Ends(self),
             Remedy::Measurement if self.measured.is_some_and(|at| now.since(at) >= PATIENCE) => {
-                return Refused::Ends(self.trigger);
+                return Refused::Ends(self);
             }
             Remedy::Network | Remedy::Measurement => Wait::Measurement,
             Remedy::Wait(left) => Wait::Until(now.plus(left)),

@@ -22,7 +22,7 @@ use super::policy::{self, Decision, Evidence, Mode, Settings, Trigger};
 use super::queue::{QueuedTrigger, Refused};
 use super::requests::Requests;
 use crate::resume::Class;
-use crate::time::{Mono, Offset, Reading, Span, Wall};
+use crate::time::{Measurement, Mono, Offset, Reading, Span, Wall};
 
 /// A step to be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +128,14 @@ impl Phase {
             Self::Stepping { queued, .. } | Self::Confirming { queued, .. } => Some(&queued.trigger),
         }
     }
+
+    /// The disruption of a step that waits for its confirmation.
+    fn disruption(&self) -> Option<Class> {
+        match self {
+            Self::Confirming { queued, .. } => queued.disruption(),
+            Self::Idle | Self::Stepping { .. } => None,
+        }
+    }
 }
 
 impl Stepper {
@@ -197,7 +205,7 @@ impl Stepper {
     }
 
     /// Queues a trigger. It replaces a queued disruption; a queued request of an operator stays, since its
-    /// operator waits for an answer.
+    /// operator waits for an answer. A disruption behind a request comes back when the request ends without a step.
     pub fn trigger(&mut self, trigger: Trigger, now: Mono) -> Triggered {
         if trigger == Trigger::Disruption(Class::ClockSet) {
             return self.handle_clock_set(now);
@@ -209,25 +217,36 @@ impl Stepper {
         if !is_accepted {
             return Triggered::Nothing;
         }
+        let in_use = if trigger.is_operator() { None } else { self.phase.disruption() };
         let superseded = if trigger.is_operator() { None } else { self.supersede() };
         let earlier = self.queued.take();
-        let stands_for_another = earlier.is_some() || superseded.is_some();
-        let trigger = match earlier {
-            Some(QueuedTrigger { trigger: earlier, .. }) if earlier.is_operator() => earlier,
-            _ => trigger,
+        let other = earlier.as_ref().map_or(in_use, QueuedTrigger::disruption);
+        let (trigger, stands_for) = match (trigger, earlier) {
+            (new, Some(QueuedTrigger { trigger, .. })) if trigger.is_operator() => {
+                let stands_for = if let Trigger::Disruption(class) = new { Some(class) } else { other };
+                (trigger, stands_for)
+            }
+            (new, _) => (new, other),
         };
         let mut queued = QueuedTrigger::new(trigger, now);
-        queued.stands_for_another = stands_for_another;
+        queued.stands_for = stands_for;
         self.queued = Some(queued);
         Triggered::Measure(superseded)
     }
 
-    /// There was no pause: a trigger by one that waits is dropped, unless it has taken the place of another disruption.
+    /// There was no pause: a trigger by one that waits is dropped, unless it has taken the place of another disruption. A
+    /// step under way is not tried again.
     pub fn withdraw_pause(&mut self) {
-        let pause = Trigger::Disruption(Class::Pause);
-        let is_void = |queued: &mut QueuedTrigger| queued.trigger == pause && !queued.stands_for_another;
+        let is_void = |queued: &mut QueuedTrigger| {
+            queued.trigger == Trigger::Disruption(Class::Pause) && queued.stands_for.is_none()
+        };
         if self.queued.take_if(is_void).is_some() {
             self.version += 1;
+        }
+        if let Phase::Stepping { queued, .. } | Phase::Confirming { queued, .. } = &mut self.phase
+            && is_void(queued)
+        {
+            queued.give_up();
         }
     }
 
@@ -309,7 +328,10 @@ impl Stepper {
                     self.phase = Phase::Stepping { queued, order: order.clone() };
                     return Some(Decided::Step(order));
                 }
-                Err(missing) => (StepResult::Refused, queued.trigger, Some(missing.to_owned())),
+                Err(missing) => {
+                    self.queued = queued.behind();
+                    (StepResult::Refused, queued.trigger, Some(missing.to_owned()))
+                }
             },
             Decision::NotNeeded(_) => (StepResult::NotNeeded, queued.trigger, None),
             Decision::Refuse(why) => match queued.refuse(why.remedy(), more, self.network_wait, now.raw) {
@@ -322,7 +344,10 @@ impl Stepper {
                     self.queued = Some(queued);
                     (StepResult::Deferred, trigger, Some(why.to_string()))
                 }
-                Refused::Ends(trigger) => (StepResult::Refused, trigger, Some(why.to_string())),
+                Refused::Ends(queued) => {
+                    self.queued = queued.behind();
+                    (StepResult::Refused, queued.trigger, Some(why.to_string()))
+                }
             },
         };
         let outcome = Outcome { result, method: None, trigger, before, after: None, reason };
@@ -383,7 +408,11 @@ impl Stepper {
             return reason;
         }
         let (_, cooldown) = self.settings.limits_at(Some(order.reference_at(now)));
-        let Some((wait, again)) = queued.retry(cooldown, now) else { return reason };
+        let behind = queued.behind();
+        let Some((wait, again)) = queued.retry(cooldown, now) else {
+            self.queued = behind;
+            return reason;
+        };
         self.queued = Some(again);
         format!("{reason}; the next attempt follows in {}", Span(wait))
     }
@@ -417,21 +446,20 @@ impl Stepper {
             return None;
         }
         self.phase = Phase::Idle;
-        let after = measured.map(|m| m.offset);
         let trigger = queued.trigger.clone();
         let is_locked = is_without_effect && trouble.is_none();
         let reason = match trouble {
             _ if has_helped => None,
             None if is_locked => Some(format!(
                 "{}; automatic steps are disabled until an operator requests one",
-                afterwards(after)
+                afterwards(measured)
             )),
-            trouble => Some(self.retry(queued, &order, trouble.unwrap_or_else(|| afterwards(after)), now)),
+            trouble => Some(self.retry(queued, &order, trouble.unwrap_or_else(|| afterwards(measured)), now)),
         };
-        self.ledger.confirm(after, is_locked);
+        self.ledger.confirm(measured.map(|m| m.offset), is_locked);
         let result = if has_helped { StepResult::Stepped } else { StepResult::Failed };
         let (method, before) = (Some(method), Some(order.offset));
-        Some(self.finish(Outcome { result, method, trigger, before, after, reason }))
+        Some(self.finish(Outcome { result, method, trigger, before, after: measured, reason }))
     }
 
     /// Counts the outcome, and keeps it as the answer to a request.
@@ -451,8 +479,8 @@ fn superseded(trigger: Trigger, before: Offset, method: Method, what: &str) -> O
 }
 
 /// What was measured after a step.
-fn afterwards(after: Option<Offset>) -> String {
-    format!("offset afterwards: {}", after.map_or("not measured".to_owned(), Offset::in_words))
+fn afterwards(after: Option<Measurement>) -> String {
+    format!("offset afterwards: {}", after.map_or("not measured".to_owned(), |after| after.to_string()))
 }
 
 #[cfg(test)]

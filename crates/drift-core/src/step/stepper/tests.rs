@@ -92,7 +92,7 @@ fn a_step_is_ordered_once_confirmed_and_recorded() {
     assert_eq!((done.result, done.method), (StepResult::Stepped, Some(Method::Kernel)));
     assert_eq!(
         done.sentence(),
-        "The clock was 20 s behind and was stepped by kernel (pause); now it is 200 µs behind."
+        "The clock was 20 s behind and was stepped by kernel (pause); now it is 200 µs behind (±1 ms)."
     );
     assert_eq!(
         stepper.last_text().unwrap(),
@@ -110,7 +110,7 @@ fn a_step_that_did_not_help_locks_the_budget_until_an_operator_requests_one() {
     assert_eq!(done.result, StepResult::Failed);
     assert_eq!(
         reason(&done),
-        "offset afterwards: 20.0 s behind; automatic steps are disabled until an operator requests one"
+        "offset afterwards: 20.0 s behind (±1 ms); automatic steps are disabled until an operator requests one"
     );
     assert!(stepper.last_text().unwrap().ends_with("latched"));
     assert_eq!(stepper.trigger(RESUME, at(4_000).raw), MEASURE);
@@ -483,6 +483,65 @@ fn a_refuted_pause_is_dropped_unless_it_stands_for_another_disruption() {
     assert_eq!(stepper.trigger(SUSPEND, at(10).raw), MEASURE);
     stepper.withdraw_pause();
     assert_eq!(stepper.awaiting_since(), Some(at(10).raw));
+}
+
+#[test]
+fn a_step_for_a_pause_that_is_refuted_meanwhile_is_not_tried_again() {
+    for is_refuted in [false, true] {
+        let mut stepper = restored(settings());
+        assert_eq!(stepper.trigger(RESUME, at(10).raw), MEASURE);
+        order(stepper.consider(&measured(SECOND, at(10)), true, Ok(()), at(10)));
+        if is_refuted {
+            stepper.withdraw_pause();
+        }
+        let failed = finished(stepper.handle_done(StepDone::Failed("busy".into()), at(11).raw));
+        let is_tried_again = reason(&failed).contains("the next attempt follows");
+        assert_eq!((is_tried_again, stepper.take_due(at(1_000).raw)), (!is_refuted, !is_refuted));
+    }
+}
+
+#[test]
+fn a_disruption_behind_a_request_that_ends_without_a_step_is_measured_again() {
+    // The disruption came before the request, or after it.
+    let came = |stepper: &mut Stepper, is_first: bool| {
+        let disruption = |stepper: &mut Stepper| assert_eq!(stepper.trigger(RESUME, at(10).raw), MEASURE);
+        if is_first {
+            disruption(stepper);
+        }
+        assert_eq!(stepper.request("window-7".into(), at(10).raw), MEASURE);
+        if !is_first {
+            disruption(stepper);
+        }
+    };
+    for is_first in [false, true] {
+        let mut stepper = restored(settings());
+        came(&mut stepper, is_first);
+        let doubtful = Evidence { is_one_server: true, ..measured(SECOND, at(11)) };
+        let refused = outcome(stepper.consider(&doubtful, false, Ok(()), at(11)));
+        assert_eq!((refused.result, refused.trigger.is_operator()), (StepResult::Refused, true));
+        let again = order(stepper.consider(&measured(SECOND, at(20)), false, Ok(()), at(20)));
+        assert_eq!(again.offset, Offset::from_nanos(SECOND), "for the disruption");
+
+        let mut stepper = restored(settings());
+        came(&mut stepper, is_first);
+        order(stepper.consider(&measured(SECOND, at(11)), false, Ok(()), at(11)));
+        assert!(
+            reason(&finished(stepper.handle_done(StepDone::Failed("busy".into()), at(12).raw))) == "busy"
+        );
+        order(stepper.consider(&measured(SECOND, at(20)), false, Ok(()), at(20)));
+
+        let mut stepper = restored(settings());
+        came(&mut stepper, is_first);
+        let missing = outcome(stepper.consider(&measured(SECOND, at(11)), false, Err("no chronyd"), at(11)));
+        assert_eq!(missing.result, StepResult::Refused);
+        order(stepper.consider(&measured(SECOND, at(20)), false, Ok(()), at(20)));
+    }
+    // A request alone has none behind it.
+    let mut stepper = restored(settings());
+    assert_eq!(stepper.request("window-7".into(), at(10).raw), MEASURE);
+    let doubtful = Evidence { is_one_server: true, ..measured(SECOND, at(11)) };
+    outcome(stepper.consider(&doubtful, false, Ok(()), at(11)));
+    assert_eq!(stepper.consider(&measured(SECOND, at(20)), false, Ok(()), at(20)), None);
 }
 
 #[test]
