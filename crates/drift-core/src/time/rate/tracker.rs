@@ -34,8 +34,8 @@ pub struct RateTracker {
     hold: u8,
     /// When the wander last changed.
     wander_changed: Mono,
-    /// The rate before it was last refuted, and when that was. A pause that is found out about later explains
-    /// it.
+    /// The rate of the clock before it was last refuted, and when that was. A pause that is found out about later
+    /// explains it.
     before: Option<(Mono, Rate)>,
     /// When it became known after it was not.
     learnt_at: Option<Mono>,
@@ -115,7 +115,7 @@ impl RateTracker {
     /// What the servers agree on (`origin`) is not where the rate leads to.
     pub fn refute(&mut self, now: Mono, origin: Interval, pools: &BTreeSet<usize>) -> Refuted {
         self.restarts.retain(|at| now.since(*at) < HOUR);
-        if self.rate.is_known() {
+        if self.rate.is_known() && self.is_of_the_clock(now) {
             self.before = Some((now, self.rate));
         }
         let last = self.points.pop_back();
@@ -148,15 +148,19 @@ impl RateTracker {
         self.rate = self.rate_if_paused(now).at(now).widened(AFTER_PAUSE.0).within_max();
     }
 
-    /// The rate, if what has refuted it in the last minutes was a pause, which changes no rate. One that is not ordinary
-    /// and was first learnt in these minutes may be that of the pause.
+    /// The rate, if what has refuted it in the last minutes was a pause, which changes no rate.
     pub fn rate_if_paused(&self, now: Mono) -> Rate {
-        let is_recent = |at: Mono| now.since(at) < EXPLAINED_WITHIN;
-        match (self.before, self.learnt_at) {
-            (Some((at, rate)), _) if is_recent(at) => rate,
-            (_, Some(at)) if is_recent(at) && !self.rate.is_ordinary() => Rate::UNKNOWN.at(now),
-            _ => self.rate,
+        match self.before {
+            Some((at, rate)) if now.since(at) < EXPLAINED_WITHIN => rate,
+            _ if self.is_of_the_clock(now) => self.rate,
+            _ => Rate::UNKNOWN.at(now),
         }
+    }
+
+    /// Is the rate certainly that of the clock? One that is not ordinary, and was first learnt in the last minutes, may
+    /// be that of a pause.
+    fn is_of_the_clock(&self, now: Mono) -> bool {
+        self.rate.is_ordinary() || self.learnt_at.is_none_or(|at| now.since(at) >= EXPLAINED_WITHIN)
     }
 
     /// Another clock counts now, so nothing is known of its rate.

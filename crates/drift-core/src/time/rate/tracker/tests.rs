@@ -238,3 +238,20 @@ fn a_pause_explains_what_refuted_the_rate_in_the_last_five_minutes_only() {
     assert!(refuted(1) && refuted(299));
     assert!(!refuted(300) && !refuted(3_000));
 }
+
+#[test]
+fn a_rate_learnt_in_the_minutes_before_it_is_refuted_is_that_of_the_clock_only_if_it_is_ordinary() {
+    // Ordinary by the first two points, which are wide; the third makes it what it is.
+    let if_paused = |gained: i64| {
+        let mut tracker = after(&[(0, 0, 40), (20, gained, 40), (40, 2 * gained, 1)]);
+        let learnt = tracker.rate();
+        let _ = tracker.push(at(60), interval(20 * SEC, MS), &pools());
+        (learnt, tracker.rate_if_paused(at(61)))
+    };
+    let (learnt, rate) = if_paused(0);
+    assert!(learnt.is_known());
+    assert_eq!(rate, learnt);
+    let (learnt, rate) = if_paused(60);
+    assert!(!learnt.is_ordinary(), "{learnt:?}");
+    assert!(!rate.is_known(), "it may be that of a pause: {rate:?}");
+}
