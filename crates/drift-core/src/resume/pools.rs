@@ -160,7 +160,7 @@ impl Server {
                     // The largest gain that the rate since the jump makes in the time before it.
                     let gained = difference(reported, jump.interval).high;
                     let gap = nanos(jump.at.since(self.at));
-                    let explained = i128::from(gained.max(0)) * i128::from(gap) / i128::from(nanos(span));
+                    let explained = i128::from(gained) * i128::from(gap) / i128::from(nanos(span));
                     let moved = difference(jump.interval, self.interval).low;
                     jump.is_no_rate = explained + i128::from(slack) < i128::from(moved);
                 }
@@ -241,6 +241,21 @@ mod tests {
         let PoolFinding::Paused { lost } = paused else { panic!("{paused:?}") };
         assert_eq!(lost.offset, Offset::from_nanos(1_000 * MS));
         assert_eq!(lost.bound.as_duration(), Duration::from_millis(4));
+    }
+
+    #[test]
+    fn a_pause_shows_on_a_raw_clock_of_any_rate() {
+        for percent in [-8, 8] {
+            let rate = Rate::exactly(Ppb::from_ppm(percent * 10_000));
+            let mut watch = PoolWatch::default();
+            let mut look = |millis: i64, lost: i64| {
+                let own = [Some(millis * percent / 100 + lost)];
+                watch.look(&candidates(&[&own, &own], millis, 2), rate, at(millis))
+            };
+            assert_eq!([look(0, 0), look(16_000, 0)], [PoolFinding::Steady; 2]);
+            assert_eq!(look(32_000, 1_000), PoolFinding::Suspected, "{percent}%");
+            assert!(matches!(look(34_000, 1_000), PoolFinding::Paused { .. }), "{percent}%");
+        }
     }
 
     #[test]
