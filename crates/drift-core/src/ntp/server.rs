@@ -96,6 +96,8 @@ pub struct Server {
     introductions_left: u8,
     /// The last exchange was a cross-check that gave nothing: an exchange of our own is due at once.
     is_recheck_due: bool,
+    /// A cross-check follows the exchange that is under way or was the last, and takes no sample's place.
+    is_check_due: bool,
     /// An exchange is under way.
     is_pending: bool,
     last_reported: Option<Result<(), RejectReason>>,
@@ -119,6 +121,7 @@ impl Server {
             drops: None,
             introductions_left: INTRODUCTIONS,
             is_recheck_due: false,
+            is_check_due: false,
             is_pending: false,
             last_reported: None,
         }
@@ -126,7 +129,7 @@ impl Server {
 
     /// What to ask now; `None`: nothing, since it would be too soon, or an exchange is under way.
     ///
-    /// `is_urgent`: its pool has no reachable server. `may_cross_check`: the poll is one of the regular rhythm.
+    /// `is_urgent`: its pool has no reachable server. `may_cross_check`: no quick round is under way.
     pub fn ask(
         &mut self,
         now: Reading,
@@ -134,7 +137,7 @@ impl Server {
         is_urgent: bool,
         may_cross_check: bool,
     ) -> Option<Ask> {
-        let is_urgent = is_urgent || self.introductions_left > 0 || self.is_recheck_due;
+        let is_urgent = is_urgent || self.is_soon();
         if self.is_pending || !self.manners.may_ask(now.raw, interval, is_urgent) {
             return None;
         }
@@ -142,18 +145,23 @@ impl Server {
         self.is_pending = true;
         self.introductions_left = self.introductions_left.saturating_sub(1);
         self.is_recheck_due = false;
-        let is_due = may_cross_check && self.cross_checks.is_due() && is_clock_in_range(now.wall);
-        if is_due && self.misses == 0 && self.window.newest().is_some() {
+        let may_cross_check = may_cross_check && is_clock_in_range(now.wall) && !self.manners.is_slowed();
+        if std::mem::take(&mut self.is_check_due) && may_cross_check && self.window.newest().is_some() {
             self.cross_checks.note_asked();
             return Some(Ask::CrossCheck);
         }
+        self.is_check_due = may_cross_check && self.cross_checks.is_due();
         Some(Ask::Sample)
     }
 
-    /// When a new server, or one whose cross-check gave nothing, is to be asked, without waiting for the others;
-    /// `None` for any other.
+    /// When a new server, or one with a cross-check before or behind it, is to be asked, without waiting for the
+    /// others; `None` for any other.
     pub fn soon_at(&self, now: Mono, interval: Duration) -> Option<Mono> {
-        self.next_at(now, interval).filter(|_| self.introductions_left > 0 || self.is_recheck_due)
+        self.next_at(now, interval).filter(|_| self.is_soon())
+    }
+
+    fn is_soon(&self) -> bool {
+        self.introductions_left > 0 || self.is_recheck_due || self.is_check_due
     }
 
     /// When it may be asked next; `None`: it is being asked, or is not asked at all.
@@ -186,6 +194,7 @@ impl Server {
                 return None;
             }
             Answer::Rejected(reason) => {
+                self.is_check_due = false;
                 if let RejectReason::Kiss(kiss) = reason {
                     self.manners.note_kiss(kiss, now);
                 }

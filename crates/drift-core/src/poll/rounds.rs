@@ -159,7 +159,7 @@ impl Rounds {
                 if !(is_regular || is_soon || probed.contains(&index)) {
                     continue;
                 }
-                if let Some(ask) = server.ask(now, interval, is_urgent, is_regular && self.quick_left == 0) {
+                if let Some(ask) = server.ask(now, interval, is_urgent, self.quick_left == 0) {
                     asked.push((index, server.id, ask == Ask::Sample && server.misses() == 0));
                     self.manners.note(server.address, server.manners(), now.raw);
                     let (server, address) = (server.id, server.address);

@@ -55,11 +55,40 @@ fn cross_check(secs: i64, origin_ms: i64) -> Answer {
     Answer::CrossChecked(Some(CrossCheck { at: at(secs), interval }))
 }
 
+/// The cross-check that follows the exchange at `secs`; `None`: there is none.
+fn check_after(server: &mut Server, secs: i64) -> Option<Ask> {
+    let soon = server.soon_at(at(secs), PACE.interval)?;
+    assert_eq!(soon.since(at(secs)), Duration::from_millis(2_020));
+    ask(server, secs + 3)
+}
+
 #[test]
-fn one_exchange_in_seventeen_is_a_cross_check_and_not_the_first() {
-    let asked = regular(&mut server(), 0..40);
-    let checks: Vec<usize> = (0..40).filter(|n| asked[*n] == Some(Ask::CrossCheck)).collect();
+fn after_sixteen_exchanges_a_cross_check_follows_the_next_and_takes_no_samples_place() {
+    let mut server = server();
+    regular(&mut server, 0..2);
+    let mut checks = Vec::new();
+    for round in 2..40 {
+        assert_eq!(regular(&mut server, round..round + 1), [Some(Ask::Sample)]);
+        if check_after(&mut server, round * 64) == Some(Ask::CrossCheck) {
+            checks.push(round);
+            answer(&mut server, cross_check(round * 64 + 3, 0), round * 64 + 3);
+        }
+    }
     assert_eq!(checks, [16, 33]);
+}
+
+#[test]
+fn at_the_shortest_intervals_a_cross_check_takes_the_next_polls_place() {
+    let (mut server, interval) = (server(), Duration::from_secs(1));
+    let mut asked = Vec::new();
+    for second in 0..20 {
+        let ask = server.ask(reading(second), interval, false, true);
+        let of_check = ask == Some(Ask::CrossCheck);
+        answer(&mut server, if of_check { cross_check(second, 0) } else { sample(second) }, second);
+        asked.push(of_check);
+    }
+    let checks: Vec<usize> = (0..20).filter(|second| asked[*second]).collect();
+    assert_eq!(checks, [17]);
 }
 
 #[test]
@@ -69,23 +98,25 @@ fn cross_checks_wait_for_a_regular_poll_and_a_wall_clock_that_rsntp_handles() {
     let wrong = Reading { wall: Wall::from_secs(-1), ..reading(16 * 64) };
     assert_eq!(server.ask(wrong, PACE.interval, false, true), Some(Ask::Sample), "1969");
     answer(&mut server, sample(16 * 64), 16 * 64);
+    assert_eq!(check_after(&mut server, 16 * 64), None);
     assert_eq!(server.ask(reading(17 * 64), PACE.interval, false, false), Some(Ask::Sample), "a quick round");
     answer(&mut server, sample(17 * 64), 17 * 64);
-    assert_eq!(ask(&mut server, 18 * 64), Some(Ask::CrossCheck));
+    assert_eq!(check_after(&mut server, 17 * 64), None);
+    regular(&mut server, 18..19);
+    assert_eq!(check_after(&mut server, 18 * 64), Some(Ask::CrossCheck));
 }
 
 #[test]
 fn a_cross_check_that_gives_nothing_is_followed_by_an_exchange() {
     let mut server = server();
-    regular(&mut server, 0..16);
-    assert_eq!(server.soon_at(at(1_020), PACE.interval), None);
-    assert_eq!(ask(&mut server, 1_024), Some(Ask::CrossCheck));
-    answer(&mut server, Answer::CrossChecked(None), 1_025);
-    let soon = server.soon_at(at(1_025), PACE.interval).unwrap();
-    assert_eq!(soon.since(at(1_024)), Duration::from_millis(2_020));
-    assert_eq!(ask(&mut server, 1_027), Some(Ask::Sample));
-    answer(&mut server, sample(1_027), 1_027);
-    assert_eq!(server.soon_at(at(1_030), PACE.interval), None);
+    regular(&mut server, 0..17);
+    assert_eq!(check_after(&mut server, 1_024), Some(Ask::CrossCheck));
+    answer(&mut server, Answer::CrossChecked(None), 1_028);
+    let soon = server.soon_at(at(1_028), PACE.interval).unwrap();
+    assert_eq!(soon.since(at(1_027)), Duration::from_millis(2_020));
+    assert_eq!(ask(&mut server, 1_030), Some(Ask::Sample));
+    answer(&mut server, sample(1_030), 1_030);
+    assert_eq!(server.soon_at(at(1_033), PACE.interval), None);
 }
 
 #[test]
@@ -112,14 +143,14 @@ fn time_outs_between_kisses_are_not_reported_as_another_reason() {
 }
 
 #[test]
-fn after_a_miss_the_next_exchange_is_no_cross_check() {
+fn no_cross_check_follows_a_miss() {
     let mut server = server();
     regular(&mut server, 0..16);
-    assert_eq!(server.ask(reading(1_024), PACE.interval, false, false), Some(Ask::Sample), "a quick round");
+    assert_eq!(ask(&mut server, 1_024), Some(Ask::Sample));
     answer(&mut server, Answer::Rejected(RejectReason::Timeout), 1_025);
-    assert_eq!(ask(&mut server, 1_088), Some(Ask::Sample), "a sample is needed more");
-    answer(&mut server, sample(1_088), 1_088);
-    assert_eq!(ask(&mut server, 1_152), Some(Ask::CrossCheck));
+    assert_eq!(check_after(&mut server, 1_024), None, "a sample is needed more");
+    regular(&mut server, 17..18);
+    assert_eq!(check_after(&mut server, 1_088), Some(Ask::CrossCheck));
 }
 
 #[test]
