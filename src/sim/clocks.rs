@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drift_core::time::{Mono, Offset, Ppb, Reading, Wall, nanos};
+use drift_core::time::{Mono, NANOS_PER_SEC, Offset, Ppb, Reading, Wall, nanos};
 
 /// The raw clock at the start: any number but 0.
 const RAW_START: Mono = Mono::from_nanos(1_234_567_890_123);
@@ -57,6 +57,13 @@ struct HardwareClock {
     written: i64,
     /// What it shows since it stands still.
     stopped: Option<Wall>,
+}
+
+/// How much faster reference time runs than a raw clock with this error.
+pub fn of_reference(error: Ppb) -> Ppb {
+    let (error, second) = (i128::from(error.0), i128::from(NANOS_PER_SEC));
+    let rate = -error * second / (second + error).max(1);
+    Ppb(i64::try_from(rate).unwrap_or(i64::MAX))
 }
 
 impl NodeClocks {

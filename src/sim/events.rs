@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::behaviour::ServerModel;
+use super::clocks::of_reference;
 use super::dns::Zone;
 use super::exchange::Pending;
 use super::network::Path;
@@ -96,7 +97,10 @@ impl Event {
             Self::Suspend { .. } => Kind::Suspend,
             Self::Stall(_) => Kind::Stall,
             Self::Step(_) | Self::Slew(_) => Kind::Wall,
-            Self::Rate(error) => Kind::Rate(Ppb(error.0.saturating_sub(rate.0).saturating_abs())),
+            Self::Rate(error) => {
+                let [before, after] = [rate, *error].map(of_reference);
+                Kind::Rate(Ppb(after.0.saturating_sub(before.0).saturating_abs()))
+            }
             Self::Clocksource(_) => Kind::Clocksource,
             Self::WriteRtc(_) | Self::StopRtc => Kind::Rtc,
             Self::Outage(_)

@@ -16,8 +16,6 @@ const TOO_WIDE_SHARE: (u32, u32) = (6, 5);
 /// Share of the threshold below which a bound allows a new verdict, by how many verdicts a bound has ended in the last
 /// hour: jitter that moves a bound by more than the hysteresis must not make the verdict flap.
 const NARROW_SHARES: [(u32, u32); 3] = [(1, 1), (9, 10), (6, 10)];
-/// Share of the threshold over which the nearer end of a wide bound keeps a drift, by the same count.
-const WIDE_DRIFT_SHARES: [(u32, u32); 3] = [(4, 5), (1, 2), (1, 4)];
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// What the agent reports about the node's clock.
@@ -164,7 +162,7 @@ impl Verdict {
         if measured.certainly_exceeds(self.threshold) {
             self.become_state(State::Drifting);
         } else if bound > self.share(TOO_WIDE_SHARE) {
-            if self.state == State::Drifting && measured.certainly_exceeds(self.wide_drift_release()) {
+            if self.state == State::Drifting && measured.certainly_exceeds(self.share(RELEASE_SHARE)) {
                 // The nearer end is still almost over the threshold.
                 return Next::Settled;
             }
@@ -214,11 +212,6 @@ impl Verdict {
     /// Below this a bound allows a new verdict.
     fn wide_release(&self) -> Duration {
         self.share(NARROW_SHARES.get(self.wide_ends.0).copied().unwrap_or((1, 1)))
-    }
-
-    /// Over this a drift goes on while its bound is wide.
-    fn wide_drift_release(&self) -> Duration {
-        self.share(WIDE_DRIFT_SHARES.get(self.wide_ends.0).copied().unwrap_or(RELEASE_SHARE))
     }
 
     /// Below this a certain offset is in sync.
@@ -321,13 +314,6 @@ mod tests {
             states(&[measured(-236, 134), measured(-235, 136), measured(-231, 150), measured(-229, 150)]);
         assert_eq!(seen, [Drifting, Drifting, Drifting, Unknown]);
         assert_eq!(states(&[measured(-235, 136)]), [Unknown], "over 80% is not enough to begin");
-        // The second time within an hour half of the threshold is enough to go on, then a quarter.
-        let again = [measured(-229, 150), measured(-236, 134), measured(-201, 150), measured(-199, 150)];
-        let seen = states(&[measured(-236, 134)].into_iter().chain(again).collect::<Vec<_>>());
-        assert_eq!(seen, [Drifting, Unknown, Drifting, Drifting, Unknown]);
-        let third = [measured(-236, 134), measured(-176, 150), measured(-174, 150)].into_iter();
-        let seen = states(&[measured(-236, 134)].into_iter().chain(again).chain(third).collect::<Vec<_>>());
-        assert_eq!(seen[5..], [Drifting, Drifting, Unknown]);
     }
 
     #[test]

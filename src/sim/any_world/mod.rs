@@ -185,7 +185,11 @@ impl Draw {
     fn settings(&mut self) -> Settings {
         let mut settings = default_settings();
         let intervals = [1, 2, 5, 16, 30, 64, 64, 64, 64, 64, 128, 256, 600, 1_024];
-        let shortest = if self.kind == Kind::Quiet { 64 } else { 1 };
+        let shortest = match self.kind {
+            Kind::Any => 1,
+            Kind::Quiet => 64,
+            Kind::OnePause => 16,
+        };
         let interval = Duration::from_secs(self.rng.choice(intervals).unwrap_or(64).max(shortest));
         settings.interval = interval;
         let least = interval * 3;
@@ -208,15 +212,15 @@ impl Draw {
         settings
     }
 
-    /// Mostly minutes to an hour, some a day; as many rounds as are worth their time.
+    /// Mostly minutes to an hour, few a day; as many rounds as are worth their time.
     fn span(&mut self, interval: Duration) -> Duration {
         let most = match self.kind {
             Kind::Any => (interval * 400).clamp(MINUTE * 10, HOUR * 24),
             Kind::Quiet | Kind::OnePause => HOUR * 6,
         };
-        let (low, high) = match self.rng.u8(0..100) {
+        let (low, high) = match self.rng.u8(0..200) {
             _ if self.kind == Kind::Quiet => (HOUR * 3, HOUR * 6),
-            _ if self.kind == Kind::OnePause => (HOUR, HOUR * 2),
+            _ if self.kind == Kind::OnePause => (HOUR, HOUR * 3 / 2),
             0 => (HOUR * 12, HOUR * 24),
             1..=12 => (HOUR * 2, HOUR * 6),
             _ => (MINUTE * 3, HOUR),

@@ -30,6 +30,7 @@ pub use self::health::has_honest_majority;
 use self::health::{Health, Honesty, honesty};
 use self::pauses::PauseRules;
 use self::steps::StepRules;
+use crate::sim::clocks::of_reference;
 use crate::sim::events::Kind;
 use crate::sim::manners::Limit;
 use crate::sim::network::Endpoint;
@@ -144,7 +145,7 @@ pub struct Checker {
     /// Since when names resolve, and for how long a failed look-up may wait.
     resolving_since: Duration,
     writes: VecDeque<Duration>,
-    /// The true offset in the last hour, once for each look at which it was counted.
+    /// The true offset in the last hour, once a minute.
     truths: VecDeque<(Duration, Offset)>,
     /// Servers that may be asked too soon, once.
     extras: BTreeMap<SocketAddr, bool>,
@@ -298,6 +299,12 @@ impl Checker {
         }
         self.effects = world.effects.len();
         let now = world.elapsed();
+        if self.truths.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= SECOND * 60) {
+            self.truths.push_back((now, world.truth()));
+        }
+        while self.truths.front().is_some_and(|(at, _)| now.saturating_sub(*at) > HOUR) {
+            self.truths.pop_front();
+        }
         while self.writes.front().is_some_and(|at| now.saturating_sub(*at) > HOUR) {
             self.writes.pop_front();
         }
@@ -495,9 +502,7 @@ fn at(world: &World) -> String {
 
 /// Does the rate that the agent knows allow the true one, as far as that swings?
 fn is_rate_true(snapshot: &Snapshot, world: &World) -> bool {
-    let error = i128::from(world.clocks.rate().0);
-    // Reference time over the raw clock, of which the error is known.
-    let rate = -error * 1_000_000_000 / (1_000_000_000 + error);
+    let rate = i128::from(of_reference(world.clocks.rate()).0);
     snapshot.rate.is_none_or(|known| {
         let swing = i128::from(Ppb::from_ppm(100).0);
         (rate - i128::from(known.middle().0)).abs() <= i128::from(known.bound().0) + swing
