@@ -22,12 +22,6 @@ impl Draw {
         surroundings: &Surroundings,
     ) -> Vec<(Duration, Event)> {
         let mut events = Vec::new();
-        if self.kind == Kind::OnePause {
-            let at = end.mul_f64(0.5 + 0.4 * self.rng.f64());
-            let span = self.spread(SECOND, SECOND * 100);
-            self.traits.insert("pause");
-            return vec![(at, Event::Pause { span, is_marked: surroundings.has_vmclock })];
-        }
         if self.kind == Kind::Quiet || self.one_in(3) {
             self.traits.insert("steady");
             return events;
@@ -126,6 +120,14 @@ impl Draw {
         }
         events.sort_by_key(|(at, _)| *at);
         events
+    }
+
+    /// The only event of a world.
+    pub(super) fn late_pause(&mut self, end: Duration, surroundings: &Surroundings) -> (Duration, Event) {
+        let at = end.mul_f64(0.5 + 0.4 * self.rng.f64());
+        let span = self.spread(SECOND, SECOND * 100);
+        self.traits.insert("pause");
+        (at, Event::Pause { span, is_marked: surroundings.has_vmclock })
     }
 
     /// The hardware clock is set, also to local time, or stands still.

@@ -142,7 +142,10 @@ pub fn draw(seed: u64) -> Drawn {
     let has_api_errors = rng.u8(0..8) == 0 && kind == Kind::Any;
     let api_errors = if has_api_errors { rng.f64() * 0.5 } else { 0.0 };
     let end = draw.span(settings.interval);
-    let events = draw.events(end, &pools, oscillator, &surroundings);
+    let events = match draw.kind {
+        Kind::OnePause => vec![draw.late_pause(end, &surroundings)],
+        Kind::Any | Kind::Quiet => draw.events(end, &pools, oscillator, &surroundings),
+    };
     draw.note("api-errors", has_api_errors);
     let plan =
         Plan { seed, present, offset, oscillator, rtc_ahead, pools, settings, api_errors, steps_work: true };
