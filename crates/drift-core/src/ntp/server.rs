@@ -146,7 +146,8 @@ impl Server {
         self.introductions_left = self.introductions_left.saturating_sub(1);
         self.is_recheck_due = false;
         let may_cross_check = may_cross_check && is_clock_in_range(now.wall) && !self.manners.is_slowed();
-        if std::mem::take(&mut self.is_check_due) && may_cross_check && self.window.newest().is_some() {
+        let may_cross_check = may_cross_check && self.window.newest().is_some();
+        if std::mem::take(&mut self.is_check_due) && may_cross_check {
             self.cross_checks.note_asked();
             return Some(Ask::CrossCheck);
         }
@@ -344,7 +345,7 @@ impl Server {
     /// answer on its way.
     pub fn handle_disruption(&mut self, id: ServerId) {
         self.window.clear();
-        (self.id, self.misses, self.is_pending) = (id, 0, false);
+        (self.id, self.misses, self.is_pending, self.is_check_due) = (id, 0, false, false);
     }
 
     /// Discards the samples from before `since`.

@@ -143,6 +143,23 @@ fn time_outs_between_kisses_are_not_reported_as_another_reason() {
 }
 
 #[test]
+fn no_cross_check_follows_the_first_exchange_after_a_disruption() {
+    for is_asked_before in [false, true] {
+        let mut server = server();
+        regular(&mut server, 0..16);
+        if is_asked_before {
+            assert_eq!(ask(&mut server, 1_024), Some(Ask::Sample));
+        }
+        server.handle_disruption(ServerId(7));
+        assert_eq!(server.soon_at(at(1_030), PACE.interval), None);
+        regular(&mut server, 17..18);
+        assert_eq!(check_after(&mut server, 1_088), None);
+        regular(&mut server, 18..19);
+        assert_eq!(check_after(&mut server, 1_152), Some(Ask::CrossCheck));
+    }
+}
+
+#[test]
 fn no_cross_check_follows_a_miss() {
     let mut server = server();
     regular(&mut server, 0..16);
