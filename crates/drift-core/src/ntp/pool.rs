@@ -118,6 +118,8 @@ impl Pool {
             // The exchanges that made the servers known come first.
             let next = now.plus(wait(count));
             let next = self.held_back_until(now, pace.interval).map_or(next, |until| until.min(next));
+            // A probe that comes before any server may be asked would be lost.
+            let next = self.may_be_asked_at(now, pace.interval).map_or(next, |first| first.max(next));
             self.probes = (count.saturating_add(1), Some(next));
         }
         if is_due && !self.is_address && !self.is_resolving {
@@ -130,8 +132,12 @@ impl Pool {
     /// When the first server may be asked; `None` unless kisses-o'-death hold all of them back now.
     fn held_back_until(&self, now: Mono, interval: Duration) -> Option<Mono> {
         let are_held_back = self.servers.iter().all(|server| server.is_held_back(now));
-        let next = self.servers.iter().filter_map(|server| server.next_at(now, interval)).min();
-        next.filter(|at| are_held_back && *at > now)
+        self.may_be_asked_at(now, interval).filter(|at| are_held_back && *at > now)
+    }
+
+    /// When the first server may be asked; `None`: an exchange with each is under way, or it is backed off.
+    fn may_be_asked_at(&self, now: Mono, interval: Duration) -> Option<Mono> {
+        self.servers.iter().filter_map(|server| server.next_at(now, interval)).min()
     }
 
     /// Probes from the shortest wait again: a disruption has voided what was measured.
@@ -514,6 +520,16 @@ mod tests {
     }
 
     #[test]
+    fn pools_whose_servers_were_just_asked_are_probed_when_the_first_may_be_asked_again() {
+        let (mut pool, _) = pool();
+        introduce(&mut pool);
+        pool.restart_probes();
+        // Both were asked at 3 s.
+        assert!(!pool.take_probe(at(3).raw, PACE));
+        assert_eq!(pool.probe_at().unwrap().since(T0), Duration::from_millis(5_020));
+    }
+
+    #[test]
     fn pools_whose_servers_are_held_back_are_probed_when_the_first_may_be_asked() {
         let (mut pool, _) = pool();
         introduce(&mut pool);
@@ -530,12 +546,11 @@ mod tests {
             pool.take_probe(at(secs).raw, PACE);
             pool.probe_at().unwrap().since(T0).as_millis()
         };
-        assert_eq!(due_after(&mut pool, 3), 5_000);
-        assert_eq!(due_after(&mut pool, 5), 9_000, "the other server may be asked");
+        assert_eq!(due_after(&mut pool, 3), 5_020);
+        assert_eq!(due_after(&mut pool, 6), 10_000, "the other server may be asked");
         kiss(&mut pool, 1);
         pool.restart_probes();
-        assert_eq!(due_after(&mut pool, 4), 6_000);
-        assert_eq!(due_after(&mut pool, 6), 7_040, "both were asked at 3 s, and may be 4.04 s later");
+        assert_eq!(due_after(&mut pool, 4), 7_040, "both were asked at 3 s, and may be 4.04 s later");
     }
 
     #[test]
