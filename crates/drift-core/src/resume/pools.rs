@@ -31,6 +31,8 @@ const UNDECIDED_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug)]
 struct Server {
     pool: usize,
+    /// When its first sample was taken.
+    known_since: Mono,
     at: Mono,
     interval: Interval,
     /// The rate of the raw clock then.
@@ -96,19 +98,22 @@ impl PoolWatch {
         let Some(first) = self.servers.values().filter_map(|server| Some(server.jump?.at)).min() else {
             return PoolFinding::Steady;
         };
-        // A server that has not answered since shows nothing.
-        let heard = || self.servers.values().filter(move |server| server.newest >= first);
-        let mut pools: BTreeMap<usize, (usize, Vec<Jump>)> = BTreeMap::new();
-        for server in heard() {
-            let (count, jumps) = pools.entry(server.pool).or_default();
-            *count += 1;
-            jumps.extend(server.jump);
+        // A server that has not answered since shows nothing, and neither does one that was not known before.
+        let mut pools: BTreeMap<usize, Vec<&Server>> = BTreeMap::new();
+        for server in
+            self.servers.values().filter(|server| server.newest >= first && server.known_since < first)
+        {
+            pools.entry(server.pool).or_default().push(server);
         }
         let shows = |is_decided: bool| {
-            let is_shown = |jump: &&Jump| jump.lost.low > nanos(LOSS_MIN) && (jump.is_no_rate || !is_decided);
-            let jumps = pools.values().filter_map(|(count, jumps)| {
-                let shown: Vec<Jump> = jumps.iter().filter(is_shown).copied().collect();
-                (shown.len() * 2 > *count).then_some(shown)
+            let is_shown = |jump: &Jump| jump.lost.low > nanos(LOSS_MIN) && (jump.is_no_rate || !is_decided);
+            // One that has left after its jump decides nothing.
+            let counts =
+                |server: &&&Server| !is_decided || server.jump.is_none_or(|jump| server.newest > jump.at);
+            let jumps = pools.values().filter_map(|servers| {
+                let counted = || servers.iter().filter(counts);
+                let shown: Vec<Jump> = counted().filter_map(|server| server.jump.filter(is_shown)).collect();
+                (shown.len() * 2 > counted().count()).then_some(shown)
             });
             let jumps: Vec<Vec<Jump>> = jumps.collect();
             (jumps.len() > 1 && jumps.len() * 2 > pools.len())
@@ -131,7 +136,8 @@ impl PoolWatch {
 impl Server {
     fn new(candidate: &Candidate, rate: Rate, now: Mono) -> Self {
         let Candidate { pool, newest, .. } = *candidate;
-        Self { pool, at: newest, interval: reported(candidate, rate, now), rate, newest, jump: None }
+        let interval = reported(candidate, rate, now);
+        Self { pool, known_since: newest, at: newest, interval, rate, newest, jump: None }
     }
 
     /// `carried_to`: when the candidate's interval is of.
@@ -145,7 +151,7 @@ impl Server {
         let agrees = expected.widened(slack).meets(reported);
         let is_over = self.jump.is_some_and(|jump| now.since(jump.at) >= UNDECIDED_MAX);
         if agrees || is_over {
-            *self = Self::new(candidate, rate, carried_to);
+            *self = Self { known_since: self.known_since, ..Self::new(candidate, rate, carried_to) };
             return;
         }
         self.newest = candidate.newest;
@@ -294,6 +300,19 @@ mod tests {
             findings(&[&first, &first, &first], &[&one, &one, &last], &[&one, &one, &last]).1
         };
         assert!(matches!(three(none), PoolFinding::Paused { .. }), "two of three");
+    }
+
+    #[test]
+    fn servers_that_come_or_go_at_a_pause_do_not_hide_it() {
+        let (none, lost) = (Some(0), Some(1_000));
+        let first = [[none, none, None], [none, none, none]];
+        let then = [[lost, lost, lost], [lost, lost, lost]];
+        // The first pool has a new server then, and loses one after it.
+        let later = [[lost, None, lost], [lost, lost, lost]];
+        let (suspected, found) =
+            findings(&[&first[0], &first[1]], &[&then[0], &then[1]], &[&later[0], &later[1]]);
+        assert_eq!(suspected, PoolFinding::Suspected);
+        assert!(matches!(found, PoolFinding::Paused { .. }), "{found:?}");
     }
 
     #[test]
