@@ -1,10 +1,8 @@
 //! Beside systemd-timesyncd, which polls every 2048 s at last, and steps what is off by more than 0.4 s.
 
-use std::time::Instant;
-
 use crate::guest::scenario::GuestScenario;
 use crate::guest::{Daemon, Spec};
-use crate::{CALM, CLOSE, SECOND, assert_put_right};
+use crate::{assert_calm_after_one_step, pause_and_step};
 
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
@@ -20,23 +18,7 @@ fn pauses_beside_timesyncd_are_corrected_by_the_kernel_once() {
     scenario.wait_for("timesyncd to be recognised", |now| {
         now.value("time_daemon_info{daemon=\"timesyncd\"}").filter(|value| *value > 0.0)
     });
-    let since = scenario.guest.pause(20 * SECOND);
-    let seen = scenario.stepped(since);
-    println!("systemd-timesyncd, stop 20 s, cont, mode auto: {seen}");
-    assert_put_right(&seen, 20.0);
-    scenario.wait_for("the step to be confirmed", |now| {
-        (now.count("steps_total", &["method=\"kernel\"", "result=\"stepped\""]) == 1).then_some(())
-    });
-
-    let calm = Instant::now();
-    std::thread::sleep(CALM);
-    let worst = scenario.guest.truth.worst(calm);
-    println!("{CALM:?} later: at most {worst:.4} s off in between");
-    assert!(worst < CLOSE, "they fight: {worst} s off");
-    let metrics = scenario.metrics().unwrap();
-    let steps = ["stepped", "refused", "failed"].map(|result| metrics.steps(result));
-    assert_eq!((steps, metrics.signals("clock-set")), ([1, 0, 0], 0), "timesyncd has not stepped either");
-    assert_eq!(metrics.signals("pause"), 1);
-    let ours = metrics.value("offset_seconds").unwrap();
-    assert!(ours.abs() < CLOSE, "{ours} s");
+    pause_and_step(&mut scenario, "kernel", "systemd-timesyncd, mode auto");
+    // timesyncd has not stepped either.
+    assert_calm_after_one_step(&scenario);
 }
