@@ -125,6 +125,8 @@ pub struct Checker {
     events: usize,
     effects: usize,
     samples: u64,
+    /// When samples were last seen.
+    sampled: Duration,
     last_look: Duration,
     /// The second of the last look, and the looks in it.
     wakes: (u64, u32),
@@ -162,6 +164,7 @@ impl Checker {
             events: 0,
             effects: 0,
             samples: 0,
+            sampled: Duration::ZERO,
             last_look: world.elapsed(),
             wakes: (0, 0),
             step_look: world.elapsed(),
@@ -201,8 +204,12 @@ impl Checker {
             // The agent does not know it yet.
             return Ok(());
         }
-        let has_sample = world.samples != self.samples;
-        self.samples = world.samples;
+        // Once for the samples of a round, as far as they come within a second.
+        let is_waited_for = world.is_exchanging() && world.elapsed().saturating_sub(self.sampled) < SECOND;
+        let has_sample = world.samples != self.samples && !is_waited_for;
+        if has_sample {
+            (self.samples, self.sampled) = (world.samples, world.elapsed());
+        }
         let measured = world.machine.measured(world.reading());
         let is_without = matches!(world.machine.state(), State::Unknown | State::Disagree | State::Disrupted);
         let is_outside = measured.is_some_and(|measured| is_outside(measured, world));

@@ -89,7 +89,7 @@ fn shows_pauses(world: &World) -> bool {
 
 impl World {
     /// Are all servers honest, and were they ever?
-    fn has_only_honest_servers(&self) -> bool {
+    pub(super) fn has_only_honest_servers(&self) -> bool {
         self.network.endpoints.values().all(|e| e.service.model.is_honest() && e.last_wrong.is_none())
     }
 }
