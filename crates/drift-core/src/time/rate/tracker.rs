@@ -167,6 +167,7 @@ impl RateTracker {
     pub fn reset(&mut self, now: Mono) {
         self.points.clear();
         (self.rate, self.hold) = (Rate::UNKNOWN.at(now), POINTS_TO_LEARN);
+        (self.before, self.learnt_at) = (None, None);
     }
 
     /// What the servers agreed on so far is no evidence any more: it was made of samples that contradict the new ones.

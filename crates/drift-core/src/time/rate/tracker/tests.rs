@@ -255,3 +255,12 @@ fn a_rate_learnt_in_the_minutes_before_it_is_refuted_is_that_of_the_clock_only_i
     assert!(!learnt.is_ordinary(), "{learnt:?}");
     assert!(!rate.is_known(), "it may be that of a pause: {rate:?}");
 }
+
+#[test]
+fn a_pause_after_a_change_of_the_clock_brings_no_old_rate_back() {
+    let mut tracker = after(&[(0, 0, 1), (1_000, 0, 1)]);
+    let _ = tracker.push(at(1_064), interval(20 * SEC, MS), &pools());
+    tracker.reset(at(1_070));
+    tracker.handle_pause(at(1_080));
+    assert!(!tracker.rate().is_known(), "{:?}", tracker.rate());
+}
