@@ -376,6 +376,7 @@ impl Checker {
     fn note_honesty(&mut self, snapshot: &Snapshot, world: &World) {
         // Three for their samples, and three for the rounds that are made of them and narrow later ones.
         let span = world.settings().interval * 6;
+        let was_poisoned = self.is_poisoned;
         match honesty(snapshot, world) {
             // What falsetickers gave before counts until there are new samples, and the rate that they showed until the
             // new ones refute it.
@@ -389,7 +390,7 @@ impl Checker {
                 self.is_poisoned = true;
             }
         }
-        if self.is_poisoned {
+        if self.is_poisoned || was_poisoned {
             self.poisoned_until = world.elapsed() + span;
         }
     }

@@ -33,7 +33,9 @@ impl Checker {
     /// The agent reports a pause.
     pub(super) fn note_reported_pause(&mut self, detection: Detection, world: &World) -> Result<(), String> {
         self.pauses.awaited = None;
-        let within = world.settings().interval * 3 + REPORTED_WITHIN;
+        // A process that stands still reports nothing.
+        let stalled = world.elapsed().saturating_sub(self.last_look);
+        let within = world.settings().interval * 3 + REPORTED_WITHIN + stalled;
         let is_recent = |over: &Duration| world.elapsed().saturating_sub(*over) <= within;
         let was_paused = world.pauses.last().is_some_and(|(over, _)| is_recent(over));
         let by_pools = detection.disruption.signal() == Signal::Pools;
