@@ -59,6 +59,7 @@ impl Machine {
             state: self.verdict.state(),
             pools_agreeing: self.pools_agreeing(now),
             step_version: self.stepper.version(),
+            last_step: self.stepper.last().map(|step| step.at),
             can_step: self.daemon.as_ref().is_none_or(|d| d.ready.is_ok()),
             is_coarse: self.coarse(now).offset().is_some(),
         };

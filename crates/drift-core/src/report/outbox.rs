@@ -19,6 +19,10 @@ const EVENT_TIME_WAIT: Duration = Duration::from_secs(10);
 /// Events that wait for the API server at most; the oldest are dropped.
 const MAX_WAITING_EVENTS: usize = 4;
 
+/// How often in an hour a write is due only because pools were lost or came back: others go with the next write.
+const POOL_CHANGES_AN_HOUR: usize = 2;
+const HOUR: Duration = Duration::from_secs(3_600);
+
 /// What makes a status write due when it changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
@@ -28,6 +32,8 @@ pub struct Published {
     pub pools_agreeing: usize,
     /// [`crate::step::stepper::Stepper::version`].
     pub step_version: u64,
+    /// When the clock was last stepped. An agent that ends before it is written would step again too soon.
+    pub last_step: Option<Wall>,
     /// The clock could be stepped, or that is not known yet.
     pub can_step: bool,
     /// There is an offset by HTTP `Date` headers.
@@ -67,6 +73,8 @@ pub struct Outbox {
     /// The Node was read: what an earlier run left is known.
     is_restored: bool,
     last_published: Option<Published>,
+    /// Writes of the last hour that were due only because the number of pools had changed.
+    pool_changes: VecDeque<Mono>,
     /// The condition's status, and since when.
     transition: Option<(ConditionStatus, Wall)>,
     exceeded_since: Option<Wall>,
@@ -91,6 +99,7 @@ impl Outbox {
             publisher: Publisher::new(now),
             is_restored: false,
             last_published: None,
+            pool_changes: VecDeque::new(),
             transition: None,
             exceeded_since: None,
             write_error: None,
@@ -194,11 +203,27 @@ impl Outbox {
 
     /// The request about the Node's status that is due, if one is. It counts as under way from now on.
     pub fn take_request(&mut self, published: Published, now: Mono) -> Option<NodeRequest> {
-        if self.last_published.replace(published) != Some(published) {
+        let before = self.last_published.replace(published);
+        let with_pools = |before| Published { pools_agreeing: published.pools_agreeing, ..before };
+        if before.is_some_and(|before| before.last_step != published.last_step) {
+            self.publisher.changed_for_good();
+        } else if before.map(with_pools) != Some(published)
+            || (before != Some(published) && self.may_write_pools(now))
+        {
             self.publisher.changed();
         }
         let request = if self.is_restored { NodeRequest::Write } else { NodeRequest::Read };
         self.publisher.take(now).then_some(request)
+    }
+
+    /// A pool that is lost and comes back again and again must not have the Node written each time.
+    fn may_write_pools(&mut self, now: Mono) -> bool {
+        self.pool_changes.retain(|at| now.since(*at) < HOUR);
+        let may = self.pool_changes.len() < POOL_CHANGES_AN_HOUR;
+        if may {
+            self.pool_changes.push_back(now);
+        }
+        may
     }
 
     /// What [`NodeRequest::Write`] writes.
@@ -266,7 +291,14 @@ mod tests {
     }
 
     fn published(state: State) -> Published {
-        Published { state, pools_agreeing: 2, step_version: 0, can_step: true, is_coarse: false }
+        Published {
+            state,
+            pools_agreeing: 2,
+            step_version: 0,
+            last_step: None,
+            can_step: true,
+            is_coarse: false,
+        }
     }
 
     fn outbox() -> Outbox {
@@ -278,6 +310,24 @@ mod tests {
         let mut outbox = outbox();
         outbox.handle_read(&Prior::default(), State::InSync, "", REFERENCE, at(0));
         outbox
+    }
+
+    #[test]
+    fn pools_that_come_and_go_have_the_node_written_twice_an_hour_and_all_else_does_at_once() {
+        let mut outbox = restored();
+        let mut written = Vec::new();
+        for minute in 0..80 {
+            let pools_agreeing = if minute % 2 == 0 { 2 } else { 1 };
+            let state = if minute < 5 { State::InSync } else { State::Drifting };
+            let now = at(minute * 60);
+            if outbox.take_request(Published { pools_agreeing, ..published(state) }, now).is_some() {
+                written.push(minute);
+                let _ = outbox.handle_written(Ok(()), now);
+            }
+        }
+        // Lost, back, the verdict, heartbeats, and again after an hour.
+        assert_eq!(written[..4], [0, 1, 2, 5]);
+        assert!(written.len() <= 14 && written.contains(&61) && written.contains(&62), "{written:?}");
     }
 
     fn drifting_since(since: i64) -> Prior {

@@ -34,6 +34,8 @@ pub enum ApiError {
 pub struct Publisher {
     bucket: Bucket,
     changed: bool,
+    /// What has changed must not be lost when the agent ends: it waits for no token.
+    is_urgent: bool,
     in_flight: bool,
     heartbeat_at: Mono,
     retry_at: Option<Mono>,
@@ -72,6 +74,7 @@ impl Publisher {
         Self {
             bucket: Bucket::new(now),
             changed: false,
+            is_urgent: false,
             in_flight: false,
             heartbeat_at: now.plus(HEARTBEAT),
             retry_at: None,
@@ -84,6 +87,11 @@ impl Publisher {
         self.changed = true;
     }
 
+    /// What a later run needs has changed: it is written at once. For what happens a few times an hour at most.
+    pub fn changed_for_good(&mut self) {
+        (self.changed, self.is_urgent) = (true, true);
+    }
+
     /// Takes the write that is due. `true` starts one, which [`Self::done`] or [`Self::done_reading`] must
     /// end.
     #[must_use]
@@ -92,10 +100,11 @@ impl Publisher {
             return false;
         }
         // A retry and a heartbeat carry the newest state, too, and take no token.
-        let due =
-            self.retry_at.is_some() || now >= self.heartbeat_at || (self.changed && self.bucket.take(now));
+        let due = self.retry_at.is_some()
+            || now >= self.heartbeat_at
+            || (self.changed && (self.bucket.take(now) || self.is_urgent));
         if due {
-            (self.changed, self.in_flight, self.retry_at) = (false, true, None);
+            (self.changed, self.is_urgent, self.in_flight, self.retry_at) = (false, false, true, None);
         }
         due
     }
@@ -173,6 +182,18 @@ mod tests {
             Ok(())
         });
         assert_eq!(written, [0, 1, 2, 60, 120, 180, 240, 300]);
+    }
+
+    #[test]
+    fn what_a_later_run_needs_waits_for_no_token() {
+        let written = writes(0..90, &mut Publisher::new(at(0)), |s, p| {
+            match s {
+                10 => p.changed_for_good(),
+                _ => p.changed(),
+            }
+            Ok(())
+        });
+        assert_eq!(written, [0, 1, 2, 10, 60]);
     }
 
     #[test]
