@@ -16,6 +16,8 @@ const MAX_POINTS: usize = 32;
 const RESTARTS_AN_HOUR: usize = 3;
 /// A pause is found out about within this time, by the hardware clock or by the servers.
 const EXPLAINED_WITHIN: Duration = Duration::from_secs(300);
+/// Before a pause is found out about it may have bent a rate that was wide: within this time, in the regular case.
+const BENT_WITHIN: Duration = Duration::from_secs(60);
 /// Points before the one that gives a first rate that is not [`ORDINARY`]. Two servers' times in turn give a rate,
 /// too, and the third point shows that it is none.
 const POINTS_TO_LEARN: u8 = 2;
@@ -39,6 +41,8 @@ pub struct RateTracker {
     before: Option<(Mono, Rate)>,
     /// When it became known after it was not.
     learnt_at: Option<Mono>,
+    /// The last rate that was wider than [`AFTER_PAUSE`], and when a narrower one followed.
+    wide: Option<(Mono, Rate)>,
 }
 
 /// What the servers agreed on.
@@ -69,6 +73,7 @@ impl Default for RateTracker {
             wander_changed: Mono::from_nanos(0),
             before: None,
             learnt_at: None,
+            wide: None,
         }
     }
 }
@@ -101,6 +106,9 @@ impl RateTracker {
         if self.hold == 0 || is_learnt {
             if !self.rate.is_known() && rate.is_known() {
                 self.learnt_at = Some(now);
+            }
+            if self.rate.bound() > AFTER_PAUSE {
+                self.wide = Some((now, self.rate));
             }
             (self.rate, self.hold) = (rate, 0);
         }
@@ -145,7 +153,9 @@ impl RateTracker {
     /// The raw clock did not count all of the time. The machine may run on other hardware since.
     pub fn handle_pause(&mut self, now: Mono) {
         self.points.clear();
-        self.rate = self.rate_if_paused(now).at(now).widened(AFTER_PAUSE.0).within_max();
+        let rate = self.rate_if_paused(now).at(now).widened(AFTER_PAUSE.0);
+        let wide = self.wide.filter(|(at, _)| now.since(*at) < BENT_WITHIN);
+        self.rate = wide.map_or(rate, |(_, wide)| rate.hull(wide.at(now))).within_max();
     }
 
     /// The rate, if what has refuted it in the last minutes was a pause, which changes no rate.
@@ -167,7 +177,7 @@ impl RateTracker {
     pub fn reset(&mut self, now: Mono) {
         self.points.clear();
         (self.rate, self.hold) = (Rate::UNKNOWN.at(now), POINTS_TO_LEARN);
-        (self.before, self.learnt_at) = (None, None);
+        (self.before, self.learnt_at, self.wide) = (None, None, None);
     }
 
     /// What the servers agreed on so far is no evidence any more: it was made of samples that contradict the new ones.

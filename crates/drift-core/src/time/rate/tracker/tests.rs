@@ -220,9 +220,9 @@ fn trackers_never_panic() {
 
 #[test]
 fn after_a_pause_the_old_rate_is_500_ppm_wider() {
-    let mut tracker = after(&[(0, 0, 1), (1_000, 0, 1)]);
+    let mut tracker = after(&[(0, 0, 1), (1_000, 0, 1), (1_100, 0, 1)]);
     let before = tracker.rate();
-    tracker.handle_pause(at(1_000));
+    tracker.handle_pause(at(1_100));
     let wider = tracker.rate().bound().0 - before.bound().0;
     assert!((500_000..500_010).contains(&wider), "{wider}");
 }
@@ -263,4 +263,21 @@ fn a_pause_after_a_change_of_the_clock_brings_no_old_rate_back() {
     tracker.reset(at(1_070));
     tracker.handle_pause(at(1_080));
     assert!(!tracker.rate().is_known(), "{:?}", tracker.rate());
+}
+
+#[test]
+fn a_pause_that_has_bent_a_wide_rate_brings_the_wide_one_back() {
+    // ±2,000 ppm, and then 20 ms lost within 30 s before the pause is known.
+    let bent = || after(&[(0, 0, 10), (10, 0, 10), (40, 20, 1)]);
+    let mut tracker = bent();
+    assert!(!tracker.rate().intersection(Rate::exactly(Ppb(0))).is_some(), "{:?}", tracker.rate());
+    tracker.handle_pause(at(41));
+    let rate = tracker.rate();
+    assert!(
+        rate.intersection(Rate::exactly(Ppb(0))).is_some() && rate.bound() > Ppb::from_ppm(1_000),
+        "{rate:?}"
+    );
+    let mut tracker = bent();
+    tracker.handle_pause(at(101));
+    assert!(tracker.rate().bound() < Ppb::from_ppm(1_000), "a minute later: {:?}", tracker.rate());
 }
