@@ -340,7 +340,11 @@ impl Checker {
     /// Does nothing change by itself? A clock that drifts crosses the threshold once.
     fn is_steady(&self, world: &World) -> bool {
         let is_quiet = |e: &Endpoint| {
-            e.path.loss <= 0.0 && e.service.model.limit == Limit::None && e.service.model.is_honest()
+            let slowest = e.path.there + e.path.back + e.path.jitter * 16;
+            e.path.loss <= 0.0
+                && slowest < world.settings().limits.max_round_trip
+                && e.service.model.limit == Limit::None
+                && e.service.model.is_honest()
         };
         world.api_errors() <= 0.0
             && self.moved() < world.settings().threshold / 10
@@ -376,21 +380,23 @@ impl Checker {
     fn note_honesty(&mut self, snapshot: &Snapshot, world: &World) {
         // Three for their samples, and three for the rounds that are made of them and narrow later ones.
         let span = world.settings().interval * 6;
-        let was_poisoned = self.is_poisoned;
+        let had_none_honest = self.is_poisoned;
+        // A rate that is learnt from it later is of it, too.
+        let was_poisoned = self.is_poisoned || world.elapsed() < self.poisoned_until;
         match honesty(snapshot, world) {
             // What falsetickers gave before counts until there are new samples, and the rate that they showed until the
             // new ones refute it.
             Honesty::None => {}
             honesty @ (Honesty::All | Honesty::Most) => {
                 self.tally.honest_majority += u64::from(honesty == Honesty::Most);
-                self.is_poisoned &= !is_rate_true(snapshot, world);
+                self.is_poisoned = was_poisoned && !is_rate_true(snapshot, world);
             }
             Honesty::Few => {
                 self.tally.dishonest += 1;
                 self.is_poisoned = true;
             }
         }
-        if self.is_poisoned || was_poisoned {
+        if self.is_poisoned || had_none_honest {
             self.poisoned_until = world.elapsed() + span;
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Checker, INTERVALS_TO_SETTLE, SECOND, at};
 use crate::sim::behaviour::Reference;
+use crate::sim::events::Kind;
 use crate::sim::manners::Limit;
 use crate::sim::network::Endpoint;
 use crate::sim::world::World;
@@ -11,6 +12,8 @@ use drift_core::resume::{Detection, Signal};
 
 /// A pause is reported within so long, wherever it is: the longest wait for a confirmation is two intervals.
 const REPORTED_WITHIN: Duration = Duration::from_secs(60);
+/// The longest time for which a drawn process or machine stands still.
+const LONGEST_STALL: Duration = Duration::from_secs(600);
 /// Pauses from this length on are found without any signal but the servers.
 const FOUND_BLIND: Duration = Duration::from_secs(1);
 /// The longest interval of a machine without a signal.
@@ -33,11 +36,15 @@ impl Checker {
     /// The agent reports a pause.
     pub(super) fn note_reported_pause(&mut self, detection: Detection, world: &World) -> Result<(), String> {
         self.pauses.awaited = None;
+        let within = world.settings().interval * 3 + REPORTED_WITHIN;
         // A process that stands still reports nothing.
-        let stalled = world.elapsed().saturating_sub(self.last_look);
-        let within = world.settings().interval * 3 + REPORTED_WITHIN + stalled;
-        let is_recent = |over: &Duration| world.elapsed().saturating_sub(*over) <= within;
-        let was_paused = world.pauses.last().is_some_and(|(over, _)| is_recent(over));
+        let stalled = |kind: &Kind| matches!(kind, Kind::Stall | Kind::Suspend);
+        let awake = world.happened.iter().rev().find(|(_, kind)| stalled(kind)).map(|(at, _)| *at);
+        let is_recent = |over: Duration| {
+            let since = awake.filter(|at| at.saturating_sub(over) <= LONGEST_STALL).unwrap_or(over).max(over);
+            world.elapsed().saturating_sub(since) <= within
+        };
+        let was_paused = world.pauses.last().is_some_and(|(over, _)| is_recent(*over));
         let by_pools = detection.disruption.signal() == Signal::Pools;
         let is_poisoned =
             by_pools && (world.elapsed() < self.poisoned_until || !world.has_only_honest_servers());
