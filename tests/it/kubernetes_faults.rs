@@ -135,10 +135,10 @@ fn the_newest_state_is_written_after_an_api_server_outage() {
     assert_eq!(unreachable("cannot send events"), 1, "{log}");
     assert_eq!(lines("ERROR"), 0, "{log}");
     let event = test_node.wait_for_event("ClockDriftExceeded");
-    // A busy machine measures it as 251 ms now and then; the second drift was one of 300 ms.
+    // A busy machine measures it as 248 or 251 ms now and then; the second drift was one of 300 ms.
     let note = event["note"].as_str().unwrap();
     assert!(
-        note.starts_with("The clock is 25") && note.contains(" ms behind"),
+        note.starts_with("The clock is 2") && note.contains(" ms behind"),
         "the first drift was not lost: {event}"
     );
     test_node.requests();

@@ -26,7 +26,7 @@ use drift_agent::sim::behaviour::Behaviour;
 use drift_agent::sim::server::{Server, TimeScale};
 
 /// Longer than this no test waits for a state.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(180);
 
 /// A real part, where `tests/tools/install` has put it.
 pub fn tool(name: &str) -> PathBuf {
