@@ -224,8 +224,8 @@ impl Draw {
         let (low, high) = match self.rng.u8(0..200) {
             _ if self.kind == Kind::Quiet => (HOUR * 3, HOUR * 6),
             _ if self.kind == Kind::OnePause => (HOUR, HOUR * 3 / 2),
-            0 => (HOUR * 12, HOUR * 24),
-            1..=12 => (HOUR * 2, HOUR * 6),
+            0 | 1 => (HOUR * 12, HOUR * 24),
+            2..=12 => (HOUR * 2, HOUR * 6),
             _ => (MINUTE * 3, HOUR),
         };
         let span = self.spread(low, high).max(interval * 10).min(most);
