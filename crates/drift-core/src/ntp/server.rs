@@ -94,10 +94,9 @@ pub struct Server {
     /// Time-outs in a row since a kiss-o'-death; `None`: something else came after it.
     drops: Option<u8>,
     introductions_left: u8,
-    /// The last exchange was a cross-check that gave nothing: an exchange of our own is due at once.
-    is_recheck_due: bool,
-    /// A cross-check follows the exchange that is under way or was the last, and takes no sample's place.
-    is_check_due: bool,
+    /// What follows the exchange that is under way or was the last, without waiting for the next poll: a cross-check,
+    /// which takes no sample's place, or a sample after a cross-check that gave nothing.
+    follow_up: Option<Ask>,
     /// An exchange is under way.
     is_pending: bool,
     last_reported: Option<Result<(), RejectReason>>,
@@ -120,8 +119,7 @@ impl Server {
             misses: 0,
             drops: None,
             introductions_left: INTRODUCTIONS,
-            is_recheck_due: false,
-            is_check_due: false,
+            follow_up: None,
             is_pending: false,
             last_reported: None,
         }
@@ -144,14 +142,15 @@ impl Server {
         self.manners.note_asked(now.raw);
         self.is_pending = true;
         self.introductions_left = self.introductions_left.saturating_sub(1);
-        self.is_recheck_due = false;
-        let may_cross_check = may_cross_check && is_clock_in_range(now.wall) && !self.manners.is_slowed();
-        let may_cross_check = may_cross_check && self.window.newest().is_some();
-        if std::mem::take(&mut self.is_check_due) && may_cross_check {
+        let may_cross_check = may_cross_check
+            && is_clock_in_range(now.wall)
+            && !self.manners.is_slowed()
+            && self.window.newest().is_some();
+        if self.follow_up.take() == Some(Ask::CrossCheck) && may_cross_check {
             self.cross_checks.note_asked();
             return Some(Ask::CrossCheck);
         }
-        self.is_check_due = may_cross_check && self.cross_checks.is_due();
+        self.follow_up = (may_cross_check && self.cross_checks.is_due()).then_some(Ask::CrossCheck);
         Some(Ask::Sample)
     }
 
@@ -162,7 +161,7 @@ impl Server {
     }
 
     fn is_soon(&self) -> bool {
-        self.introductions_left > 0 || self.is_recheck_due || self.is_check_due
+        self.introductions_left > 0 || self.follow_up.is_some()
     }
 
     /// When it may be asked next; `None`: it is being asked, or is not asked at all.
@@ -195,7 +194,7 @@ impl Server {
                 return None;
             }
             Answer::Rejected(reason) => {
-                self.is_check_due = false;
+                self.follow_up = None;
                 if let RejectReason::Kiss(kiss) = reason {
                     self.manners.note_kiss(kiss, now);
                 }
@@ -205,7 +204,7 @@ impl Server {
                 reason
             }
             Answer::CrossChecked(None) => {
-                self.is_recheck_due = true;
+                self.follow_up = Some(Ask::Sample);
                 return None;
             }
             Answer::CrossChecked(Some(check)) => self.handle_cross_check(check, now, rate, pace)?,
@@ -345,7 +344,8 @@ impl Server {
     /// answer on its way.
     pub fn handle_disruption(&mut self, id: ServerId) {
         self.window.clear();
-        (self.id, self.misses, self.is_pending, self.is_check_due) = (id, 0, false, false);
+        (self.id, self.misses, self.is_pending) = (id, 0, false);
+        self.follow_up.take_if(|follow_up| *follow_up == Ask::CrossCheck);
     }
 
     /// Discards the samples from before `since`.
