@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::time::Measurement;
+use crate::time::{HOUR, Measurement};
 
 /// Rounds in a row that an uncertain change must last.
 pub const CONFIRMATIONS: u8 = 3;
@@ -18,7 +18,6 @@ const ROUNDS_TOO_WIDE: u8 = 2;
 /// Share of the threshold below which a bound allows a new verdict, by how many verdicts a bound has ended in the last
 /// hour: jitter that moves a bound by more than the hysteresis must not make the verdict flap.
 const NARROW_SHARES: [(u32, u32); 3] = [(1, 1), (9, 10), (6, 10)];
-const HOUR: Duration = Duration::from_secs(3_600);
 
 /// What the agent reports about the node's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]

@@ -13,12 +13,11 @@ use crate::sim::network::{Host, Path};
 use crate::sim::world::{Plan, World, default_settings};
 use drift_core::machine::Settings;
 use drift_core::step::policy::Mode;
-use drift_core::time::{NANOS_PER_SEC, Offset, Ppb, Wall, nanos};
+use drift_core::time::{HOUR, NANOS_PER_SEC, Offset, Ppb, Wall, nanos};
 
 const MS: i64 = 1_000_000;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3_600);
 /// 2024-01-01, and 2160-01-01: reference time is in between.
 const PRESENT: std::ops::Range<i64> = 1_704_067_200..5_995_900_000;
 /// Half an hour before NTP's first era ends.

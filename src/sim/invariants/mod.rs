@@ -39,11 +39,10 @@ use drift_core::io::{Effect, LogEvent};
 use drift_core::ntp::server::ServerState;
 use drift_core::report::snapshot::Snapshot;
 use drift_core::resume::Class;
-use drift_core::time::{Measurement, Mono, Offset, Ppb};
+use drift_core::time::{HOUR, Measurement, Mono, Offset, Ppb};
 use drift_core::verdict::State;
 
 const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3_600);
 /// Writes of the Node in an hour of a steady world, wherever the hour begins: seven heartbeats, which come after nine
 /// minutes at the earliest, and one change of the verdict.
 const WRITES_AN_HOUR: usize = 8;

@@ -16,10 +16,11 @@ use crate::sim::world::World;
 use drift_core::io::{Effect, LogEvent};
 use drift_core::report::node::EventReason;
 use drift_core::report::snapshot::StepSnapshot;
-use drift_core::step::budget::{HOUR, MAX_STEPS_PER_HOUR, MAX_TOTAL};
+use drift_core::step::budget::{MAX_STEPS_PER_HOUR, MAX_TOTAL};
 use drift_core::step::outcome::{Outcome, StepResult};
 use drift_core::step::policy::Mode;
 use drift_core::step::stepper::StepOrder;
+use drift_core::time::HOUR;
 
 /// The oscillator may move the clock by so much between a measurement and a step.
 const DRIFT: Duration = Duration::from_millis(30);

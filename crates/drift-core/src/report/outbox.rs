@@ -11,17 +11,15 @@ use super::node::{ConditionStatus, EventReason, NodeEvent, NodeReport, Prior};
 use super::publish::{ApiError, Publisher, WRITTEN};
 use super::snapshot::Snapshot;
 use crate::time::backoff::{Backoff, Bucket};
-use crate::time::{Mono, Offset, Wall, nanos};
+use crate::time::{HOUR, Mono, Offset, Wall, nanos};
 use crate::verdict::State;
 
 /// How long an event waits for reference time after a disruption.
 const EVENT_TIME_WAIT: Duration = Duration::from_secs(10);
 /// Events that wait for the API server at most; the oldest are dropped.
 const MAX_WAITING_EVENTS: usize = 4;
-
 /// How often in an hour a write is due only because pools were lost or came back: others go with the next write.
 const POOL_CHANGES_AN_HOUR: usize = 2;
-const HOUR: Duration = Duration::from_secs(3_600);
 
 /// What makes a status write due when it changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,24 +310,6 @@ mod tests {
         outbox
     }
 
-    #[test]
-    fn pools_that_come_and_go_have_the_node_written_twice_an_hour_and_all_else_does_at_once() {
-        let mut outbox = restored();
-        let mut written = Vec::new();
-        for minute in 0..80 {
-            let pools_agreeing = if minute % 2 == 0 { 2 } else { 1 };
-            let state = if minute < 5 { State::InSync } else { State::Drifting };
-            let now = at(minute * 60);
-            if outbox.take_request(Published { pools_agreeing, ..published(state) }, now).is_some() {
-                written.push(minute);
-                let _ = outbox.handle_written(Ok(()), now);
-            }
-        }
-        // Lost, back, the verdict, heartbeats, and again after an hour.
-        assert_eq!(written[..4], [0, 1, 2, 5]);
-        assert!(written.len() <= 14 && written.contains(&61) && written.contains(&62), "{written:?}");
-    }
-
     fn drifting_since(since: i64) -> Prior {
         Prior {
             condition: Some((ConditionStatus::True, Wall::from_secs(since))),
@@ -348,6 +328,24 @@ mod tests {
             }
         }
         sent
+    }
+
+    #[test]
+    fn pools_that_come_and_go_have_the_node_written_twice_an_hour_and_all_else_does_at_once() {
+        let mut outbox = restored();
+        let mut written = Vec::new();
+        for minute in 0..80 {
+            let pools_agreeing = if minute % 2 == 0 { 2 } else { 1 };
+            let state = if minute < 5 { State::InSync } else { State::Drifting };
+            let now = at(minute * 60);
+            if outbox.take_request(Published { pools_agreeing, ..published(state) }, now).is_some() {
+                written.push(minute);
+                let _ = outbox.handle_written(Ok(()), now);
+            }
+        }
+        // Lost, back, the verdict, heartbeats, and again after an hour.
+        assert_eq!(written[..4], [0, 1, 2, 5]);
+        assert!(written.len() <= 14 && written.contains(&61) && written.contains(&62), "{written:?}");
     }
 
     #[test]

@@ -5,12 +5,10 @@ use std::time::Duration;
 use super::last_step::LastStep;
 use super::outcome::Method;
 use super::policy::Trigger;
-use crate::time::{NANOS_PER_SEC, Offset, Wall, nanos};
+use crate::time::{HOUR, NANOS_PER_SEC, Offset, Wall, nanos};
 
 /// Automatic steps in [`HOUR`] at most; a request of an operator is not limited.
 pub const MAX_STEPS_PER_HOUR: usize = 3;
-/// The window of [`MAX_STEPS_PER_HOUR`].
-pub const HOUR: Duration = Duration::from_secs(3_600);
 /// Sizes of all automatic steps together at most, until an operator requests a step.
 pub const MAX_TOTAL: Duration = Duration::from_secs(24 * 3_600);
 /// A maintenance window, with a cool-down of its own, begins and ends at the turn of a minute.

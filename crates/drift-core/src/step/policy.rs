@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::budget::{Annotation, HOUR, MAX_STEPS_PER_HOUR, MAX_TOTAL, StepBudget, cooling};
+use super::budget::{Annotation, MAX_STEPS_PER_HOUR, MAX_TOTAL, StepBudget, cooling};
 use super::window::Window;
 use crate::resume::Class;
-use crate::time::{Bound, Measurement, Offset, Span, Wall};
+use crate::time::{Bound, HOUR, Measurement, Offset, Span, Wall};
 
 /// No step is made for this long after a leap second was last announced: honest servers differ by up to a second
 /// around it.

@@ -20,6 +20,8 @@ pub use self::span::{ExactSpan, SettingSpan, Span};
 
 /// Nanoseconds in one second.
 pub const NANOS_PER_SEC: i64 = 1_000_000_000;
+/// One hour: the window of most limits.
+pub const HOUR: Duration = Duration::from_secs(3_600);
 
 /// How far the node's clock is from reference time: theta of RFC 5905 section 8.
 ///

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub use self::tracker::{RateTracker, Refuted};
 use super::interval::Interval;
-use super::{Mono, NANOS_PER_SEC, Offset, Ppb, Wall, nanos};
+use super::{HOUR, Mono, NANOS_PER_SEC, Offset, Ppb, Wall, nanos};
 
 /// No raw clock is taken to be further off: reference time gains 11.1% on a clock that is 10% slow.
 pub const MAX_RATE: Ppb = Ppb::from_ppm(120_000);
@@ -25,7 +25,6 @@ const ORDINARY: Ppb = Ppb::from_ppm(500);
 const STEP: Ppb = Ppb::from_ppm(500);
 /// How far one of several pools may bend the rate that they agree on, within their intervals.
 const DOUBT: Ppb = Ppb::from_ppm(200);
-const HOUR: Duration = Duration::from_secs(3_600);
 
 /// How much faster reference time runs than the raw clock: an interval at one instant, and how fast it may
 /// change.
