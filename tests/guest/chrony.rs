@@ -30,11 +30,7 @@ fn rtc_writes_by_the_kernel_are_not_resumes() {
 #[test]
 #[ignore = "boots a virtual machine: make guest"]
 fn metrics_contradict_a_chrony_that_takes_a_wrong_clock_for_right() {
-    let mut scenario =
-        GuestScenario::new(Spec { daemon: Daemon::Chrony, ..Spec::new("deceived") }, "--step-mode off");
-    let [port, _] = scenario.pools.ports();
-    scenario.guest.start_chrony(port);
-    scenario.guest.settle_chrony();
+    let mut scenario = with_chrony("deceived", MAKESTEP);
     let since = scenario.guest.pause(20 * SECOND);
     let seen = scenario.detected(since);
     assert_left_alone(&seen, 20.0);
@@ -51,13 +47,19 @@ fn metrics_contradict_a_chrony_that_takes_a_wrong_clock_for_right() {
     assert_eq!(tracking.leap, "Normal");
 }
 
-/// A guest whose clock chrony disciplines by this `makestep`, and an agent that has found it.
-fn beside_chrony(name: &'static str, makestep: &'static str, mode: &str) -> GuestScenario {
+/// A guest whose clock chrony disciplines by this `makestep`.
+fn with_chrony(name: &'static str, makestep: &'static str) -> GuestScenario {
     let spec = Spec { daemon: Daemon::Chrony, makestep, ..Spec::new(name) };
     let mut scenario = GuestScenario::new(spec, "--step-mode off");
     let [port, _] = scenario.pools.ports();
     scenario.guest.start_chrony(port);
     scenario.guest.settle_chrony();
+    scenario
+}
+
+/// The same, with an agent in this mode that was restarted, so that it finds the daemon.
+fn beside_chrony(name: &'static str, makestep: &'static str, mode: &str) -> GuestScenario {
+    let mut scenario = with_chrony(name, makestep);
     scenario.restart_agent(&format!("--step-mode {mode}"));
     scenario
 }

@@ -138,7 +138,8 @@ fn the_newest_state_is_written_after_an_api_server_outage() {
     // A busy machine measures it as 248 or 251 ms now and then; the second drift was one of 300 ms.
     let note = event["note"].as_str().unwrap();
     assert!(
-        note.starts_with("The clock is 2") && note.contains(" ms behind"),
+        ["The clock is 24", "The clock is 25"].iter().any(|first| note.starts_with(first))
+            && note.contains(" ms behind"),
         "the first drift was not lost: {event}"
     );
     test_node.requests();
