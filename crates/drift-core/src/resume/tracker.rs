@@ -53,6 +53,8 @@ const STANDS_STILL_READS: u8 = 4;
 /// Reads that contradict each other for so long, and not one that agrees with what is known, are arbitrary.
 const ARBITRARY_AFTER: Duration = Duration::from_secs(10);
 
+/// A jump before the first tick is reported with a tick that comes so soon.
+const TOLD_WITHIN: Duration = Duration::from_secs(3);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// One read of the RTC between two readings of the raw clock.
@@ -120,8 +122,10 @@ pub struct Tracker {
     contradicted_since: Option<Mono>,
     /// The second that the RTC shows.
     shown: Option<Shown>,
-    /// It has shown one second after the other. One that has not may be no clock, and its jumps do not count.
+    /// It has shown one second after the other. One that has not may be no clock, and its jumps do not count yet.
     has_ticked: bool,
+    /// A jump before it has ticked, and when it was found: its next tick shows that it is a clock.
+    untold: Option<(Mono, Jump)>,
     checked: Checked,
     /// The fix at the last two complete checks, older first. A jump is younger than the older one. A read
     /// since then may be of after the jump, and still agree with a range that was wide.
@@ -170,6 +174,11 @@ impl Tracker {
         }
         if shown.reads >= STANDS_STILL_READS && read.before.since(shown.since) >= STANDS_STILL_AFTER {
             return Found::Fault(RtcFault::StandsStill);
+        }
+        if self.has_ticked
+            && let Some((_, jump)) = self.untold.take_if(|(at, _)| now.since(*at) < TOLD_WITHIN)
+        {
+            return Found::Jump(jump);
         }
         let contradiction = self.contradiction.take().map(|first| first.carried_to(now, &self.rate));
         let Some(expected) = self.range(now) else {
@@ -251,7 +260,15 @@ impl Tracker {
             self.rate.forget_base_line();
         }
         self.start(now, found);
-        if may_be_rate || !self.has_ticked { Found::Nothing } else { Found::Jump(Jump { expected, found }) }
+        let jump = Jump { expected, found };
+        match (may_be_rate, self.has_ticked) {
+            (true, _) => Found::Nothing,
+            (false, true) => Found::Jump(jump),
+            (false, false) => {
+                self.untold = Some((now, jump));
+                Found::Nothing
+            }
+        }
     }
 
     /// Have reads on both sides of the RTC's tick shown since the last `true` that the RTC has not jumped?

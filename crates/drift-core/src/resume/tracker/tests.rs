@@ -101,6 +101,22 @@ fn uncertainty_is_what_any_rate_may_add_until_the_rate_is_learned() {
 }
 
 #[test]
+fn a_jump_before_the_first_tick_is_reported_with_the_tick_that_follows() {
+    for first in [0, 100, 300] {
+        let mut tracker = Tracker::default();
+        let (found, _) = follow(&mut tracker, 0, first, |at| at + 400 * MS);
+        assert_eq!((found, tracker.has_ticked), (vec![], false));
+        let (found, _) = follow(&mut tracker, first, 2_500, |at| at + 20_400 * MS);
+        let told: Vec<&Found> = found.iter().filter(|found| matches!(found, Found::Jump(_))).collect();
+        assert_eq!(told.len(), usize::from(first > 0), "after {first} ms: {found:?}");
+        if let Some(Found::Jump(Jump { expected, found })) = told.first() {
+            let lost = found.low - expected.high..=found.high - expected.low;
+            assert!(lost.contains(&(20_000 * MS)), "{expected:?} {found:?}");
+        }
+    }
+}
+
+#[test]
 fn clocks_that_stand_still_or_are_arbitrary_are_faults_and_never_jump() {
     for settled in [0, 20_000] {
         let mut tracker = Tracker::default();
