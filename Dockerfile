@@ -14,17 +14,21 @@ WORKDIR /src
 ARG TARGETARCH
 # What the builder lacks is fetched: nothing for its own architecture. Build scripts and macros are built as usual; static
 # is the program only. Packed relocations take 0.4 MB less (on amd64; other linkers leave them as they are), and equal
-# functions that are kept once 0.1 MB: by the linker that Rust brings for amd64 on amd64.
-RUN fold='' \
- && case "$TARGETARCH" in \
+# functions that are kept once 0.1 MB, where the linker can do it: the one that Rust brings for amd64 can, and is used
+# where no other is named.
+RUN case "$TARGETARCH" in \
       amd64) cpu=x86_64 package=gcc-x86-64-linux-gnu ;; \
       arm64) cpu=aarch64 package=gcc-aarch64-linux-gnu ;; \
       *) echo "TARGETARCH is \"$TARGETARCH\": amd64 or arm64" >&2 && exit 1 ;; \
     esac \
- && if [ "$cpu $(uname -m)" = "x86_64 x86_64" ]; then fold=',--icf=all'; fi \
+ && linker="linker = \"$cpu-linux-gnu-gcc\"" fold='' \
+ && if [ "$cpu" = "$(uname -m)" ]; then \
+      linker=''; \
+      if echo 'fn main() {}' | rustc -Clink-arg=-Wl,--icf=all -o /tmp/folded - 2> /dev/null; then fold=',--icf=all'; fi; \
+    fi \
  && mkdir .cargo \
- && printf '[build]\ntarget = "%s"\n[target.%s]\nlinker = "%s"\nrustflags = [%s]\n' \
-      "$cpu-unknown-linux-gnu" "$cpu-unknown-linux-gnu" "$cpu-linux-gnu-gcc" \
+ && printf '[build]\ntarget = "%s"\n[target.%s]\n%s\nrustflags = [%s]\n' \
+      "$cpu-unknown-linux-gnu" "$cpu-unknown-linux-gnu" "$linker" \
       '"-Ctarget-feature=+crt-static", "-Clink-arg=-Wl,-z,pack-relative-relocs'"$fold"'"' > .cargo/config.toml \
  && if ! [ -d "$(rustc --print target-libdir --target "$cpu-unknown-linux-gnu")" ]; then \
       rustup target add "$cpu-unknown-linux-gnu"; \

@@ -93,7 +93,7 @@ rejected() { # rejected NAME ARGUMENT...
     [[ $answer == *"$name"* ]] || fail "rejected, but without \"$name\": $answer"
 }
 rejected config/threshold --set config.threshold=11s
-rejected config/pools --set 'config.pools={ntp-a.test}'
+rejected config.pools --set 'config.pools={ntp-a.test}'
 rejected config.staleAfter --set config.interval=5s
 rejected thresold --set config.thresold=50ms
 [[ $(helm history drift-agent --namespace time --output json | jq length) == 1 ]]
