@@ -49,6 +49,11 @@ fn put_right() -> Vec<Plan> {
     let amd = || Spec { vendor: AMD, ..spec() };
     vec![
         (AGENT, Box::new(|| (0..RUNS).map(|_| pause(GuestScenario::new(spec(), KERNEL))).collect())),
+        stepped_unprepared(
+            "`stop` 20 s, `cont`, in the agent's first second",
+            || GuestScenario::new(spec(), KERNEL),
+            |scenario| scenario.guest.pause(20 * SECOND),
+        ),
         stepped("`stop` 2 s, `cont`", spec(), KERNEL, |guest| guest.pause(2 * SECOND)),
         stepped("`stop` 0.5 s, `cont`", spec(), KERNEL, |guest| guest.pause(SECOND / 2)),
         stepped("`stop` 20 s, `cont`; an AMD processor", amd(), KERNEL, |guest| guest.pause(20 * SECOND)),
@@ -149,7 +154,9 @@ fn left_alone() -> Vec<Plan> {
     ]
 }
 
+/// An agent that has seen the RTC tick is paused.
 fn pause(mut scenario: GuestScenario) -> Seen {
+    scenario.rtc_is_known();
     let since = scenario.guest.pause(20 * SECOND);
     scenario.stepped(since)
 }
@@ -211,6 +218,7 @@ fn not_stepped_by(
 ) -> Plan {
     let measure = move || {
         let mut scenario = start();
+        scenario.rtc_is_known();
         let since = act(&mut scenario);
         scenario.detected(since);
         std::thread::sleep(10 * SECOND);
