@@ -54,7 +54,7 @@ const STANDS_STILL_READS: u8 = 4;
 const ARBITRARY_AFTER: Duration = Duration::from_secs(10);
 
 /// A jump before the first tick is reported with a tick that comes so soon.
-const TOLD_WITHIN: Duration = Duration::from_secs(3);
+const REPORTED_WITHIN: Duration = Duration::from_secs(3);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// One read of the RTC between two readings of the raw clock.
@@ -125,7 +125,7 @@ pub struct Tracker {
     /// It has shown one second after the other. One that has not may be no clock, and its jumps do not count yet.
     has_ticked: bool,
     /// A jump before it has ticked, and when it was found: its next tick shows that it is a clock.
-    untold: Option<(Mono, Jump)>,
+    unreported: Option<(Mono, Jump)>,
     checked: Checked,
     /// The fix at the last two complete checks, older first. A jump is younger than the older one. A read
     /// since then may be of after the jump, and still agree with a range that was wide.
@@ -176,7 +176,7 @@ impl Tracker {
             return Found::Fault(RtcFault::StandsStill);
         }
         if self.has_ticked
-            && let Some((_, jump)) = self.untold.take_if(|(at, _)| now.since(*at) < TOLD_WITHIN)
+            && let Some((_, jump)) = self.unreported.take_if(|(at, _)| now.since(*at) < REPORTED_WITHIN)
         {
             return Found::Jump(jump);
         }
@@ -265,7 +265,7 @@ impl Tracker {
             (true, _) => Found::Nothing,
             (false, true) => Found::Jump(jump),
             (false, false) => {
-                self.untold = Some((now, jump));
+                self.unreported = Some((now, jump));
                 Found::Nothing
             }
         }

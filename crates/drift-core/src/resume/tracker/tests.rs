@@ -107,9 +107,9 @@ fn a_jump_before_the_first_tick_is_reported_with_the_tick_that_follows() {
         let (found, _) = follow(&mut tracker, 0, first, |at| at + 400 * MS);
         assert_eq!((found, tracker.has_ticked), (vec![], false));
         let (found, _) = follow(&mut tracker, first, 2_500, |at| at + 20_400 * MS);
-        let told: Vec<&Found> = found.iter().filter(|found| matches!(found, Found::Jump(_))).collect();
-        assert_eq!(told.len(), usize::from(first > 0), "after {first} ms: {found:?}");
-        if let Some(Found::Jump(Jump { expected, found })) = told.first() {
+        let jumps: Vec<&Found> = found.iter().filter(|found| matches!(found, Found::Jump(_))).collect();
+        assert_eq!(jumps.len(), usize::from(first > 0), "after {first} ms: {found:?}");
+        if let Some(Found::Jump(Jump { expected, found })) = jumps.first() {
             let lost = found.low - expected.high..=found.high - expected.low;
             assert!(lost.contains(&(20_000 * MS)), "{expected:?} {found:?}");
         }
